@@ -1,0 +1,2 @@
+//! Tonnage: a Kubernetes node provisioner for EC2.
+pub mod cli;
