@@ -1,7 +1,119 @@
 //! The command line: one file per subcommand.
+//!
+//! Given the process's arguments and environment, it runs one subcommand and gives back the exit
+//! code: 0 for success, 1 for a failure of the command, 2 for a command line that cannot be
+//! understood. What a subcommand produces goes to standard output, everything said about it to
+//! standard error. No subcommand decides anything of its own here; each calls the library.
+
+mod crds;
+
+use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Runs the command line and returns the exit code.
+use clap::{Parser, Subcommand};
+
+/// A Kubernetes node provisioner for EC2: the cheapest fitting instances for pending pods, and
+/// nothing when the queue is empty.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tonnage",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Crds(crds::Args),
+}
+
+/// What a subcommand gives back: nothing, or the failure to print before exiting with 1.
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Runs the command line and returns the exit code: 0 on success, 1 when the command failed, 2
+/// when the arguments are wrong.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let outcome = match cli.command {
+        Command::Crds(args) => crds::run(&args).map_err(Into::into),
+    };
+    conclude(outcome, &mut io::stderr().lock())
+}
+
+/// Prints help, version or a usage error where it belongs; clap knows the stream and the code.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed stream leaves nobody to tell; the exit code still says it.
+    error.print().ok();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Turns an outcome into an exit code and prints a failure with its causes on `stderr`.
+fn conclude(outcome: Outcome, stderr: &mut impl Write) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    let mut message = format!("error: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str("\n  because: ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    // Standard error may be closed; the exit code still says it.
+    writeln!(stderr, "{message}").ok();
+    ExitCode::FAILURE
+}
+
+/// Writes a command's result to standard output. A reader that went away (`tonnage crds | head`)
+/// has what it wanted, so a broken pipe is a success.
+fn write_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_subcommand_is_a_usage_error() {
+        let error = Cli::try_parse_from(["tonnage", "nonsense"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_failure_is_printed_with_its_causes_and_exits_with_1() {
+        let cause = io::Error::other("the disk is full");
+        let outcome: Outcome = Err(crds::CrdsError::Write {
+            path: "out/x.yaml".into(),
+            source: cause,
+        }
+        .into());
+        let mut stderr = Vec::new();
+        let code = conclude(outcome, &mut stderr);
+        assert_eq!(code, ExitCode::FAILURE);
+        let text = String::from_utf8(stderr).unwrap();
+        assert!(text.contains("out/x.yaml"), "{text}");
+        assert!(text.contains("because: the disk is full"), "{text}");
+    }
 }
