@@ -1,0 +1,126 @@
+//! The EC2 side, behind one trait in our words.
+//!
+//! Given: model values. Given back: model values and [`CloudError`]s with a class that says what to
+//! do next. The adapter for the real EC2 API sits behind the cargo feature `aws`; the embedded
+//! world has another. Nothing here knows Kubernetes objects or decides anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use futures::future::BoxFuture;
+
+use crate::api::node_class::EC2NodeClass;
+use crate::model::claim::Claim;
+use crate::model::instance::Instance;
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
+
+/// Why a call failed and what that means.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {message} ({code})")]
+pub struct CloudError {
+    /// The API operation, for example `CreateFleet`.
+    pub operation: &'static str,
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// AWS's code, or a word of ours when there was no answer.
+    pub code: String,
+    /// AWS's message, and what the user can do.
+    pub message: String,
+}
+
+/// What a resolved node class looks like, or which selectors matched nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The class; `ready` is false when something is missing.
+    pub class: NodeClass,
+    /// Conditions by type (`SubnetsReady`, `SecurityGroupsReady`, `AMIsReady`, ...): true, or the
+    /// reason and what would fix it.
+    pub conditions: BTreeMap<&'static str, Result<(), Unresolved>>,
+}
+
+/// A selector that resolved to nothing usable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// CamelCase reason.
+    pub reason: &'static str,
+    /// Names the selector and the fix.
+    pub message: String,
+}
+
+/// Which instances to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceQuery {
+    /// Every instance of this cluster that is not terminated; the answer is complete or an error.
+    All,
+    /// Those of one launch batch, in any state.
+    Batch(String),
+    /// Those with the ids; unknown ids are left out.
+    Ids(BTreeSet<String>),
+}
+
+/// EC2 as Tonnage uses it.
+pub trait Cloud: Send + Sync + fmt::Debug {
+    /// Resolves selectors, images and the catalogue of a node class.
+    fn resolve<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<Resolution, CloudError>>;
+
+    /// Makes sure the launch templates exist that claims of one kind need, and groups the offerings
+    /// by template, keeping their order. Offerings that the class cannot launch are left out.
+    fn prepare<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+        claim: &'call Claim,
+        offerings: &'call [OfferingKey],
+    ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>>;
+
+    /// Makes the call that the record describes. Repeating it with the same record launches nothing
+    /// twice. Tags: cluster, batch, node pool and node class of `claim`, which is any of the batch.
+    fn launch<'call>(
+        &'call self,
+        record: &'call LaunchRecord,
+        claim: &'call Claim,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>>;
+
+    /// Lists instances of this cluster.
+    fn instances<'call>(
+        &'call self,
+        query: &'call InstanceQuery,
+    ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>>;
+
+    /// Terminates an instance; it is no error if it is gone already.
+    fn terminate<'call>(&'call self, instance_id: &'call str)
+    -> BoxFuture<'call, Result<(), CloudError>>;
+
+    /// Adds tags to an instance.
+    fn tag<'call>(
+        &'call self,
+        instance_id: &'call str,
+        tags: &'call BTreeMap<String, String>,
+    ) -> BoxFuture<'call, Result<(), CloudError>>;
+
+    /// Removes what was made for a node class that is being deleted: its launch templates.
+    fn release<'call>(&'call self, node_class: &'call str)
+    -> BoxFuture<'call, Result<(), CloudError>>;
+}
+
+/// EC2 tag keys of ours; beside them only the cluster's ownership tag is written.
+pub mod tags {
+    /// The cluster an instance belongs to.
+    pub const CLUSTER: &str = "tonnage.dev/cluster";
+    /// The NodePool it was bought for.
+    pub const NODE_POOL: &str = "tonnage.dev/nodepool";
+    /// The EC2NodeClass it was launched through.
+    pub const NODE_CLASS: &str = "tonnage.dev/ec2nodeclass";
+    /// The launch batch it came from.
+    pub const BATCH: &str = "tonnage.dev/launch-batch";
+    /// The NodeClaim it serves.
+    pub const CLAIM: &str = "tonnage.dev/nodeclaim";
+    /// Prefix of the ownership tag: `kubernetes.io/cluster/NAME` = `owned`.
+    pub const OWNED_PREFIX: &str = "kubernetes.io/cluster/";
+}

@@ -1,0 +1,65 @@
+//! An EC2 instance as decisions see it, and the provider ids that tie it to a Node.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::offering::OfferingKey;
+
+/// Where an instance is in its life, in EC2's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InstanceState {
+    /// Starting.
+    Pending,
+    /// Billed.
+    Running,
+    /// On its way out.
+    ShuttingDown,
+    /// Gone.
+    Terminated,
+    /// Stopping.
+    Stopping,
+    /// Stopped; its volumes are billed.
+    Stopped,
+}
+
+impl InstanceState {
+    /// True when nothing more needs to be done to end it.
+    pub const fn is_ending(self) -> bool {
+        matches!(self, Self::ShuttingDown | Self::Terminated)
+    }
+}
+
+/// An EC2 instance of this cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// For example `i-0123456789abcdef0`.
+    pub id: String,
+    /// Type, zone and capacity type.
+    pub offering: OfferingKey,
+    /// Where it is in its life.
+    pub state: InstanceState,
+    /// When EC2 launched it.
+    pub launched: Timestamp,
+    /// The image it was started from.
+    pub image_id: String,
+    /// The subnet of its primary interface.
+    pub subnet_id: String,
+    /// Private DNS name, as the Node will be called.
+    pub private_dns_name: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// The provider id of its Node: `aws:///ZONE/ID`.
+    pub fn provider_id(&self) -> String {
+        format!("aws:///{}/{}", self.offering.zone, self.id)
+    }
+}
+
+/// The instance id at the end of a provider id such as `aws:///us-east-1a/i-0123`.
+pub fn instance_id_of(provider_id: &str) -> Option<&str> {
+    let (zone, id) = provider_id.strip_prefix("aws:///")?.split_once('/')?;
+    (!zone.is_empty() && id.starts_with("i-") && !id.contains('/')).then_some(id)
+}

@@ -1,0 +1,39 @@
+//! A Kubernetes Node as decisions see it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::resources::Resources;
+use super::taint::Taint;
+
+/// A Node object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The object's name.
+    pub name: String,
+    /// The object's uid.
+    pub uid: String,
+    /// When it registered.
+    pub created: Timestamp,
+    /// Set while it is being deleted.
+    pub deleting_since: Option<Timestamp>,
+    /// `spec.providerID`, empty until known.
+    pub provider_id: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations under `karpenter.sh/` and `tonnage.dev/`.
+    pub annotations: BTreeMap<String, String>,
+    /// Finalizers.
+    pub finalizers: Vec<String>,
+    /// Taints, `spec.unschedulable` included as the node controller adds it.
+    pub taints: Vec<Taint>,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Condition Ready is True.
+    pub ready: bool,
+    /// `status.capacity`.
+    pub capacity: Resources,
+    /// `status.allocatable`.
+    pub allocatable: Resources,
+}

@@ -1,0 +1,53 @@
+//! An EC2NodeClass after its selectors were resolved: what a launch needs, in our own words.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::offering::Catalogue;
+
+/// A node class with everything a decision or a launch needs to know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeClass {
+    /// The object's name.
+    pub name: String,
+    /// The object's uid.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// True when a launch may use it; otherwise `not_ready` says why.
+    pub ready: bool,
+    /// What is wrong and what would fix it, for people; empty when ready.
+    pub not_ready: String,
+    /// Subnets by zone, the one with most free addresses first.
+    pub subnets: BTreeMap<String, Vec<Subnet>>,
+    /// Security group ids in order.
+    pub security_groups: Vec<String>,
+    /// Images by architecture (`amd64`, `arm64`), newest first.
+    pub images: BTreeMap<String, Vec<Image>>,
+    /// Hash over what a launched node keeps of the spec; a difference is drift.
+    pub hash: String,
+    /// What can be bought through this class.
+    pub catalogue: Arc<Catalogue>,
+}
+
+/// A subnet that nodes may be launched into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// For example `subnet-0123`.
+    pub id: String,
+    /// For example `us-east-1a`.
+    pub zone: String,
+    /// For example `use1-az4`.
+    pub zone_id: String,
+    /// Free IPv4 addresses when it was last described.
+    pub free_addresses: i64,
+}
+
+/// A machine image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// For example `ami-0123`.
+    pub id: String,
+    /// Its name, for people.
+    pub name: String,
+}

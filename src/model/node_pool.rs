@@ -1,0 +1,59 @@
+//! A NodePool as decisions see it: validated, quantities and durations parsed.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::money::UsdPerHour;
+use super::requirement::Requirements;
+use super::resources::Resources;
+use super::taint::Taint;
+
+/// A NodePool of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodePool {
+    /// The object's name.
+    pub name: String,
+    /// The object's uid, for owner references.
+    pub uid: String,
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// Set while the object is being deleted.
+    pub deleting_since: Option<Timestamp>,
+    /// Problems that keep the pool from provisioning, each naming field and fix; empty when valid.
+    pub problems: Vec<String>,
+    /// True while `tonnage.dev/paused` stops new actions for the pool.
+    pub paused: bool,
+    /// Name of the EC2NodeClass.
+    pub node_class: String,
+    /// Spec requirements, template labels, and the pool's and class's own labels.
+    pub requirements: Requirements,
+    /// Labels of the template.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the template.
+    pub annotations: BTreeMap<String, String>,
+    /// Taints that nodes keep.
+    pub taints: Vec<Taint>,
+    /// Taints that something else removes before pods start.
+    pub startup_taints: Vec<Taint>,
+    /// Highest total of each resource over the pool's nodes; `nodes` counts nodes.
+    pub limits: Resources,
+    /// Names in `limits` whose limit is zero, which `Resources` does not store.
+    pub zero_limits: Vec<String>,
+    /// Higher is tried first; 0 when unset.
+    pub weight: i32,
+    /// How long a node stays empty before it goes; `None` is for ever.
+    pub consolidate_after: Option<SignedDuration>,
+    /// Hard deadline of a drain; `None` waits for ever.
+    pub termination_grace: Option<SignedDuration>,
+    /// Age at which nodes are replaced; `None` is never.
+    pub expire_after: Option<SignedDuration>,
+    /// The static hash that new claims record.
+    pub hash: String,
+    /// The fee `tonnage.dev/usd-per-node-hour`.
+    pub fee: UsdPerHour,
+    /// How long a claim may take to launch before it is given up.
+    pub launch_timeout: SignedDuration,
+    /// How long a launched instance may take to register before it is given up.
+    pub registration_timeout: SignedDuration,
+}

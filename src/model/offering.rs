@@ -1,0 +1,170 @@
+//! What can be bought: an instance type in a zone under a capacity type, at a price.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::money::UsdPerHour;
+use super::resources::Resources;
+
+/// How capacity is bought. Orders by what is tried first: reserved, then spot, then on-demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CapacityType {
+    /// Paid for already through a reservation.
+    Reserved,
+    /// Spare capacity that EC2 may take back with two minutes' notice.
+    Spot,
+    /// List price, kept until terminated.
+    OnDemand,
+}
+
+impl CapacityType {
+    /// The value of the label `karpenter.sh/capacity-type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Spot => "spot",
+            Self::OnDemand => "on-demand",
+        }
+    }
+
+    /// Reads the label's value.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reserved, Self::Spot, Self::OnDemand]
+            .into_iter()
+            .find(|capacity_type| capacity_type.as_str() == text)
+    }
+}
+
+impl fmt::Display for CapacityType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+/// Names an offering: `c5.2xlarge/us-east-1a/spot` in text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OfferingKey {
+    /// For example `c5.2xlarge`.
+    pub instance_type: Arc<str>,
+    /// For example `us-east-1a`.
+    pub zone: Arc<str>,
+    /// How it is bought.
+    pub capacity_type: CapacityType,
+}
+
+/// A text that names no offering.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` is not an offering: write TYPE/ZONE/CAPACITY-TYPE, as in c5.xlarge/us-east-1a/spot"
+)]
+pub struct OfferingKeyError {
+    /// The text as it was given.
+    pub text: String,
+}
+
+impl OfferingKey {
+    /// A key from its parts.
+    pub fn new(instance_type: &str, zone: &str, capacity_type: CapacityType) -> Self {
+        Self {
+            instance_type: instance_type.into(),
+            zone: zone.into(),
+            capacity_type,
+        }
+    }
+}
+
+impl fmt::Display for OfferingKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}/{}/{}",
+            self.instance_type, self.zone, self.capacity_type
+        )
+    }
+}
+
+impl FromStr for OfferingKey {
+    type Err = OfferingKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('/');
+        match (
+            parts.next(),
+            parts.next(),
+            parts.next().and_then(CapacityType::parse),
+            parts.next(),
+        ) {
+            (Some(instance_type), Some(zone), Some(capacity_type), None)
+                if !instance_type.is_empty() && !zone.is_empty() =>
+            {
+                Ok(Self::new(instance_type, zone, capacity_type))
+            }
+            _ => Err(OfferingKeyError {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+/// An instance type as a node class sees it: what a node of it offers and which labels it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceType {
+    /// For example `c5.2xlarge`.
+    pub name: Arc<str>,
+    /// Labels that every node of the type carries (type, arch, os, `karpenter.k8s.aws/instance-*`);
+    /// not the zone and not the capacity type.
+    pub labels: BTreeMap<String, String>,
+    /// What the machine has; `pods` and `ephemeral-storage` follow from the node class.
+    pub capacity: Resources,
+    /// What the kubelet keeps back: kube-reserved, system-reserved and the eviction threshold.
+    pub overhead: Resources,
+    /// How many EBS volumes may be attached beside the root volume.
+    pub volume_limit: u32,
+}
+
+impl InstanceType {
+    /// Capacity less overhead, before DaemonSets; never negative.
+    pub fn allocatable(&self) -> Resources {
+        self.capacity
+            .iter()
+            .map(|(name, amount)| (name, amount.saturating_sub(self.overhead.get(name)).max(0)))
+            .collect()
+    }
+}
+
+/// An instance type in one zone under one capacity type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offering {
+    /// Its name.
+    pub key: OfferingKey,
+    /// The price of the instance alone.
+    pub price: UsdPerHour,
+    /// What else a node of this offering costs per hour: root volume, public address, agent fees.
+    pub fees: UsdPerHour,
+    /// False while it cannot be bought: not offered, or believed to be short of capacity.
+    pub available: bool,
+}
+
+impl Offering {
+    /// What a node of this offering costs in all.
+    pub fn total_price(&self) -> UsdPerHour {
+        self.price + self.fees
+    }
+}
+
+/// Everything that can be bought through one node class.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Catalogue {
+    /// Instance types by name.
+    pub types: BTreeMap<Arc<str>, Arc<InstanceType>>,
+    /// Offerings in key order; each names a type of `types`.
+    pub offerings: Vec<Offering>,
+    /// The region the prices are of, for example `us-east-1`.
+    pub price_region: String,
+    /// When the oldest of the prices was true.
+    pub priced_at: Option<Timestamp>,
+}

@@ -1,0 +1,119 @@
+//! A provisioning plan and its reasons: values that events, conditions, metrics and text are made of.
+
+use std::collections::BTreeMap;
+
+use super::money::UsdPerHour;
+use super::offering::OfferingKey;
+use super::pod::PodKey;
+use super::resources::Resources;
+
+/// What to buy, what goes where, and why the rest waits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProvisioningPlan {
+    /// Nodes to buy.
+    pub new_nodes: Vec<PlannedNode>,
+    /// Pods that fit onto existing nodes, by node name.
+    pub existing: BTreeMap<String, Vec<PodKey>>,
+    /// Pods that fit onto claims on their way, by claim name.
+    pub in_flight: BTreeMap<String, Vec<PodKey>>,
+    /// Pods left out, each with its reasons.
+    pub unschedulable: BTreeMap<PodKey, Unschedulable>,
+    /// Price of the new nodes, fees included.
+    pub price: UsdPerHour,
+    /// No fleet for the same pods under the same constraints can cost less than this.
+    pub lower_bound: UsdPerHour,
+    /// The wall-clock guard ended the search before its units of work were spent.
+    pub truncated: bool,
+}
+
+/// A node to buy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedNode {
+    /// The NodePool it belongs to.
+    pub node_pool: String,
+    /// What to buy: the cheapest first, then every alternative that also fits, in price order.
+    pub offerings: Vec<OfferingKey>,
+    /// Price of the first offering, fees apart.
+    pub price: UsdPerHour,
+    /// Fees of the first offering.
+    pub fees: UsdPerHour,
+    /// Requests of its pods and of the DaemonSets that will land on it.
+    pub requests: Resources,
+    /// Its pods, in name order.
+    pub pods: Vec<PodKey>,
+    /// Labels with one value that its pods demand beyond the template, for example a zone.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Why a pod was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unschedulable {
+    /// One reason for each NodePool that was considered, in name order; with no NodePool, one that
+    /// says so.
+    pub reasons: Vec<PoolReason>,
+}
+
+/// Why one NodePool cannot serve a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolReason {
+    /// The NodePool; empty when the reason is not about one.
+    pub node_pool: String,
+    /// The kind of reason, a closed set: a metrics label.
+    pub reason: ReasonKind,
+    /// In one sentence, with the figures.
+    pub detail: String,
+    /// The offering that came closest and the smallest change that would make it fit.
+    pub nearest_miss: Option<String>,
+}
+
+/// The kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReasonKind {
+    /// There is no NodePool at all.
+    NoNodePool,
+    /// The NodePool or its class is not ready.
+    NodePoolNotReady,
+    /// The NodePool is paused.
+    NodePoolPaused,
+    /// The pod does not tolerate a taint of the NodePool.
+    TaintNotTolerated,
+    /// Requirements exclude each other.
+    RequirementsIncompatible,
+    /// No offering is large enough.
+    ResourcesDoNotFit,
+    /// Everything that fits is out of capacity now.
+    OfferingsUnavailable,
+    /// Buying would exceed a limit of the NodePool.
+    LimitReached,
+    /// Spread or affinity to other pods cannot be met.
+    TopologyUnsatisfiable,
+    /// A volume cannot be where the pod could be.
+    VolumeUnsatisfiable,
+    /// A price ceiling excludes what would fit.
+    PriceCeiling,
+    /// A foreign NodePool could serve the pod too and `--contested-pods leave` holds.
+    Contested,
+    /// The pod itself is invalid: negative or overflowing amounts, unknown operators.
+    InvalidPod,
+}
+
+impl ReasonKind {
+    /// The CamelCase word used in events, metrics and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoNodePool => "NoNodePool",
+            Self::NodePoolNotReady => "NodePoolNotReady",
+            Self::NodePoolPaused => "NodePoolPaused",
+            Self::TaintNotTolerated => "TaintNotTolerated",
+            Self::RequirementsIncompatible => "RequirementsIncompatible",
+            Self::ResourcesDoNotFit => "ResourcesDoNotFit",
+            Self::OfferingsUnavailable => "OfferingsUnavailable",
+            Self::LimitReached => "LimitReached",
+            Self::TopologyUnsatisfiable => "TopologyUnsatisfiable",
+            Self::VolumeUnsatisfiable => "VolumeUnsatisfiable",
+            Self::PriceCeiling => "PriceCeiling",
+            Self::Contested => "Contested",
+            Self::InvalidPod => "InvalidPod",
+        }
+    }
+}

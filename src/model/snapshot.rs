@@ -1,0 +1,84 @@
+//! Everything known at one instant, own writes that no watch has shown yet included.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::claim::Claim;
+use super::node::Node;
+use super::node_class::NodeClass;
+use super::node_pool::NodePool;
+use super::pod::{Pod, PodKey};
+use super::workload::{DaemonSet, DisruptionBudget, Namespace, VolumeClaim};
+
+/// The world as decisions see it. Maps are ordered by name, so equal snapshots give equal plans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The instant.
+    pub now: Timestamp,
+    /// Every pod.
+    pub pods: BTreeMap<PodKey, Arc<Pod>>,
+    /// Every Node, ours or not.
+    pub nodes: BTreeMap<String, Arc<Node>>,
+    /// Claims of ours: those whose node class is an EC2NodeClass.
+    pub claims: BTreeMap<String, Arc<Claim>>,
+    /// NodePools of ours.
+    pub node_pools: BTreeMap<String, Arc<NodePool>>,
+    /// NodePools of another provisioner, for the good neighbour's rule on contested pods.
+    pub foreign_node_pools: BTreeMap<String, Arc<NodePool>>,
+    /// Node classes of ours, resolved.
+    pub node_classes: BTreeMap<String, Arc<NodeClass>>,
+    /// DaemonSets by `namespace/name`.
+    pub daemon_sets: BTreeMap<String, Arc<DaemonSet>>,
+    /// Disruption budgets by `namespace/name`.
+    pub disruption_budgets: BTreeMap<String, Arc<DisruptionBudget>>,
+    /// PersistentVolumeClaims by `namespace/name`.
+    pub volume_claims: BTreeMap<String, Arc<VolumeClaim>>,
+    /// Volumes attached to nodes by CSI: (node, driver) to how many more the node takes.
+    pub volume_room: BTreeMap<(String, String), i64>,
+    /// Namespaces.
+    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+}
+
+impl Snapshot {
+    /// An empty world at an instant.
+    pub fn empty(now: Timestamp) -> Self {
+        Self {
+            now,
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            node_pools: BTreeMap::new(),
+            foreign_node_pools: BTreeMap::new(),
+            node_classes: BTreeMap::new(),
+            daemon_sets: BTreeMap::new(),
+            disruption_budgets: BTreeMap::new(),
+            volume_claims: BTreeMap::new(),
+            volume_room: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+        }
+    }
+
+    /// The Node with a provider id, if exactly one has it.
+    pub fn node_by_provider_id(&self, provider_id: &str) -> Option<&Arc<Node>> {
+        let mut found = self
+            .nodes
+            .values()
+            .filter(|node| node.provider_id == provider_id);
+        match (found.next(), found.next()) {
+            (Some(node), None) if !provider_id.is_empty() => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Pods that occupy a node, in name order.
+    pub fn pods_on<'world>(
+        &'world self,
+        node: &'world str,
+    ) -> impl Iterator<Item = &'world Arc<Pod>> {
+        self.pods
+            .values()
+            .filter(move |pod| pod.is_active_on_node() && pod.node_name.as_deref() == Some(node))
+    }
+}

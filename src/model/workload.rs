@@ -1,0 +1,56 @@
+//! Objects around pods that scheduling reads: DaemonSets, disruption budgets, volumes, namespaces.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::pod::{LabelSelector, NodeTerm, PodSpec};
+
+/// A DaemonSet: what each of its pods will take on a node that it lands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonSet {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The pods it would make.
+    pub spec: Arc<PodSpec>,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisruptionBudget {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Pods it covers.
+    pub selector: Option<LabelSelector>,
+    /// `status.disruptionsAllowed`.
+    pub disruptions_allowed: i32,
+    /// The budget can never allow a disruption: maxUnavailable 0 or minAvailable 100 %.
+    pub blocks_always: bool,
+}
+
+/// A PersistentVolumeClaim with what its volume or class says about place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeClaim {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The bound volume.
+    pub volume_name: Option<String>,
+    /// CSI driver that attaches it.
+    pub driver: String,
+    /// Where the volume is, or may be made; the terms are alternatives, empty is anywhere.
+    pub node_terms: Vec<NodeTerm>,
+    /// What keeps pods with this claim from being scheduled, for people.
+    pub problem: Option<String>,
+}
+
+/// A namespace's labels, for namespace selectors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
