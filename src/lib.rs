@@ -1,7 +1,4 @@
 //! Tonnage: a Kubernetes node provisioner for EC2.
-<<<<<<< HEAD
-pub mod api;
-=======
 //!
 //! ```text
 //! observe -> snapshot -> decide (pure) -> plan with reasons -> execute -> observe
@@ -16,7 +13,6 @@ pub mod api;
 //! `plan`, `cluster` and `cloud` never see each other; they meet in the values of `model`.
 //! `model` and `plan` are pure: no clock, no environment, no randomness, no locks, no I/O.
 
->>>>>>> f58720f (Name the model: the nouns that decisions are made of, the cloud in our words, and the world's clock)
 pub mod cli;
 pub mod model;
 pub mod plan;
