@@ -42,6 +42,8 @@ pub struct NodePool {
     pub zero_limits: Vec<String>,
     /// Higher is tried first; 0 when unset.
     pub weight: i32,
+    /// How many nodes may be disrupted at once: `spec.disruption.budgets`.
+    pub budgets: Vec<PoolBudget>,
     /// How long a node stays empty before it goes; `None` is for ever.
     pub consolidate_after: Option<SignedDuration>,
     /// Hard deadline of a drain; `None` waits for ever.
@@ -56,4 +58,39 @@ pub struct NodePool {
     pub launch_timeout: SignedDuration,
     /// How long a launched instance may take to register before it is given up.
     pub registration_timeout: SignedDuration,
+    /// How long a registered node may take to become usable before it is given up; `None` is for
+    /// ever.
+    pub initialization_timeout: Option<SignedDuration>,
+    /// The annotation `tonnage.dev/acknowledge-orphans`: the token of a halted collection that a
+    /// person allows to go on.
+    pub acknowledged_orphans: Option<String>,
+}
+
+/// One of a NodePool's disruption budgets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolBudget {
+    /// How many nodes may be disrupted at once.
+    pub nodes: BudgetNodes,
+    /// The reasons it holds for (`Empty`, `Underutilized`, ...), as written; empty is every reason.
+    pub reasons: Vec<String>,
+    /// When it holds; `None` is always.
+    pub window: Option<BudgetWindow>,
+}
+
+/// The number of nodes of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetNodes {
+    /// A number of nodes.
+    Count(i64),
+    /// A percentage of the pool's nodes, rounded up.
+    Percent(i64),
+}
+
+/// A recurring time in which a budget holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetWindow {
+    /// Five cron fields or a macro such as `@daily`, as written; in UTC.
+    pub schedule: String,
+    /// How long it holds from each hit of the schedule.
+    pub duration: SignedDuration,
 }
