@@ -7,3 +7,5 @@
     clippy::disallowed_methods,
     clippy::disallowed_types
 )]
+
+pub mod provision;

@@ -1,0 +1,118 @@
+//! Which pods need a place, grouped into classes of equal pods.
+//!
+//! Given a snapshot, it gives back the pods that a new node could help: those that kube-scheduler
+//! found no node for, and those that will leave a node that is going away. Nothing is placed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::node::Node;
+use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodSpec};
+use crate::model::snapshot::Snapshot;
+
+/// The taint of a node that is being emptied.
+const DISRUPTED: &str = "karpenter.sh/disrupted";
+
+/// Equal pods that wait together.
+#[derive(Debug, Clone)]
+pub struct PodClass {
+    /// What each of them asks for.
+    pub spec: Arc<PodSpec>,
+    /// Their names in order.
+    pub pods: Vec<PodKey>,
+}
+
+/// True while a node is on its way out: its pods need another place and it takes no new ones.
+pub fn is_leaving(snapshot: &Snapshot, node: &Node) -> bool {
+    node.deleting_since.is_some()
+        || node.taints.iter().any(|taint| taint.key == DISRUPTED)
+        || snapshot.claims.values().any(|claim| {
+            claim.deleting_since.is_some()
+                && (claim.node_name == node.name
+                    || (!claim.provider_id.is_empty() && claim.provider_id == node.provider_id))
+        })
+}
+
+/// The names of nodes that are on their way out.
+pub fn leaving_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let going: BTreeSet<&str> = snapshot
+        .claims
+        .values()
+        .filter(|claim| claim.deleting_since.is_some())
+        .flat_map(|claim| [claim.node_name.as_str(), claim.provider_id.as_str()])
+        .filter(|name| !name.is_empty())
+        .collect();
+    snapshot
+        .nodes
+        .values()
+        .filter(|node| {
+            node.deleting_since.is_some()
+                || node.taints.iter().any(|taint| taint.key == DISRUPTED)
+                || going.contains(node.name.as_str())
+                || going.contains(node.provider_id.as_str())
+        })
+        .map(|node| node.name.as_str())
+        .collect()
+}
+
+/// True for a pod that waits for a node.
+///
+/// A nomination is respected when its node is not ours: kube-scheduler preempts there. Our own
+/// nominations are only hints, so their pods are planned again.
+pub fn is_waiting(snapshot: &Snapshot, pod: &Pod) -> bool {
+    let foreign_nomination = || {
+        pod.nominated_node.as_deref().is_some_and(|name| {
+            snapshot.nodes.contains_key(name)
+                && !snapshot
+                    .claims
+                    .values()
+                    .any(|claim| claim.node_name == name)
+        })
+    };
+    pod.node_name.is_none()
+        && pod.unschedulable
+        && !pod.phase.is_terminal()
+        && pod.deleting_until.is_none()
+        && !pod.mirror
+        && !pod.is_daemon()
+        && !pod.spec.gated
+        && !foreign_nomination()
+}
+
+/// True for a bound pod that will need another place when its node goes.
+fn will_move(pod: &Pod) -> bool {
+    let stateful = pod
+        .owner
+        .as_ref()
+        .is_some_and(|owner| owner.kind == "StatefulSet");
+    !pod.phase.is_terminal()
+        && pod.owner.is_some()
+        && (pod.deleting_until.is_none() || stateful)
+        && !pod.mirror
+        && !pod.is_daemon()
+        && pod.do_not_disrupt == DoNotDisrupt::No
+}
+
+/// The pods that need a place, in classes ordered by their specs.
+pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
+    let leaving = leaving_nodes(snapshot);
+    let mut by_spec: BTreeMap<&PodSpec, PodClass> = BTreeMap::new();
+    for pod in snapshot.pods.values() {
+        let wanted = match pod.node_name.as_deref() {
+            None => is_waiting(snapshot, pod),
+            Some(node) => leaving.contains(node) && will_move(pod),
+        };
+        if !wanted {
+            continue;
+        }
+        by_spec
+            .entry(&pod.spec)
+            .or_insert_with(|| PodClass {
+                spec: Arc::clone(&pod.spec),
+                pods: Vec::new(),
+            })
+            .pods
+            .push(pod.key.clone());
+    }
+    by_spec.into_values().collect()
+}
