@@ -13,6 +13,7 @@
 //! `plan`, `cluster` and `cloud` never see each other; they meet in the values of `model`.
 //! `model` and `plan` are pure: no clock, no environment, no randomness, no locks, no I/O.
 
+pub mod api;
 pub mod cli;
 pub mod model;
 pub mod plan;
