@@ -18,6 +18,7 @@ pub mod node_class;
 pub mod node_pool;
 pub mod offering;
 pub mod pod;
+pub mod quantity;
 pub mod report;
 pub mod requirement;
 pub mod resources;
