@@ -1,4 +1,38 @@
-//! The user-facing Kubernetes API: custom resources, labels, conditions.
+//! The user-facing Kubernetes API: custom resources, labels, conditions, settings.
+//!
+//! Types are plain data as users write them; their doc comments are what `kubectl explain` prints.
+//! Defaults and CEL rules stand on the types, and [`crds`] generates the CustomResourceDefinitions
+//! from them. Nothing here decides anything, and nothing here does I/O.
 #![deny(missing_docs)]
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema repeats each type inside a function, its visibility included"
+)]
 
+mod condition_reason;
+mod condition_type;
+pub mod conditions;
 pub mod crds;
+pub mod disruption;
+pub mod duration;
+pub mod labels;
+pub mod node_claim;
+pub mod node_class;
+mod node_class_ref;
+pub mod node_pool;
+mod objects;
+mod open_enum;
+pub mod requirement;
+mod schema;
+mod taint;
+
+pub use conditions::{
+    Condition, ConditionReason, ConditionStatus, ConditionType, ConditionUpdate, Conditioned,
+};
+pub use duration::{DurationError, DurationOrNever, GoDuration};
+pub use node_claim::{NodeClaim, NodeClaimSpec, NodeClaimStatus};
+pub use node_class::{EC2NodeClass, EC2NodeClassSpec, EC2NodeClassStatus};
+pub use node_class_ref::NodeClassRef;
+pub use node_pool::{NodePool, NodePoolSpec, NodePoolStatus, ResourceList};
+pub use requirement::{Requirement, RequirementOperator};
+pub use taint::{Taint, TaintEffect};
