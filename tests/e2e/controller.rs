@@ -1,0 +1,141 @@
+//! The controller binary as a process: started with the ServiceAccount's token, killed, read.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::cluster::{SYSTEM_NAMESPACE, run};
+use crate::world::{eventually, variable};
+
+/// How the controller reaches the Kubernetes API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Straight to the API server.
+    Direct,
+    /// Through the fault proxy.
+    Faults,
+}
+
+/// A running controller; dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    process: Child,
+    pub(crate) log: PathBuf,
+    pub(crate) metrics: String,
+}
+
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A kubeconfig with nothing but the ServiceAccount's token, so that a missing verb fails the test.
+fn kubeconfig_of_service_account(route: Route) -> PathBuf {
+    let token = run("kubectl", &["create", "token", "tonnage", "-n", SYSTEM_NAMESPACE]);
+    let source = match route {
+        Route::Direct => variable("KUBECONFIG"),
+        Route::Faults => variable("KUBECONFIG_FAULTS"),
+    };
+    let text = fs::read_to_string(source).unwrap();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("token:") {
+            let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
+            lines.push(format!("{indent}token: {}", token.trim()));
+        } else {
+            lines.push(line.to_owned());
+        }
+    }
+    assert!(lines.iter().any(|line| line.contains(token.trim())), "the kubeconfig has no token");
+    let path = PathBuf::from(variable("TONNAGE_STATE"))
+        .join(format!("service-account-{}.kubeconfig", if route == Route::Direct { "direct" } else { "faults" }));
+    fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+impl Controller {
+    /// Starts the binary with further arguments and waits until it is ready.
+    pub(crate) async fn start(route: Route, arguments: &[&str]) -> Self {
+        let controller = Self::spawn(route, arguments);
+        let address = controller.metrics.clone();
+        let log = controller.log.clone();
+        eventually("the controller is ready", 60, async || {
+            http_get(&address, "/readyz").await.map_err(|error| {
+                let tail = fs::read_to_string(&log).unwrap_or_default();
+                let lines: Vec<&str> = tail.lines().rev().take(15).collect();
+                format!("{error}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+            })
+        })
+        .await;
+        controller
+    }
+
+    /// Starts the binary and returns at once.
+    pub(crate) fn spawn(route: Route, arguments: &[&str]) -> Self {
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let state = PathBuf::from(variable("TONNAGE_STATE"));
+        let log = state.join(format!("controller-{}-{number}.log", std::process::id()));
+        let file = fs::File::create(&log).unwrap();
+        let metrics = format!("127.0.0.1:{}", free_port());
+        let process = Command::new(variable("TONNAGE_BIN"))
+            .arg("controller")
+            .arg("--kubeconfig")
+            .arg(kubeconfig_of_service_account(route))
+            .args(["--metrics-addr", &metrics, "--log-format", "text"])
+            .args(["--cluster-name", &variable("TONNAGE_CLUSTER_NAME")])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|error| panic!("TONNAGE_BIN does not start: {error}"));
+        Self { process, log, metrics }
+    }
+
+    /// SIGKILL, as a node failure would.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        let _status = self.process.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code, which must come within ten seconds.
+    pub(crate) async fn stop(mut self) -> Option<i32> {
+        drop(run("kill", &["-TERM", &self.process.id().to_string()]));
+        let process = &mut self.process;
+        for _poll in 0..100 {
+            if let Some(status) = process.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the controller does not stop within 10 s of SIGTERM; log: {}", self.log.display());
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The text of /metrics.
+    pub(crate) async fn metrics_text(&self) -> String {
+        http_get(&self.metrics, "/metrics").await.unwrap()
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// The body of a 200 answer.
+pub(crate) async fn http_get(address: &str, path: &str) -> Result<String, String> {
+    let url = format!("http://{address}").parse::<http::Uri>().map_err(|error| error.to_string())?;
+    let client = kube::Client::try_from(kube::Config::new(url)).map_err(|error| error.to_string())?;
+    let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
+    client.request_text(request).await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,118 @@
+//! The EC2 endpoint as the tests see it: what runs there, and faults on the way to it.
+
+use http::Request;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use crate::world::variable;
+
+/// An instance that is not terminated.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Machine {
+    pub(crate) id: String,
+    pub(crate) instance_type: String,
+    pub(crate) zone: String,
+    pub(crate) capacity_type: String,
+    pub(crate) state: String,
+    pub(crate) tags: std::collections::BTreeMap<String, String>,
+}
+
+/// The endpoint behind the proxy, and the proxy's own controls.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    direct: String,
+    faults: String,
+}
+
+impl Endpoint {
+    pub(crate) fn new() -> Self {
+        Self { direct: variable("TONNAGE_EC2_DIRECT_URL"), faults: variable("TONNAGE_FAULTS_URL") }
+    }
+
+    /// Every instance that is pending, running, stopping or shutting down, whoever launched it.
+    pub(crate) async fn machines(&self) -> Vec<Machine> {
+        let answer = call(&self.direct, "GET", "/_tonnage/instances", None).await;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut machines: Vec<Machine> = answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|instance| Machine {
+                id: text(&instance["id"]),
+                instance_type: text(&instance["type"]),
+                zone: text(&instance["zone"]),
+                capacity_type: text(&instance["capacityType"]),
+                state: text(&instance["state"]),
+                tags: serde_json::from_value(instance["tags"].clone()).unwrap(),
+            })
+            .filter(|machine| machine.state != "terminated")
+            .collect();
+        machines.sort();
+        machines
+    }
+
+    /// How many instances were ever launched since the endpoint was reset, ended ones included.
+    pub(crate) async fn launched_in_all(&self) -> usize {
+        let answer = call(&self.direct, "GET", "/_tonnage/instances", None).await;
+        answer.as_array().unwrap().len()
+    }
+
+    /// Ids of all instances ever launched, ended ones included.
+    pub(crate) async fn all_ids(&self) -> std::collections::BTreeSet<String> {
+        let answer = call(&self.direct, "GET", "/_tonnage/instances", None).await;
+        let ids = answer.as_array().unwrap().iter().filter_map(|instance| instance["id"].as_str());
+        ids.map(str::to_owned).collect()
+    }
+
+    /// Adds a fault rule and returns its id.
+    pub(crate) async fn fault(&self, rule: Value) -> String {
+        let answer = self.control("POST", "/rules", Some(rule.clone())).await;
+        match &answer["id"] {
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => panic!("the proxy refuses {rule}: {answer}"),
+        }
+    }
+
+    /// How often a rule has been hit, and how many requests it holds now.
+    pub(crate) async fn hits(&self, id: &str) -> (u64, u64) {
+        let rules = self.control("GET", "/rules", None).await;
+        let rule = rules.as_array().into_iter().flatten().find(|rule| {
+            rule["id"].as_str() == Some(id) || rule["id"].as_u64().is_some_and(|n| n.to_string() == id)
+        });
+        let rule = rule.unwrap_or_else(|| panic!("no rule {id}: {rules}"));
+        (rule["hits"].as_u64().unwrap(), rule["holding"].as_u64().unwrap())
+    }
+
+    /// Asks the control interface of the proxy or of the overlay.
+    pub(crate) async fn control(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        call(&self.faults, method, path, body).await
+    }
+
+    /// Asks the overlay directly.
+    pub(crate) async fn overlay(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        call(&self.direct, method, path, body).await
+    }
+
+    /// Removes every fault, releasing what is held.
+    pub(crate) async fn clear_faults(&self) {
+        drop(self.control("DELETE", "/rules", None).await);
+        drop(self.overlay("POST", "/_tonnage/capacity", Some(json!({"pools": []}))).await);
+    }
+}
+
+/// One JSON request on loopback.
+async fn call(base: &str, method: &str, path: &str, body: Option<Value>) -> Value {
+    let client = Client::try_from(Config::new(base.parse().unwrap())).unwrap();
+    let bytes = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(bytes)
+        .unwrap();
+    let text = client.request_text(request).await.unwrap_or_else(|error| {
+        panic!("{method} {base}{path}: {error}");
+    });
+    serde_json::from_str(&text).unwrap_or(Value::Null)
+}

@@ -1,0 +1,269 @@
+//! Faults: the controller dies at any moment, EC2 is short, slow, silent or broken. No pod is
+//! forgotten, no instance is leaked, none is bought twice.
+
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
+
+use crate::cluster::run;
+use crate::controller::{Controller, Route};
+use crate::world::{World, eventually};
+
+const EXECUTORS: usize = 10;
+
+fn prepare(world: &World) {
+    world.cluster.apply_file("hack/scene/node-classes.yaml");
+    world.cluster.apply_file("hack/scene/node-pools.yaml");
+    world.cluster.apply_file("hack/scene/workload.yaml");
+}
+
+fn ec2(action: &str, kind: &str, times: Option<u64>) -> Value {
+    json!({"target": "ec2", "match": {"action": action}, "kind": kind, "times": times})
+}
+
+fn kubernetes(verb: &str, path: &str, kind: &str, times: Option<u64>) -> Value {
+    let matched = json!({"verb": verb, "path": path});
+    json!({"target": "kubernetes", "match": matched, "kind": kind, "times": times})
+}
+
+async fn wait_until_held(world: &World, rule: &str) {
+    eventually("the request at the named point is held", 60, async || {
+        let (hits, holding) = world.endpoint.hits(rule).await;
+        if holding > 0 { Ok(()) } else { Err(format!("{hits} hits, {holding} held")) }
+    })
+    .await;
+}
+
+/// Everything runs, one node and one claim for each machine, and nothing was bought and thrown away.
+async fn settled(world: &World) {
+    world.cluster.wait_for_started(EXECUTORS + 3, 120).await;
+    eventually("one node and one claim for each machine", 60, async || {
+        let machines = world.endpoint.machines().await.len();
+        let nodes = world.cluster.worker_nodes().await.len();
+        let claims = world.cluster.node_claims().list(&ListParams::default()).await.unwrap().items.len();
+        if machines == nodes && machines == claims {
+            Ok(())
+        } else {
+            Err(format!("{machines} machines, {nodes} nodes, {claims} claims"))
+        }
+    })
+    .await;
+}
+
+async fn end(world: &World) {
+    world.cluster.scale_executors(0).await;
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    world.cluster.wait_for_nothing(&world.endpoint, 90).await;
+}
+
+/// Kills the controller while a request of the growing scene is held, and starts it again.
+async fn killed_while_growing(rule: Value) {
+    let world = World::fresh().await;
+    let controller = Controller::start(Route::Faults, &[]).await;
+    let rule = world.endpoint.fault(rule).await;
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    wait_until_held(&world, &rule).await;
+    controller.kill();
+    world.endpoint.clear_faults().await;
+    let _again = Controller::start(Route::Faults, &[]).await;
+    settled(&world).await;
+    let launched = world.endpoint.launched_in_all().await;
+    let kept = world.endpoint.machines().await.len();
+    assert_eq!(launched, kept, "an instance was bought that nobody needed");
+    end(&world).await;
+}
+
+/// Kills the controller while a request of the shrinking scene is held, and starts it again.
+async fn killed_while_shrinking(rule: Value) {
+    let world = World::fresh().await;
+    let controller = Controller::start(Route::Faults, &[]).await;
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    let rule = world.endpoint.fault(rule).await;
+    world.cluster.scale_executors(0).await;
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    wait_until_held(&world, &rule).await;
+    controller.kill();
+    world.endpoint.clear_faults().await;
+    let _again = Controller::start(Route::Faults, &[]).await;
+    world.cluster.wait_for_nothing(&world.endpoint, 90).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_fleet_call_sent_and_unanswered() {
+    killed_while_growing(ec2("CreateFleet", "hold_before", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_fleet_call_answered_and_unwritten() {
+    killed_while_growing(ec2("CreateFleet", "hold_after", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_launched_claim_written() {
+    killed_while_growing(kubernetes("PATCH", "/nodeclaims/[^/]+/status", "hold_after", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_a_node_registering() {
+    killed_while_growing(kubernetes("PATCH", "/api/v1/nodes/[^/]+$", "hold_before", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_taint_set() {
+    killed_while_shrinking(kubernetes("PATCH", "/api/v1/nodes/[^/]+$", "hold_after", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_terminate_call_sent() {
+    killed_while_shrinking(ec2("TerminateInstances", "hold_after", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_the_finalizer_pending() {
+    killed_while_shrinking(kubernetes("PATCH", "/nodeclaims/[^/?]+(\\?|$)", "hold_before", None)).await;
+}
+
+#[tokio::test]
+async fn killed_with_an_eviction_sent() {
+    let world = World::fresh().await;
+    let controller = Controller::start(Route::Faults, &[]).await;
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    let rule = world.endpoint.fault(kubernetes("POST", "/eviction", "hold_after", None)).await;
+    let claims = world.cluster.node_claims();
+    let pools = ListParams::default().labels("karpenter.sh/nodepool=executors");
+    let victim = claims.list(&pools).await.unwrap().items.pop().unwrap().name_any();
+    drop(claims.delete(&victim, &DeleteParams::default()).await.unwrap());
+    wait_until_held(&world, &rule).await;
+    controller.kill();
+    world.endpoint.clear_faults().await;
+    let _again = Controller::start(Route::Faults, &[]).await;
+    eventually("the deleted claim is gone", 60, async || {
+        match claims.get_opt(&victim).await.unwrap() {
+            None => Ok(()),
+            Some(claim) => Err(format!("{:?}", claim.metadata.finalizers)),
+        }
+    })
+    .await;
+    settled(&world).await;
+    end(&world).await;
+}
+
+/// Two kills at moments that differ from run to run; the moment is printed for the record.
+#[tokio::test]
+async fn killed_at_two_random_moments() {
+    for _kill in 0..2 {
+        let world = World::fresh().await;
+        let controller = Controller::start(Route::Faults, &[]).await;
+        prepare(&world);
+        world.cluster.scale_executors(10).await;
+        let moment = std::time::Duration::from_millis(fastrand::u64(0..8000));
+        println!("killed {moment:?} after the burst");
+        tokio::time::sleep(moment).await;
+        controller.kill();
+        let _again = Controller::start(Route::Faults, &[]).await;
+        settled(&world).await;
+        end(&world).await;
+    }
+}
+
+/// Runs the growing scene under a fault that ends by itself or does not matter in the end.
+async fn grows_in_spite_of(rules: &[Value]) {
+    let world = World::fresh().await;
+    let _controller = Controller::start(Route::Faults, &[]).await;
+    let mut ids = Vec::new();
+    for rule in rules {
+        ids.push(world.endpoint.fault(rule.clone()).await);
+    }
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    for (id, rule) in ids.iter().zip(rules) {
+        assert!(world.endpoint.hits(id).await.0 > 0, "the fault was never met: {rule}");
+    }
+    let launched = world.endpoint.launched_in_all().await;
+    assert_eq!(launched, world.endpoint.machines().await.len(), "an instance too many was bought");
+    end(&world).await;
+}
+
+#[tokio::test]
+async fn a_lost_fleet_answer_buys_nothing_twice() {
+    grows_in_spite_of(&[ec2("CreateFleet", "lose_response", Some(3))]).await;
+}
+
+#[tokio::test]
+async fn throttling_and_server_errors_are_waited_out() {
+    let error = json!({"target": "ec2", "match": {"action": "CreateFleet"}, "kind": "error", "status": 500, "times": 2});
+    grows_in_spite_of(&[ec2("CreateFleet", "throttle", Some(3)), error]).await;
+}
+
+#[tokio::test]
+async fn kubernetes_errors_are_waited_out() {
+    grows_in_spite_of(&[
+        kubernetes("PATCH", "/nodeclaims/[^/]+/status", "reset", Some(3)),
+        kubernetes("POST", "/nodeclaims", "lose_response", Some(2)),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
+    let world = World::fresh().await;
+    let _controller = Controller::start(Route::Direct, &[]).await;
+    // No spot anywhere, and on demand only in one zone.
+    let pools = json!({"pools": [
+        {"type": "*", "zone": "*", "capacityType": "spot", "capacity": 0},
+        {"type": "*", "zone": "us-east-1a", "capacityType": "on-demand", "capacity": 0},
+        {"type": "*", "zone": "us-east-1b", "capacityType": "on-demand", "capacity": 0},
+    ]});
+    drop(world.endpoint.overlay("POST", "/_tonnage/capacity", Some(pools)).await);
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    for machine in world.endpoint.machines().await {
+        assert_eq!(machine.capacity_type, "on-demand");
+        assert_eq!(machine.zone, "us-east-1c");
+    }
+    end(&world).await;
+}
+
+#[tokio::test]
+async fn a_partial_fleet_is_completed_from_elsewhere() {
+    let world = World::fresh().await;
+    let _controller = Controller::start(Route::Direct, &[]).await;
+    let pools = json!({"pools": [{"type": "c5.4xlarge", "zone": "*", "capacityType": "*", "capacity": 1}]});
+    drop(world.endpoint.overlay("POST", "/_tonnage/capacity", Some(pools)).await);
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    end(&world).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_takes_its_node_along_and_its_pods_run_elsewhere() {
+    let world = World::fresh().await;
+    let _controller = Controller::start(Route::Direct, &[]).await;
+    prepare(&world);
+    world.cluster.scale_executors(10).await;
+    settled(&world).await;
+    let before = world.endpoint.machines().await;
+    let victim = before
+        .iter()
+        .find(|machine| machine.tags.get("tonnage.dev/nodepool").is_some_and(|pool| pool == "executors"))
+        .unwrap();
+    drop(world.endpoint.overlay("POST", "/_tonnage/terminate", Some(json!({"id": victim.id}))).await);
+    eventually("the dead machine's node is gone", 120, async || {
+        let nodes = world.cluster.worker_nodes().await;
+        let alive = nodes.iter().any(|node| {
+            node.spec.as_ref().and_then(|spec| spec.provider_id.as_ref()).is_some_and(|id| id.ends_with(&victim.id))
+        });
+        if alive { Err(format!("{} nodes", nodes.len())) } else { Ok(()) }
+    })
+    .await;
+    settled(&world).await;
+    end(&world).await;
+}

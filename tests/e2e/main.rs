@@ -1,0 +1,15 @@
+//! End-to-end tests: the controller binary under its chart's ServiceAccount, on a real Kubernetes
+//! control plane and an EC2 endpoint over HTTP.
+//!
+//! `hack/test e2e` starts the services, builds the binary and sets the environment. Each test takes
+//! the one cluster for itself, starts from nothing and must end with nothing: no node, no claim, no
+//! finalizer, no instance.
+
+mod bad_input;
+mod cluster;
+mod controller;
+mod endpoint;
+mod faults;
+mod modes;
+mod scene;
+mod world;

@@ -1,0 +1,65 @@
+//! The environment of the tests: where the services are, and waiting with a deadline.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
+
+/// Reads a variable that `hack/up` prints; without it no test can mean anything.
+pub(crate) fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_missing| {
+        panic!("{name} is not set: run `hack/test e2e`, or `eval \"$(hack/up)\"` and set TONNAGE_BIN")
+    })
+}
+
+/// The cluster and the endpoint that one test works with.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl World {
+    /// Connects, removes what an earlier test left behind, and installs the chart.
+    pub(crate) async fn fresh() -> Self {
+        let world = Self {
+            cluster: Cluster::new(client_of(&variable("KUBECONFIG")).await),
+            endpoint: Endpoint::new(),
+        };
+        world.endpoint.clear_faults().await;
+        world.cluster.remove_everything(&world.endpoint).await;
+        world.cluster.install_chart("run");
+        world
+    }
+}
+
+/// A client for a kubeconfig file.
+pub(crate) async fn client_of(path: &str) -> Client {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let kubeconfig = Kubeconfig::read_from(PathBuf::from(path)).unwrap();
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Polls until `check` gives a value; panics with its last complaint at the deadline.
+pub(crate) async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let complaint = match check().await {
+            Ok(value) => return value,
+            Err(complaint) => complaint,
+        };
+        assert!(Instant::now() < deadline, "after {seconds} s not yet: {what}\n{complaint}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
