@@ -30,12 +30,18 @@ impl std::fmt::Debug for Cluster {
 
 /// Runs a program from the environment's PATH and returns what it printed; panics when it fails.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| {
-        panic!("{program} does not start: {error}; is the PATH of hack/up set?")
-    });
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program} does not start: {error}; is the PATH of hack/up set?")
+        });
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?} failed:\n{printed}\n{complaints}");
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?} failed:\n{printed}\n{complaints}"
+    );
     printed
 }
 
@@ -45,8 +51,7 @@ impl Cluster {
     }
 
     /// Installs or upgrades the chart without a pod: the binary under test runs beside it.
-    pub(crate) fn install_chart(&self, mode: &str) {
-        let _same_lifetime = self;
+    pub(crate) fn install_chart(mode: &str) {
         let arguments = [
             "upgrade",
             "--install",
@@ -66,8 +71,7 @@ impl Cluster {
     }
 
     /// Applies a manifest file below the repository, as a user would.
-    pub(crate) fn apply_file(&self, path: &str) {
-        let _same_lifetime = self;
+    pub(crate) fn apply_file(path: &str) {
         assert!(Path::new(path).exists(), "{path} is missing");
         drop(run("kubectl", &["apply", "--server-side", "-f", path]));
     }
@@ -77,13 +81,17 @@ impl Cluster {
         let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
         let api = self.api_of(&object);
         let parameters = PatchParams::apply("e2e").force();
-        api.patch(&object.name_any(), &parameters, &Patch::Apply(manifest)).await.unwrap();
+        api.patch(&object.name_any(), &parameters, &Patch::Apply(manifest))
+            .await
+            .unwrap();
     }
 
     fn api_of(&self, object: &DynamicObject) -> Api<DynamicObject> {
         let types = object.types.clone().unwrap();
-        let (group, version) =
-            types.api_version.rsplit_once('/').unwrap_or(("", types.api_version.as_str()));
+        let (group, version) = types
+            .api_version
+            .rsplit_once('/')
+            .unwrap_or(("", types.api_version.as_str()));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
         match object.namespace() {
             Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
@@ -112,7 +120,7 @@ impl Cluster {
             "v1alpha1",
             "EC2NodeClass",
         ));
-        resource.plural = "ec2nodeclasses".to_owned();
+        "ec2nodeclasses".clone_into(&mut resource.plural);
         Api::all_with(self.client.clone(), &resource)
     }
 
@@ -126,7 +134,12 @@ impl Cluster {
 
     /// Nodes other than the system node.
     pub(crate) async fn worker_nodes(&self) -> Vec<Node> {
-        let mut nodes = self.nodes().list(&ListParams::default()).await.unwrap().items;
+        let mut nodes = self
+            .nodes()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
         nodes.retain(|node| !node.name_any().starts_with("system-"));
         nodes
     }
@@ -136,14 +149,19 @@ impl Cluster {
         let api: Api<k8s_openapi::api::apps::v1::Deployment> =
             Api::namespaced(self.client.clone(), "default");
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        api.patch_scale("executor", &PatchParams::default(), &patch).await.unwrap();
+        api.patch_scale("executor", &PatchParams::default(), &patch)
+            .await
+            .unwrap();
     }
 
     /// Pods of the default namespace by phase, those of ended Jobs included.
     pub(crate) async fn phases(&self) -> BTreeMap<String, usize> {
         let mut phases = BTreeMap::new();
         for pod in self.pods().list(&ListParams::default()).await.unwrap() {
-            let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
+            let phase = pod
+                .status
+                .and_then(|status| status.phase)
+                .unwrap_or_default();
             *phases.entry(phase).or_insert(0) += 1;
         }
         phases
@@ -154,7 +172,11 @@ impl Cluster {
         eventually(&format!("{count} pods run"), seconds, async || {
             let phases = self.phases().await;
             let of = |phase: &str| phases.get(phase).copied().unwrap_or(0);
-            if of("Running") + of("Succeeded") >= count { Ok(()) } else { Err(format!("{phases:?}")) }
+            if of("Running") + of("Succeeded") >= count {
+                Ok(())
+            } else {
+                Err(format!("{phases:?}"))
+            }
         })
         .await;
     }
@@ -186,7 +208,9 @@ impl Cluster {
         name: &str,
         condition_type: &str,
     ) -> String {
-        let Ok(object) = api.get(name).await else { return String::new() };
+        let Ok(object) = api.get(name).await else {
+            return String::new();
+        };
         object.data["status"]["conditions"]
             .as_array()
             .into_iter()
@@ -202,8 +226,12 @@ impl Cluster {
     /// Waits until no node, claim or instance is left; says what is.
     pub(crate) async fn wait_for_nothing(&self, endpoint: &Endpoint, seconds: u64) {
         eventually("zero nodes, claims and instances", seconds, async || {
-            let nodes: Vec<String> =
-                self.worker_nodes().await.iter().map(ResourceExt::name_any).collect();
+            let nodes: Vec<String> = self
+                .worker_nodes()
+                .await
+                .iter()
+                .map(ResourceExt::name_any)
+                .collect();
             let claims: Vec<String> = match self.node_claims().list(&ListParams::default()).await {
                 Ok(claims) => claims.iter().map(ResourceExt::name_any).collect(),
                 Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
@@ -213,7 +241,9 @@ impl Cluster {
             if nodes.is_empty() && claims.is_empty() && machines.is_empty() {
                 return Ok(());
             }
-            Err(format!("nodes {nodes:?}\nclaims {claims:?}\nmachines {machines:?}"))
+            Err(format!(
+                "nodes {nodes:?}\nclaims {claims:?}\nmachines {machines:?}"
+            ))
         })
         .await;
     }
@@ -221,29 +251,54 @@ impl Cluster {
     /// Removes all that an earlier test left: workloads, pools, claims, nodes, instances.
     pub(crate) async fn remove_everything(&self, endpoint: &Endpoint) {
         let quietly = |arguments: &[&str]| {
-            drop(Command::new("kubectl").args(arguments).output().expect("kubectl starts"));
+            drop(
+                Command::new("kubectl")
+                    .args(arguments)
+                    .output()
+                    .expect("kubectl starts"),
+            );
         };
-        quietly(&["delete", "deployments,jobs,daemonsets,pods,pdb", "--all", "--now", "--wait=false"]);
+        quietly(&[
+            "delete",
+            "deployments,jobs,daemonsets,pods,pdb",
+            "--all",
+            "--now",
+            "--wait=false",
+        ]);
         quietly(&["delete", "events", "--all", "--all-namespaces"]);
         drop(endpoint.overlay("POST", "/_tonnage/reset", None).await);
-        for kind in ["nodepools.karpenter.sh", "nodeclaims.karpenter.sh", "ec2nodeclasses.tonnage.dev"] {
-            self.remove_kind(kind);
+        for kind in [
+            "nodepools.karpenter.sh",
+            "nodeclaims.karpenter.sh",
+            "ec2nodeclasses.tonnage.dev",
+        ] {
+            Self::remove_kind(kind);
         }
         for node in self.worker_nodes().await {
             let name = node.name_any();
-            quietly(&["patch", "node", &name, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+            quietly(&[
+                "patch",
+                "node",
+                &name,
+                "--type=merge",
+                "-p",
+                r#"{"metadata":{"finalizers":null}}"#,
+            ]);
             quietly(&["delete", "node", &name, "--wait=false"]);
         }
         eventually("the earlier test's pods are gone", 60, async || {
             let phases = self.phases().await;
-            if phases.is_empty() { Ok(()) } else { Err(format!("{phases:?}")) }
+            if phases.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{phases:?}"))
+            }
         })
         .await;
         self.wait_for_nothing(endpoint, 30).await;
     }
 
-    fn remove_kind(&self, kind: &str) {
-        let _same_lifetime = self;
+    fn remove_kind(kind: &str) {
         let listed = Command::new("kubectl")
             .args(["get", kind, "-o", "name"])
             .output()
@@ -251,9 +306,20 @@ impl Cluster {
         for name in String::from_utf8_lossy(&listed.stdout).lines() {
             for arguments in [
                 vec!["delete", name, "--wait=false"],
-                vec!["patch", name, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#],
+                vec![
+                    "patch",
+                    name,
+                    "--type=merge",
+                    "-p",
+                    r#"{"metadata":{"finalizers":null}}"#,
+                ],
             ] {
-                drop(Command::new("kubectl").args(arguments).output().expect("kubectl starts"));
+                drop(
+                    Command::new("kubectl")
+                        .args(arguments)
+                        .output()
+                        .expect("kubectl starts"),
+                );
             }
         }
     }

@@ -29,12 +29,19 @@ pub(crate) struct Controller {
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A kubeconfig with nothing but the ServiceAccount's token, so that a missing verb fails the test.
 fn kubeconfig_of_service_account(route: Route) -> PathBuf {
-    let token = run("kubectl", &["create", "token", "tonnage", "-n", SYSTEM_NAMESPACE]);
+    let token = run(
+        "kubectl",
+        &["create", "token", "tonnage", "-n", SYSTEM_NAMESPACE],
+    );
     let source = match route {
         Route::Direct => variable("KUBECONFIG"),
         Route::Faults => variable("KUBECONFIG_FAULTS"),
@@ -49,9 +56,18 @@ fn kubeconfig_of_service_account(route: Route) -> PathBuf {
             lines.push(line.to_owned());
         }
     }
-    assert!(lines.iter().any(|line| line.contains(token.trim())), "the kubeconfig has no token");
-    let path = PathBuf::from(variable("TONNAGE_STATE"))
-        .join(format!("service-account-{}.kubeconfig", if route == Route::Direct { "direct" } else { "faults" }));
+    assert!(
+        lines.iter().any(|line| line.contains(token.trim())),
+        "the kubeconfig has no token"
+    );
+    let path = PathBuf::from(variable("TONNAGE_STATE")).join(format!(
+        "service-account-{}.kubeconfig",
+        if route == Route::Direct {
+            "direct"
+        } else {
+            "faults"
+        }
+    ));
     fs::write(&path, lines.join("\n")).unwrap();
     path
 }
@@ -66,7 +82,10 @@ impl Controller {
             http_get(&address, "/readyz").await.map_err(|error| {
                 let tail = fs::read_to_string(&log).unwrap_or_default();
                 let lines: Vec<&str> = tail.lines().rev().take(15).collect();
-                format!("{error}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+                format!(
+                    "{error}\n{}",
+                    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+                )
             })
         })
         .await;
@@ -92,7 +111,11 @@ impl Controller {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("TONNAGE_BIN does not start: {error}"));
-        Self { process, log, metrics }
+        Self {
+            process,
+            log,
+            metrics,
+        }
     }
 
     /// SIGKILL, as a node failure would.
@@ -111,7 +134,10 @@ impl Controller {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("the controller does not stop within 10 s of SIGTERM; log: {}", self.log.display());
+        panic!(
+            "the controller does not stop within 10 s of SIGTERM; log: {}",
+            self.log.display()
+        );
     }
 
     /// Everything it has logged.
@@ -134,8 +160,16 @@ impl Drop for Controller {
 
 /// The body of a 200 answer.
 pub(crate) async fn http_get(address: &str, path: &str) -> Result<String, String> {
-    let url = format!("http://{address}").parse::<http::Uri>().map_err(|error| error.to_string())?;
-    let client = kube::Client::try_from(kube::Config::new(url)).map_err(|error| error.to_string())?;
-    let request = http::Request::get(path).body(Vec::new()).map_err(|error| error.to_string())?;
-    client.request_text(request).await.map_err(|error| error.to_string())
+    let url = format!("http://{address}")
+        .parse::<http::Uri>()
+        .map_err(|error| error.to_string())?;
+    let client =
+        kube::Client::try_from(kube::Config::new(url)).map_err(|error| error.to_string())?;
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .map_err(|error| error.to_string())?;
+    client
+        .request_text(request)
+        .await
+        .map_err(|error| error.to_string())
 }

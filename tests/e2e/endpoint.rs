@@ -26,7 +26,10 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     pub(crate) fn new() -> Self {
-        Self { direct: variable("TONNAGE_EC2_DIRECT_URL"), faults: variable("TONNAGE_FAULTS_URL") }
+        Self {
+            direct: variable("TONNAGE_EC2_DIRECT_URL"),
+            faults: variable("TONNAGE_FAULTS_URL"),
+        }
     }
 
     /// Every instance that is pending, running, stopping or shutting down, whoever launched it.
@@ -57,13 +60,6 @@ impl Endpoint {
         answer.as_array().unwrap().len()
     }
 
-    /// Ids of all instances ever launched, ended ones included.
-    pub(crate) async fn all_ids(&self) -> std::collections::BTreeSet<String> {
-        let answer = call(&self.direct, "GET", "/_tonnage/instances", None).await;
-        let ids = answer.as_array().unwrap().iter().filter_map(|instance| instance["id"].as_str());
-        ids.map(str::to_owned).collect()
-    }
-
     /// Adds a fault rule and returns its id.
     pub(crate) async fn fault(&self, rule: Value) -> String {
         let answer = self.control("POST", "/rules", Some(rule.clone())).await;
@@ -78,10 +74,14 @@ impl Endpoint {
     pub(crate) async fn hits(&self, id: &str) -> (u64, u64) {
         let rules = self.control("GET", "/rules", None).await;
         let rule = rules.as_array().into_iter().flatten().find(|rule| {
-            rule["id"].as_str() == Some(id) || rule["id"].as_u64().is_some_and(|n| n.to_string() == id)
+            rule["id"].as_str() == Some(id)
+                || rule["id"].as_u64().is_some_and(|n| n.to_string() == id)
         });
         let rule = rule.unwrap_or_else(|| panic!("no rule {id}: {rules}"));
-        (rule["hits"].as_u64().unwrap(), rule["holding"].as_u64().unwrap())
+        (
+            rule["hits"].as_u64().unwrap(),
+            rule["holding"].as_u64().unwrap(),
+        )
     }
 
     /// Asks the control interface of the proxy or of the overlay.
@@ -97,14 +97,19 @@ impl Endpoint {
     /// Removes every fault, releasing what is held.
     pub(crate) async fn clear_faults(&self) {
         drop(self.control("DELETE", "/rules", None).await);
-        drop(self.overlay("POST", "/_tonnage/capacity", Some(json!({"pools": []}))).await);
+        drop(
+            self.overlay("POST", "/_tonnage/capacity", Some(json!({"pools": []})))
+                .await,
+        );
     }
 }
 
 /// One JSON request on loopback.
 async fn call(base: &str, method: &str, path: &str, body: Option<Value>) -> Value {
     let client = Client::try_from(Config::new(base.parse().unwrap())).unwrap();
-    let bytes = body.map(|value| value.to_string().into_bytes()).unwrap_or_default();
+    let bytes = body
+        .map(|value| value.to_string().into_bytes())
+        .unwrap_or_default();
     let request = Request::builder()
         .method(method)
         .uri(path)

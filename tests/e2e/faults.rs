@@ -5,16 +5,16 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::cluster::run;
+use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::world::{World, eventually};
 
 const EXECUTORS: usize = 10;
 
-fn prepare(world: &World) {
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    world.cluster.apply_file("hack/scene/workload.yaml");
+fn prepare() {
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
 }
 
 fn ec2(action: &str, kind: &str, times: Option<u64>) -> Value {
@@ -29,7 +29,11 @@ fn kubernetes(verb: &str, path: &str, kind: &str, times: Option<u64>) -> Value {
 async fn wait_until_held(world: &World, rule: &str) {
     eventually("the request at the named point is held", 60, async || {
         let (hits, holding) = world.endpoint.hits(rule).await;
-        if holding > 0 { Ok(()) } else { Err(format!("{hits} hits, {holding} held")) }
+        if holding > 0 {
+            Ok(())
+        } else {
+            Err(format!("{hits} hits, {holding} held"))
+        }
     })
     .await;
 }
@@ -40,11 +44,20 @@ async fn settled(world: &World) {
     eventually("one node and one claim for each machine", 60, async || {
         let machines = world.endpoint.machines().await.len();
         let nodes = world.cluster.worker_nodes().await.len();
-        let claims = world.cluster.node_claims().list(&ListParams::default()).await.unwrap().items.len();
+        let claims = world
+            .cluster
+            .node_claims()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .len();
         if machines == nodes && machines == claims {
             Ok(())
         } else {
-            Err(format!("{machines} machines, {nodes} nodes, {claims} claims"))
+            Err(format!(
+                "{machines} machines, {nodes} nodes, {claims} claims"
+            ))
         }
     })
     .await;
@@ -61,7 +74,7 @@ async fn killed_while_growing(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
     let rule = world.endpoint.fault(rule).await;
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     wait_until_held(&world, &rule).await;
     controller.kill();
@@ -78,7 +91,7 @@ async fn killed_while_growing(rule: Value) {
 async fn killed_while_shrinking(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
     let rule = world.endpoint.fault(rule).await;
@@ -103,17 +116,35 @@ async fn killed_with_the_fleet_call_answered_and_unwritten() {
 
 #[tokio::test]
 async fn killed_with_the_launched_claim_written() {
-    killed_while_growing(kubernetes("PATCH", "/nodeclaims/[^/]+/status", "hold_after", None)).await;
+    killed_while_growing(kubernetes(
+        "PATCH",
+        "/nodeclaims/[^/]+/status",
+        "hold_after",
+        None,
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn killed_with_a_node_registering() {
-    killed_while_growing(kubernetes("PATCH", "/api/v1/nodes/[^/]+$", "hold_before", None)).await;
+    killed_while_growing(kubernetes(
+        "PATCH",
+        "/api/v1/nodes/[^/]+$",
+        "hold_before",
+        None,
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn killed_with_the_taint_set() {
-    killed_while_shrinking(kubernetes("PATCH", "/api/v1/nodes/[^/]+$", "hold_after", None)).await;
+    killed_while_shrinking(kubernetes(
+        "PATCH",
+        "/api/v1/nodes/[^/]+$",
+        "hold_after",
+        None,
+    ))
+    .await;
 }
 
 #[tokio::test]
@@ -123,21 +154,42 @@ async fn killed_with_the_terminate_call_sent() {
 
 #[tokio::test]
 async fn killed_with_the_finalizer_pending() {
-    killed_while_shrinking(kubernetes("PATCH", "/nodeclaims/[^/?]+(\\?|$)", "hold_before", None)).await;
+    killed_while_shrinking(kubernetes(
+        "PATCH",
+        "/nodeclaims/[^/?]+(\\?|$)",
+        "hold_before",
+        None,
+    ))
+    .await;
 }
 
 #[tokio::test]
 async fn killed_with_an_eviction_sent() {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
-    let rule = world.endpoint.fault(kubernetes("POST", "/eviction", "hold_after", None)).await;
+    let rule = world
+        .endpoint
+        .fault(kubernetes("POST", "/eviction", "hold_after", None))
+        .await;
     let claims = world.cluster.node_claims();
     let pools = ListParams::default().labels("karpenter.sh/nodepool=executors");
-    let victim = claims.list(&pools).await.unwrap().items.pop().unwrap().name_any();
-    drop(claims.delete(&victim, &DeleteParams::default()).await.unwrap());
+    let victim = claims
+        .list(&pools)
+        .await
+        .unwrap()
+        .items
+        .pop()
+        .unwrap()
+        .name_any();
+    drop(
+        claims
+            .delete(&victim, &DeleteParams::default())
+            .await
+            .unwrap(),
+    );
     wait_until_held(&world, &rule).await;
     controller.kill();
     world.endpoint.clear_faults().await;
@@ -159,7 +211,7 @@ async fn killed_at_two_random_moments() {
     for _kill in 0..2 {
         let world = World::fresh().await;
         let controller = Controller::start(Route::Faults, &[]).await;
-        prepare(&world);
+        prepare();
         world.cluster.scale_executors(10).await;
         let moment = std::time::Duration::from_millis(fastrand::u64(0..8000));
         println!("killed {moment:?} after the burst");
@@ -179,14 +231,21 @@ async fn grows_in_spite_of(rules: &[Value]) {
     for rule in rules {
         ids.push(world.endpoint.fault(rule.clone()).await);
     }
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
     for (id, rule) in ids.iter().zip(rules) {
-        assert!(world.endpoint.hits(id).await.0 > 0, "the fault was never met: {rule}");
+        assert!(
+            world.endpoint.hits(id).await.0 > 0,
+            "the fault was never met: {rule}"
+        );
     }
     let launched = world.endpoint.launched_in_all().await;
-    assert_eq!(launched, world.endpoint.machines().await.len(), "an instance too many was bought");
+    assert_eq!(
+        launched,
+        world.endpoint.machines().await.len(),
+        "an instance too many was bought"
+    );
     end(&world).await;
 }
 
@@ -220,8 +279,13 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
         {"type": "*", "zone": "us-east-1a", "capacityType": "on-demand", "capacity": 0},
         {"type": "*", "zone": "us-east-1b", "capacityType": "on-demand", "capacity": 0},
     ]});
-    drop(world.endpoint.overlay("POST", "/_tonnage/capacity", Some(pools)).await);
-    prepare(&world);
+    drop(
+        world
+            .endpoint
+            .overlay("POST", "/_tonnage/capacity", Some(pools))
+            .await,
+    );
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
     for machine in world.endpoint.machines().await {
@@ -235,9 +299,15 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
 async fn a_partial_fleet_is_completed_from_elsewhere() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    let pools = json!({"pools": [{"type": "c5.4xlarge", "zone": "*", "capacityType": "*", "capacity": 1}]});
-    drop(world.endpoint.overlay("POST", "/_tonnage/capacity", Some(pools)).await);
-    prepare(&world);
+    let pools =
+        json!({"pools": [{"type": "c5.4xlarge", "zone": "*", "capacityType": "*", "capacity": 1}]});
+    drop(
+        world
+            .endpoint
+            .overlay("POST", "/_tonnage/capacity", Some(pools))
+            .await,
+    );
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
     end(&world).await;
@@ -247,21 +317,42 @@ async fn a_partial_fleet_is_completed_from_elsewhere() {
 async fn an_instance_that_dies_takes_its_node_along_and_its_pods_run_elsewhere() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     settled(&world).await;
     let before = world.endpoint.machines().await;
     let victim = before
         .iter()
-        .find(|machine| machine.tags.get("tonnage.dev/nodepool").is_some_and(|pool| pool == "executors"))
+        .find(|machine| {
+            machine
+                .tags
+                .get("tonnage.dev/nodepool")
+                .is_some_and(|pool| pool == "executors")
+        })
         .unwrap();
-    drop(world.endpoint.overlay("POST", "/_tonnage/terminate", Some(json!({"id": victim.id}))).await);
+    drop(
+        world
+            .endpoint
+            .overlay(
+                "POST",
+                "/_tonnage/terminate",
+                Some(json!({"id": victim.id})),
+            )
+            .await,
+    );
     eventually("the dead machine's node is gone", 120, async || {
         let nodes = world.cluster.worker_nodes().await;
         let alive = nodes.iter().any(|node| {
-            node.spec.as_ref().and_then(|spec| spec.provider_id.as_ref()).is_some_and(|id| id.ends_with(&victim.id))
+            node.spec
+                .as_ref()
+                .and_then(|spec| spec.provider_id.as_ref())
+                .is_some_and(|id| id.ends_with(&victim.id))
         });
-        if alive { Err(format!("{} nodes", nodes.len())) } else { Ok(()) }
+        if alive {
+            Err(format!("{} nodes", nodes.len()))
+        } else {
+            Ok(())
+        }
     })
     .await;
     settled(&world).await;

@@ -4,6 +4,11 @@
 //! `hack/test e2e` starts the services, builds the binary and sets the environment. Each test takes
 //! the one cluster for itself, starts from nothing and must end with nothing: no node, no claim, no
 //! finalizer, no instance.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and its figures go to its output"
+)]
 
 mod bad_input;
 mod cluster;

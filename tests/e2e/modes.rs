@@ -4,36 +4,59 @@
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::cluster::run;
+use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::world::{World, eventually};
 
-fn prepare(world: &World) {
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    world.cluster.apply_file("hack/scene/workload.yaml");
+fn prepare() {
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
 }
 
 #[tokio::test]
 async fn observe_mode_plans_and_reports_dollars_and_writes_nothing() {
     let world = World::fresh().await;
-    world.cluster.install_chart("observe");
+    Cluster::install_chart("observe");
     let controller = Controller::start(Route::Faults, &["--mode", "observe"]).await;
-    prepare(&world);
+    prepare();
     world.cluster.scale_executors(10).await;
     eventually("a plan with its dollars is reported", 40, async || {
         let metrics = controller.metrics_text().await;
         let planned = metrics.lines().any(|line| {
             line.starts_with("tonnage_plan_usd_per_hour")
-                && line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()) > Some(0.5)
+                && line
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|value| value.parse::<f64>().ok())
+                    > Some(0.5)
         });
         if planned { Ok(()) } else { Err(metrics) }
     })
     .await;
-    assert!(controller.logged().contains("c5."), "the plan's machines are in the log");
-    let calls = world.endpoint.control("GET", "/calls", None).await.to_string();
-    for verb in ["POST ", "PUT ", "PATCH ", "DELETE ", "CreateFleet", "CreateTags", "TerminateInstances", "CreateLaunchTemplate"] {
-        assert!(!calls.contains(verb), "observe mode wrote: {verb} in {calls}");
+    assert!(
+        controller.logged().contains("c5."),
+        "the plan's machines are in the log"
+    );
+    let calls = world
+        .endpoint
+        .control("GET", "/calls", None)
+        .await
+        .to_string();
+    for verb in [
+        "POST ",
+        "PUT ",
+        "PATCH ",
+        "DELETE ",
+        "CreateFleet",
+        "CreateTags",
+        "TerminateInstances",
+        "CreateLaunchTemplate",
+    ] {
+        assert!(
+            !calls.contains(verb),
+            "observe mode wrote: {verb} in {calls}"
+        );
     }
     assert!(world.endpoint.machines().await.is_empty());
     world.cluster.scale_executors(0).await;
@@ -44,19 +67,36 @@ async fn observe_mode_plans_and_reports_dollars_and_writes_nothing() {
 async fn a_paused_pool_buys_nothing_until_it_is_released() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    drop(run("kubectl", &["annotate", "nodepool", "gpu", "tonnage.dev/paused=true"]));
-    world.cluster.apply_file("hack/scene/workload.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    drop(run(
+        "kubectl",
+        &["annotate", "nodepool", "gpu", "tonnage.dev/paused=true"],
+    ));
+    Cluster::apply_file("hack/scene/workload.yaml");
     // The two other jobs run, so the GPU job was seen and left.
     world.cluster.wait_for_started(2, 90).await;
     let machines = world.endpoint.machines().await;
-    assert!(!machines.iter().any(|machine| machine.instance_type.starts_with("g4dn")), "{machines:?}");
-    drop(run("kubectl", &["annotate", "nodepool", "gpu", "tonnage.dev/paused-"]));
+    assert!(
+        !machines
+            .iter()
+            .any(|machine| machine.instance_type.starts_with("g4dn")),
+        "{machines:?}"
+    );
+    drop(run(
+        "kubectl",
+        &["annotate", "nodepool", "gpu", "tonnage.dev/paused-"],
+    ));
     eventually("the released pool buys", 90, async || {
         let machines = world.endpoint.machines().await;
-        let bought = machines.iter().any(|machine| machine.instance_type.starts_with("g4dn"));
-        if bought { Ok(()) } else { Err(format!("{machines:?}")) }
+        let bought = machines
+            .iter()
+            .any(|machine| machine.instance_type.starts_with("g4dn"));
+        if bought {
+            Ok(())
+        } else {
+            Err(format!("{machines:?}"))
+        }
     })
     .await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
@@ -67,7 +107,7 @@ async fn a_paused_pool_buys_nothing_until_it_is_released() {
 async fn another_provisioners_pools_and_machines_are_left_alone() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
     world
         .cluster
         .apply(json!({
@@ -90,26 +130,48 @@ async fn another_provisioners_pools_and_machines_are_left_alone() {
             }
         }))
         .await;
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    world.cluster.apply_file("hack/scene/workload.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
     world.cluster.scale_executors(10).await;
     world.cluster.wait_for_started(13, 120).await;
     world.cluster.scale_executors(0).await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
     eventually("only the foreign claim is left", 90, async || {
-        let claims = world.cluster.node_claims().list(&ListParams::default()).await.unwrap().items;
+        let claims = world
+            .cluster
+            .node_claims()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
         let machines = world.endpoint.machines().await;
         if claims.len() == 1 && machines.is_empty() {
             Ok(())
         } else {
-            Err(format!("{} claims, {} machines", claims.len(), machines.len()))
+            Err(format!(
+                "{} claims, {} machines",
+                claims.len(),
+                machines.len()
+            ))
         }
     })
     .await;
     let foreign = world.cluster.node_claims().get("foreign-1").await.unwrap();
-    assert!(foreign.metadata.finalizers.unwrap_or_default().is_empty(), "the foreign claim is untouched");
-    assert!(foreign.data.get("status").is_none_or(|status| status.get("conditions").is_none()));
+    assert!(
+        foreign.metadata.finalizers.unwrap_or_default().is_empty(),
+        "the foreign claim is untouched"
+    );
+    assert!(
+        foreign
+            .data
+            .get("status")
+            .is_none_or(|status| status.get("conditions").is_none())
+    );
     let pool = world.cluster.node_pools().get("foreign").await.unwrap();
-    assert!(pool.data.get("status").is_none_or(|status| status.get("conditions").is_none()));
+    assert!(
+        pool.data
+            .get("status")
+            .is_none_or(|status| status.get("conditions").is_none())
+    );
     drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
 }

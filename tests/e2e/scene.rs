@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
-use crate::cluster::run;
+use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::endpoint::Machine;
 use crate::world::{World, eventually};
@@ -28,7 +28,9 @@ fn on_demand_micros(instance_type: &str) -> u64 {
 fn of_pool<'machines>(machines: &'machines [Machine], pool: &str) -> Vec<&'machines Machine> {
     machines
         .iter()
-        .filter(|machine| machine.tags.get("tonnage.dev/nodepool").map(String::as_str) == Some(pool))
+        .filter(|machine| {
+            machine.tags.get("tonnage.dev/nodepool").map(String::as_str) == Some(pool)
+        })
         .collect()
 }
 
@@ -37,21 +39,37 @@ async fn every_pod_runs_on_a_machine_of_its_own_cluster(world: &World) {
     let nodes = world.cluster.worker_nodes().await;
     assert_eq!(nodes.len(), machines.len(), "one node for each machine");
     for node in &nodes {
-        let provider_id = node.spec.as_ref().and_then(|spec| spec.provider_id.clone()).unwrap();
+        let provider_id = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.provider_id.clone())
+            .unwrap();
         let id = provider_id.rsplit('/').next().unwrap();
-        assert!(machines.iter().any(|machine| machine.id == id), "{provider_id} has no machine");
+        assert!(
+            machines.iter().any(|machine| machine.id == id),
+            "{provider_id} has no machine"
+        );
     }
-    let claims = world.cluster.node_claims().list(&ListParams::default()).await.unwrap();
-    assert_eq!(claims.items.len(), machines.len(), "one claim for each machine");
+    let claims = world
+        .cluster
+        .node_claims()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        claims.items.len(),
+        machines.len(),
+        "one claim for each machine"
+    );
 }
 
 #[tokio::test]
 async fn the_scene_from_zero_to_zero() {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    world.cluster.apply_file("hack/scene/workload.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
     world.cluster.scale_executors(10).await;
     world.cluster.wait_for_started(13, BURST_SECONDS).await;
     every_pod_runs_on_a_machine_of_its_own_cluster(&world).await;
@@ -59,11 +77,17 @@ async fn the_scene_from_zero_to_zero() {
     world.cluster.scale_executors(50).await;
     world.cluster.wait_for_started(53, BURST_SECONDS).await;
     let machines = world.endpoint.machines().await;
-    assert!(of_pool(&machines, "executors").len() <= 20, "the limit of 20 nodes: {machines:?}");
+    assert!(
+        of_pool(&machines, "executors").len() <= 20,
+        "the limit of 20 nodes: {machines:?}"
+    );
 
     world.cluster.scale_executors(0).await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
-    world.cluster.wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS).await;
+    world
+        .cluster
+        .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
+        .await;
     assert_eq!(controller.stop().await, Some(0), "SIGTERM ends cleanly");
 }
 
@@ -71,40 +95,71 @@ async fn the_scene_from_zero_to_zero() {
 async fn ten_executors_on_demand_cost_1_19_usd_per_hour() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
     let on_demand_only = r#"[{"op":"replace","path":"/spec/template/spec/requirements/1/values","value":["on-demand"]}]"#;
-    drop(run("kubectl", &["patch", "nodepool", "executors", "--type=json", "-p", on_demand_only]));
-    world.cluster.apply_file("hack/scene/workload.yaml");
+    drop(run(
+        "kubectl",
+        &[
+            "patch",
+            "nodepool",
+            "executors",
+            "--type=json",
+            "-p",
+            on_demand_only,
+        ],
+    ));
+    Cluster::apply_file("hack/scene/workload.yaml");
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
     world.cluster.scale_executors(10).await;
     world.cluster.wait_for_started(10, BURST_SECONDS).await;
     let machines = world.endpoint.machines().await;
     let executors = of_pool(&machines, "executors");
-    let bought: BTreeMap<&str, usize> = executors.iter().fold(BTreeMap::new(), |mut counts, machine| {
-        *counts.entry(machine.instance_type.as_str()).or_insert(0) += 1;
-        counts
-    });
-    let price: u64 = executors.iter().map(|machine| on_demand_micros(&machine.instance_type)).sum();
+    let bought: BTreeMap<&str, usize> =
+        executors
+            .iter()
+            .fold(BTreeMap::new(), |mut counts, machine| {
+                *counts.entry(machine.instance_type.as_str()).or_insert(0) += 1;
+                counts
+            });
+    let price: u64 = executors
+        .iter()
+        .map(|machine| on_demand_micros(&machine.instance_type))
+        .sum();
     assert_eq!(price, 1_190_000, "{bought:?}");
-    assert!(executors.iter().all(|machine| machine.capacity_type == "on-demand"));
+    assert!(
+        executors
+            .iter()
+            .all(|machine| machine.capacity_type == "on-demand")
+    );
     world.cluster.scale_executors(0).await;
-    world.cluster.wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS).await;
+    world
+        .cluster
+        .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
+        .await;
 }
 
 #[tokio::test]
 async fn pinned_workloads_run_except_the_gpu_job_that_can_never_fit() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
-    world.cluster.apply_file("hack/scene/workload-pinned.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload-pinned.yaml");
     world.cluster.scale_executors(10).await;
     world.cluster.wait_for_started(12, BURST_SECONDS).await;
     let machines = world.endpoint.machines().await;
     let executors = of_pool(&machines, "executors");
-    assert_eq!(executors.len(), 10, "one 2-CPU executor for each c5.xlarge: {machines:?}");
-    assert!(executors.iter().all(|machine| machine.instance_type == "c5.xlarge"));
+    assert_eq!(
+        executors.len(),
+        10,
+        "one 2-CPU executor for each c5.xlarge: {machines:?}"
+    );
+    assert!(
+        executors
+            .iter()
+            .all(|machine| machine.instance_type == "c5.xlarge")
+    );
 
     let gpu_pod = world
         .cluster
@@ -116,42 +171,95 @@ async fn pinned_workloads_run_except_the_gpu_job_that_can_never_fit() {
         .pop()
         .unwrap()
         .name_any();
-    eventually("the GPU pod's event names the smallest change", 30, async || {
-        let events = world.cluster.events_about("Pod", &gpu_pod).await;
-        let named = events.iter().any(|event| event.contains("g4dn.xlarge") && event.contains("80m"));
-        if named { Ok(()) } else { Err(format!("{events:#?}")) }
-    })
+    eventually(
+        "the GPU pod's event names the smallest change",
+        30,
+        async || {
+            let events = world.cluster.events_about("Pod", &gpu_pod).await;
+            let named = events
+                .iter()
+                .any(|event| event.contains("g4dn.xlarge") && event.contains("80m"));
+            if named {
+                Ok(())
+            } else {
+                Err(format!("{events:#?}"))
+            }
+        },
+    )
     .await;
-    drop(run("kubectl", &["delete", "deployments,jobs", "--all", "--wait=false"]));
-    world.cluster.wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS).await;
+    drop(run(
+        "kubectl",
+        &["delete", "deployments,jobs", "--all", "--wait=false"],
+    ));
+    world
+        .cluster
+        .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
+        .await;
 }
 
 #[tokio::test]
 async fn no_machine_is_bought_for_tonnages_own_pods() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    world.cluster.apply_file("hack/scene/node-classes.yaml");
-    world.cluster.apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
     // Far more replicas than the system node holds: the rest stays Pending rather than be bought for.
-    let scale = ["scale", "deployment/tonnage", "-n", "tonnage-system", "--replicas=40"];
+    let scale = [
+        "scale",
+        "deployment/tonnage",
+        "-n",
+        "tonnage-system",
+        "--replicas=40",
+    ];
     drop(run("kubectl", &scale));
-    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
-        kube::Api::namespaced(crate::world::client_of(&crate::world::variable("KUBECONFIG")).await, "tonnage-system");
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(
+        crate::world::client_of(&crate::world::variable("KUBECONFIG")).await,
+        "tonnage-system",
+    );
     eventually("some of Tonnage's pods find no place", 60, async || {
-        let listed = pods.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let listed = pods
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| error.to_string())?;
         let waiting = listed
             .iter()
-            .filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()))
+            .filter(|pod| {
+                pod.spec
+                    .as_ref()
+                    .is_some_and(|spec| spec.node_name.is_none())
+            })
             .count();
-        if listed.items.len() == 40 && waiting > 0 { Ok(()) } else { Err(format!("{waiting} wait")) }
+        if listed.items.len() == 40 && waiting > 0 {
+            Ok(())
+        } else {
+            Err(format!("{waiting} wait"))
+        }
     })
     .await;
     // A pod that may be bought for, made afterwards, shows that planning has looked at all of them.
-    world.cluster.apply_file("hack/scene/workload.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
     world.cluster.wait_for_started(3, BURST_SECONDS).await;
     let machines = world.endpoint.machines().await;
-    assert!(machines.len() <= 3, "only the three jobs are bought for: {machines:?}");
-    drop(run("kubectl", &["scale", "deployment/tonnage", "-n", "tonnage-system", "--replicas=0"]));
-    drop(run("kubectl", &["delete", "deployments,jobs", "--all", "--wait=false"]));
-    world.cluster.wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS).await;
+    assert!(
+        machines.len() <= 3,
+        "only the three jobs are bought for: {machines:?}"
+    );
+    drop(run(
+        "kubectl",
+        &[
+            "scale",
+            "deployment/tonnage",
+            "-n",
+            "tonnage-system",
+            "--replicas=0",
+        ],
+    ));
+    drop(run(
+        "kubectl",
+        &["delete", "deployments,jobs", "--all", "--wait=false"],
+    ));
+    world
+        .cluster
+        .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
+        .await;
 }

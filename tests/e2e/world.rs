@@ -14,7 +14,9 @@ use crate::endpoint::Endpoint;
 /// Reads a variable that `hack/up` prints; without it no test can mean anything.
 pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_missing| {
-        panic!("{name} is not set: run `hack/test e2e`, or `eval \"$(hack/up)\"` and set TONNAGE_BIN")
+        panic!(
+            "{name} is not set: run `hack/test e2e`, or `eval \"$(hack/up)\"` and set TONNAGE_BIN"
+        )
     })
 }
 
@@ -34,7 +36,7 @@ impl World {
         };
         world.endpoint.clear_faults().await;
         world.cluster.remove_everything(&world.endpoint).await;
-        world.cluster.install_chart("run");
+        Cluster::install_chart("run");
         world
     }
 }
@@ -43,8 +45,9 @@ impl World {
 pub(crate) async fn client_of(path: &str) -> Client {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let kubeconfig = Kubeconfig::read_from(PathBuf::from(path)).unwrap();
-    let config =
-        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -59,7 +62,10 @@ where
             Ok(value) => return value,
             Err(complaint) => complaint,
         };
-        assert!(Instant::now() < deadline, "after {seconds} s not yet: {what}\n{complaint}");
+        assert!(
+            Instant::now() < deadline,
+            "after {seconds} s not yet: {what}\n{complaint}"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -19,7 +19,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cloud", &["model", "api", "world", "metrics"]),
     (
         "controllers",
-        &["api", "model", "plan", "cluster", "cloud", "world", "metrics", "settings", "telemetry"],
+        &[
+            "api",
+            "model",
+            "plan",
+            "cluster",
+            "cloud",
+            "world",
+            "metrics",
+            "settings",
+            "telemetry",
+        ],
     ),
 ];
 
@@ -77,17 +87,23 @@ fn modules_use_only_what_the_rule_allows() {
         };
         let text = fs::read_to_string(&path).unwrap();
         for used in uses_of(&text) {
-            if known.contains(used.as_str()) && used != module && !allowed.contains(&used.as_str()) {
+            if known.contains(used.as_str()) && used != module && !allowed.contains(&used.as_str())
+            {
                 breaches.push(format!("{} uses crate::{used}", path.display()));
             }
         }
     }
-    assert!(breaches.is_empty(), "the dependency rule is broken:\n{}", breaches.join("\n"));
+    assert!(
+        breaches.is_empty(),
+        "the dependency rule is broken:\n{}",
+        breaches.join("\n")
+    );
 }
 
 #[test]
 fn the_rule_reads_grouped_imports() {
-    let text = "use crate::{cluster::mirror::Mirror, plan::{a, b}, world};\nuse crate::cloud::Cloud;";
+    let text =
+        "use crate::{cluster::mirror::Mirror, plan::{a, b}, world};\nuse crate::cloud::Cloud;";
     let expected = ["cloud", "cluster", "plan", "world"].map(str::to_owned);
     assert_eq!(uses_of(text), BTreeSet::from(expected));
 }
@@ -96,15 +112,29 @@ fn the_rule_reads_grouped_imports() {
 fn pure_modules_are_gated_and_never_wait() {
     for module in PURE {
         let gate = fs::read_to_string(format!("src/{module}/mod.rs")).unwrap();
-        for lint in ["disallowed_macros", "disallowed_methods", "disallowed_types"] {
-            assert!(gate.contains(&format!("clippy::{lint}")), "src/{module}/mod.rs lost its gate");
+        for lint in [
+            "disallowed_macros",
+            "disallowed_methods",
+            "disallowed_types",
+        ] {
+            assert!(
+                gate.contains(&format!("clippy::{lint}")),
+                "src/{module}/mod.rs lost its gate"
+            );
         }
         for path in rust_sources(&format!("src/{module}")) {
             let text = fs::read_to_string(&path).unwrap();
             for (number, line) in text.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or_default();
                 let place = format!("{}:{}", path.display(), number + 1);
-                for word in ["async fn", "async move", ".await", "std::fs", "std::net", "std::process"] {
+                for word in [
+                    "async fn",
+                    "async move",
+                    ".await",
+                    "std::fs",
+                    "std::net",
+                    "std::process",
+                ] {
                     assert!(!code.contains(word), "{place}: `{word}` in a pure module");
                 }
             }

@@ -1,0 +1,9 @@
+//! Tests that need no services: the repository's own rules, the generated CRDs, and scenarios in
+//! the users' language.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and its figures go to its output"
+)]
+
+mod layering;
+mod sources;
