@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::requirement::Requirement;
 use super::resources::Resources;
 use super::taint::Toleration;
 
@@ -148,8 +149,26 @@ pub struct PodSpec {
     pub gated: bool,
     /// `spec.terminationGracePeriodSeconds`.
     pub termination_grace_seconds: i64,
+    /// Why the pod can never be placed as it is written: a bad quantity, a negative request.
+    pub problem: Option<String>,
     /// Affinity, spread, ports and volumes; `None` when it has none of them.
     pub constraints: Option<Arc<PodConstraints>>,
+}
+
+impl LabelSelector {
+    /// True when an object with these labels is selected.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|expression| {
+                Requirement::parse(&expression.operator, &expression.values).is_ok_and(
+                    |requirement| {
+                        requirement.accepts(labels.get(&expression.key).map(String::as_str))
+                    },
+                )
+            })
+    }
 }
 
 /// The constraints beyond selector, tolerations and requests.

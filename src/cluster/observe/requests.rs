@@ -1,0 +1,182 @@
+//! What a pod requests of its node, summed the way kube-scheduler does.
+//!
+//! Given containers, init containers, sidecars, overhead, pod-level resources and, for a running
+//! pod, what the kubelet has allocated; given back one sum with a pod slot. A request that is not
+//! set is its limit, as the API server would have defaulted it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::model::quantity;
+use crate::model::resources::{PODS, Resources};
+
+/// Largest amount that a single pod may ask for; sums of 100 000 such pods still fit 63 bits.
+const LARGEST_REQUEST: i64 = i64::MAX / 1_000_000;
+
+/// The sum, and the first thing about it that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodRequests {
+    /// Requests, one pod slot included.
+    pub requests: Resources,
+    /// Names the container and the amount that cannot be understood.
+    pub problem: Option<String>,
+}
+
+type Quantities = BTreeMap<String, Quantity>;
+
+/// Sums up what a pod requests.
+pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
+    let mut problem = None;
+    let mut read = |owner: &str, list: Option<&Quantities>| read(owner, list, &mut problem);
+    let mut running = Resources::new();
+    for container in &spec.containers {
+        running.add(&container_requests(container, statuses, &mut read));
+    }
+    // Sidecars start in order and keep running, so each init container runs beside those before it.
+    let mut sidecars = Resources::new();
+    let mut starting = Resources::new();
+    for container in spec.init_containers.iter().flatten() {
+        let own = container_requests(container, statuses, &mut read);
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars.add(&own);
+            starting = starting.maximum(&sidecars);
+        } else {
+            let mut beside = sidecars.clone();
+            beside.add(&own);
+            starting = starting.maximum(&beside);
+        }
+    }
+    running.add(&sidecars);
+    let mut requests = running.maximum(&starting);
+    if let Some(resources) = &spec.resources {
+        for (name, amount) in defaulted(resources, "pod", &mut read).iter() {
+            requests.set(name, amount);
+        }
+    }
+    requests.add(&read("overhead", spec.overhead.as_ref()));
+    requests.add(&Resources::new().with(PODS, 1));
+    let problem = problem.or_else(|| {
+        requests.iter().find_map(|(name, amount)| {
+            (amount > LARGEST_REQUEST).then(|| {
+                format!(
+                    "the pod's {name} requests add up to {}, more than any node can have; is a unit wrong?",
+                    quantity::text(name, amount)
+                )
+            })
+        })
+    });
+    PodRequests { requests, problem }
+}
+
+fn container_requests(
+    container: &Container,
+    statuses: &[ContainerStatus],
+    read: &mut impl FnMut(&str, Option<&Quantities>) -> Resources,
+) -> Resources {
+    let asked = container
+        .resources
+        .as_ref()
+        .map(|resources| defaulted(resources, &container.name, read))
+        .unwrap_or_default();
+    // While a resize is on its way the node still holds the larger of both.
+    let allocated = statuses
+        .iter()
+        .find(|status| status.name == container.name)
+        .and_then(|status| status.allocated_resources.as_ref());
+    match allocated {
+        Some(list) => asked.maximum(&read(&container.name, Some(list))),
+        None => asked,
+    }
+}
+
+fn defaulted(
+    resources: &ResourceRequirements,
+    owner: &str,
+    read: &mut impl FnMut(&str, Option<&Quantities>) -> Resources,
+) -> Resources {
+    let named: BTreeSet<&String> = resources.requests.iter().flat_map(BTreeMap::keys).collect();
+    let mut requests = read(owner, resources.requests.as_ref());
+    for (name, amount) in read(owner, resources.limits.as_ref()).iter() {
+        if !named.contains(&name.to_owned()) {
+            requests.set(name, amount);
+        }
+    }
+    requests
+}
+
+fn read(owner: &str, list: Option<&Quantities>, problem: &mut Option<String>) -> Resources {
+    let mut resources = Resources::new();
+    for (name, written) in list.into_iter().flatten() {
+        match quantity::amount(name, &written.0) {
+            Ok(amount) if amount >= 0 => resources.set(name, amount),
+            Ok(_negative) => {
+                problem.get_or_insert_with(|| {
+                    format!(
+                        "{owner}: {name} is {}; requests cannot be negative",
+                        written.0
+                    )
+                });
+            }
+            Err(error) => {
+                problem.get_or_insert_with(|| format!("{owner}: {name}: {error}"));
+            }
+        }
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests(yaml: &str) -> PodRequests {
+        of_pod(&serde_saphyr::from_str(yaml).unwrap(), &[])
+    }
+
+    #[test]
+    fn init_containers_count_where_they_need_more_and_sidecars_always() {
+        let found = requests(
+            "
+initContainers:
+- {name: proxy, restartPolicy: Always, resources: {requests: {cpu: 200m}}}
+- {name: unpack, resources: {requests: {cpu: 1500m, memory: 1Gi}}}
+containers:
+- {name: main, resources: {requests: {cpu: 1}, limits: {cpu: 3, memory: 2Gi}}}
+overhead: {cpu: 50m}
+",
+        );
+        assert_eq!(found.problem, None);
+        assert_eq!(found.requests.get("cpu"), 1750);
+        assert_eq!(found.requests.get("memory"), 2 << 30);
+        assert_eq!(found.requests.get(PODS), 1);
+    }
+
+    #[test]
+    fn pod_level_resources_replace_the_sum() {
+        let found = requests(
+            "
+resources: {requests: {cpu: 2}, limits: {memory: 1Gi}}
+containers:
+- {name: main, resources: {requests: {cpu: 500m, memory: 100Mi}}}
+",
+        );
+        assert_eq!(found.requests.get("cpu"), 2000);
+        assert_eq!(found.requests.get("memory"), 1 << 30);
+    }
+
+    #[test]
+    fn bad_amounts_are_named_with_their_container() {
+        for (written, word) in [
+            ("-1", "main: cpu is -1; requests cannot be negative"),
+            ("1x", "main: cpu: `1x` is not a quantity"),
+            ("9e12", "cpu requests add up to"),
+        ] {
+            let found = requests(&format!(
+                "containers: [{{name: main, resources: {{requests: {{cpu: '{written}'}}}}}}]"
+            ));
+            assert!(found.problem.as_ref().unwrap().contains(word), "{found:?}");
+        }
+    }
+}
