@@ -12,14 +12,23 @@ write_credentials() {
 
 write_kubeconfig() { # file, server, certificate authority (empty: plain HTTP)
   local authority=""
-  [ -z "$3" ] || authority=", certificate-authority-data: $(base64 -w0 "$3")"
+  [ -z "$3" ] || authority="certificate-authority-data: $(base64 -w0 "$3")"
   cat >"$1" <<YAML
 apiVersion: v1
 kind: Config
 current-context: tonnage-test
-clusters: [{name: tonnage-test, cluster: {server: "$2"$authority}}]
-users: [{name: admin, user: {token: "$admin_token"}}]
-contexts: [{name: tonnage-test, context: {cluster: tonnage-test, user: admin}}]
+clusters:
+  - name: tonnage-test
+    cluster:
+      server: $2
+      $authority
+users:
+  - name: admin
+    user:
+      token: $admin_token
+contexts:
+  - name: tonnage-test
+    context: {cluster: tonnage-test, user: admin}
 YAML
 }
 

@@ -82,7 +82,7 @@ stop_processes() {
   done
   [ ${#names[@]} -gt 0 ] || return 0
   signal_all TERM "${names[@]}"
-  deadline=$((SECONDS + 5))
+  deadline=$((SECONDS + 2)) # nothing here is worth keeping, and an API server drains its watches for long
   while any_alive "${names[@]}" && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
   signal_all KILL "${names[@]}"
   deadline=$((SECONDS + 10))
