@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Starts etcd, the Kubernetes control plane and KWOK on loopback, with a state folder of their own. Sourced by hack/up.
 #
-# Given: $state, $tools and $python (folders of the programs and of the Python environment), $hack, the ports. Given back: $state/kubeconfig, $state/ca.crt.
+# Given: $state, $tools (folder of the programs), $hack, the ports. Given back: $state/kubeconfig, $state/ca.crt.
 # Only for tests and demos: etcd does not sync to disk, and the administrator's token lies in the state folder.
 
 write_credentials() {
@@ -67,7 +67,7 @@ start_scheduler() { # port
 start_kubelets() {
   spawn kwok "$tools/kwok" --kubeconfig "$state/kubeconfig" --manage-all-nodes --node-ip 127.0.0.1 \
     --node-lease-duration-seconds 20 --config "$hack/kwok/nodes.yaml" --config "$hack/kwok/pods.yaml"
-  spawn freeze env PYTHONDONTWRITEBYTECODE=1 "$python/bin/python3" "$hack/kwok/freeze.py" "$apiserver" "$state/ca.crt" "$state/admin-token"
+  spawn freeze python3 "$hack/kwok/freeze.py" "$apiserver" "$state/ca.crt" "$state/admin-token"
 }
 
 apiserver_ready() {

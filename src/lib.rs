@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod cloud;
 pub mod cluster;
 pub mod model;
 pub mod plan;

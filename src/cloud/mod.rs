@@ -4,6 +4,21 @@
 //! do next. The adapter for the real EC2 API sits behind the cargo feature `aws`; the embedded
 //! world has another. Nothing here knows Kubernetes objects or decides anything.
 
+pub mod buckets;
+pub mod builtin;
+pub mod capacity;
+pub mod catalogue;
+pub mod class;
+pub mod cluster;
+pub mod errors;
+pub mod facts;
+pub mod fees;
+pub mod labels;
+pub mod launch_template;
+pub mod prices;
+pub mod token;
+pub mod user_data;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -94,8 +109,10 @@ pub trait Cloud: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>>;
 
     /// Terminates an instance; it is no error if it is gone already.
-    fn terminate<'call>(&'call self, instance_id: &'call str)
-    -> BoxFuture<'call, Result<(), CloudError>>;
+    fn terminate<'call>(
+        &'call self,
+        instance_id: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>>;
 
     /// Adds tags to an instance.
     fn tag<'call>(
@@ -105,8 +122,10 @@ pub trait Cloud: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'call, Result<(), CloudError>>;
 
     /// Removes what was made for a node class that is being deleted: its launch templates.
-    fn release<'call>(&'call self, node_class: &'call str)
-    -> BoxFuture<'call, Result<(), CloudError>>;
+    fn release<'call>(
+        &'call self,
+        node_class: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>>;
 }
 
 /// EC2 tag keys of ours; beside them only the cluster's ownership tag is written.

@@ -1,0 +1,167 @@
+//! The catalogue without EC2: what `tonnage plan` and the tests plan with.
+//!
+//! Given: nothing, or the terms of a node class. Given back: the types, zones and on-demand prices
+//! of us-east-1 that ship with the binary. Spot prices change by the minute, so none ship: spot
+//! offerings are there at the on-demand price, which they never exceed. So a plan made offline is
+//! an upper bound where spot is allowed, and pools that allow only spot can be planned too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+
+use super::catalogue::{self, Market, Terms};
+use super::class::{self, ClassDefaults, ClassError};
+use super::facts::{self, Architecture};
+use super::prices::PriceTable;
+use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
+use crate::model::node_class::{Image, NodeClass, Subnet};
+use crate::model::offering::Catalogue;
+
+/// The market of us-east-1 as it ships with the binary.
+pub fn market() -> Market {
+    let table = facts::built_in();
+    Market {
+        region: facts::BUILT_IN_REGION.to_owned(),
+        types: table.types.clone(),
+        zones: table.zones.clone(),
+        prices: PriceTable::built_in(),
+    }
+}
+
+/// The zones of the built-in market, none with public addresses: where a node class of a manifest
+/// is taken to have its subnets.
+pub fn zones() -> BTreeMap<String, bool> {
+    facts::built_in()
+        .zones
+        .values()
+        .flatten()
+        .map(|zone| (zone.to_string(), false))
+        .collect()
+}
+
+/// What can be bought under the terms of a node class, offline.
+pub fn catalogue(terms: &Terms) -> Catalogue {
+    catalogue::build(&market(), terms)
+}
+
+/// A node class of a manifest as if its selectors had matched: a subnet in every zone, and an image
+/// for amd64, or for the architectures that its image terms speak of.
+pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
+    let settings = class::read(&object.spec, ClassDefaults::default())?;
+    let zones = zones();
+    let public = object.spec.associate_public_ip_address == Some(true);
+    let architectures = architectures(&object.spec);
+    let terms = Terms {
+        shape: settings.shape,
+        architectures: architectures.clone(),
+        zones: zones.keys().map(|zone| (zone.clone(), public)).collect(),
+        volume_fee: settings.volume_fee,
+        nitro_only: settings.nitro_only,
+    };
+    let subnet = |zone: &String| Subnet {
+        id: format!("subnet-in-{zone}"),
+        zone: zone.clone(),
+        zone_id: String::new(),
+        free_addresses: i64::from(u16::MAX),
+    };
+    let image = |architecture: &String| Image {
+        id: format!("image-for-{architecture}"),
+        name: String::new(),
+    };
+    Ok(NodeClass {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or(0),
+        ready: true,
+        not_ready: String::new(),
+        subnets: zones
+            .keys()
+            .map(|zone| (zone.clone(), vec![subnet(zone)]))
+            .collect(),
+        security_groups: Vec::new(),
+        images: architectures
+            .iter()
+            .map(|architecture| (architecture.clone(), vec![image(architecture)]))
+            .collect(),
+        hash: class::hash(&object.spec),
+        catalogue: Arc::new(catalogue(&terms)),
+    })
+}
+
+/// An alias stands for images of both architectures; other terms are taken at their word.
+fn architectures(spec: &EC2NodeClassSpec) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for term in &spec.ami_selector_terms {
+        let texts = [&term.name, &term.ssm_parameter];
+        let says_arm = texts
+            .into_iter()
+            .flatten()
+            .chain(term.tags.values())
+            .any(|text| text.contains("arm64") || text.contains("aarch64"));
+        if term.alias.is_some() || !says_arm {
+            found.insert(Architecture::Amd64.as_str().to_owned());
+        }
+        if term.alias.is_some() || says_arm {
+            found.insert(Architecture::Arm64.as_str().to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(ami: &serde_json::Value) -> EC2NodeClass {
+        let spec = serde_json::from_value(serde_json::json!({
+            "subnetSelectorTerms": [{ "tags": { "a": "b" } }],
+            "securityGroupSelectorTerms": [{ "name": "nodes" }],
+            "amiSelectorTerms": [ami],
+            "amiFamily": "AL2023",
+            "instanceProfile": "nodes",
+            "blockDeviceMappings": [
+                { "deviceName": "/dev/xvda", "ebs": { "volumeSize": "100Gi", "volumeType": "gp3" } },
+            ],
+        }))
+        .unwrap();
+        EC2NodeClass::new("default", spec)
+    }
+
+    #[test]
+    fn a_manifest_becomes_a_class_that_can_be_planned_with() {
+        let class = node_class(&class(&serde_json::json!({ "id": "ami-1" }))).unwrap();
+        assert!(class.ready && class.images.contains_key("amd64"));
+        let offering = class
+            .catalogue
+            .offerings
+            .iter()
+            .find(|offering| offering.key.to_string() == "c5.xlarge/us-east-1a/on-demand")
+            .unwrap();
+        assert_eq!(offering.price.to_string(), "0.170");
+        assert_eq!(offering.fees.to_string(), "0.0109589041");
+    }
+
+    #[test]
+    fn architectures_follow_the_image_terms() {
+        let of = |ami: serde_json::Value| {
+            let class = node_class(&class(&ami)).unwrap();
+            class.images.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(of(serde_json::json!({ "name": "node-*" })), ["amd64"]);
+        assert_eq!(of(serde_json::json!({ "name": "node-arm64-*" })), ["arm64"]);
+        assert_eq!(
+            of(serde_json::json!({ "alias": "al2023@latest" })),
+            ["amd64", "arm64"]
+        );
+    }
+
+    #[test]
+    fn zones_that_sell_todays_types() {
+        let zones: Vec<String> = zones().into_keys().collect();
+        assert_eq!(
+            zones,
+            ["a", "b", "c", "d", "f"].map(|letter| format!("us-east-1{letter}"))
+        );
+    }
+}

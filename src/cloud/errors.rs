@@ -1,0 +1,324 @@
+//! From AWS's error codes to what they mean for what happens next: one table.
+//!
+//! Given: a code (EC2, Pricing, or a word of ours) or an HTTP status. Given back: an
+//! [`ErrorClass`], and whether the same request may be repeated. Nothing here makes a call; a code
+//! that the table does not know is judged by the shape of its name, then by its HTTP status.
+
+use std::collections::BTreeSet;
+
+use super::CloudError;
+use crate::model::launch::ErrorClass;
+
+/// The code given to a call that got no answer: the request may or may not have taken effect.
+pub const NO_ANSWER: &str = "NoAnswer";
+/// The code given when no credentials were found, or they could not be loaded.
+pub const NO_CREDENTIALS: &str = "NoCredentials";
+/// The code given to a request that is wrong before it is made.
+pub const REFUSED: &str = "Refused";
+
+use ErrorClass::{
+    InsufficientCapacity, Invalid, NotFound, QuotaExceeded, Throttled, TokenMismatch, Transient,
+    Unauthorized,
+};
+
+/// Every code with a meaning of its own, by name.
+///
+/// Sources: the EC2 API reference, "Error codes"; the CreateFleet error codes that EC2 gives inside
+/// a successful answer; the signature and service errors common to all AWS APIs.
+const TABLE: &[(&str, ErrorClass)] = &[
+    ("AccessDenied", Unauthorized),
+    ("AccessDeniedException", Unauthorized),
+    ("AuthFailure", Unauthorized),
+    (
+        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+        Unauthorized,
+    ),
+    ("Blocked", Unauthorized),
+    ("Client.RequestLimitExceeded", Throttled),
+    ("EC2ThrottledException", Throttled),
+    ("ExpiredToken", Unauthorized),
+    ("ExpiredTokenException", Unauthorized),
+    ("IdempotentInstanceTerminated", TokenMismatch),
+    ("IdempotentParameterMismatch", TokenMismatch),
+    ("IncompleteSignature", Unauthorized),
+    ("InstanceLimitExceeded", QuotaExceeded),
+    ("InsufficientAddressCapacity", InsufficientCapacity),
+    ("InsufficientCapacity", InsufficientCapacity),
+    ("InsufficientFreeAddressesInSubnet", InsufficientCapacity),
+    ("InsufficientHostCapacity", InsufficientCapacity),
+    ("InsufficientInstanceCapacity", InsufficientCapacity),
+    ("InsufficientReservedInstanceCapacity", InsufficientCapacity),
+    ("InsufficientVolumeCapacity", InsufficientCapacity),
+    ("InternalError", Transient),
+    ("InternalFailure", Transient),
+    (
+        "InvalidCapacityReservationState.Unavailable",
+        InsufficientCapacity,
+    ),
+    ("InvalidClientTokenId", Unauthorized),
+    ("MalformedQueryString", Invalid),
+    ("MaxFleetCountExceeded", QuotaExceeded),
+    ("MaxSpotFleetRequestCountExceeded", QuotaExceeded),
+    ("MaxSpotInstanceCountExceeded", QuotaExceeded),
+    ("MaxTemplateLimitExceeded", QuotaExceeded),
+    ("MissingAuthenticationToken", Unauthorized),
+    (NO_ANSWER, Transient),
+    (NO_CREDENTIALS, Unauthorized),
+    ("NoSuchEntity", NotFound),
+    ("NotAuthorized", Unauthorized),
+    ("OptInRequired", Unauthorized),
+    ("PendingVerification", Unauthorized),
+    ("PriorRequestNotComplete", Throttled),
+    (REFUSED, Invalid),
+    ("RequestExpired", Unauthorized),
+    ("RequestLimitExceeded", Throttled),
+    ("RequestThrottled", Throttled),
+    ("RequestThrottledException", Throttled),
+    ("RequestTimeout", Transient),
+    ("RequestTimeoutException", Transient),
+    ("ReservationCapacityExceeded", InsufficientCapacity),
+    ("ResourceCountExceeded", QuotaExceeded),
+    ("ResourceLimitExceeded", QuotaExceeded),
+    ("ServiceUnavailable", Transient),
+    ("SignatureDoesNotMatch", Unauthorized),
+    ("SlowDown", Throttled),
+    ("SpotMaxPriceTooLow", InsufficientCapacity),
+    ("ThrottledException", Throttled),
+    ("Throttling", Throttled),
+    ("ThrottlingException", Throttled),
+    ("TooManyRequestsException", Throttled),
+    ("UnauthorizedOperation", Unauthorized),
+    ("Unavailable", Transient),
+    ("UnfulfillableCapacity", InsufficientCapacity),
+    ("UnrecognizedClientException", Unauthorized),
+    // "Not in this zone" is permanent for the offering, which is what walking on treats it as.
+    ("Unsupported", InsufficientCapacity),
+    ("VcpuLimitExceeded", QuotaExceeded),
+    ("VolumeLimitExceeded", QuotaExceeded),
+];
+
+/// What a code means; `status` is the HTTP status, if there was an answer.
+pub fn classify(code: &str, status: Option<u16>) -> ErrorClass {
+    if let Some((_code, class)) = TABLE.iter().find(|(known, _class)| *known == code) {
+        return *class;
+    }
+    if code.ends_with(".NotFound") || code.ends_with(".NotFoundException") {
+        return NotFound;
+    }
+    if code.ends_with("LimitExceeded") {
+        return QuotaExceeded;
+    }
+    match status {
+        Some(401 | 403) => Unauthorized,
+        Some(429) => Throttled,
+        Some(status) if status >= 500 => Transient,
+        Some(_refused) => Invalid,
+        // An error inside a successful answer, or no answer: the code is all there is.
+        None if code.is_empty() => Transient,
+        None => Invalid,
+    }
+}
+
+/// True when the same request may be made again and may then succeed.
+pub const fn is_retryable(class: ErrorClass) -> bool {
+    matches!(class, Throttled | Transient)
+}
+
+/// True when another offering may serve although this one did not.
+pub const fn walks_on(class: ErrorClass) -> bool {
+    matches!(class, InsufficientCapacity | QuotaExceeded)
+}
+
+/// An error with AWS's code and message, made useful: what to do is added where it is known.
+pub fn cloud_error(
+    operation: &'static str,
+    code: &str,
+    message: &str,
+    status: Option<u16>,
+) -> CloudError {
+    let class = classify(code, status);
+    CloudError {
+        operation,
+        class,
+        code: if code.is_empty() { NO_ANSWER } else { code }.to_owned(),
+        message: advise(operation, class, code, message),
+    }
+}
+
+/// A request of ours that cannot be made as it stands.
+pub fn refused(operation: &'static str, message: impl Into<String>) -> CloudError {
+    CloudError {
+        operation,
+        class: Invalid,
+        code: REFUSED.to_owned(),
+        message: message.into(),
+    }
+}
+
+fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> String {
+    let advice = match class {
+        Unauthorized if code == "AuthFailure.ServiceLinkedRoleCreationNotPermitted" => {
+            "create the service-linked role for Spot once: aws iam create-service-linked-role \
+             --aws-service-name spot.amazonaws.com"
+                .to_owned()
+        }
+        Unauthorized if code == NO_CREDENTIALS => {
+            "give the controller an identity: EKS Pod Identity, IRSA, or AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY"
+                .to_owned()
+        }
+        Unauthorized if code == "OptInRequired" || code == "PendingVerification" => {
+            "the account is not ready to use EC2 in this region".to_owned()
+        }
+        Unauthorized if is_identity_problem(code) => {
+            "the credentials were not accepted; check the controller's role and the clock"
+                .to_owned()
+        }
+        Unauthorized => format!(
+            "allow {} for the controller's role",
+            missing_actions(operation, message)
+        ),
+        QuotaExceeded => format!("raise the quota for {} in Service Quotas", quota_of(code)),
+        _ => return message.to_owned(),
+    };
+    if message.is_empty() {
+        advice
+    } else {
+        format!("{}; {advice}", message.trim_end_matches('.'))
+    }
+}
+
+fn is_identity_problem(code: &str) -> bool {
+    [
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ]
+    .contains(&code)
+}
+
+/// The IAM actions that AWS's message names; else the one of the operation, which for CreateFleet
+/// includes what the fleet does on the caller's behalf.
+fn missing_actions(operation: &str, message: &str) -> String {
+    let named: BTreeSet<&str> = message
+        .split(|character: char| character.is_whitespace() || "'\"`,;()".contains(character))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| {
+            ["ec2:", "iam:", "pricing:", "ssm:", "kms:", "sts:"]
+                .iter()
+                .any(|service| word.starts_with(service) && word.len() > service.len())
+        })
+        .collect();
+    if !named.is_empty() {
+        return named.into_iter().collect::<Vec<_>>().join(" and ");
+    }
+    match operation {
+        "CreateFleet" => {
+            "ec2:CreateFleet, ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned()
+        }
+        "CreateLaunchTemplate" => "ec2:CreateLaunchTemplate and ec2:CreateTags".to_owned(),
+        "GetProducts" => "pricing:GetProducts".to_owned(),
+        other => format!("ec2:{other}"),
+    }
+}
+
+fn quota_of(code: &str) -> &'static str {
+    match code {
+        "VcpuLimitExceeded" | "InstanceLimitExceeded" => "running On-Demand instances (vCPUs)",
+        "MaxSpotInstanceCountExceeded" | "MaxSpotFleetRequestCountExceeded" => {
+            "Spot instance requests (vCPUs)"
+        }
+        "MaxFleetCountExceeded" => "EC2 fleets",
+        "MaxTemplateLimitExceeded" => "launch templates",
+        "VolumeLimitExceeded" => "EBS storage",
+        _ => "the resource named above",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_sorted_and_without_duplicates() {
+        for pair in TABLE.windows(2) {
+            let (Some(first), Some(second)) = (pair.first(), pair.get(1)) else {
+                continue;
+            };
+            assert!(
+                first.0.to_lowercase() < second.0.to_lowercase(),
+                "{} before {}",
+                first.0,
+                second.0
+            );
+        }
+    }
+
+    #[test]
+    fn shortage_quota_throttle_and_faults_are_told_apart() {
+        for (code, status, class) in [
+            ("InsufficientInstanceCapacity", None, InsufficientCapacity),
+            ("UnfulfillableCapacity", None, InsufficientCapacity),
+            ("VcpuLimitExceeded", None, QuotaExceeded),
+            ("NetworkInterfaceLimitExceeded", Some(400), QuotaExceeded),
+            ("RequestLimitExceeded", Some(503), Throttled),
+            ("InvalidInstanceID.NotFound", Some(400), NotFound),
+            (
+                "InvalidLaunchTemplateName.NotFoundException",
+                Some(400),
+                NotFound,
+            ),
+            ("UnauthorizedOperation", Some(403), Unauthorized),
+            ("InvalidParameterValue", Some(400), Invalid),
+            ("IdempotentParameterMismatch", Some(400), TokenMismatch),
+            ("SomethingNew", Some(503), Transient),
+            ("", Some(500), Transient),
+            ("", None, Transient),
+            ("SomethingNew", None, Invalid),
+        ] {
+            assert_eq!(classify(code, status), class, "{code} {status:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_permission_is_named() {
+        let plain = cloud_error(
+            "DescribeSubnets",
+            "UnauthorizedOperation",
+            "You are not authorized to perform this operation.",
+            Some(403),
+        );
+        assert_eq!(
+            plain.message,
+            "You are not authorized to perform this operation; allow ec2:DescribeSubnets for the \
+             controller's role"
+        );
+        let named = cloud_error(
+            "CreateFleet",
+            "UnauthorizedOperation",
+            "User: arn:aws:sts::1:assumed-role/x is not authorized to perform: iam:PassRole on \
+             resource: arn:aws:iam::1:role/node",
+            Some(403),
+        );
+        assert!(
+            named
+                .message
+                .ends_with("; allow iam:PassRole for the controller's role"),
+            "{}",
+            named.message
+        );
+    }
+
+    #[test]
+    fn quota_errors_say_which_quota() {
+        let error = cloud_error("CreateFleet", "VcpuLimitExceeded", "", None);
+        assert!(error.message.contains("vCPUs"), "{}", error.message);
+        assert!(walks_on(error.class) && !is_retryable(error.class));
+    }
+}

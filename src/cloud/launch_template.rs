@@ -1,0 +1,482 @@
+//! Launch templates: everything about a machine that a launch call does not say itself.
+//!
+//! Given: a node class, read and resolved, a claim and the offerings that may be bought for it.
+//! Given back: contents, named by a hash of themselves, and the offerings grouped by content in
+//! their order. So a name says what is in it: a template is made once, never changed, and a record
+//! that names it repeats the same launch. The user's own tags are in the template, which leaves the
+//! call with nothing that an edit of the node class could change.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::capacity;
+use super::class::{ClassSettings, Family, Volume};
+use super::cluster::ClusterFacts;
+use super::token::hash_hex;
+use super::user_data::{self, Bootstrap, UserDataError, nodeadm};
+use crate::api::labels;
+use crate::api::node_class::EC2NodeClassSpec;
+use crate::model::claim::Claim;
+use crate::model::launch::LaunchOverride;
+use crate::model::node_class::NodeClass;
+use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
+use crate::model::resources::{PODS, Resources};
+
+/// How the metadata service of machines may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Metadata {
+    /// `enabled` or `disabled`.
+    pub endpoint: String,
+    /// `enabled` or `disabled`.
+    pub ipv6: String,
+    /// Hops an answer may travel.
+    pub hop_limit: i32,
+    /// `required` or `optional`.
+    pub tokens: String,
+}
+
+/// How long idle connections are tracked, seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tracking {
+    /// Established TCP connections.
+    pub tcp_established: Option<i32>,
+    /// UDP streams.
+    pub udp_stream: Option<i32>,
+    /// Other UDP.
+    pub udp: Option<i32>,
+}
+
+/// The content of a launch template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Template {
+    /// The cluster it is for.
+    pub cluster: String,
+    /// The node class it was made for.
+    pub node_class: String,
+    /// Image.
+    pub image_id: String,
+    /// User data, not encoded.
+    pub user_data: String,
+    /// Instance profile.
+    pub instance_profile: String,
+    /// Security groups in order.
+    pub security_groups: Vec<String>,
+    /// `spot` or `on-demand`: tags of spot requests may only be in templates for spot.
+    pub capacity_type: &'static str,
+    /// `None` is what the subnet says.
+    pub associate_public_address: Option<bool>,
+    /// IPv4 prefixes of the interface.
+    pub prefix_count: Option<i32>,
+    /// Idle connection tracking.
+    pub tracking: Option<Tracking>,
+    /// Volumes.
+    pub volumes: Vec<Volume>,
+    /// Metadata service.
+    pub metadata: Metadata,
+    /// Metrics every minute.
+    pub detailed_monitoring: bool,
+    /// The user's tags, for instances, volumes, interfaces and spot requests.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Template {
+    /// The name that says what is in it.
+    pub fn name(&self) -> String {
+        // Plain data with string keys: serialization does not fail.
+        let content = serde_json::to_string(self).unwrap_or_default();
+        let hash: String = hash_hex(content.as_bytes()).chars().take(32).collect();
+        format!("tonnage-{hash}")
+    }
+}
+
+/// A template and what may be bought through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateGroup {
+    /// The content.
+    pub template: Template,
+    /// In order of preference over all groups.
+    pub overrides: Vec<LaunchOverride>,
+}
+
+/// What templates are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'call> {
+    /// The cluster that machines join.
+    pub cluster: &'call ClusterFacts,
+    /// The node class as written.
+    pub spec: &'call EC2NodeClassSpec,
+    /// The node class, read.
+    pub settings: &'call ClassSettings,
+    /// The node class, resolved.
+    pub resolved: &'call NodeClass,
+    /// Name of the instance profile.
+    pub instance_profile: &'call str,
+}
+
+/// Groups offerings by the template that launches them, groups and overrides in order of first
+/// appearance. One launch has one capacity type, that of the first offering: offerings of another
+/// are left out, and so are those without image, subnet or type in the class.
+pub fn group(
+    source: &Source<'_>,
+    claim: &Claim,
+    offerings: &[OfferingKey],
+) -> Result<Vec<TemplateGroup>, UserDataError> {
+    let Some(capacity_type) = offerings.first().map(|offering| offering.capacity_type) else {
+        return Ok(Vec::new());
+    };
+    let mut groups: Vec<TemplateGroup> = Vec::new();
+    let mut made: Vec<(Shape, usize)> = Vec::new();
+    let mut priority = 0;
+    for offering in offerings {
+        let Some((instance_type, image, subnet)) = found(source.resolved, offering, capacity_type)
+        else {
+            continue;
+        };
+        let shape = Shape::of(instance_type, image, source.settings);
+        let known = made.iter().find(|(known, _index)| *known == shape);
+        let index = if let Some((_shape, index)) = known {
+            *index
+        } else {
+            groups.push(TemplateGroup {
+                template: template(source, claim, &shape, capacity_type)?,
+                overrides: Vec::new(),
+            });
+            made.push((shape, groups.len() - 1));
+            groups.len() - 1
+        };
+        if let Some(group) = groups.get_mut(index) {
+            group.overrides.push(LaunchOverride {
+                instance_type: offering.instance_type.to_string(),
+                zone: offering.zone.to_string(),
+                subnet: subnet.to_owned(),
+                priority,
+            });
+            priority += 1;
+        }
+    }
+    Ok(groups)
+}
+
+fn found<'class>(
+    resolved: &'class NodeClass,
+    offering: &OfferingKey,
+    capacity_type: CapacityType,
+) -> Option<(&'class InstanceType, &'class str, &'class str)> {
+    if offering.capacity_type != capacity_type {
+        return None;
+    }
+    let instance_type = resolved.catalogue.types.get(&offering.instance_type)?;
+    let architecture = instance_type.labels.get(labels::ARCH)?;
+    let image = resolved.images.get(architecture)?.first()?;
+    let subnet = resolved.subnets.get(&*offering.zone)?.first()?;
+    Some((instance_type, &image.id, &subnet.id))
+}
+
+/// What makes offerings of one claim need different templates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    image_id: String,
+    pods: i64,
+    kept: Resources,
+}
+
+impl Shape {
+    fn of(instance_type: &InstanceType, image_id: &str, settings: &ClassSettings) -> Self {
+        Self {
+            image_id: image_id.to_owned(),
+            pods: instance_type.capacity.get(PODS),
+            kept: capacity::kube_reserved_of(
+                &instance_type.overhead,
+                &instance_type.capacity,
+                &settings.shape,
+            ),
+        }
+    }
+}
+
+fn template(
+    source: &Source<'_>,
+    claim: &Claim,
+    shape: &Shape,
+    capacity_type: CapacityType,
+) -> Result<Template, UserDataError> {
+    let spec = source.spec;
+    let tracking = spec.connection_tracking.as_ref().map(|tracking| Tracking {
+        tcp_established: tracking.tcp_established_timeout,
+        udp_stream: tracking.udp_stream_timeout,
+        udp: tracking.udp_timeout,
+    });
+    let metadata = &spec.metadata_options;
+    Ok(Template {
+        cluster: source.cluster.name.clone(),
+        node_class: source.resolved.name.clone(),
+        image_id: shape.image_id.clone(),
+        user_data: user_data_of(source, claim, shape, capacity_type)?,
+        instance_profile: source.instance_profile.to_owned(),
+        security_groups: source.resolved.security_groups.clone(),
+        capacity_type: capacity_type.as_str(),
+        associate_public_address: spec.associate_public_ip_address,
+        prefix_count: spec.ip_prefix_count,
+        tracking,
+        volumes: source.settings.volumes.clone(),
+        metadata: Metadata {
+            endpoint: metadata.http_endpoint.as_str().to_owned(),
+            ipv6: metadata.http_protocol_ipv6.as_str().to_owned(),
+            hop_limit: i32::try_from(metadata.http_put_response_hop_limit).unwrap_or(1),
+            tokens: metadata.http_tokens.as_str().to_owned(),
+        },
+        detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
+        tags: spec.tags.clone(),
+    })
+}
+
+fn user_data_of(
+    source: &Source<'_>,
+    claim: &Claim,
+    shape: &Shape,
+    capacity_type: CapacityType,
+) -> Result<String, UserDataError> {
+    let own = source.spec.user_data.as_deref();
+    match source.settings.family {
+        Family::Custom => user_data::custom(own),
+        Family::Al2023 => {
+            let mut node_labels = claim.labels.clone();
+            node_labels.insert(
+                labels::CAPACITY_TYPE.to_owned(),
+                capacity_type.as_str().to_owned(),
+            );
+            nodeadm::user_data(&Bootstrap {
+                cluster: source.cluster,
+                labels: node_labels,
+                taints: claim
+                    .taints
+                    .iter()
+                    .chain(&claim.startup_taints)
+                    .cloned()
+                    .collect(),
+                kubelet: &source.settings.kubelet,
+                max_pods: shape.pods,
+                kube_reserved: shape.kept.clone(),
+                instance_store_raid0: source.settings.shape.instance_store_raid0,
+                custom: own,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cloud::builtin;
+    use crate::cloud::catalogue::Terms;
+    use crate::cloud::class::{self, ClassDefaults};
+    use crate::model::node_class::{Image, Subnet};
+    use crate::model::resources::Resources;
+    use crate::model::taint::{Taint, TaintEffect};
+
+    fn spec() -> EC2NodeClassSpec {
+        serde_json::from_value(serde_json::json!({
+            "subnetSelectorTerms": [{ "tags": { "a": "b" } }],
+            "securityGroupSelectorTerms": [{ "name": "nodes" }],
+            "amiSelectorTerms": [{ "id": "ami-1" }],
+            "amiFamily": "AL2023",
+            "instanceProfile": "nodes",
+            "tags": { "team": "data" },
+        }))
+        .unwrap()
+    }
+
+    fn resolved(settings: &ClassSettings) -> NodeClass {
+        let zones = ["us-east-1a", "us-east-1b"];
+        let terms = Terms {
+            shape: settings.shape.clone(),
+            architectures: BTreeSet::from(["amd64".to_owned()]),
+            zones: zones.map(|zone| (zone.to_owned(), false)).into(),
+            volume_fee: settings.volume_fee,
+            nitro_only: false,
+        };
+        NodeClass {
+            name: "default".to_owned(),
+            uid: "u".to_owned(),
+            generation: 1,
+            ready: true,
+            not_ready: String::new(),
+            subnets: zones
+                .map(|zone| {
+                    let subnet = Subnet {
+                        id: format!("subnet-{zone}"),
+                        zone: zone.to_owned(),
+                        zone_id: String::new(),
+                        free_addresses: 100,
+                    };
+                    (zone.to_owned(), vec![subnet])
+                })
+                .into(),
+            security_groups: vec!["sg-1".to_owned()],
+            images: BTreeMap::from([(
+                "amd64".to_owned(),
+                vec![Image {
+                    id: "ami-1".to_owned(),
+                    name: "one".to_owned(),
+                }],
+            )]),
+            hash: String::new(),
+            catalogue: Arc::new(builtin::catalogue(&terms)),
+        }
+    }
+
+    fn claim() -> Claim {
+        Claim {
+            name: "executors-abcde".to_owned(),
+            uid: "uid".to_owned(),
+            resource_version: "1".to_owned(),
+            generation: 1,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            deleting_since: None,
+            finalizers: Vec::new(),
+            node_pool: Some("executors".to_owned()),
+            node_class: "default".to_owned(),
+            labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
+            annotations: BTreeMap::new(),
+            taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
+            startup_taints: Vec::new(),
+            requests: Resources::new(),
+            offerings: Vec::new(),
+            launch: None,
+            termination_grace: None,
+            expire_after: None,
+            provider_id: String::new(),
+            node_name: String::new(),
+            capacity: Resources::new(),
+            allocatable: Resources::new(),
+            conditions: BTreeMap::new(),
+            last_pod_event: None,
+        }
+    }
+
+    fn cluster() -> ClusterFacts {
+        ClusterFacts {
+            name: "blue".to_owned(),
+            endpoint: "https://blue.example".to_owned(),
+            certificate_authority: "Q0E=".to_owned(),
+            service_cidr: "10.100.0.0/16".to_owned(),
+            dns_address: None,
+        }
+    }
+
+    fn groups(spec: &EC2NodeClassSpec, claim: &Claim, offerings: &[&str]) -> Vec<TemplateGroup> {
+        let settings = class::read(spec, ClassDefaults::default()).unwrap();
+        let resolved = resolved(&settings);
+        let cluster = cluster();
+        let source = Source {
+            cluster: &cluster,
+            spec,
+            settings: &settings,
+            resolved: &resolved,
+            instance_profile: "nodes",
+        };
+        let offerings: Vec<OfferingKey> =
+            offerings.iter().map(|text| text.parse().unwrap()).collect();
+        group(&source, claim, &offerings).unwrap()
+    }
+
+    fn listed(groups: &[TemplateGroup]) -> Vec<Vec<String>> {
+        groups
+            .iter()
+            .map(|group| {
+                group
+                    .overrides
+                    .iter()
+                    .map(|choice| {
+                        format!(
+                            "{} {} {} {}",
+                            choice.priority, choice.instance_type, choice.zone, choice.subnet
+                        )
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn offerings_of_one_size_share_a_template_and_keep_their_rank() {
+        let groups = groups(
+            &spec(),
+            &claim(),
+            &[
+                "c5.xlarge/us-east-1a/spot",
+                "c5.4xlarge/us-east-1a/spot",
+                "c5d.xlarge/us-east-1b/spot",
+                "c5.xlarge/us-east-1b/on-demand",
+                "c5.xlarge/us-east-1f/spot",
+                "m6g.large/us-east-1a/spot",
+                "c5.xlarge/us-east-1b/spot",
+            ],
+        );
+        assert_eq!(
+            listed(&groups),
+            [
+                vec![
+                    "0 c5.xlarge us-east-1a subnet-us-east-1a",
+                    "2 c5d.xlarge us-east-1b subnet-us-east-1b",
+                    "3 c5.xlarge us-east-1b subnet-us-east-1b",
+                ],
+                vec!["1 c5.4xlarge us-east-1a subnet-us-east-1a"],
+            ]
+        );
+    }
+
+    #[test]
+    fn the_name_follows_the_content_and_nothing_else() {
+        let name = |spec: &EC2NodeClassSpec, claim: &Claim| {
+            groups(spec, claim, &["c5.xlarge/us-east-1a/spot"])[0]
+                .template
+                .name()
+        };
+        let base = name(&spec(), &claim());
+        assert!(base.starts_with("tonnage-") && base.len() == 40, "{base}");
+        let another = Claim {
+            name: "executors-fghij".to_owned(),
+            uid: "other".to_owned(),
+            ..claim()
+        };
+        assert_eq!(name(&spec(), &another), base);
+        let mut tagged = spec();
+        tagged.tags.insert("team".to_owned(), "other".to_owned());
+        assert_ne!(name(&tagged, &claim()), base);
+        let tainted = Claim {
+            taints: Vec::new(),
+            ..claim()
+        };
+        assert_ne!(name(&spec(), &tainted), base);
+    }
+
+    #[test]
+    fn a_template_holds_what_machines_need_and_imdsv2_by_default() {
+        let groups = groups(&spec(), &claim(), &["c5.xlarge/us-east-1a/on-demand"]);
+        let template = &groups[0].template;
+        assert_eq!(template.security_groups, ["sg-1"]);
+        assert_eq!(template.metadata.tokens, "required");
+        assert_eq!(template.metadata.hop_limit, 1);
+        assert!(template.user_data.contains("karpenter.sh/unregistered"));
+        assert!(
+            template
+                .user_data
+                .contains("karpenter.sh/capacity-type=on-demand")
+        );
+        assert!(template.user_data.contains("maxPods: 58"));
+        assert!(template.user_data.contains("cpu: 80m"));
+    }
+
+    #[test]
+    fn nothing_to_buy_needs_no_template() {
+        assert_eq!(
+            listed(&groups(&spec(), &claim(), &[])),
+            Vec::<Vec<String>>::new()
+        );
+    }
+}
