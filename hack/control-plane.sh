@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # Starts etcd, the Kubernetes control plane and KWOK on loopback, with a state folder of their own. Sourced by hack/up.
 #
-# Given: $state, $tools (folder of the programs), $hack, the ports. Given back: $state/kubeconfig, $state/ca.crt.
+# Given: $state, $tools and $python (folders of the programs and of the Python environment), $hack, the ports. Given back: $state/kubeconfig, $state/ca.crt.
 # Only for tests and demos: etcd does not sync to disk, and the administrator's token lies in the state folder.
+
+service_cidr=10.100.0.0/16
 
 write_credentials() {
   openssl genrsa -out "$state/service-account.key" 2048 2>/dev/null
@@ -43,7 +45,7 @@ start_apiserver() { # port, etcd's client port
   spawn kube-apiserver "$tools/kube-apiserver" --etcd-servers "http://127.0.0.1:$2" \
     --bind-address 127.0.0.1 --advertise-address 127.0.0.1 --secure-port "$1" --cert-dir "$state/certificates" \
     --service-account-key-file "$state/service-account.key" --service-account-signing-key-file "$state/service-account.key" \
-    --service-account-issuer "https://kubernetes.default.svc" --service-cluster-ip-range 10.100.0.0/16 \
+    --service-account-issuer "https://kubernetes.default.svc" --service-cluster-ip-range "$service_cidr" \
     --authorization-mode RBAC --token-auth-file "$state/tokens.csv" --allow-privileged=true --profiling=false
 }
 
@@ -67,7 +69,7 @@ start_scheduler() { # port
 start_kubelets() {
   spawn kwok "$tools/kwok" --kubeconfig "$state/kubeconfig" --manage-all-nodes --node-ip 127.0.0.1 \
     --node-lease-duration-seconds 20 --config "$hack/kwok/nodes.yaml" --config "$hack/kwok/pods.yaml"
-  spawn freeze python3 "$hack/kwok/freeze.py" "$apiserver" "$state/ca.crt" "$state/admin-token"
+  spawn freeze env PYTHONDONTWRITEBYTECODE=1 "$python/bin/python3" "$hack/kwok/freeze.py" "$apiserver" "$state/ca.crt" "$state/admin-token"
 }
 
 apiserver_ready() {

@@ -1,0 +1,178 @@
+"""What is known of the machines: the endpoint's view of the instances, and how far each has come.
+
+Given: the list of instances, again and again. Gives: the ids that have something to do now (boot is due, kubelet must stop),
+and the settings of the control API. All of it may be called from several threads.
+"""
+
+import base64
+import binascii
+import http.client
+import json
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from machine import TypeFacts
+from user_data import NodeConfig
+
+
+class Endpoint:
+    """The EC2 endpoint: its list of instances, and the facts of types."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._ec2 = boto3.client(
+            "ec2", endpoint_url=url, region_name="us-east-1", aws_access_key_id="boot", aws_secret_access_key="boot"
+        )
+        self._facts: dict[str, TypeFacts] = {}
+        self._lock = threading.Lock()
+
+    def instances(self) -> list[dict[str, Any]]:
+        """Only the polling thread calls this."""
+        try:
+            self._connection.request("GET", "/_tonnage/instances")
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        if answer.status != 200:
+            raise OSError(f"{answer.status} {content[:200]!r}")
+        return [_instance(row) for row in json.loads(content)]
+
+    def facts(self, instance_type: str) -> TypeFacts:
+        with self._lock:
+            if instance_type not in self._facts:
+                rows = self._ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
+                self._facts[instance_type] = TypeFacts.of(rows[0])
+            return self._facts[instance_type]
+
+
+def _instance(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        user_data = base64.b64decode(row["userData"] or "", validate=True)
+    except (binascii.Error, ValueError):
+        user_data = b"(user data that EC2 was not given as base64)"
+    return {
+        "id": row["id"],
+        "type": row["type"],
+        "zone": row["zone"],
+        "running": row["state"] == "running",
+        "gone": row["state"] not in ("pending", "running"),
+        "userData": user_data,
+        "privateDnsName": row["privateDnsName"],
+        "privateIpAddress": row["privateIp"],
+        "architecture": row["architecture"],
+        "instanceProfile": row["instanceProfile"],
+        "metadataEndpoint": row["metadataOptions"]["httpEndpoint"],
+        "rootVolumeGiB": int(row["volumes"][0]["sizeGiB"]) if row["volumes"] else 8,
+    }
+
+
+@dataclass
+class Machine:
+    """One instance on its way. States: booting, joined, never joins, stopped."""
+
+    id: str
+    instance: dict[str, Any]
+    due: float | None
+    state: str = "booting"
+    reason: str = ""
+    running: bool = True
+    busy: bool = False
+    decided: bool = False
+    never_joins: bool = False
+    provider_id: str | None = None
+    config: NodeConfig | None = None
+
+    def own_provider_id(self) -> str:
+        return f"aws:///{self.instance['zone']}/{self.id}"
+
+
+class BootedMachines:
+    """All machines that have run, and the settings."""
+
+    def __init__(self, boot_seconds: float) -> None:
+        self._boot_seconds = boot_seconds
+        self._never_join = 0
+        self._impostors: list[str] = []
+        self._machines: dict[str, Machine] = {}
+        self._lock = threading.Lock()
+
+    def observe(self, instances: list[dict[str, Any]], now: float) -> list[str]:
+        """Notes the instances; gives the ids of machines that are due."""
+        with self._lock:
+            seen = {instance["id"]: instance for instance in instances}
+            for instance in instances:
+                known = self._machines.get(instance["id"])
+                if known is None and instance["running"]:
+                    self._machines[instance["id"]] = Machine(instance["id"], instance, now + self._boot_seconds)
+            for machine in self._machines.values():
+                current = seen.get(machine.id)
+                if machine.running and (current is None or current["gone"]):
+                    machine.running = False
+                    # A Node may be there in whatever state the machine was, unless it can never have joined.
+                    machine.due = None if machine.state == "never joins" else now
+            for gone in [m.id for m in self._machines.values() if m.id not in seen and m.state == "stopped" and not m.busy]:
+                del self._machines[gone]
+            due = [m for m in self._machines.values() if m.due is not None and m.due <= now and not m.busy]
+            for machine in due:
+                machine.busy = True
+            return [machine.id for machine in due]
+
+    def get(self, instance_id: str) -> Machine | None:
+        with self._lock:
+            return self._machines.get(instance_id)
+
+    def settle(self, machine: Machine, state: str, reason: str, retry: float | None) -> None:
+        """The end of one attempt; with `retry` the machine is due again after so many seconds."""
+        with self._lock:
+            machine.state, machine.reason, machine.busy = state, reason, False
+            machine.due = None if retry is None else time.monotonic() + retry
+            if not machine.running and state not in ("stopped", "never joins") and machine.due is None:
+                machine.due = time.monotonic()
+
+    def fate(self) -> tuple[bool, str | None]:
+        """What the control API holds in store for the next machine: whether it never joins, and a false providerID."""
+        with self._lock:
+            if self._never_join > 0:
+                self._never_join -= 1
+                return True, None
+            return False, self._impostors.pop(0) if self._impostors else None
+
+    def node_of(self, instance_id: str) -> str | None:
+        machine = self.get(instance_id)
+        return machine.instance["privateDnsName"] if machine and machine.state == "joined" else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [
+                {"id": m.id, "node": m.instance["privateDnsName"], "state": m.state, "reason": m.reason, "running": m.running}
+                for m in sorted(self._machines.values(), key=lambda m: m.id)
+            ]
+
+    def settings(self) -> dict[str, Any]:
+        with self._lock:
+            return {"bootSeconds": self._boot_seconds, "neverJoin": self._never_join, "impostors": list(self._impostors)}
+
+    def change(self, request: dict[str, Any]) -> dict[str, Any]:
+        """New settings; ValueError names the one that is wrong, and then none is changed."""
+        unknown = sorted(set(request) - {"bootSeconds", "neverJoin", "impostors"})
+        if unknown:
+            raise ValueError(f"there is no setting {unknown[0]}")
+        seconds, count, impostors = (request.get(key) for key in ("bootSeconds", "neverJoin", "impostors"))
+        if seconds is not None and not (isinstance(seconds, (int, float)) and 0 <= seconds <= 86400):
+            raise ValueError("bootSeconds must be a number of seconds up to a day")
+        if count is not None and not (isinstance(count, int) and count >= 0):
+            raise ValueError("neverJoin must be a whole number, zero or more")
+        if impostors is not None and not (isinstance(impostors, list) and all(isinstance(i, str) for i in impostors)):
+            raise ValueError("impostors must be a list of providerIDs")
+        with self._lock:
+            self._boot_seconds = self._boot_seconds if seconds is None else float(seconds)
+            self._never_join = self._never_join if count is None else count
+            self._impostors = self._impostors if impostors is None else list(impostors)
+        return self.settings()
