@@ -8,10 +8,13 @@ Serves on 127.0.0.1 in the foreground until SIGTERM; logs to standard error. The
 
 from __future__ import annotations
 
+import sys
+
+sys.dont_write_bytecode = True
+
 import argparse
 import os
 import signal
-import sys
 import threading
 from typing import Any
 
