@@ -67,7 +67,7 @@ start_scheduler() { # port
 
 # KWOK plays every node's kubelet by the stages in hack/kwok; freeze.py takes a node out of its hands.
 start_kubelets() {
-  spawn kwok "$tools/kwok" --kubeconfig "$state/kubeconfig" --manage-all-nodes --node-ip 127.0.0.1 \
+  spawn kwok "$tools/kwok" --kubeconfig "$state/kubeconfig" --manage-all-nodes --node-ip 127.0.0.1 --cidr 10.0.0.0/16 \
     --node-lease-duration-seconds 20 --config "$hack/kwok/nodes.yaml" --config "$hack/kwok/pods.yaml"
   spawn freeze env PYTHONDONTWRITEBYTECODE=1 "$python/bin/python3" "$hack/kwok/freeze.py" "$apiserver" "$state/ca.crt" "$state/admin-token"
 }

@@ -10,10 +10,12 @@ alone that somebody else holds, so the node's lease is taken from it. A resumed 
 
 import http.client
 import json
+import os
 import ssl
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 
 ANNOTATION = "tonnage.test/kubelet"
@@ -82,12 +84,15 @@ class StoppedNodes:
                 print(f"watching nodes: {failure}", flush=True)
                 api.connection.close()
                 time.sleep(0.5)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)  # without the watch nothing works, and a dead process is noticed
 
     def watch_once(self, api):
         listed = api.call("GET", "/api/v1/nodes", headers={"Accept": METADATA % "List"})
         with self.lock:
             self.names.clear()
-        for node in listed["items"]:
+        for node in listed["items"] or []:  # null when there is none
             self.note(node)
         version = listed["metadata"]["resourceVersion"]
         answer = api.send(
@@ -105,7 +110,7 @@ class StoppedNodes:
 
 def pods_of(api, node):
     listed = api.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}")
-    return listed["items"]
+    return listed["items"] or []
 
 
 def mark_pods(api, node, value):
