@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Starts the EC2 endpoint, the machines' boot and the fault proxy on loopback. Sourced by hack/up.
+# Starts the EC2 endpoint, the machines' boot and the fault proxies on loopback. Sourced by hack/up.
 #
 # Given: $state, $python (folder of the Python environment), $hack, the ports. The account's contents and the endpoint's
-# control API (/_tonnage/) are described in hack/endpoint, the boot's in hack/boot/boot.py, the fault proxy's in
-# hack/faults/proxy.py.
+# control API (/_tonnage/) are described in hack/endpoint, the fault proxies' in hack/endpoint/faults.py, the boot's in
+# hack/boot/boot.py.
 
 # No compiled files beside the sources: the checkout stays as it is.
 spawn_python() { # name, script, arguments...
@@ -28,8 +28,7 @@ endpoint_ready() { curl --silent --fail --max-time 2 "$1/_tonnage/calls"; }
 
 # Stands before the endpoint and the API server; the latter's own certificate serves here too.
 start_faults() { # control port, port before EC2, port before the API server, the endpoint's URL
-  spawn_python faults "$hack/faults/proxy.py" --control-port "$1" --ec2-port "$2" --kubernetes-port "$3" --ec2 "$4" \
-    --kubernetes "$apiserver" --authority "$state/ca.crt" \
+  spawn_python faults "$hack/endpoint/faults.py" --control-port "$1" --ec2 "$2=$4" --kubernetes "$3=$apiserver" \
     --certificate "$state/certificates/apiserver.crt" --key "$state/certificates/apiserver.key"
 }
 
