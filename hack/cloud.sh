@@ -18,11 +18,11 @@ start_endpoint() { # port
 
 # Registers a Node for every running instance, at the API server that the instance's user data names.
 start_boot() { # control port, the endpoint's URL
-  spawn_python boot "$hack/boot/boot.py" --port "$1" --endpoint "$2" --cluster-name "$cluster_name" \
-    --server "$apiserver" --authority "$state/ca.crt" --token-file "$state/admin-token"
+  spawn_python boot "$hack/boot/boot.py" --control-port "$1" --endpoint "$2" --cluster-name "$cluster_name" \
+    --kubeconfig "$state/kubeconfig"
 }
 
-boot_ready() { curl --silent --max-time 2 "$1/settings"; }
+boot_ready() { curl --silent --fail --max-time 2 "$1/state"; }
 
 endpoint_ready() { curl --silent --fail --max-time 2 "$1/_tonnage/calls"; }
 

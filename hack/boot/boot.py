@@ -6,15 +6,15 @@ the Node that its kubelet would register at the API server that the user data na
 the instance no longer runs, its kubelet stops; the Node stays, because nobody but the provisioner deletes it. An instance
 whose user data is wrong never joins, and the log says why.
 
-    boot.py --port P --endpoint URL --cluster-name N --server URL --authority FILE --token-file FILE [--boot-seconds S]
+    boot.py --control-port P --endpoint URL --cluster-name N --kubeconfig FILE [--boot-seconds S]
 
 Control API on 127.0.0.1, JSON (bodies are objects):
-    GET  /machines              each machine with its state and, where it did not join, the reason
-    GET  /settings              {"bootSeconds", "neverJoin", "impostors"}
-    POST /settings              {"bootSeconds": 2.0} how long a boot takes, for machines not yet booted
-                                {"neverJoin": 3} the next three machines that would register do not
-                                {"impostors": ["aws:///us-east-1a/i-..."]} the next machine registers with this providerID
-    POST /stop, POST /resume    {"instance": "i-..."} or {"node": "..."}: the kubelet stops, or goes on
+    GET  /state                 {"settings": ..., "machines": [{"id", "node", "state", "reason", "running"}]};
+                                states: booting, joined, never joins (the reason says why), stopped
+    POST /settings              {"bootSeconds": 2.0}  from running to registered, for machines not yet seen
+                                {"neverJoin": 3}      the next three machines that would register do not
+                                {"claimOther": ["aws:///us-east-1a/i-..."]}  the next machine registers with this providerID
+    POST /freeze, POST /thaw    {"instance": "i-..."} or {"node": "..."}: the kubelet stops, or goes on
 """
 
 import argparse
@@ -26,10 +26,9 @@ import threading
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, Rejected, Unreachable
+from cluster import Cluster, Rejected, Unreachable, from_kubeconfig
 from fleet import BootedMachines, Endpoint
 from machine import node
 from user_data import NodeConfig, Unbootable, parse
@@ -49,9 +48,8 @@ class Boot:
     """Watches the instances and lets each machine boot, join and stop."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.token = Path(arguments.token_file).read_text(encoding="ascii").strip()
         self.cluster_name = arguments.cluster_name
-        self.own = Cluster(arguments.server, Path(arguments.authority).read_bytes(), self.token)
+        self.own = from_kubeconfig(arguments.kubeconfig)
         self.endpoint = Endpoint(arguments.endpoint)
         self.machines = BootedMachines(arguments.boot_seconds)
         self.due: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -100,8 +98,9 @@ class Boot:
         if machine.never_joins:
             raise Unbootable("told so by the control API")
         config: NodeConfig = machine.config
-        wanted = node(instance, self.endpoint.facts(instance["type"]), config, machine.provider_id)
-        cluster = Cluster(config.api_server, config.authority, self.token)
+        facts, zone_id = self.endpoint.facts(instance["type"]), self.endpoint.zone_id(instance["zone"])
+        wanted = node(instance, zone_id, facts, config, machine.provider_id)
+        cluster = Cluster(config.api_server, config.authority, self.own.token)
         try:
             cluster.call("POST", "/api/v1/nodes", wanted)
         except Rejected as failure:
@@ -148,7 +147,7 @@ class Boot:
         patch = {"metadata": {"annotations": {KUBELET: value}}}
         self.own.call("PATCH", f"/api/v1/nodes/{name}", patch, "application/merge-patch+json")
 
-    def stop_or_resume(self, request: dict[str, Any], value: str | None) -> dict[str, Any]:
+    def freeze_or_thaw(self, request: dict[str, Any], value: str | None) -> dict[str, Any]:
         name = request.get("node") or self.machines.node_of(str(request.get("instance", "")))
         if not name:
             raise ValueError("name an instance that has booted, or a node")
@@ -167,10 +166,8 @@ class Control(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802 (called by this name)
         path = urllib.parse.urlsplit(self.path).path
-        if path == "/machines":
-            self.answer(200, {"machines": self.boot.machines.rows()})
-        elif path == "/settings":
-            self.answer(200, self.boot.machines.settings())
+        if path == "/state":
+            self.answer(200, {"settings": self.boot.machines.settings(), "machines": self.boot.machines.rows()})
         else:
             self.answer(404, {"error": f"GET {path} is not served"})
 
@@ -182,8 +179,8 @@ class Control(BaseHTTPRequestHandler):
                 raise ValueError("the body must be a JSON object")
             if path == "/settings":
                 self.answer(200, self.boot.machines.change(request))
-            elif path in ("/stop", "/resume"):
-                self.answer(200, self.boot.stop_or_resume(request, "stopped" if path == "/stop" else None))
+            elif path in ("/freeze", "/thaw"):
+                self.answer(200, self.boot.freeze_or_thaw(request, "stopped" if path == "/freeze" else None))
             else:
                 self.answer(404, {"error": f"POST {path} is not served"})
         except ValueError as failure:
@@ -202,16 +199,14 @@ class Control(BaseHTTPRequestHandler):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the boot of EC2 machines: registers a Node for every running instance")
-    parser.add_argument("--port", type=int, required=True, help="TCP port of the control API on 127.0.0.1")
+    parser.add_argument("--control-port", type=int, required=True, help="TCP port of the control API on 127.0.0.1")
     parser.add_argument("--endpoint", required=True, help="URL of the EC2 endpoint")
     parser.add_argument("--cluster-name", required=True, help="the name that the user data has to carry")
-    parser.add_argument("--server", required=True, help="URL of the API server, to stop kubelets at")
-    parser.add_argument("--authority", required=True, help="file with the API server's certificate authority")
-    parser.add_argument("--token-file", required=True, help="file with the token that machines register with")
+    parser.add_argument("--kubeconfig", required=True, help="whose token machines register with, and where kubelets are stopped")
     parser.add_argument("--boot-seconds", type=float, default=2.0, help="seconds from running to registered")
     arguments = parser.parse_args()
     Control.boot = Boot(arguments)
-    server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Control)
+    server = ThreadingHTTPServer(("127.0.0.1", arguments.control_port), Control)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Control.boot.run()

@@ -4,11 +4,15 @@ Given: the server's URL, its certificate authority and a token. Gives: JSON answ
 is made per call: machines boot rarely, and each trusts only the authority from its own user data.
 """
 
+import base64
 import http.client
 import json
 import ssl
 import urllib.parse
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 
 class Unreachable(Exception):
@@ -27,6 +31,7 @@ class Cluster:
     """One API server as one machine sees it."""
 
     def __init__(self, server: str, authority: bytes, token: str) -> None:
+        self.token = token
         self._url = urllib.parse.urlsplit(server)
         if self._url.scheme != "https" or not self._url.hostname:
             raise Unreachable(f"the API server's address {server!r} is no https URL")
@@ -61,3 +66,10 @@ class Cluster:
         if answer.status >= 300:
             raise Rejected(answer.status, str(parsed.get("message", parsed)))
         return parsed
+
+
+def from_kubeconfig(path: str) -> Cluster:
+    """The cluster of the first context of a kubeconfig that holds its authority and a token in itself."""
+    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    cluster = config["clusters"][0]["cluster"]
+    return Cluster(cluster["server"], base64.b64decode(cluster["certificate-authority-data"]), config["users"][0]["user"]["token"])

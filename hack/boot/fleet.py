@@ -29,6 +29,7 @@ class Endpoint:
             "ec2", endpoint_url=url, region_name="us-east-1", aws_access_key_id="boot", aws_secret_access_key="boot"
         )
         self._facts: dict[str, TypeFacts] = {}
+        self._zones: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def instances(self) -> list[dict[str, Any]]:
@@ -50,6 +51,13 @@ class Endpoint:
                 rows = self._ec2.describe_instance_types(InstanceTypes=[instance_type])["InstanceTypes"]
                 self._facts[instance_type] = TypeFacts.of(rows[0])
             return self._facts[instance_type]
+
+    def zone_id(self, zone: str) -> str:
+        with self._lock:
+            if not self._zones:
+                rows = self._ec2.describe_availability_zones()["AvailabilityZones"]
+                self._zones = {row["ZoneName"]: row["ZoneId"] for row in rows}
+            return self._zones[zone]
 
 
 def _instance(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +107,7 @@ class BootedMachines:
     def __init__(self, boot_seconds: float) -> None:
         self._boot_seconds = boot_seconds
         self._never_join = 0
-        self._impostors: list[str] = []
+        self._claim_other: list[str] = []
         self._machines: dict[str, Machine] = {}
         self._lock = threading.Lock()
 
@@ -117,7 +125,8 @@ class BootedMachines:
                     machine.running = False
                     # A Node may be there in whatever state the machine was, unless it can never have joined.
                     machine.due = None if machine.state == "never joins" else now
-            for gone in [m.id for m in self._machines.values() if m.id not in seen and m.state == "stopped" and not m.busy]:
+            ended = [m.id for m in self._machines.values() if not m.running and m.due is None and not m.busy]
+            for gone in set(ended).difference(seen):
                 del self._machines[gone]
             due = [m for m in self._machines.values() if m.due is not None and m.due <= now and not m.busy]
             for machine in due:
@@ -142,7 +151,7 @@ class BootedMachines:
             if self._never_join > 0:
                 self._never_join -= 1
                 return True, None
-            return False, self._impostors.pop(0) if self._impostors else None
+            return False, self._claim_other.pop(0) if self._claim_other else None
 
     def node_of(self, instance_id: str) -> str | None:
         machine = self.get(instance_id)
@@ -157,22 +166,22 @@ class BootedMachines:
 
     def settings(self) -> dict[str, Any]:
         with self._lock:
-            return {"bootSeconds": self._boot_seconds, "neverJoin": self._never_join, "impostors": list(self._impostors)}
+            return {"bootSeconds": self._boot_seconds, "neverJoin": self._never_join, "claimOther": list(self._claim_other)}
 
     def change(self, request: dict[str, Any]) -> dict[str, Any]:
         """New settings; ValueError names the one that is wrong, and then none is changed."""
-        unknown = sorted(set(request) - {"bootSeconds", "neverJoin", "impostors"})
+        unknown = sorted(set(request) - {"bootSeconds", "neverJoin", "claimOther"})
         if unknown:
             raise ValueError(f"there is no setting {unknown[0]}")
-        seconds, count, impostors = (request.get(key) for key in ("bootSeconds", "neverJoin", "impostors"))
+        seconds, count, claim_other = (request.get(key) for key in ("bootSeconds", "neverJoin", "claimOther"))
         if seconds is not None and not (isinstance(seconds, (int, float)) and 0 <= seconds <= 86400):
             raise ValueError("bootSeconds must be a number of seconds up to a day")
         if count is not None and not (isinstance(count, int) and count >= 0):
             raise ValueError("neverJoin must be a whole number, zero or more")
-        if impostors is not None and not (isinstance(impostors, list) and all(isinstance(i, str) for i in impostors)):
-            raise ValueError("impostors must be a list of providerIDs")
+        if claim_other is not None and not (isinstance(claim_other, list) and all(isinstance(i, str) for i in claim_other)):
+            raise ValueError("claimOther must be a list of providerIDs")
         with self._lock:
             self._boot_seconds = self._boot_seconds if seconds is None else float(seconds)
             self._never_join = self._never_join if count is None else count
-            self._impostors = self._impostors if impostors is None else list(impostors)
+            self._claim_other = self._claim_other if claim_other is None else list(claim_other)
         return self.settings()

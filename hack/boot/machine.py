@@ -121,7 +121,9 @@ def _resources(facts: TypeFacts, kubelet: dict[str, Any], root_gib: int) -> tupl
     return capacity, allocatable
 
 
-def node(instance: dict[str, Any], facts: TypeFacts, config: NodeConfig, provider_id: str | None = None) -> dict[str, Any]:
+def node(
+    instance: dict[str, Any], zone_id: str, facts: TypeFacts, config: NodeConfig, provider_id: str | None = None
+) -> dict[str, Any]:
     """The Node as its kubelet registers it; `provider_id` lets it claim another's."""
     name, zone = instance["privateDnsName"], instance["zone"]
     architecture = instance.get("architecture") or facts.architectures[0]
@@ -136,12 +138,12 @@ def node(instance: dict[str, Any], facts: TypeFacts, config: NodeConfig, provide
         "node.kubernetes.io/instance-type": instance["type"],
         "topology.kubernetes.io/region": zone[:-1],
         "topology.kubernetes.io/zone": zone,
-        "topology.k8s.aws/zone-id": instance.get("zoneId", ""),
+        "topology.k8s.aws/zone-id": zone_id,
     }
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {key: value for key, value in labels.items() if value or key in config.labels}},
+        "metadata": {"name": name, "labels": labels},
         "spec": {"providerID": provider_id or f"aws:///{zone}/{instance['id']}", "taints": config.taints},
         "status": {
             "capacity": capacity,
