@@ -2,7 +2,8 @@
 # Starts, watches and stops processes that outlive the script, all below one state folder. Sourced by hack/up and hack/down.
 #
 # $state/processes/NAME holds "pid starttime" of a process, $state/logs/NAME.log what it prints. A process is known
-# by both figures: a pid alone may have been given to somebody else by the time it is signalled.
+# by both figures, and only until the machine is booted again: a pid alone may have been given to somebody else by the time
+# it is signalled. $state/.hack-up marks the folder as ours and names the machine's boot; only a folder with it is removed.
 
 progress() { echo "$program: $*" >&2; }
 
@@ -16,8 +17,11 @@ stat_of() { # pid
   echo "$1 ${20}"
 }
 
+boot_id() { cat /proc/sys/kernel/random/boot_id; }
+
 alive() { # name
   local pid started now
+  [ "$(cat "$state/.hack-up" 2>/dev/null)" = "$(boot_id)" ] || return 1
   read -r pid started 2>/dev/null <"$state/processes/$1" || return 1
   now=$(stat_of "$pid") || return 1
   [ "${now#* }" = "$started" ] && [ "${now%% *}" != Z ] # a zombie has ended and waits for its parent
@@ -95,10 +99,25 @@ stop_processes() {
   done
 }
 
+is_ours() { [ -f "$state/.hack-up" ]; }
+
+# Makes the state folder, or takes over an empty one. Somebody else's files would be removed with it in the end.
+make_state() {
+  if [ -d "$state" ] && [ -n "$(ls -A "$state")" ] && ! is_ours; then
+    progress "$state is not empty and was not made by hack/up: give --state a folder of its own"
+    exit 1
+  fi
+  mkdir -p "$state"
+  chmod 700 "$state"
+  boot_id >"$state/.hack-up"
+  rm -rf "$state/logs" # of a run that failed
+  mkdir "$state/processes" "$state/logs"
+}
+
 stop_and_remove() { # keep the logs: yes or no
   stop_processes
   if [ "$1" = yes ]; then
-    find "$state" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf {} +
+    find "$state" -mindepth 1 -maxdepth 1 ! -name logs ! -name .hack-up -exec rm -rf {} +
     if [ -d "$state/logs" ]; then progress "logs are kept in $state/logs"; fi
   else
     rm -rf "$state"
@@ -107,8 +126,8 @@ stop_and_remove() { # keep the logs: yes or no
 
 # Free loopback ports, all different. Below the range that the kernel gives to outgoing connections, so that no
 # connection takes one between now and the moment its server binds it.
-free_ports() { # how many
-  python3 - "$1" <<'PYTHON'
+free_ports() { # how many; given: $python
+  "$python/bin/python3" - "$1" <<'PYTHON'
 import random, socket, sys
 held = []
 while len(held) < int(sys.argv[1]):
