@@ -9,8 +9,9 @@ whose user data is wrong never joins, and the log says why.
     boot.py --control-port P --endpoint URL --cluster-name N --kubeconfig FILE [--boot-seconds S]
 
 Control API on 127.0.0.1, JSON (bodies are objects):
-    GET  /state                 {"settings": ..., "machines": [{"id", "node", "state", "reason", "running"}]};
-                                states: booting, joined, never joins (the reason says why), stopped
+    GET  /machines              {"machines": [{"id", "node", "state", "reason", "running"}]}; states: booting, joined,
+                                never joins (the reason says why), stopped
+    GET  /settings              {"bootSeconds", "neverJoin", "claimOther"}
     POST /settings              {"bootSeconds": 2.0}  from running to registered, for machines not yet seen
                                 {"neverJoin": 3}      the next three machines that would register do not
                                 {"claimOther": ["aws:///us-east-1a/i-..."]}  the next machine registers with this providerID
@@ -166,8 +167,10 @@ class Control(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802 (called by this name)
         path = urllib.parse.urlsplit(self.path).path
-        if path == "/state":
-            self.answer(200, {"settings": self.boot.machines.settings(), "machines": self.boot.machines.rows()})
+        if path == "/machines":
+            self.answer(200, {"machines": self.boot.machines.rows()})
+        elif path == "/settings":
+            self.answer(200, self.boot.machines.settings())
         else:
             self.answer(404, {"error": f"GET {path} is not served"})
 
