@@ -33,9 +33,7 @@ class Boot(Check):
 
     def reason(self, row: dict[str, Any]) -> str:
         def look() -> str | None:
-            rows = boot("GET", "/machines")
-            rows = rows if isinstance(rows, list) else rows["machines"]
-            found = next((m for m in rows if m["id"] == row["id"]), None)
+            found = next((m for m in boot("GET", "/state")["machines"] if m["id"] == row["id"]), None)
             return str(found["reason"]) if found and found["state"] == "never joins" else None
 
         return eventually(f"{row['id']} never joins", 20, look)
@@ -51,13 +49,14 @@ class Boot(Check):
             "topology.kubernetes.io/zone": row["zone"],
         }  # fmt: skip
         self.assertEqual({key: labels.get(key) for key in wanted}, wanted)
-        self.assertIn("topology.k8s.aws/zone-id", labels)
+        self.assertRegex(labels.get("topology.k8s.aws/zone-id", ""), "^use1-az[0-9]$")
         taints = [(taint["key"], taint["effect"]) for taint in node["spec"]["taints"]]
         self.assertIn(("karpenter.sh/unregistered", "NoExecute"), taints)
         capacity, allocatable = node["status"]["capacity"], node["status"]["allocatable"]
         self.assertEqual((capacity["cpu"], capacity["pods"], allocatable["cpu"]), ("4", "29", "3920m"))
         memory = self.kib(capacity["memory"])
-        self.assertLessEqual(abs(memory - 8192 * 1024 * 935 // 1000), 1024, "6.5 % of a machine's memory is not there")
+        nominal = 8192 * 1024
+        self.assertTrue(nominal * 925 // 1000 < memory < nominal, "some memory is hidden, less than the 7.5 % a planner takes off")
         self.assertEqual(memory - self.kib(allocatable["memory"]), (574 + 100 + 100) * 1024)
         self.assertEqual(self.kib(capacity["ephemeral-storage"]), 100 * 1024 * 1024)
 
