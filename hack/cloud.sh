@@ -22,7 +22,7 @@ start_boot() { # control port, the endpoint's URL
     --kubeconfig "$state/kubeconfig"
 }
 
-boot_ready() { curl --silent --fail --max-time 2 "$1/settings"; }
+boot_ready() { curl --silent --fail --max-time 2 "$1/state"; }
 
 endpoint_ready() { curl --silent --fail --max-time 2 "$1/_tonnage/calls"; }
 

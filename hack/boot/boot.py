@@ -9,9 +9,8 @@ whose user data is wrong never joins, and the log says why.
     boot.py --control-port P --endpoint URL --cluster-name N --kubeconfig FILE [--boot-seconds S]
 
 Control API on 127.0.0.1, JSON (bodies are objects):
-    GET  /machines              {"machines": [{"id", "node", "state", "reason", "running"}]}; states: booting, joined,
-                                never joins (the reason says why), stopped
-    GET  /settings              {"bootSeconds", "neverJoin", "claimOther"}
+    GET  /state                 {"settings": ..., "machines": [{"id", "node", "state", "reason", "running"}]};
+                                states: booting, joined, never joins (the reason says why), stopped
     POST /settings              {"bootSeconds": 2.0}  from running to registered, for machines not yet seen
                                 {"neverJoin": 3}      the next three machines that would register do not
                                 {"claimOther": ["aws:///us-east-1a/i-..."]}  the next machine registers with this providerID
@@ -42,7 +41,8 @@ WORKERS = 8
 
 
 def say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    # One write, so that lines of several workers do not run into each other.
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
 
 class Boot:
@@ -167,10 +167,8 @@ class Control(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802 (called by this name)
         path = urllib.parse.urlsplit(self.path).path
-        if path == "/machines":
-            self.answer(200, {"machines": self.boot.machines.rows()})
-        elif path == "/settings":
-            self.answer(200, self.boot.machines.settings())
+        if path == "/state":
+            self.answer(200, {"settings": self.boot.machines.settings(), "machines": self.boot.machines.rows()})
         else:
             self.answer(404, {"error": f"GET {path} is not served"})
 
