@@ -100,6 +100,20 @@ pub(super) fn node_pool_requirements(generator: &mut SchemaGenerator) -> Schema 
     list
 }
 
+/// Requirements that a controller observed: the same shape without rules, which would only cost the
+/// API server time.
+pub(super) fn observed_requirements(generator: &mut SchemaGenerator) -> Schema {
+    let mut item = Requirement::json_schema(generator);
+    item.remove("x-kubernetes-validations");
+    if let Some(key) = item
+        .pointer_mut("/properties/key")
+        .and_then(|key| key.as_object_mut())
+    {
+        key.remove("x-kubernetes-validations");
+    }
+    json_schema!({ "type": "array", "items": item, "x-kubernetes-list-type": "atomic" })
+}
+
 /// The requirements of a NodeClaim.
 pub(super) fn node_claim_requirements(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({

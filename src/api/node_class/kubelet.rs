@@ -33,8 +33,6 @@ pub const RESERVABLE: &[&str] = &["cpu", "memory", "ephemeral-storage", "pid"];
         .message("imageGCHighThresholdPercent must be greater than imageGCLowThresholdPercent"),
     validation = Rule::new("has(self.evictionSoft) == has(self.evictionSoftGracePeriod) && (!has(self.evictionSoft) || (self.evictionSoft.all(signal, signal in self.evictionSoftGracePeriod) && self.evictionSoftGracePeriod.all(signal, signal in self.evictionSoft)))")
         .message("evictionSoft and evictionSoftGracePeriod must name the same signals"),
-    validation = Rule::new("!has(self.registerWithTaints)")
-        .message("registerWithTaints is set by the controller; use taints or startupTaints of the NodePool"),
 )]
 pub struct KubeletConfiguration {
     /// Addresses of the cluster's DNS service. Unset means the address of the `kube-dns` Service.

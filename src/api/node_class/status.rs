@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::conditions::{self, Condition};
-use crate::api::requirement::Requirement;
+use crate::api::requirement::{self, Requirement};
 use crate::api::schema;
 
 /// What the selectors of an EC2NodeClass found.
@@ -84,7 +84,7 @@ pub struct SelectedAmi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deprecated: Option<bool>,
     /// Which instance types the image fits, for example `kubernetes.io/arch In [amd64]`.
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(schema_with = "requirement::observed_requirements")]
     pub requirements: Vec<Requirement>,
 }
 
