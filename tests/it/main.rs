@@ -5,5 +5,6 @@
     reason = "a test fails by panicking, and its figures go to its output"
 )]
 
+mod crds;
 mod layering;
 mod sources;
