@@ -43,6 +43,8 @@ pub struct PlannedNode {
     pub pods: Vec<PodKey>,
     /// Labels with one value that its pods demand beyond the template, for example a zone.
     pub labels: BTreeMap<String, String>,
+    /// Annotations that its claim must carry, so that the next round places the same pods on it.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Why a pod was left out.

@@ -1,0 +1,235 @@
+//! From machines with contents to planned nodes with names of pods and alternatives.
+//!
+//! Given what is bought; given back the nodes of the plan, each with every other offering that would
+//! hold the same pods, in price order. A node that cannot keep its pool's minValues is given back
+//! instead of planned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ProvisionSettings;
+use super::bits::Bits;
+use super::buy::Bought;
+use super::class::{Class, fits};
+use super::item::Item;
+use super::labels::Labelled;
+use super::promise;
+use super::supply::{Candidate, Supply};
+use crate::model::offering::OfferingKey;
+use crate::model::pod::PodKey;
+use crate::model::report::PlannedNode;
+use crate::model::resources::Resources;
+
+/// Hands out the pods of each class in name order.
+#[derive(Debug)]
+pub struct Pods<'classes> {
+    classes: &'classes [Class],
+    next: Vec<usize>,
+}
+
+impl<'classes> Pods<'classes> {
+    /// All pods of the classes.
+    pub fn of(classes: &'classes [Class]) -> Self {
+        Self {
+            classes,
+            next: vec![0; classes.len()],
+        }
+    }
+
+    /// The pods of these many items.
+    pub fn take(&mut self, item: &Item, count: u32) -> Vec<PodKey> {
+        let mut pods = Vec::new();
+        for (class, each) in &item.content {
+            let (Some(found), Some(next)) = (self.classes.get(*class), self.next.get_mut(*class))
+            else {
+                continue;
+            };
+            let wanted = usize::try_from(each.saturating_mul(count)).unwrap_or(usize::MAX);
+            let end = next.saturating_add(wanted).min(found.pods.len());
+            pods.extend(found.pods.get(*next..end).into_iter().flatten().cloned());
+            *next = end;
+        }
+        pods
+    }
+
+    /// The pods that nobody took.
+    pub fn rest(self) -> impl Iterator<Item = (usize, &'classes [PodKey])> {
+        self.next
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, next)| {
+                let rest = self.classes.get(index)?.pods.get(next..)?;
+                (!rest.is_empty()).then_some((index, rest))
+            })
+    }
+}
+
+/// Everything that planned nodes are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'round> {
+    /// The classes.
+    pub classes: &'round [Class],
+    /// The items.
+    pub items: &'round [Item],
+    /// What could be bought.
+    pub supply: &'round Supply,
+    /// What each candidate offers, by dimension.
+    pub capacities: &'round [Vec<i64>],
+    /// Settings of the round.
+    pub settings: &'round ProvisionSettings,
+}
+
+impl Parts<'_> {
+    /// Plans one node, or `None` when its pool's minValues cannot be kept.
+    pub fn planned(&self, node: &Bought, pods: &mut Pods<'_>) -> Option<PlannedNode> {
+        let offerings = self.offerings(node)?;
+        let candidate = self.supply.candidates.get(node.candidate)?;
+        let variant = self.supply.variants.get(candidate.variant)?;
+        let mut requests = candidate.daemons.clone();
+        let mut promised: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut names = Vec::new();
+        let mut labels = variant.chosen.clone();
+        for (index, count) in &node.contents {
+            let item = self.items.get(*index)?;
+            for (class_index, each) in &item.content {
+                let class = self.classes.get(*class_index)?;
+                let number = each.saturating_mul(*count);
+                requests.add(&times(&class.spec.requests, number));
+                *promised.entry(class.hash).or_default() += number;
+            }
+            for (key, values) in &item.domains {
+                if let (1, Some(value)) = (values.len(), values.first()) {
+                    labels.insert(key.clone(), value.clone());
+                }
+            }
+            names.extend(pods.take(item, *count));
+        }
+        names.sort();
+        Some(PlannedNode {
+            node_pool: variant.pool.name.clone(),
+            offerings,
+            price: candidate.offering.price,
+            fees: candidate.fees,
+            requests,
+            pods: names,
+            labels,
+            annotations: BTreeMap::from([(promise::PROMISE.to_owned(), promise::write(&promised))]),
+        })
+    }
+
+    /// The chosen offering first, then every other that holds the same pods, in price order.
+    fn offerings(&self, node: &Bought) -> Option<Vec<OfferingKey>> {
+        let chosen = self.supply.candidates.get(node.candidate)?;
+        let need = self.need(node);
+        let allowed = self.allowed(node);
+        let mut others: Vec<(usize, &Candidate)> = allowed
+            .iter()
+            .filter(|index| *index != node.candidate)
+            .filter_map(|index| Some((index, self.supply.candidates.get(index)?)))
+            .filter(|(index, candidate)| {
+                candidate.variant == chosen.variant
+                    && self
+                        .capacities
+                        .get(*index)
+                        .is_some_and(|free| fits(&need, free))
+            })
+            .collect();
+        others.sort_by(|(_, left), (_, right)| {
+            (left.price, &left.offering.key).cmp(&(right.price, &right.offering.key))
+        });
+        let ceiling = self
+            .settings
+            .price_band_percent
+            .map_or(i64::MAX, |percent| {
+                let price = chosen.price.units();
+                price.saturating_add(price / 100 * i64::from(percent))
+            });
+        let cap = self.settings.max_alternatives.max(1);
+        let mut kept = vec![node.candidate];
+        let mut beyond = Vec::new();
+        for (index, candidate) in others {
+            if kept.len() < cap && candidate.price.units() <= ceiling {
+                kept.push(index);
+            } else {
+                beyond.push(index);
+            }
+        }
+        self.keep_min_values(chosen, &mut kept, &beyond)?;
+        Some(
+            kept.into_iter()
+                .filter_map(|index| Some(self.supply.candidates.get(index)?.offering.key.clone()))
+                .collect(),
+        )
+    }
+
+    /// Adds dearer offerings until every key with minValues has as many values as it must keep.
+    fn keep_min_values(
+        &self,
+        chosen: &Candidate,
+        kept: &mut Vec<usize>,
+        beyond: &[usize],
+    ) -> Option<()> {
+        let pool = &self.supply.variants.get(chosen.variant)?.pool;
+        for (key, requirement) in &pool.requirements.0 {
+            let Some(wanted) = requirement.min_values else {
+                continue;
+            };
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            let value = |index: usize| {
+                self.supply
+                    .labels(index)
+                    .and_then(|labels| labels.label(key).map(str::to_owned))
+            };
+            let mut values: BTreeSet<String> =
+                kept.iter().filter_map(|index| value(*index)).collect();
+            for index in beyond {
+                if values.len() >= wanted {
+                    break;
+                }
+                if let Some(value) = value(*index)
+                    && values.insert(value)
+                {
+                    kept.push(*index);
+                }
+            }
+            if values.len() < wanted {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    fn need(&self, node: &Bought) -> Vec<i64> {
+        let mut need = vec![0_i64; self.items.first().map_or(0, |item| item.size.len())];
+        for (index, count) in &node.contents {
+            if let Some(item) = self.items.get(*index) {
+                for (need, size) in need.iter_mut().zip(&item.size) {
+                    *need = need.saturating_add(size.saturating_mul(i64::from(*count)));
+                }
+            }
+        }
+        need
+    }
+
+    /// Candidates that every item on the node may use, on the level that it was bought on.
+    fn allowed(&self, node: &Bought) -> Bits {
+        let mut allowed = Bits::full(self.supply.candidates.len());
+        for (index, _count) in &node.contents {
+            let level = self.items.get(*index).and_then(|item| {
+                item.levels
+                    .iter()
+                    .find(|level| level.contains(node.candidate))
+            });
+            if let Some(level) = level {
+                allowed.retain(level);
+            }
+        }
+        allowed
+    }
+}
+
+fn times(requests: &Resources, count: u32) -> Resources {
+    requests
+        .iter()
+        .map(|(name, amount)| (name, amount.saturating_mul(i64::from(count))))
+        .collect()
+}

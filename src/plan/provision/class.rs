@@ -1,0 +1,375 @@
+//! Classes of pods, ready to be packed.
+//!
+//! Given the classes that wait and what could be bought; given back for each class what it needs in
+//! every dimension, on which candidates it fits, and in which order of preference they are tried.
+//! A class that can never be placed as it is written carries its reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::bits::Bits;
+use super::demand::PodClass;
+use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
+use super::promise;
+use super::supply::Supply;
+use crate::model::pod::{PodKey, PodSpec};
+use crate::model::report::ReasonKind;
+use crate::model::requirement::Requirements;
+use crate::model::resources::Resources;
+use crate::model::snapshot::Snapshot;
+use crate::model::taint::{Toleration, first_untolerated};
+
+/// The CSI driver of EBS volumes.
+pub const EBS_DRIVER: &str = "ebs.csi.aws.com";
+/// Pseudo resources that count attached volumes: this and the driver's name.
+const ATTACH: &str = "attached-volumes/";
+/// Room where nothing limits; sums of a few million of them still fit 63 bits.
+pub const UNLIMITED: i64 = i64::MAX / (1 << 24);
+
+/// A class of pods.
+#[derive(Debug, Clone)]
+pub struct Class {
+    /// What each pod asks for.
+    pub spec: Arc<PodSpec>,
+    /// The pods in name order.
+    pub pods: Vec<PodKey>,
+    /// Names the class in promises.
+    pub hash: u64,
+    /// Where its pods may be by their own words.
+    pub own_demand: NodeDemand,
+    /// The same with the places of their volumes.
+    pub demand: NodeDemand,
+    /// Requests, attached volumes included.
+    pub needs: Resources,
+    /// Why it cannot be placed at all.
+    pub problem: Option<(ReasonKind, String)>,
+    /// Candidates whose labels and taints suit it.
+    pub suitable: Bits,
+    /// Of those the ones that are large enough.
+    pub fitting: Bits,
+    /// Available candidates in the order in which they are tried.
+    pub levels: Vec<Bits>,
+    /// `needs` by dimension.
+    pub size: Vec<i64>,
+}
+
+/// Reads classes; candidates come later, by [`match_candidates`].
+pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
+    let mut classes: BTreeMap<(Arc<PodSpec>, Vec<Vec<DemandTerm>>), Class> = BTreeMap::new();
+    for group in waiting {
+        let volumes = volumes(snapshot, &group.spec);
+        let (own_demand, problem) = match NodeDemand::of(&group.spec) {
+            Ok(demand) => (demand, None),
+            Err((key, error)) => (
+                NodeDemand {
+                    terms: vec![DemandTerm::default()],
+                },
+                Some((
+                    ReasonKind::InvalidPod,
+                    format!("node affinity on {key}: {error}"),
+                )),
+            ),
+        };
+        let problem = group
+            .spec
+            .problem
+            .clone()
+            .map(|problem| (ReasonKind::InvalidPod, problem))
+            .or(problem)
+            .or_else(|| {
+                let problem = volumes.problem.clone()?;
+                Some((ReasonKind::VolumeUnsatisfiable, problem))
+            });
+        let demand = volumes
+            .places
+            .iter()
+            .fold(own_demand.clone(), |demand, place| demand.and(place));
+        let mut needs = group.spec.requests.clone();
+        needs.add(&volumes.attached);
+        let spec = without_claim_names(&group.spec);
+        let key = (Arc::clone(&spec), volumes.places);
+        let class = classes.entry(key).or_insert_with(|| Class {
+            hash: promise::class_hash(&spec),
+            spec,
+            pods: Vec::new(),
+            own_demand,
+            demand,
+            needs,
+            problem,
+            suitable: Bits::default(),
+            fitting: Bits::default(),
+            levels: Vec::new(),
+            size: Vec::new(),
+        });
+        class.pods.extend(group.pods);
+    }
+    let mut classes: Vec<Class> = classes.into_values().collect();
+    for class in &mut classes {
+        class.pods.sort();
+    }
+    classes
+}
+
+/// Pods that differ only in the names of their volume claims are one class.
+fn without_claim_names(spec: &Arc<PodSpec>) -> Arc<PodSpec> {
+    let Some(constraints) = &spec.constraints else {
+        return Arc::clone(spec);
+    };
+    if constraints.volume_claims.is_empty() {
+        return Arc::clone(spec);
+    }
+    let mut spec = Arc::clone(spec);
+    let own = Arc::make_mut(&mut spec);
+    if let Some(constraints) = &mut own.constraints {
+        let count = constraints.volume_claims.len();
+        Arc::make_mut(constraints).volume_claims = vec![String::new(); count];
+    }
+    spec
+}
+
+/// What a pod's volumes demand.
+#[derive(Debug, Default)]
+struct Volumes {
+    places: Vec<Vec<DemandTerm>>,
+    attached: Resources,
+    problem: Option<String>,
+}
+
+fn volumes(snapshot: &Snapshot, spec: &PodSpec) -> Volumes {
+    let mut volumes = Volumes::default();
+    let names = spec
+        .constraints
+        .iter()
+        .flat_map(|constraints| &constraints.volume_claims);
+    for name in names {
+        let Some(claim) = snapshot
+            .volume_claims
+            .get(&format!("{}/{name}", spec.namespace))
+        else {
+            volumes
+                .problem
+                .get_or_insert_with(|| format!("PersistentVolumeClaim {name} does not exist"));
+            continue;
+        };
+        if let Some(problem) = &claim.problem {
+            volumes.problem.get_or_insert_with(|| problem.clone());
+        }
+        if !claim.driver.is_empty() {
+            let one = Resources::new().with(&format!("{ATTACH}{}", claim.driver), 1);
+            volumes.attached.add(&one);
+        }
+        if !claim.node_terms.is_empty() {
+            let terms: Vec<DemandTerm> = claim
+                .node_terms
+                .iter()
+                .filter_map(|term| read_term(term, &Requirements::new()).ok().flatten())
+                .collect();
+            if terms.is_empty() {
+                volumes.problem.get_or_insert_with(|| {
+                    format!("the volume of {name} says where it is in words that cannot be read")
+                });
+            } else {
+                volumes.places.push(terms);
+            }
+        }
+    }
+    volumes.places.sort();
+    volumes.places.dedup();
+    volumes
+}
+
+/// The names of the dimensions in which some class needs something.
+pub fn dimensions(classes: &[Class]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for class in classes {
+        for (name, _amount) in class.needs.iter() {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
+/// Amounts by dimension. Attached volumes are unlimited where nothing is known of the driver.
+pub fn dense(
+    dimensions: &[String],
+    amounts: &Resources,
+    volumes: &BTreeMap<String, i64>,
+) -> Vec<i64> {
+    dimensions
+        .iter()
+        .map(|name| match name.strip_prefix(ATTACH) {
+            Some(driver) => volumes.get(driver).copied().unwrap_or(UNLIMITED),
+            None => amounts.get(name).min(UNLIMITED),
+        })
+        .collect()
+}
+
+/// Amounts of a class by dimension.
+pub fn dense_needs(dimensions: &[String], needs: &Resources) -> Vec<i64> {
+    dimensions
+        .iter()
+        .map(|name| needs.get(name).min(UNLIMITED))
+        .collect()
+}
+
+/// What a candidate offers by dimension.
+pub fn dense_supply(dimensions: &[String], supply: &Supply) -> Vec<Vec<i64>> {
+    supply
+        .candidates
+        .iter()
+        .map(|candidate| {
+            let volumes = BTreeMap::from([(
+                EBS_DRIVER.to_owned(),
+                i64::from(candidate.instance.volume_limit),
+            )]);
+            dense(dimensions, &candidate.free, &volumes)
+        })
+        .collect()
+}
+
+/// True when `size` fits `free`.
+pub fn fits(size: &[i64], free: &[i64]) -> bool {
+    size.iter()
+        .zip(free)
+        .all(|(size, free)| *size <= 0 || size <= free)
+}
+
+/// Finds for every class the candidates that suit it, and the order in which they are tried.
+pub fn match_candidates(
+    classes: &mut [Class],
+    supply: &Supply,
+    dimensions: &[String],
+    drivers_on_demand: bool,
+) {
+    let capacities = dense_supply(dimensions, supply);
+    let count = supply.candidates.len();
+    let mut suitable: BTreeMap<(NodeDemand, Vec<Toleration>), Bits> = BTreeMap::new();
+    for class in classes {
+        class.size = dense_needs(dimensions, &class.needs);
+        class.suitable = suitable
+            .entry((class.demand.clone(), class.spec.tolerations.clone()))
+            .or_insert_with(|| suits(class, supply))
+            .clone();
+        class.fitting = Bits::of(count, |index| {
+            class.suitable.contains(index)
+                && capacities
+                    .get(index)
+                    .is_some_and(|free| fits(&class.size, free))
+        });
+        class.levels = levels(class, supply, drivers_on_demand);
+    }
+}
+
+fn suits(class: &Class, supply: &Supply) -> Bits {
+    let tolerated: Vec<bool> = supply
+        .variants
+        .iter()
+        .map(|variant| first_untolerated(&variant.pool.taints, &class.spec.tolerations).is_none())
+        .collect();
+    Bits::of(supply.candidates.len(), |index| {
+        supply
+            .candidates
+            .get(index)
+            .is_some_and(|candidate| tolerated.get(candidate.variant) == Some(&true))
+            && supply
+                .labels(index)
+                .is_some_and(|labels| class.demand.accepts(&labels))
+    })
+}
+
+/// Groups the available fitting candidates by how well the class likes them, then by the weight of
+/// their pool. Likes are summed as kube-scheduler sums them: every preferred term that matches
+/// counts with its weight.
+fn levels(class: &Class, supply: &Supply, drivers_on_demand: bool) -> Vec<Bits> {
+    let preferred = preferences(class);
+    let driver = drivers_on_demand
+        && is_spark_driver(&class.spec)
+        && !class.demand.keys().any(|key| key == CAPACITY_TYPE);
+    let mut levels: BTreeMap<(i64, i32), Bits> = BTreeMap::new();
+    let count = supply.candidates.len();
+    for index in class.fitting.iter() {
+        let (Some(candidate), Some(labels)) = (supply.candidates.get(index), supply.labels(index))
+        else {
+            continue;
+        };
+        if !candidate.offering.available {
+            continue;
+        }
+        let Some(variant) = supply.variants.get(candidate.variant) else {
+            continue;
+        };
+        let mut liking: i64 = preferred
+            .iter()
+            .filter(|(_weight, term)| term.accepts(&labels))
+            .map(|(weight, _term)| *weight)
+            .sum();
+        if driver && labels.label(CAPACITY_TYPE) != Some("spot") {
+            liking = liking.saturating_add(1 << 32);
+        }
+        if has_unwelcome_taint(&variant.pool.taints, &class.spec.tolerations) {
+            liking = liking.saturating_sub(1 << 33);
+        }
+        levels
+            .entry((liking, variant.pool.weight))
+            .or_insert_with(|| Bits::empty(count))
+            .insert(index);
+    }
+    levels.into_values().rev().collect()
+}
+
+fn has_unwelcome_taint(taints: &[crate::model::taint::Taint], tolerations: &[Toleration]) -> bool {
+    taints.iter().any(|taint| {
+        taint.effect == crate::model::taint::TaintEffect::PreferNoSchedule
+            && !tolerations.iter().any(|own| own.tolerates(taint))
+    })
+}
+
+fn preferences(class: &Class) -> Vec<(i64, DemandTerm)> {
+    class
+        .spec
+        .constraints
+        .iter()
+        .flat_map(|constraints| &constraints.preferred_node_terms)
+        .filter_map(|(weight, term)| {
+            let term = read_term(term, &Requirements::new()).ok().flatten()?;
+            Some((i64::from(*weight), term))
+        })
+        .collect()
+}
+
+/// True for the pod that a Spark application, or what submits it, cannot lose.
+pub fn is_spark_driver(spec: &PodSpec) -> bool {
+    let label = |key: &str| spec.labels.get(key).map(String::as_str);
+    label("spark-role") == Some("driver")
+        || matches!(
+            label("emr-containers.amazonaws.com/component"),
+            Some("driver" | "job.submitter")
+        )
+}
+
+/// The values that classes ask for, by label key: what open custom labels may become.
+pub fn wanted_values(classes: &[Class]) -> BTreeMap<String, Vec<String>> {
+    let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for class in classes {
+        for term in &class.demand.terms {
+            for (key, requirement) in &term.labels.0 {
+                if requirement.complement {
+                    continue;
+                }
+                let values = wanted.entry(key.clone()).or_default();
+                for value in &requirement.values {
+                    if !values.contains(value) {
+                        values.push(value.clone());
+                    }
+                }
+            }
+        }
+    }
+    for values in wanted.values_mut() {
+        values.sort();
+    }
+    wanted
+}

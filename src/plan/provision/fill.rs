@@ -1,0 +1,165 @@
+//! Room that is there already comes first: it costs nothing more.
+//!
+//! Given items and bins; given back which bin takes how many of which item. First every promise is
+//! kept, then the items with the fewest places go first. Bins are taken in order.
+
+use std::collections::BTreeMap;
+
+use super::class::{self, Class};
+use super::item::Item;
+use super::labels::Labelled;
+use super::pack::problem::{Loads, take, times_into};
+use super::stock::Bin;
+use crate::model::taint::first_untolerated;
+
+/// A bin in the dimensions of the problem.
+#[derive(Debug, Clone)]
+pub struct BinState {
+    /// What is left.
+    pub free: Vec<i64>,
+    /// Groups of what is on it.
+    pub loads: Loads,
+    /// Taken so far: item and how many.
+    pub taken: Vec<(usize, u32)>,
+}
+
+/// The state of every bin before anything is placed.
+pub fn states(bins: &[Bin], dimensions: &[String]) -> Vec<BinState> {
+    bins.iter()
+        .map(|bin| BinState {
+            free: class::dense(dimensions, &bin.free, &bin.volume_room),
+            loads: Loads::default(),
+            taken: Vec::new(),
+        })
+        .collect()
+}
+
+/// Places what it can; `left` is how many of each item still need a place.
+pub fn fill(
+    items: &[Item],
+    classes: &[Class],
+    bins: &[Bin],
+    states: &mut [BinState],
+    left: &mut [u32],
+) {
+    if bins.is_empty() {
+        return;
+    }
+    let suitable: Vec<Vec<usize>> = suitable_bins(items, classes, bins);
+    keep_promises(items, classes, bins, &suitable, states, left);
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|index| {
+        let item = items.get(*index);
+        let places = suitable.get(*index).map_or(0, Vec::len);
+        let size: i64 = item.map_or(0, |item| item.size.iter().copied().max().unwrap_or(0));
+        (
+            std::cmp::Reverse(item.map_or(0, |item| item.priority)),
+            places,
+            std::cmp::Reverse(size),
+            *index,
+        )
+    });
+    for index in order {
+        for bin in suitable.get(index).into_iter().flatten() {
+            place(items, index, *bin, states, left, u32::MAX);
+        }
+    }
+}
+
+/// Places up to `most` of an item on a bin.
+fn place(
+    items: &[Item],
+    index: usize,
+    bin: usize,
+    states: &mut [BinState],
+    left: &mut [u32],
+    most: u32,
+) {
+    let (Some(item), Some(state), Some(left)) =
+        (items.get(index), states.get_mut(bin), left.get_mut(index))
+    else {
+        return;
+    };
+    let count = times_into(&item.size, &state.free, (*left).min(most))
+        .min(state.loads.room(&item.relations));
+    if count > 0 {
+        take(&mut state.free, &item.size, count);
+        state.loads.add(&item.relations, count);
+        state.taken.push((index, count));
+        *left -= count;
+    }
+}
+
+fn keep_promises(
+    items: &[Item],
+    classes: &[Class],
+    bins: &[Bin],
+    suitable: &[Vec<usize>],
+    states: &mut [BinState],
+    left: &mut [u32],
+) {
+    let mut by_hash: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (index, item) in items.iter().enumerate() {
+        if let Some(class) = item.main_class().and_then(|class| classes.get(class)) {
+            by_hash.entry(class.hash).or_default().push(index);
+        }
+    }
+    for (bin_index, bin) in bins.iter().enumerate() {
+        for (hash, count) in &bin.promised {
+            let mut open = *count;
+            for index in by_hash.get(hash).into_iter().flatten() {
+                if open == 0 || !suitable.get(*index).is_some_and(|s| s.contains(&bin_index)) {
+                    continue;
+                }
+                let before = left.get(*index).copied().unwrap_or(0);
+                place(items, *index, bin_index, states, left, open);
+                open -= before - left.get(*index).copied().unwrap_or(0);
+            }
+        }
+    }
+}
+
+fn suitable_bins(items: &[Item], classes: &[Class], bins: &[Bin]) -> Vec<Vec<usize>> {
+    let per_class: Vec<Vec<usize>> = classes
+        .iter()
+        .map(|class| {
+            bins.iter()
+                .enumerate()
+                .filter(|(_index, bin)| suits(class, bin))
+                .map(|(index, _bin)| index)
+                .collect()
+        })
+        .collect();
+    items
+        .iter()
+        .map(|item| {
+            let mut of_all: Option<Vec<usize>> = None;
+            for (class, _count) in &item.content {
+                let own = per_class.get(*class).cloned().unwrap_or_default();
+                of_all = Some(match of_all {
+                    None => own,
+                    Some(known) => known.into_iter().filter(|bin| own.contains(bin)).collect(),
+                });
+            }
+            let domains = |bin: &usize| {
+                bins.get(*bin).is_some_and(|bin| {
+                    item.domains
+                        .iter()
+                        .all(|(key, allowed)| bin.label(key).is_some_and(|v| allowed.contains(v)))
+                })
+            };
+            of_all
+                .unwrap_or_default()
+                .into_iter()
+                .filter(domains)
+                .collect()
+        })
+        .collect()
+}
+
+/// True when the bin's labels and taints suit the class.
+pub fn suits(class: &Class, bin: &Bin) -> bool {
+    class.problem.is_none()
+        && first_untolerated(&bin.taints, &class.spec.tolerations).is_none()
+        && class.demand.accepts(bin)
+}

@@ -1,0 +1,52 @@
+//! What is packed: pods of one class with the same choice of place.
+//!
+//! A class becomes several items where its pods are divided between zones, and several classes
+//! become one item where pods must share a node.
+
+use std::collections::BTreeSet;
+
+use super::bits::Bits;
+use super::class::Class;
+use super::pack::problem::Relation;
+
+/// Equal things to place.
+#[derive(Debug, Clone, Default)]
+pub struct Item {
+    /// Class index and how many of its pods one item holds.
+    pub content: Vec<(usize, u32)>,
+    /// What one takes, by dimension.
+    pub size: Vec<i64>,
+    /// How many there are.
+    pub count: u32,
+    /// Candidates by preference: each level is tried when those before it cannot take the item.
+    pub levels: Vec<Bits>,
+    /// Label values that its node must have, by key.
+    pub domains: Vec<(String, BTreeSet<String>)>,
+    /// Groups that limit what shares its node.
+    pub relations: Vec<Relation>,
+    /// Priority of its pods.
+    pub priority: i32,
+}
+
+impl Item {
+    /// One item for each pod of a class, with no choice of place made.
+    pub fn of_class(index: usize, class: &Class) -> Self {
+        Self {
+            content: vec![(index, 1)],
+            size: class.size.clone(),
+            count: u32::try_from(class.pods.len()).unwrap_or(u32::MAX),
+            levels: class.levels.clone(),
+            domains: Vec::new(),
+            relations: Vec::new(),
+            priority: class.spec.priority,
+        }
+    }
+
+    /// The class, when the item is a single pod of it.
+    pub fn main_class(&self) -> Option<usize> {
+        match self.content.as_slice() {
+            [(class, 1)] => Some(*class),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Limits of NodePools, exact inside one plan.
+//!
+//! Given machines in the order in which they matter; given back those that the limits allow, and
+//! the rest. The capacity of the chosen type counts, never that of a larger one.
+
+use std::collections::BTreeMap;
+
+use super::supply::{Room, Supply};
+use crate::model::resources::NODES;
+
+/// What every pool may still buy.
+#[derive(Debug, Clone, Default)]
+pub struct Rooms(BTreeMap<String, Room>);
+
+impl Rooms {
+    /// The rooms of a supply before anything is bought.
+    pub fn of(supply: &Supply) -> Self {
+        Self(supply.room.clone())
+    }
+
+    /// True when one more node of the candidate stays within its pool's limits.
+    pub fn allow(&self, supply: &Supply, candidate: usize) -> bool {
+        let Some((pool, capacity)) = pool_and_capacity(supply, candidate) else {
+            return false;
+        };
+        self.0.get(pool).is_none_or(|room| {
+            room.iter()
+                .all(|(name, left)| amount(capacity, name) <= (*left).max(0))
+        })
+    }
+
+    /// Counts one node of the candidate.
+    pub fn charge(&mut self, supply: &Supply, candidate: usize) {
+        let Some((pool, capacity)) = pool_and_capacity(supply, candidate) else {
+            return;
+        };
+        for (name, left) in self.0.get_mut(pool).into_iter().flatten() {
+            *left = left.saturating_sub(amount(capacity, name));
+        }
+    }
+
+    /// True when no pool has a limit.
+    pub fn is_unlimited(&self) -> bool {
+        self.0.values().all(BTreeMap::is_empty)
+    }
+
+    /// The resource that keeps the candidate out, with what is left of it.
+    pub fn binding(&self, supply: &Supply, candidate: usize) -> Option<(String, i64)> {
+        let (pool, capacity) = pool_and_capacity(supply, candidate)?;
+        self.0
+            .get(pool)?
+            .iter()
+            .find(|(name, left)| amount(capacity, name) > (**left).max(0))
+            .map(|(name, left)| (name.clone(), (*left).max(0)))
+    }
+}
+
+fn pool_and_capacity(
+    supply: &Supply,
+    candidate: usize,
+) -> Option<(&str, &crate::model::resources::Resources)> {
+    let candidate = supply.candidates.get(candidate)?;
+    let variant = supply.variants.get(candidate.variant)?;
+    Some((&variant.pool.name, &candidate.instance.capacity))
+}
+
+fn amount(capacity: &crate::model::resources::Resources, name: &str) -> i64 {
+    if name == NODES { 1 } else { capacity.get(name) }
+}

@@ -1,0 +1,349 @@
+//! Why a pod waits, NodePool by NodePool, and what the smallest change would be.
+//!
+//! Given a class of pods that was left out; given back one reason for each NodePool, as values that
+//! events, metrics and text are made of. Nothing is decided here.
+
+use std::collections::BTreeMap;
+
+use super::bits::Bits;
+use super::class::{Class, dense};
+use super::labels::Labelled;
+use super::limits::Rooms;
+use super::supply::{PoolVariant, Supply};
+use crate::model::quantity;
+use crate::model::report::{PoolReason, ReasonKind, Unschedulable};
+use crate::model::requirement::Requirement;
+use crate::model::resources::{PODS, Resources};
+use crate::model::taint::first_untolerated;
+
+/// What is known about why a class was left.
+#[derive(Debug, Clone, Copy)]
+pub struct Left<'round> {
+    /// What could be bought.
+    pub supply: &'round Supply,
+    /// Names of the dimensions.
+    pub dimensions: &'round [String],
+    /// What the limits leave at the end of the round.
+    pub rooms: &'round Rooms,
+    /// Candidates that limits kept the class from.
+    pub limited: &'round Bits,
+    /// Spread or affinity left its pods without a place.
+    pub topology: Option<&'round str>,
+    /// A foreign NodePool could serve it.
+    pub contested: Option<&'round str>,
+}
+
+/// The reason while there is no NodePool.
+pub fn no_node_pool() -> PoolReason {
+    PoolReason {
+        node_pool: String::new(),
+        reason: ReasonKind::NoNodePool,
+        detail: "there is no NodePool whose nodeClassRef is an EC2NodeClass; create one".to_owned(),
+        nearest_miss: None,
+    }
+}
+
+/// A reason that no NodePool has a part in.
+fn of_pod(reason: ReasonKind, detail: String) -> Unschedulable {
+    Unschedulable {
+        reasons: vec![PoolReason {
+            node_pool: String::new(),
+            reason,
+            detail,
+            nearest_miss: None,
+        }],
+    }
+}
+
+/// Why a class was left out.
+pub fn explain(class: &Class, left: &Left<'_>) -> Unschedulable {
+    if let Some((reason, detail)) = &class.problem {
+        return of_pod(*reason, detail.clone());
+    }
+    if let Some(pool) = left.contested {
+        return of_pod(
+            ReasonKind::Contested,
+            format!(
+                "NodePool {pool} of another provisioner could serve the pod too; --contested-pods take lets Tonnage buy for it"
+            ),
+        );
+    }
+    let mut reasons: Vec<PoolReason> = left.supply.refused.clone();
+    let mut pools: BTreeMap<&str, &PoolVariant> = BTreeMap::new();
+    for variant in &left.supply.variants {
+        pools.entry(&variant.pool.name).or_insert(variant);
+    }
+    for (name, variant) in pools {
+        let (reason, detail, nearest_miss) = of_pool(class, left, name, variant);
+        reasons.push(PoolReason {
+            node_pool: name.to_owned(),
+            reason,
+            detail,
+            nearest_miss,
+        });
+    }
+    reasons.sort_by(|left, right| left.node_pool.cmp(&right.node_pool));
+    if reasons.is_empty() {
+        reasons.push(no_node_pool());
+    }
+    Unschedulable { reasons }
+}
+
+/// Resources short, by how much in sum, price, name: what comes closest is least.
+type Shortness<'supply> = (usize, i64, i64, &'supply str);
+type Explained = (ReasonKind, String, Option<String>);
+
+fn of_pool(class: &Class, left: &Left<'_>, name: &str, variant: &PoolVariant) -> Explained {
+    let own: Vec<usize> = (0..left.supply.candidates.len())
+        .filter(|index| pool_of(left.supply, *index) == Some(name))
+        .collect();
+    if own.is_empty() {
+        return (
+            ReasonKind::RequirementsIncompatible,
+            "no instance type that EC2 offers here meets the NodePool's own requirements"
+                .to_owned(),
+            None,
+        );
+    }
+    if let Some(taint) = first_untolerated(&variant.pool.taints, &class.spec.tolerations) {
+        return (
+            ReasonKind::TaintNotTolerated,
+            format!("the pod does not tolerate the NodePool's taint {taint}"),
+            None,
+        );
+    }
+    let of_own = |set: &Bits| -> Vec<usize> {
+        own.iter()
+            .copied()
+            .filter(|index| set.contains(*index))
+            .collect()
+    };
+    let suitable = of_own(&class.suitable);
+    if suitable.is_empty() {
+        let (detail, miss) = unmet(class, left.supply, &own);
+        return (ReasonKind::RequirementsIncompatible, detail, miss);
+    }
+    let fitting = of_own(&class.fitting);
+    if fitting.is_empty() {
+        return (
+            ReasonKind::ResourcesDoNotFit,
+            "no instance type that the pod may use is large enough for it".to_owned(),
+            nearest_miss(class, left, &suitable, &own),
+        );
+    }
+    though_it_fits(left, &fitting, variant)
+}
+
+/// Why a pool that has something large enough still cannot serve.
+fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> Explained {
+    let find = |holds: &dyn Fn(usize) -> bool| fitting.iter().copied().find(|index| holds(*index));
+    let available = find(&|index| {
+        left.supply
+            .candidates
+            .get(index)
+            .is_some_and(|candidate| candidate.offering.available)
+    });
+    let Some(available) = available else {
+        let named: Vec<String> = fitting
+            .iter()
+            .take(3)
+            .filter_map(|index| Some(left.supply.candidates.get(*index)?.offering.key.to_string()))
+            .collect();
+        return (
+            ReasonKind::OfferingsUnavailable,
+            format!(
+                "EC2 has no capacity now for what fits ({} offerings, such as {})",
+                fitting.len(),
+                named.join(", ")
+            ),
+            None,
+        );
+    };
+    if let Some(limited) = find(&|index| left.limited.contains(index)) {
+        return limit_reached(left, limited, variant);
+    }
+    if let Some(detail) = left.topology {
+        return (ReasonKind::TopologyUnsatisfiable, detail.to_owned(), None);
+    }
+    if left.rooms.binding(left.supply, available).is_some() {
+        return limit_reached(left, available, variant);
+    }
+    (
+        ReasonKind::RequirementsIncompatible,
+        "the offerings that fit have fewer distinct values than the NodePool's minValues ask for"
+            .to_owned(),
+        None,
+    )
+}
+
+fn pool_of(supply: &Supply, candidate: usize) -> Option<&str> {
+    let variant = supply.candidates.get(candidate)?.variant;
+    Some(&supply.variants.get(variant)?.pool.name)
+}
+
+fn limit_reached(left: &Left<'_>, candidate: usize, variant: &PoolVariant) -> Explained {
+    let detail = match left.rooms.binding(left.supply, candidate) {
+        Some((resource, rest)) => {
+            let limit = variant.pool.limits.get(&resource);
+            format!(
+                "the NodePool's limit of {} {resource} leaves {}; raise spec.limits.{resource} or wait for nodes to go",
+                quantity::text(&resource, limit),
+                quantity::text(&resource, rest)
+            )
+        }
+        None => "the NodePool's limits are used up; raise spec.limits or wait for nodes to go"
+            .to_owned(),
+    };
+    (ReasonKind::LimitReached, detail, None)
+}
+
+/// Which demand of the pod no candidate meets: that of the candidate with the fewest unmet keys.
+fn unmet(class: &Class, supply: &Supply, own: &[usize]) -> (String, Option<String>) {
+    let mut best: Option<(usize, Vec<String>)> = None;
+    for index in own {
+        let Some(labels) = supply.labels(*index) else {
+            continue;
+        };
+        for term in &class.demand.terms {
+            let missing: Vec<String> = term
+                .labels
+                .0
+                .iter()
+                .filter(|(key, requirement)| !requirement.accepts(labels.label(key)))
+                .map(|(key, requirement)| {
+                    format!(
+                        "{key} {}, the NodePool gives {}",
+                        wish(requirement),
+                        found(labels.label(key))
+                    )
+                })
+                .collect();
+            if best
+                .as_ref()
+                .is_none_or(|(fewest, _)| missing.len() < *fewest)
+            {
+                best = Some((missing.len(), missing));
+            }
+        }
+    }
+    let missing = best.map(|(_, missing)| missing).unwrap_or_default();
+    if missing.is_empty() {
+        return (
+            "the pod asks for a node by name or by volume that the NodePool cannot make".to_owned(),
+            None,
+        );
+    }
+    (format!("the pod wants {}", missing.join("; and ")), None)
+}
+
+fn wish(requirement: &Requirement) -> String {
+    requirement
+        .entries()
+        .iter()
+        .map(|entry| {
+            if entry.values.is_empty() {
+                entry.operator.to_owned()
+            } else {
+                format!("{} [{}]", entry.operator, entry.values.join(", "))
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
+
+fn found(value: Option<&str>) -> String {
+    value.map_or_else(|| "no such label".to_owned(), |value| format!("`{value}`"))
+}
+
+/// The suitable candidate that lacks least, and what would make the pod fit it.
+fn nearest_miss(
+    class: &Class,
+    left: &Left<'_>,
+    suitable: &[usize],
+    own: &[usize],
+) -> Option<String> {
+    let mut best: Option<(Shortness<'_>, usize)> = None;
+    for index in suitable {
+        let Some(candidate) = left.supply.candidates.get(*index) else {
+            continue;
+        };
+        let (kinds, permille) = shortfall(&class.needs, &candidate.free);
+        let rank = (
+            kinds,
+            permille,
+            candidate.price.units(),
+            &*candidate.offering.key.instance_type,
+        );
+        if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+            best = Some((rank, *index));
+        }
+    }
+    let (_rank, nearest) = best?;
+    let candidate = left.supply.candidates.get(nearest)?;
+    let mut parts = Vec::new();
+    for (name, amount) in class.needs.iter() {
+        let free = candidate.free.get(name);
+        if amount <= free {
+            continue;
+        }
+        parts.push(missing(name, amount, free, &candidate.daemons));
+    }
+    let mut text = format!(
+        "{}: {}",
+        candidate.offering.key.instance_type,
+        parts.join("; ")
+    );
+    if let Some(larger) = larger_type(class, left, own) {
+        text.push_str(", or let the pod use ");
+        text.push_str(&larger);
+    }
+    Some(text)
+}
+
+fn missing(name: &str, amount: i64, free: i64, daemons: &Resources) -> String {
+    let asked = quantity::text(name, amount);
+    if free <= 0 && daemons.get(name) == 0 {
+        return format!("has no {name}, pod asks {asked}");
+    }
+    let less = match daemons.get(name) {
+        0 => "allocatable".to_owned(),
+        taken => format!(
+            "left beside DaemonSets that take {}",
+            quantity::text(name, taken)
+        ),
+    };
+    let unit = if name == PODS { "slots" } else { name };
+    format!(
+        "{} {unit} {less}, pod asks {asked}: lower the request by {}",
+        quantity::text(name, free.max(0)),
+        quantity::text(name, amount.saturating_sub(free.max(0)))
+    )
+}
+
+/// How many resources are short, and by how much in sum, in thousandths of what is asked.
+fn shortfall(needs: &Resources, free: &Resources) -> (usize, i64) {
+    let mut kinds = 0;
+    let mut permille: i64 = 0;
+    for (name, amount) in needs.iter() {
+        let lacking = amount.saturating_sub(free.get(name).max(0));
+        if lacking > 0 && !name.contains("attached-volumes/") {
+            kinds += 1;
+            let share = i128::from(lacking) * 1000 / i128::from(amount.max(1));
+            permille = permille.saturating_add(i64::try_from(share).unwrap_or(1000));
+        }
+    }
+    (kinds, permille)
+}
+
+/// The cheapest type of the pool that would hold the pod if its node selector let it.
+fn larger_type(class: &Class, left: &Left<'_>, own: &[usize]) -> Option<String> {
+    own.iter()
+        .filter_map(|index| {
+            let candidate = left.supply.candidates.get(*index)?;
+            let free = dense(left.dimensions, &candidate.free, &BTreeMap::new());
+            (candidate.offering.available && super::class::fits(&class.size, &free))
+                .then_some(candidate)
+        })
+        .min_by_key(|candidate| (candidate.price, &candidate.offering.key))
+        .map(|candidate| candidate.offering.key.instance_type.to_string())
+}

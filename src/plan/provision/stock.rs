@@ -1,0 +1,295 @@
+//! Nodes that exist or are on their way, and the room on them.
+//!
+//! Given a snapshot; given back every node that may still take pods, ours or not, with its free
+//! amounts, and every claim that has no node yet as a virtual node of what was bought for it.
+//! Nodes on their way out are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::daemons::Daemons;
+use super::demand;
+use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
+use super::promise;
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::offering::{InstanceType, OfferingKey};
+use crate::model::pod::{Pod, PodKey};
+use crate::model::resources::Resources;
+use crate::model::snapshot::Snapshot;
+use crate::model::taint::{Taint, TaintEffect};
+
+/// Taints that a starting node sheds by itself.
+const EPHEMERAL: [&str; 5] = [
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/network-unavailable",
+    "node.cloudprovider.kubernetes.io/uninitialized",
+    "karpenter.sh/unregistered",
+];
+
+/// Which object a bin is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BinName {
+    /// A Node.
+    Node(String),
+    /// A claim without a Node.
+    Claim(String),
+}
+
+/// A node, real or virtual, that takes pods at no further price.
+#[derive(Debug, Clone)]
+pub struct Bin {
+    /// Which object it is.
+    pub name: BinName,
+    labels: BinLabels,
+    /// Taints that count.
+    pub taints: Vec<Taint>,
+    /// What is left of it.
+    pub free: Resources,
+    /// Pods that occupy it.
+    pub pods: Vec<Arc<Pod>>,
+    /// DaemonSets whose pods are still to come.
+    pub coming_daemons: Vec<usize>,
+    /// How many more volumes it takes, by driver.
+    pub volume_room: BTreeMap<String, i64>,
+    /// Pods that it was bought for, by class hash, those that are bound already taken off.
+    pub promised: BTreeMap<u64, u32>,
+    /// It runs pods already.
+    pub initialized: bool,
+}
+
+#[derive(Debug, Clone)]
+enum BinLabels {
+    Node(Arc<Node>),
+    Virtual(BTreeMap<String, String>),
+}
+
+impl Labelled for Bin {
+    fn label(&self, key: &str) -> Option<&str> {
+        match &self.labels {
+            BinLabels::Node(node) => node
+                .labels
+                .get(key)
+                .map(String::as_str)
+                .or_else(|| (key == HOSTNAME).then_some(node.name.as_str())),
+            BinLabels::Virtual(labels) => labels
+                .get(key)
+                .map(String::as_str)
+                .or_else(|| (key == HOSTNAME).then_some("\u{0}new")),
+        }
+    }
+
+    fn node_name(&self) -> Option<&str> {
+        match &self.labels {
+            BinLabels::Node(node) => Some(&node.name),
+            BinLabels::Virtual(_) => None,
+        }
+    }
+}
+
+/// The bins of a snapshot: initialized nodes, then starting ones, then claims, each in name order.
+pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
+    let leaving = demand::leaving_nodes(snapshot);
+    let mut pods_by_node: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in snapshot.pods.values() {
+        if let Some(node) = pod.node_name.as_deref()
+            && pod.is_active_on_node()
+        {
+            pods_by_node.entry(node).or_default().push(Arc::clone(pod));
+        }
+    }
+    let mut claims_by_node: BTreeMap<&str, &Arc<Claim>> = BTreeMap::new();
+    let mut claims_by_id: BTreeMap<&str, &Arc<Claim>> = BTreeMap::new();
+    for claim in snapshot.claims.values() {
+        claims_by_node.insert(&claim.node_name, claim);
+        claims_by_id.insert(&claim.provider_id, claim);
+    }
+    claims_by_node.remove("");
+    claims_by_id.remove("");
+    let mut bins = Vec::new();
+    let mut with_node: BTreeSet<&str> = BTreeSet::new();
+    for node in snapshot.nodes.values() {
+        let claim = claims_by_node
+            .get(node.name.as_str())
+            .or_else(|| claims_by_id.get(node.provider_id.as_str()))
+            .copied();
+        if let Some(claim) = claim {
+            with_node.insert(&claim.name);
+        }
+        if leaving.contains(node.name.as_str()) || node.unschedulable {
+            continue;
+        }
+        let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
+        bins.push(of_node(snapshot, node, claim, pods, daemons));
+    }
+    for claim in snapshot.claims.values() {
+        if claim.deleting_since.is_none() && !with_node.contains(claim.name.as_str()) {
+            bins.extend(of_claim(snapshot, claim, daemons));
+        }
+    }
+    bins.sort_by(|left, right| {
+        right
+            .initialized
+            .cmp(&left.initialized)
+            .then_with(|| left.name.cmp(&right.name))
+    });
+    bins
+}
+
+fn of_node(
+    snapshot: &Snapshot,
+    node: &Arc<Node>,
+    claim: Option<&Arc<Claim>>,
+    pods: Vec<Arc<Pod>>,
+    daemons: &Daemons,
+) -> Bin {
+    let initialized = claim.is_none_or(|claim| {
+        claim.is("Initialized")
+            || node
+                .labels
+                .get("karpenter.sh/initialized")
+                .is_some_and(|value| value == "true")
+    });
+    let taints = match claim {
+        Some(claim) if !initialized => settled_taints(&node.taints, &claim.startup_taints),
+        _ => node.taints.clone(),
+    };
+    let mut free = node.allocatable.clone();
+    if let Some(claim) = claim
+        && !initialized
+    {
+        // Device plugins and the kubelet report late; what was bought is known.
+        free = claim_or(&claim.allocatable, &free);
+    }
+    let mut bin = Bin {
+        name: BinName::Node(node.name.clone()),
+        labels: BinLabels::Node(Arc::clone(node)),
+        taints,
+        free,
+        promised: claim.map_or_else(BTreeMap::new, |claim| promise::read(&claim.annotations)),
+        volume_room: snapshot
+            .volume_room
+            .range((node.name.clone(), String::new())..)
+            .take_while(|((name, _driver), _room)| *name == node.name)
+            .map(|((_name, driver), room)| (driver.clone(), *room))
+            .collect(),
+        pods,
+        coming_daemons: Vec::new(),
+        initialized,
+    };
+    let landing = daemons.landing_on(&bin, &bin.taints);
+    occupy(&mut bin, &landing, daemons);
+    bin
+}
+
+/// The amounts of `known` where `reported` has none yet.
+fn claim_or(known: &Resources, reported: &Resources) -> Resources {
+    let mut amounts = reported.clone();
+    for (name, amount) in known.iter() {
+        if reported.get(name) == 0 {
+            amounts.set(name, amount);
+        }
+    }
+    amounts
+}
+
+/// Takes the bound pods off, and the DaemonSet pods that are still to come.
+fn occupy(bin: &mut Bin, landing: &[usize], daemons: &Daemons) {
+    for pod in &bin.pods {
+        bin.free.subtract(&pod.spec.requests);
+        if let Some(count) = bin.promised.get_mut(&promise::class_hash(&pod.spec)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+    bin.coming_daemons = landing
+        .iter()
+        .copied()
+        .filter(|index| !bin.pods.iter().any(|pod| daemons.owns(*index, pod)))
+        .collect();
+    bin.free.subtract(&daemons.requests(&bin.coming_daemons));
+}
+
+/// Taints that stay when a starting node is done.
+fn settled_taints(taints: &[Taint], startup: &[Taint]) -> Vec<Taint> {
+    taints
+        .iter()
+        .filter(|taint| {
+            !EPHEMERAL.contains(&taint.key.as_str())
+                && !startup.iter().any(|startup| startup.matches(taint))
+        })
+        .cloned()
+        .collect()
+}
+
+/// What is on its way for a claim: the type it was launched as, or the first that will be tried.
+fn of_claim(snapshot: &Snapshot, claim: &Claim, daemons: &Daemons) -> Option<Bin> {
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let offering = bought(claim).or_else(|| claim.offerings.first().cloned());
+    let instance: Option<&InstanceType> = offering.as_ref().and_then(|key| {
+        class
+            .and_then(|class| class.catalogue.types.get(&key.instance_type))
+            .map(|found| &**found)
+    });
+    let free = if claim.allocatable.is_empty() {
+        instance?.allocatable()
+    } else {
+        claim.allocatable.clone()
+    };
+    let mut labels: BTreeMap<String, String> = instance
+        .map(|instance| instance.labels.clone())
+        .unwrap_or_default();
+    if let Some(key) = &offering {
+        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
+        labels.insert(ZONE.to_owned(), key.zone.to_string());
+        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
+    }
+    labels.extend(claim.labels.clone());
+    for settled in ["karpenter.sh/registered", "karpenter.sh/initialized"] {
+        labels.insert(settled.to_owned(), "true".to_owned());
+    }
+    let volume_room = instance
+        .map(|instance| {
+            BTreeMap::from([(
+                super::class::EBS_DRIVER.to_owned(),
+                i64::from(instance.volume_limit),
+            )])
+        })
+        .unwrap_or_default();
+    let mut bin = Bin {
+        name: BinName::Claim(claim.name.clone()),
+        labels: BinLabels::Virtual(labels),
+        taints: claim
+            .taints
+            .iter()
+            .filter(|taint| taint.effect != TaintEffect::PreferNoSchedule)
+            .cloned()
+            .collect(),
+        free,
+        pods: Vec::new(),
+        coming_daemons: Vec::new(),
+        volume_room,
+        promised: promise::read(&claim.annotations),
+        initialized: false,
+    };
+    let landing = daemons.landing_on(&bin, &bin.taints);
+    occupy(&mut bin, &landing, daemons);
+    Some(bin)
+}
+
+/// The offering that a launched claim turned out to be, by its labels.
+fn bought(claim: &Claim) -> Option<OfferingKey> {
+    if claim.provider_id.is_empty() {
+        return None;
+    }
+    let label = |key: &str| claim.labels.get(key).map(String::as_str);
+    let capacity_type = crate::model::offering::CapacityType::parse(label(CAPACITY_TYPE)?)?;
+    Some(OfferingKey::new(
+        label(INSTANCE_TYPE)?,
+        label(ZONE)?,
+        capacity_type,
+    ))
+}
+
+/// Pods placed on bins, by bin index.
+pub type Placed = BTreeMap<usize, Vec<PodKey>>;

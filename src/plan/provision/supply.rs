@@ -1,0 +1,367 @@
+//! What could be bought: for every NodePool each type, zone and capacity type that it allows.
+//!
+//! Given a snapshot, it gives back the pools that may buy, each with its candidates: price with
+//! fees, labels, and what pods may use once the DaemonSets of the node are in. Pools that may not
+//! buy come back with the reason. Nothing is chosen here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::daemons::Daemons;
+use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
+use crate::model::money::UsdPerHour;
+use crate::model::node_class::NodeClass;
+use crate::model::node_pool::NodePool;
+use crate::model::offering::{InstanceType, Offering};
+use crate::model::report::{PoolReason, ReasonKind};
+use crate::model::requirement::Requirement;
+use crate::model::resources::{NODES, Resources};
+use crate::model::snapshot::Snapshot;
+
+/// Most values of one custom label that a pool's nodes are told apart by.
+const MAX_VARIANTS: usize = 16;
+
+/// A NodePool that may buy, with one fixed set of labels.
+///
+/// A pool whose requirements leave a custom label open becomes one variant for each value that pods
+/// ask for, so that every candidate has definite labels.
+#[derive(Debug, Clone)]
+pub struct PoolVariant {
+    /// The pool.
+    pub pool: Arc<NodePool>,
+    /// Its node class.
+    pub class: Arc<NodeClass>,
+    /// Labels that its nodes have beside those of type, zone and capacity type.
+    pub labels: BTreeMap<String, String>,
+    /// Of `labels` those that were chosen here, not by the pool.
+    pub chosen: BTreeMap<String, String>,
+}
+
+/// One thing that could be bought.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Index of the pool variant.
+    pub variant: usize,
+    /// The instance type.
+    pub instance: Arc<InstanceType>,
+    /// The offering.
+    pub offering: Offering,
+    /// Zone id, where the node class knows it.
+    pub zone_id: Option<String>,
+    /// Price and all fees.
+    pub price: UsdPerHour,
+    /// The fees in it.
+    pub fees: UsdPerHour,
+    /// What pods may use: allocatable less DaemonSets.
+    pub free: Resources,
+    /// What the DaemonSets take.
+    pub daemons: Resources,
+    /// Host ports that the DaemonSets take: indices into [`Daemons::specs`].
+    pub daemon_sets: Vec<usize>,
+}
+
+/// A candidate together with its variant, for label questions.
+#[derive(Debug, Clone, Copy)]
+pub struct CandidateLabels<'supply> {
+    /// The variant.
+    pub variant: &'supply PoolVariant,
+    /// The candidate's type.
+    pub instance: &'supply InstanceType,
+    /// The candidate's offering.
+    pub offering: &'supply Offering,
+    /// The zone id.
+    pub zone_id: Option<&'supply str>,
+}
+
+impl Labelled for CandidateLabels<'_> {
+    fn label(&self, key: &str) -> Option<&str> {
+        match key {
+            ZONE | "failure-domain.beta.kubernetes.io/zone" => Some(&self.offering.key.zone),
+            CAPACITY_TYPE => Some(self.offering.key.capacity_type.as_str()),
+            INSTANCE_TYPE | "beta.kubernetes.io/instance-type" => Some(&self.instance.name),
+            "topology.k8s.aws/zone-id" => self.zone_id,
+            // A name that no node has yet: excluded by In, allowed by NotIn and Exists.
+            HOSTNAME => Some("\u{0}new"),
+            "karpenter.sh/registered" | "karpenter.sh/initialized" => Some("true"),
+            _ => self
+                .variant
+                .labels
+                .get(key)
+                .or_else(|| self.instance.labels.get(key))
+                .map(String::as_str),
+        }
+    }
+
+    fn node_name(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Everything that could be bought.
+#[derive(Debug, Clone, Default)]
+pub struct Supply {
+    /// Variants of the pools that may buy, heaviest pool first.
+    pub variants: Vec<PoolVariant>,
+    /// What could be bought, in variant, then key order.
+    pub candidates: Vec<Candidate>,
+    /// Pools that may not buy, and why.
+    pub refused: Vec<PoolReason>,
+    /// What each pool may still buy by its limits; absent resources are unlimited.
+    pub room: BTreeMap<String, Room>,
+}
+
+/// What a pool's limits leave, by resource; `nodes` counts nodes.
+pub type Room = BTreeMap<String, i64>;
+
+impl Supply {
+    /// The labels of a candidate.
+    pub fn labels(&self, candidate: usize) -> Option<CandidateLabels<'_>> {
+        let candidate = self.candidates.get(candidate)?;
+        Some(CandidateLabels {
+            variant: self.variants.get(candidate.variant)?,
+            instance: &candidate.instance,
+            offering: &candidate.offering,
+            zone_id: candidate.zone_id.as_deref(),
+        })
+    }
+}
+
+/// True for labels that an instance type or offering has or lacks by nature; every other label is
+/// the pool's to give.
+pub fn is_inherent(key: &str) -> bool {
+    key.starts_with("karpenter.k8s.aws/")
+        || key.starts_with("topology.kubernetes.io/")
+        || key.starts_with("topology.k8s.aws/")
+        || matches!(
+            key,
+            INSTANCE_TYPE | CAPACITY_TYPE | "kubernetes.io/arch" | "kubernetes.io/os"
+        )
+}
+
+/// Collects what could be bought. `wanted` are the values that pods ask for, by label key.
+pub fn supply(
+    snapshot: &Snapshot,
+    daemons: &Daemons,
+    wanted: &BTreeMap<String, Vec<String>>,
+) -> Supply {
+    let mut supply = Supply::default();
+    let mut pools: Vec<&Arc<NodePool>> = snapshot.node_pools.values().collect();
+    pools.sort_by(|left, right| {
+        right
+            .weight
+            .cmp(&left.weight)
+            .then_with(|| left.name.cmp(&right.name))
+    });
+    for pool in pools {
+        match usable(snapshot, pool) {
+            Ok(class) => {
+                supply.room.insert(pool.name.clone(), room(snapshot, pool));
+                for variant in variants(pool, &class, wanted) {
+                    add_candidates(&mut supply, variant, daemons);
+                }
+            }
+            Err(reason) => supply.refused.push(reason),
+        }
+    }
+    supply
+}
+
+fn usable(snapshot: &Snapshot, pool: &NodePool) -> Result<Arc<NodeClass>, PoolReason> {
+    let refuse = |reason, detail: String| PoolReason {
+        node_pool: pool.name.clone(),
+        reason,
+        detail,
+        nearest_miss: None,
+    };
+    if pool.deleting_since.is_some() {
+        return Err(refuse(
+            ReasonKind::NodePoolNotReady,
+            "the NodePool is being deleted".to_owned(),
+        ));
+    }
+    if let Some(problem) = pool.problems.first() {
+        return Err(refuse(
+            ReasonKind::NodePoolNotReady,
+            format!("the NodePool is not valid: {problem}"),
+        ));
+    }
+    if pool.paused {
+        return Err(refuse(
+            ReasonKind::NodePoolPaused,
+            "the NodePool is paused by the annotation tonnage.dev/paused; remove it to let the NodePool buy"
+                .to_owned(),
+        ));
+    }
+    let Some(class) = snapshot.node_classes.get(&pool.node_class) else {
+        return Err(refuse(
+            ReasonKind::NodePoolNotReady,
+            format!(
+                "EC2NodeClass {} does not exist or is not resolved yet",
+                pool.node_class
+            ),
+        ));
+    };
+    if !class.ready {
+        return Err(refuse(
+            ReasonKind::NodePoolNotReady,
+            format!(
+                "EC2NodeClass {} is not ready: {}",
+                class.name, class.not_ready
+            ),
+        ));
+    }
+    Ok(Arc::clone(class))
+}
+
+/// What the limits of a pool leave after its nodes and claims.
+pub fn room(snapshot: &Snapshot, pool: &NodePool) -> Room {
+    let mut room: Room = pool
+        .limits
+        .iter()
+        .map(|(name, amount)| (name.to_owned(), amount))
+        .chain(pool.zero_limits.iter().map(|name| (name.clone(), 0)))
+        .collect();
+    if room.is_empty() {
+        return room;
+    }
+    for claim in snapshot.claims.values() {
+        if claim.node_pool.as_deref() != Some(pool.name.as_str()) {
+            continue;
+        }
+        let node = snapshot.nodes.get(&claim.node_name);
+        let used = match node {
+            Some(node) if !node.capacity.is_empty() => node.capacity.clone(),
+            _ if !claim.capacity.is_empty() => claim.capacity.clone(),
+            _ => promised_capacity(snapshot, pool, claim.offerings.first()),
+        };
+        for (name, left) in &mut room {
+            let amount = if name == NODES { 1 } else { used.get(name) };
+            *left = left.saturating_sub(amount);
+        }
+    }
+    room
+}
+
+fn promised_capacity(
+    snapshot: &Snapshot,
+    pool: &NodePool,
+    key: Option<&crate::model::offering::OfferingKey>,
+) -> Resources {
+    key.and_then(|key| {
+        let class = snapshot.node_classes.get(&pool.node_class)?;
+        let found = class.catalogue.types.get(&key.instance_type)?;
+        Some(found.capacity.clone())
+    })
+    .unwrap_or_default()
+}
+
+/// The variants of a pool: one, unless its requirements leave custom labels open.
+fn variants(
+    pool: &Arc<NodePool>,
+    class: &Arc<NodeClass>,
+    wanted: &BTreeMap<String, Vec<String>>,
+) -> Vec<PoolVariant> {
+    let mut labels = pool.labels.clone();
+    let mut open: Vec<(&str, Vec<String>)> = Vec::new();
+    for (key, requirement) in &pool.requirements.0 {
+        if is_inherent(key) {
+            continue;
+        }
+        if let Some(value) = requirement.single() {
+            labels.insert(key.clone(), value.to_owned());
+        } else if !labels.contains_key(key) {
+            let values = open_values(requirement, wanted.get(key));
+            if !values.is_empty() {
+                open.push((key, values));
+            }
+        }
+    }
+    let mut variants = vec![PoolVariant {
+        pool: Arc::clone(pool),
+        class: Arc::clone(class),
+        labels,
+        chosen: BTreeMap::new(),
+    }];
+    for (key, values) in open {
+        variants = variants
+            .iter()
+            .flat_map(|variant| {
+                values.iter().map(move |value| {
+                    let mut variant = variant.clone();
+                    variant.labels.insert(key.to_owned(), value.clone());
+                    variant.chosen.insert(key.to_owned(), value.clone());
+                    variant
+                })
+            })
+            .take(MAX_VARIANTS * MAX_VARIANTS)
+            .collect();
+    }
+    variants
+}
+
+fn open_values(requirement: &Requirement, wanted: Option<&Vec<String>>) -> Vec<String> {
+    let mut values: Vec<String> = wanted
+        .into_iter()
+        .flatten()
+        .filter(|value| requirement.contains(value))
+        .take(MAX_VARIANTS)
+        .cloned()
+        .collect();
+    if values.is_empty() && !requirement.complement {
+        values.extend(requirement.values.first().cloned());
+    }
+    values
+}
+
+fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) {
+    let index = supply.variants.len();
+    let zone_ids: BTreeMap<&str, &str> = variant
+        .class
+        .subnets
+        .values()
+        .flatten()
+        .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
+        .collect();
+    let catalogue = Arc::clone(&variant.class.catalogue);
+    for offering in &catalogue.offerings {
+        let Some(instance) = catalogue.types.get(&offering.key.instance_type) else {
+            continue;
+        };
+        let labels = CandidateLabels {
+            variant: &variant,
+            instance,
+            offering,
+            zone_id: zone_ids.get(&*offering.key.zone).copied(),
+        };
+        if !pool_allows(&variant.pool, &labels) {
+            continue;
+        }
+        let landing = daemons.landing_on(&labels, &variant.pool.taints);
+        let overhead = daemons.requests(&landing);
+        let mut free = instance.allocatable();
+        free.subtract(&overhead);
+        let fees = offering.fees + variant.pool.fee;
+        supply.candidates.push(Candidate {
+            variant: index,
+            instance: Arc::clone(instance),
+            offering: offering.clone(),
+            zone_id: labels.zone_id.map(str::to_owned),
+            price: offering.price + fees,
+            fees,
+            free,
+            daemons: overhead,
+            daemon_sets: landing,
+        });
+    }
+    supply.variants.push(variant);
+}
+
+fn pool_allows(pool: &NodePool, labels: &CandidateLabels<'_>) -> bool {
+    pool.requirements.0.iter().all(|(key, requirement)| {
+        let value = labels.label(key);
+        match value {
+            Some(value) => requirement.contains(value),
+            None => requirement.may_be_absent || !is_inherent(key),
+        }
+    })
+}
