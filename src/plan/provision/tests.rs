@@ -82,6 +82,7 @@ fn pool(name: &str, types: &[&str]) -> NodePool {
         limits: Resources::new(),
         zero_limits: Vec::new(),
         weight: 0,
+        budgets: Vec::new(),
         consolidate_after: None,
         termination_grace: None,
         expire_after: None,
@@ -89,6 +90,8 @@ fn pool(name: &str, types: &[&str]) -> NodePool {
         fee: UsdPerHour::ZERO,
         launch_timeout: SignedDuration::from_mins(5),
         registration_timeout: SignedDuration::from_mins(15),
+        initialization_timeout: None,
+        acknowledged_orphans: None,
     }
 }
 
