@@ -111,8 +111,9 @@ class Proxy:
         held = Held(asyncio.get_running_loop().create_future())
         rule.held.append(held)
         gone = asyncio.ensure_future(reader.gone.wait())
+        waited: set[asyncio.Future[Any]] = {held.verdict, gone}
         try:
-            await asyncio.wait({held.verdict, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
             rule.held.remove(held)

@@ -71,7 +71,7 @@ def _subnet(backend: Any, override: dict[str, Any], data: dict[str, Any]) -> Any
 
 def _security_groups(backend: Any, data: dict[str, Any], vpc_id: str) -> list[str]:
     nics = data.get("NetworkInterfaces", [])
-    primary = next((nic for nic in nics if int(nic.get("DeviceIndex", 0)) == 0), {})
+    primary: dict[str, Any] = next((nic for nic in nics if int(nic.get("DeviceIndex", 0)) == 0), {})
     wanted = list(primary.get("Groups") or data.get("SecurityGroupIds") or [])
     for name in data.get("SecurityGroups") or []:
         group = backend.get_security_group_by_name_or_id(name)
@@ -173,8 +173,9 @@ def _block_devices(launch: Launch) -> list[dict[str, Any]]:
 
 def _record_spot_request(backend: Any, launch: Launch, instance: Any) -> None:
     # The last argument names the instance that fulfils the request already (see overlay.py); moto would start another.
+    unset: Any = None
     request = SpotInstanceRequest(
-        backend, random_spot_request_id(), None, launch.image.id, "one-time", None, None, None, None, None,
+        backend, random_spot_request_id(), unset, launch.image.id, "one-time", None, None, None, None, unset,
         launch.security_groups, launch.data.get("UserData"), launch.instance_type, launch.zone, None, None, False,
         launch.subnet.id, launch.tags, None, "terminate", instance,
     )  # fmt: skip
@@ -184,7 +185,7 @@ def _record_spot_request(backend: Any, launch: Launch, instance: Any) -> None:
 
 def _apply_volumes(instance: Any, mappings: list[dict[str, Any]]) -> None:
     for device_name, block in instance.get_block_device_mapping:
-        ebs = next((row["Ebs"] for row in mappings if row["DeviceName"] == device_name), {})
+        ebs: dict[str, Any] = next((row["Ebs"] for row in mappings if row["DeviceName"] == device_name), {})
         volume = instance.ec2_backend.volumes[block.volume_id]
         volume.iops = ebs.get("Iops") or volume.iops
         volume.throughput = ebs.get("Throughput") or (125 if ebs.get("VolumeType") == "gp3" else None)
@@ -193,7 +194,7 @@ def _apply_volumes(instance: Any, mappings: list[dict[str, Any]]) -> None:
 def start(backend: Any, launch: Launch, client_token: str) -> Any:
     """Starts one instance; the caller has checked capacity and free addresses."""
     data = launch.data
-    nic = next((nic for nic in data.get("NetworkInterfaces", []) if int(nic.get("DeviceIndex", 0)) == 0), {})
+    nic: dict[str, Any] = next((nic for nic in data.get("NetworkInterfaces", []) if int(nic.get("DeviceIndex", 0)) == 0), {})
     mappings = _block_devices(launch)
     reservation = backend.run_instances(
         launch.image.id,

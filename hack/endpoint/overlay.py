@@ -85,10 +85,10 @@ def _states_by_time(pending_seconds: float, visible_seconds: float) -> None:
     address, name = Instance.private_ip_address, Instance.private_dns_name
 
     def private_ip_address(self: Instance) -> str | None:
-        return None if self.state == "terminated" else address.fget(self)  # type: ignore[attr-defined,no-any-return]
+        return None if self.state == "terminated" else address.fget(self)  # type: ignore[attr-defined]
 
     def private_dns_name(self: Instance) -> str:
-        return "" if self.state == "terminated" else name.fget(self)  # type: ignore[attr-defined,no-any-return]
+        return "" if self.state == "terminated" else name.fget(self)  # type: ignore[attr-defined]
 
     patch(Instance, "private_ip_address", property(private_ip_address))
     patch(Instance, "private_dns_name", property(private_dns_name))

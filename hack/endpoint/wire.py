@@ -29,7 +29,7 @@ class ClientReader(asyncio.StreamReader):
         super().feed_eof()
         self.gone.set()
 
-    def set_exception(self, exc: BaseException) -> None:  # type: ignore[override]
+    def set_exception(self, exc: Exception) -> None:
         super().set_exception(exc)
         self.gone.set()
 
@@ -103,7 +103,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 async def read_body(reader: asyncio.StreamReader, head: Head) -> bytes:
     """The whole body of a request."""
     if head.chunked:
-        parts = []
+        parts: list[bytes] = []
         while True:
             size = int((await reader.readline()).split(b";")[0], 16)
             if size == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import socket
 import threading
@@ -24,6 +25,10 @@ def rule(target: str, match: dict[str, str], kind: str, **more: Any) -> str:
 
 def shown(identity: str) -> dict[str, Any]:
     return next(row for row in faults("GET", "/rules") if row["id"] == identity)
+
+
+def holds(identity: str) -> bool:
+    return bool(shown(identity)["holding"] == 1)
 
 
 class Ec2(Check):
@@ -70,7 +75,7 @@ class Ec2(Check):
             identity = rule("ec2", {"action": "CreateFleet"}, kind)
             with ThreadPoolExecutor(1) as pool:
                 answer = pool.submit(self.launch)
-                eventually("the call is held", 5, lambda identity=identity: shown(identity)["holding"] == 1)
+                eventually("the call is held", 5, functools.partial(holds, identity))
                 self.assertEqual(self.started(), started)
                 faults("DELETE", f"/rules/{identity}")
                 self.assertRaises(CONNECTION_LOST, answer.result, 10)

@@ -142,14 +142,18 @@ def user_data(document: Any) -> str:
 class Check(unittest.TestCase):
     """A check that starts from an empty endpoint without faults and leaves one."""
 
+    subnets: dict[str, str]
+    group: str
+    images: dict[str, str]
+
     @classmethod
     def setUpClass(cls) -> None:
         cls.cleanse()
         subnets = aws("ec2").describe_subnets(Filters=DISCOVERY)["Subnets"]
-        cls.subnets: dict[str, str] = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets}
-        cls.group: str = aws("ec2").describe_security_groups(Filters=DISCOVERY)["SecurityGroups"][0]["GroupId"]
+        cls.subnets = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in subnets}
+        cls.group = aws("ec2").describe_security_groups(Filters=DISCOVERY)["SecurityGroups"][0]["GroupId"]
         images = aws("ec2").describe_images(Filters=DISCOVERY)["Images"]
-        cls.images: dict[str, str] = {image["Architecture"]: image["ImageId"] for image in images}
+        cls.images = {image["Architecture"]: image["ImageId"] for image in images}
 
     @staticmethod
     def cleanse() -> None:
