@@ -1,3 +1,30 @@
 //! The Kubernetes side: objects of the API become model values, and decisions become writes.
+//!
+//! ```text
+//! API server -> watch -> observe -> mirror (+ ledger of own writes) -> View -> Snapshot
+//! API server <- apply, events <- decisions
+//! ```
+//!
+//! Nothing here decides anything, and nothing here knows EC2.
 
+pub mod apply;
+mod changes;
+pub mod client;
+pub mod events;
+mod kind;
+mod ledger;
+mod mirror;
 pub mod observe;
+mod rate;
+mod slim;
+mod state;
+mod table;
+mod view;
+mod watch;
+
+pub use changes::{Changes, Subscription};
+pub use kind::Kind;
+pub use mirror::Mirror;
+pub use state::KindHealth;
+pub use table::ListRecord;
+pub use view::{ObservedNodeClass, ObservedNodePool, View};

@@ -1,0 +1,280 @@
+//! Nodes: registration, labels, taints, deletion.
+//!
+//! A change of a Node reads it first and writes with its resource version, because taints are a
+//! list that others write too; a conflict reads again.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+
+use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::taint::{Taint, TaintEffect};
+
+/// How often a change is tried again because somebody else was faster.
+const CONFLICT_ATTEMPTS: usize = 5;
+
+/// What registration puts onto a Node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeRegistration {
+    /// Labels to set, beside `karpenter.sh/registered`.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to set.
+    pub annotations: BTreeMap<String, String>,
+    /// Taints to add, startup taints included, where the Node has none of that key and effect.
+    pub taints: Vec<Taint>,
+}
+
+impl Kubernetes {
+    /// Binds a Node to its claim in one write: finalizer, owner, labels, annotations and taints,
+    /// and takes the taint `karpenter.sh/unregistered` off. A Node that is registered already keeps
+    /// its taints as they are, so startup taints that were removed do not come back.
+    pub async fn register_node(
+        &self,
+        node: &Node,
+        claim: &Claim,
+        registration: &NodeRegistration,
+    ) -> Result<(), WriteError> {
+        self.change_node(node, |object| register(object, claim, registration))
+            .await
+    }
+
+    /// Sets the label `karpenter.sh/initialized`.
+    pub async fn initialize_node(&self, node: &Node) -> Result<(), WriteError> {
+        self.change_node(node, |object| {
+            set(
+                object.metadata.labels.get_or_insert_default(),
+                labels::INITIALIZED,
+                "true",
+            );
+        })
+        .await
+    }
+
+    /// Sets labels and annotations of a Node.
+    pub async fn label_node(
+        &self,
+        node: &Node,
+        node_labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), WriteError> {
+        self.change_node(node, |object| {
+            let metadata = &mut object.metadata;
+            let present = metadata.labels.get_or_insert_default();
+            present.extend(node_labels.clone());
+            let present = metadata.annotations.get_or_insert_default();
+            present.extend(annotations.clone());
+        })
+        .await
+    }
+
+    /// Keeps new pods off a Node that goes away: the taint `karpenter.sh/disrupted:NoSchedule` and
+    /// the label that takes it out of load balancers.
+    pub async fn taint_node_disrupted(&self, node: &Node) -> Result<(), WriteError> {
+        self.change_node(node, |object| {
+            let taints = taints_of(object);
+            taints.retain(|taint| {
+                taint.key != labels::DISRUPTED_TAINT
+                    || taint.effect == TaintEffect::NoSchedule.as_str()
+            });
+            if !taints
+                .iter()
+                .any(|taint| taint.key == labels::DISRUPTED_TAINT)
+            {
+                taints.push(written_taint(&Taint::new(
+                    labels::DISRUPTED_TAINT,
+                    "",
+                    TaintEffect::NoSchedule,
+                )));
+            }
+            set(
+                object.metadata.labels.get_or_insert_default(),
+                labels::EXCLUDE_FROM_LOAD_BALANCERS,
+                labels::EXCLUDE_FROM_LOAD_BALANCERS_VALUE,
+            );
+        })
+        .await
+    }
+
+    /// Takes back what [`Self::taint_node_disrupted`] did.
+    pub async fn untaint_node_disrupted(&self, node: &Node) -> Result<(), WriteError> {
+        self.change_node(node, |object| {
+            taints_of(object).retain(|taint| taint.key != labels::DISRUPTED_TAINT);
+            let node_labels = object.metadata.labels.get_or_insert_default();
+            if node_labels
+                .get(labels::EXCLUDE_FROM_LOAD_BALANCERS)
+                .is_some_and(|value| value == labels::EXCLUDE_FROM_LOAD_BALANCERS_VALUE)
+            {
+                node_labels.remove(labels::EXCLUDE_FROM_LOAD_BALANCERS);
+            }
+        })
+        .await
+    }
+
+    /// Asks for a Node's deletion; no error when it is deleted or gone already.
+    pub async fn delete_node(&self, node: &Node) -> Result<(), WriteError> {
+        if node.deleting_since.is_some() {
+            return Ok(());
+        }
+        let api = self.all::<core::Node>();
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(node.uid.clone()),
+            resource_version: None,
+        });
+        let deleted = self
+            .call(Operation::DeleteNode, &node.name, || {
+                api.delete(&node.name, &params)
+            })
+            .await;
+        match deleted {
+            Err(error) if !error.is_gone() && !error.is_conflict() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a Node, changes it and writes what differs, until nobody else was faster.
+    async fn change_node(
+        &self,
+        node: &Node,
+        change: impl Fn(&mut core::Node),
+    ) -> Result<(), WriteError> {
+        let api = self.all::<core::Node>();
+        let params = PatchParams::default();
+        let mut attempt = 1;
+        loop {
+            let before = self
+                .call(Operation::GetNode, &node.name, || api.get(&node.name))
+                .await?;
+            if before.metadata.uid.as_deref() != Some(&node.uid) {
+                return Err(WriteError::new(
+                    Operation::PatchNode,
+                    &node.name,
+                    WriteErrorClass::Gone,
+                    "another Node has the name by now",
+                ));
+            }
+            let mut after = before.clone();
+            change(&mut after);
+            if after == before {
+                return Ok(());
+            }
+            let patch = Patch::Merge(node_patch(&before, &after));
+            let patched = self
+                .call(Operation::PatchNode, &node.name, || {
+                    api.patch(&node.name, &params, &patch)
+                })
+                .await;
+            match patched {
+                Err(error) if error.is_conflict() && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// What [`Kubernetes::register_node`] makes of a Node.
+fn register(object: &mut core::Node, claim: &Claim, registration: &NodeRegistration) {
+    let metadata = &mut object.metadata;
+    let finalizers = metadata.finalizers.get_or_insert_default();
+    if !finalizers
+        .iter()
+        .any(|finalizer| finalizer == labels::TERMINATION_FINALIZER)
+    {
+        finalizers.push(labels::TERMINATION_FINALIZER.to_owned());
+    }
+    let owners = metadata.owner_references.get_or_insert_default();
+    if !owners.iter().any(|owner| owner.uid == claim.uid) {
+        owners.push(OwnerReference {
+            api_version: format!("{}/v1", labels::KARPENTER_GROUP),
+            kind: "NodeClaim".to_owned(),
+            name: claim.name.clone(),
+            uid: claim.uid.clone(),
+            block_owner_deletion: Some(true),
+            controller: None,
+        });
+    }
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.extend(registration.annotations.clone());
+    let node_labels = metadata.labels.get_or_insert_default();
+    let registered = node_labels.contains_key(labels::REGISTERED);
+    let keeps_taints = node_labels
+        .get(labels::DO_NOT_SYNC_TAINTS)
+        .is_some_and(|value| value == "true");
+    node_labels.extend(registration.labels.clone());
+    set(node_labels, labels::REGISTERED, "true");
+    let taints = taints_of(object);
+    if !registered && !keeps_taints {
+        for taint in &registration.taints {
+            let present = taints.iter().any(|other| {
+                other.key == taint.key && other.effect == taint.effect.as_str()
+            });
+            if !present {
+                taints.push(written_taint(taint));
+            }
+        }
+    }
+    taints.retain(|taint| taint.key != labels::UNREGISTERED_TAINT);
+}
+
+/// The merge patch between two versions of a Node, bound to the version that was read.
+fn node_patch(before: &core::Node, after: &core::Node) -> serde_json::Value {
+    let removed_labels = before
+        .metadata
+        .labels
+        .iter()
+        .flatten()
+        .map(|(key, _value)| key)
+        .filter(|key| {
+            after
+                .metadata
+                .labels
+                .as_ref()
+                .is_none_or(|labels| !labels.contains_key(*key))
+        });
+    let mut node_labels = json!(after.metadata.labels.clone().unwrap_or_default());
+    for key in removed_labels {
+        if let Some(map) = node_labels.as_object_mut() {
+            map.insert(key.clone(), serde_json::Value::Null);
+        }
+    }
+    json!({
+        "metadata": {
+            "resourceVersion": before.metadata.resource_version,
+            "uid": before.metadata.uid,
+            "labels": node_labels,
+            "annotations": after.metadata.annotations.clone().unwrap_or_default(),
+            "finalizers": after.metadata.finalizers,
+            "ownerReferences": after.metadata.owner_references,
+        },
+        "spec": {
+            "taints": after.spec.as_ref().and_then(|spec| spec.taints.as_ref()),
+        },
+    })
+}
+
+fn taints_of(object: &mut core::Node) -> &mut Vec<core::Taint> {
+    object
+        .spec
+        .get_or_insert_default()
+        .taints
+        .get_or_insert_default()
+}
+
+fn written_taint(taint: &Taint) -> core::Taint {
+    core::Taint {
+        key: taint.key.clone(),
+        value: Some(taint.value.clone()).filter(|value| !value.is_empty()),
+        effect: taint.effect.as_str().to_owned(),
+        time_added: None,
+    }
+}
+
+fn set(map: &mut BTreeMap<String, String>, key: &str, value: &str) {
+    map.insert(key.to_owned(), value.to_owned());
+}

@@ -1,0 +1,149 @@
+//! Every call that Tonnage makes to the API server beside its watches, as a closed set.
+//!
+//! Metrics are labelled with it, and an error that names a missing permission takes verb and
+//! resource from it, so the RBAC rules can be checked against this list.
+
+use std::fmt;
+
+/// A kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Reads one NodeClaim.
+    GetClaim,
+    /// Lists NodeClaims, all of them from one moment.
+    ListClaims,
+    /// Makes a NodeClaim.
+    CreateClaim,
+    /// Changes labels, annotations or finalizers of a NodeClaim.
+    PatchClaim,
+    /// Changes the status of a NodeClaim.
+    PatchClaimStatus,
+    /// Deletes a NodeClaim.
+    DeleteClaim,
+    /// Reads one Node.
+    GetNode,
+    /// Changes labels, taints or finalizers of a Node.
+    PatchNode,
+    /// Deletes a Node.
+    DeleteNode,
+    /// Evicts a pod.
+    EvictPod,
+    /// Deletes a pod.
+    DeletePod,
+    /// Nominates a node for a pod.
+    PatchPodStatus,
+    /// Changes the status of a NodePool.
+    UpdateNodePoolStatus,
+    /// Reads one EC2NodeClass.
+    GetNodeClass,
+    /// Changes annotations or finalizers of an EC2NodeClass.
+    PatchNodeClass,
+    /// Changes the status of an EC2NodeClass.
+    UpdateNodeClassStatus,
+    /// Writes an event.
+    CreateEvent,
+    /// Counts an event up.
+    PatchEvent,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 18] = [
+        Self::GetClaim,
+        Self::ListClaims,
+        Self::CreateClaim,
+        Self::PatchClaim,
+        Self::PatchClaimStatus,
+        Self::DeleteClaim,
+        Self::GetNode,
+        Self::PatchNode,
+        Self::DeleteNode,
+        Self::EvictPod,
+        Self::DeletePod,
+        Self::PatchPodStatus,
+        Self::UpdateNodePoolStatus,
+        Self::GetNodeClass,
+        Self::PatchNodeClass,
+        Self::UpdateNodeClassStatus,
+        Self::CreateEvent,
+        Self::PatchEvent,
+    ];
+
+    /// The RBAC verb, API group and resource that it needs.
+    pub const fn permission(self) -> (&'static str, &'static str, &'static str) {
+        const KARPENTER: &str = "karpenter.sh";
+        const TONNAGE: &str = "tonnage.dev";
+        match self {
+            Self::GetClaim => ("get", KARPENTER, "nodeclaims"),
+            Self::ListClaims => ("list", KARPENTER, "nodeclaims"),
+            Self::CreateClaim => ("create", KARPENTER, "nodeclaims"),
+            Self::PatchClaim => ("patch", KARPENTER, "nodeclaims"),
+            Self::PatchClaimStatus => ("patch", KARPENTER, "nodeclaims/status"),
+            Self::DeleteClaim => ("delete", KARPENTER, "nodeclaims"),
+            Self::GetNode => ("get", "", "nodes"),
+            Self::PatchNode => ("patch", "", "nodes"),
+            Self::DeleteNode => ("delete", "", "nodes"),
+            Self::EvictPod => ("create", "", "pods/eviction"),
+            Self::DeletePod => ("delete", "", "pods"),
+            Self::PatchPodStatus => ("patch", "", "pods/status"),
+            Self::UpdateNodePoolStatus => ("update", KARPENTER, "nodepools/status"),
+            Self::GetNodeClass => ("get", TONNAGE, "ec2nodeclasses"),
+            Self::PatchNodeClass => ("patch", TONNAGE, "ec2nodeclasses"),
+            Self::UpdateNodeClassStatus => ("update", TONNAGE, "ec2nodeclasses/status"),
+            Self::CreateEvent => ("create", "events.k8s.io", "events"),
+            Self::PatchEvent => ("patch", "events.k8s.io", "events"),
+        }
+    }
+
+    /// True when it changes nothing.
+    pub const fn is_read(self) -> bool {
+        matches!(
+            self,
+            Self::GetClaim | Self::ListClaims | Self::GetNode | Self::GetNodeClass
+        )
+    }
+
+    /// Its name in metrics and messages, for example `patch nodeclaims/status`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GetClaim => "get nodeclaims",
+            Self::ListClaims => "list nodeclaims",
+            Self::CreateClaim => "create nodeclaims",
+            Self::PatchClaim => "patch nodeclaims",
+            Self::PatchClaimStatus => "patch nodeclaims/status",
+            Self::DeleteClaim => "delete nodeclaims",
+            Self::GetNode => "get nodes",
+            Self::PatchNode => "patch nodes",
+            Self::DeleteNode => "delete nodes",
+            Self::EvictPod => "create pods/eviction",
+            Self::DeletePod => "delete pods",
+            Self::PatchPodStatus => "patch pods/status",
+            Self::UpdateNodePoolStatus => "update nodepools/status",
+            Self::GetNodeClass => "get ec2nodeclasses",
+            Self::PatchNodeClass => "patch ec2nodeclasses",
+            Self::UpdateNodeClassStatus => "update ec2nodeclasses/status",
+            Self::CreateEvent => "create events",
+            Self::PatchEvent => "patch events",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_what_the_permission_says() {
+        for operation in Operation::ALL {
+            let (verb, _group, resource) = operation.permission();
+            assert_eq!(operation.as_str(), format!("{verb} {resource}"));
+            assert_eq!(operation.is_read(), matches!(verb, "get" | "list"));
+        }
+    }
+}

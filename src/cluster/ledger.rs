@@ -1,0 +1,165 @@
+//! Own writes to NodeClaims that no watch has shown yet.
+//!
+//! Given: each claim as the API server answered it, and each claim that the watch shows or takes
+//! away. Given back: the claims as they must be seen by decisions: with what was written a moment
+//! ago. A write stays in the ledger until the watch shows it or something newer, or until
+//! [`DEADLINE`] has passed; then the watch is believed. Nothing here waits or talks to anybody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::claim::Claim;
+
+/// How long a write is believed without being seen. A watch lags by milliseconds; one that lags by
+/// more than this is broken, and then the last thing it showed is as good as anything.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The writes.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    writes: BTreeMap<String, Write>,
+    /// Uids that the watch has shown to be gone, so that an answer that comes in after its object's
+    /// end does not bring it back.
+    gone: BTreeMap<String, Instant>,
+}
+
+#[derive(Debug)]
+struct Write {
+    at: Instant,
+    uid: String,
+    /// The claim as written; `None` when it was removed for good.
+    claim: Option<Arc<Claim>>,
+}
+
+impl Ledger {
+    /// A claim was created or changed, and the API server answered with it.
+    pub(super) fn written(&mut self, claim: &Arc<Claim>, seen: Option<&Claim>) {
+        let overtaken = seen.is_some_and(|seen| supersedes(seen, claim));
+        if overtaken || self.gone.contains_key(&claim.uid) {
+            return;
+        }
+        if let Some(write) = self.writes.get(&claim.name)
+            && write.uid == claim.uid
+            && write
+                .claim
+                .as_ref()
+                .is_none_or(|later| supersedes(later, claim))
+        {
+            return;
+        }
+        self.writes.insert(
+            claim.name.clone(),
+            Write {
+                at: Instant::now(),
+                uid: claim.uid.clone(),
+                claim: Some(Arc::clone(claim)),
+            },
+        );
+    }
+
+    /// A claim was removed for good: it had no finalizer left.
+    pub(super) fn removed(&mut self, name: &str, uid: &str) {
+        if self.gone.contains_key(uid) {
+            return;
+        }
+        self.writes.insert(
+            name.to_owned(),
+            Write {
+                at: Instant::now(),
+                uid: uid.to_owned(),
+                claim: None,
+            },
+        );
+    }
+
+    /// The watch shows a claim.
+    pub(super) fn shown(&mut self, claim: &Claim) {
+        let settled = self
+            .writes
+            .get(&claim.name)
+            .is_some_and(|write| match &write.claim {
+                Some(written) => supersedes(claim, written),
+                None => claim.uid != write.uid,
+            });
+        if settled {
+            self.writes.remove(&claim.name);
+        }
+    }
+
+    /// The watch shows that a claim is gone.
+    pub(super) fn gone(&mut self, name: &str, uid: &str) {
+        if self.writes.get(name).is_some_and(|write| write.uid == uid) {
+            self.writes.remove(name);
+        }
+        self.gone.insert(uid.to_owned(), Instant::now());
+    }
+
+    /// A complete list that began at `begun` is in: writes from before it are settled by it.
+    pub(super) fn listed(&mut self, begun: Instant) {
+        self.writes.retain(|_name, write| write.at >= begun);
+    }
+
+    /// Forgets writes past their deadline. Gives back the names whose view changed by it.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<String> {
+        let current = |at: Instant| now.saturating_duration_since(at) < DEADLINE;
+        self.gone.retain(|_uid, at| current(*at));
+        let expired: Vec<String> = self
+            .writes
+            .iter()
+            .filter(|(_name, write)| !current(write.at))
+            .map(|(name, _write)| name.clone())
+            .collect();
+        for name in &expired {
+            self.writes.remove(name);
+        }
+        expired
+    }
+
+    /// The claims as the watch shows them, with the writes laid over.
+    pub(super) fn overlay(
+        &self,
+        seen: &Arc<BTreeMap<String, Arc<Claim>>>,
+    ) -> Arc<BTreeMap<String, Arc<Claim>>> {
+        if self.writes.is_empty() {
+            return Arc::clone(seen);
+        }
+        let mut claims = BTreeMap::clone(seen);
+        for (name, write) in &self.writes {
+            match &write.claim {
+                Some(claim) => {
+                    claims.insert(name.clone(), Arc::clone(claim));
+                }
+                None => {
+                    if claims.get(name).is_some_and(|claim| claim.uid == write.uid) {
+                        claims.remove(name);
+                    }
+                }
+            }
+        }
+        Arc::new(claims)
+    }
+
+    /// How many writes wait to be seen.
+    pub(super) fn len(&self) -> usize {
+        self.writes.len()
+    }
+}
+
+/// True when `seen` is `written` or something later of the same name. Resource versions of one
+/// resource are decimal numbers that grow with time (guaranteed since Kubernetes 1.35, true of
+/// etcd-backed servers always); where they are not, only equality counts.
+fn supersedes(seen: &Claim, written: &Claim) -> bool {
+    if seen.uid != written.uid {
+        return seen.created >= written.created;
+    }
+    match (
+        seen.resource_version.parse::<u64>(),
+        written.resource_version.parse::<u64>(),
+    ) {
+        (Ok(seen), Ok(written)) => seen >= written,
+        _ => seen.resource_version == written.resource_version,
+    }
+}

@@ -1,0 +1,142 @@
+//! The mirror: what the API server holds, as far as Tonnage reads it, kept current by watches.
+//!
+//! Given a client and a world, it follows every [`Kind`] and answers with [`View`]s and
+//! [`Subscription`]s. Objects are cut down to what is read of them as they arrive. Nothing is
+//! decided here and nothing is written to the API server.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::changes::Subscription;
+use super::kind::Kind;
+use super::state::{KindHealth, State};
+use super::table::ListRecord;
+use super::view::View;
+use super::watch;
+use crate::model::claim::Claim;
+use crate::world::World;
+
+/// The mirror; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Mirror {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    listed: Notify,
+}
+
+impl Mirror {
+    /// An empty mirror that follows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts to follow every kind. The tasks end with the world.
+    pub fn start(&self, client: &kube::Client, world: &World) {
+        watch::start(self, client, world);
+    }
+
+    /// The cluster now, own writes included.
+    pub fn view(&self) -> View {
+        self.lock().view()
+    }
+
+    /// Wakes a consumer when objects of the kinds change. Everything that exists counts as changed
+    /// at first, so a consumer needs no other way to learn what there is.
+    pub fn subscribe(&self, kinds: impl IntoIterator<Item = Kind>) -> Subscription {
+        self.lock().subscribe(kinds.into_iter().collect())
+    }
+
+    /// True once every kind has been listed completely.
+    pub fn is_synced(&self) -> bool {
+        self.lock().is_synced()
+    }
+
+    /// Waits until every kind has been listed completely. Nothing may be decided before.
+    pub async fn synced(&self) {
+        loop {
+            let listed = self.shared.listed.notified();
+            if self.is_synced() {
+                // Passed on, so that every waiter gets its turn.
+                self.shared.listed.notify_one();
+                return;
+            }
+            listed.await;
+        }
+    }
+
+    /// The complete lists read of a kind.
+    pub fn lists(&self, kind: Kind) -> ListRecord {
+        self.health_of(kind).lists
+    }
+
+    /// How the watch of a kind is doing.
+    pub fn health_of(&self, kind: Kind) -> KindHealth {
+        self.lock().health.get(&kind).cloned().unwrap_or_default()
+    }
+
+    /// What is wrong with the watches: one sentence for each kind that fails, and one for those not
+    /// listed yet. Empty when everything is current.
+    pub fn problems(&self) -> Vec<String> {
+        let state = self.lock();
+        let mut problems = Vec::new();
+        let mut waiting = Vec::new();
+        for kind in Kind::ALL {
+            match state.health.get(&kind) {
+                Some(KindHealth {
+                    problem: Some(problem),
+                    ..
+                }) => problems.push(problem.clone()),
+                Some(health) if health.lists.generation > 0 => {}
+                _ => waiting.push(kind.resource()),
+            }
+        }
+        if !waiting.is_empty() {
+            problems.push(format!("not listed yet: {}", waiting.join(", ")));
+        }
+        problems
+    }
+
+    /// How many own writes no watch has shown yet.
+    pub fn unseen_writes(&self) -> usize {
+        self.lock().ledger.len()
+    }
+
+    pub(super) fn claim_written(&self, claim: &Arc<Claim>) {
+        self.lock().claim_written(claim);
+    }
+
+    pub(super) fn claim_removed(&self, name: &str, uid: &str) {
+        self.lock().claim_removed(name, uid);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn list_completed(&self) {
+        self.shared.listed.notify_one();
+    }
+
+    /// The kinds whose watch has never delivered a complete list.
+    pub fn unsynced(&self) -> BTreeSet<Kind> {
+        let state = self.lock();
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| {
+                state
+                    .health
+                    .get(kind)
+                    .is_none_or(|health| health.lists.generation == 0)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! Everything the mirror knows, behind one lock: a table for each kind, the indexes over them, and
+//! the ledger of own writes.
+//!
+//! Given: slimmed objects from watches and answers to own writes. Given back: views that share the
+//! maps. Nothing here waits, and nothing holds the lock while it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::changes::{Changes, Subscription};
+use super::kind::Kind;
+use super::ledger::Ledger;
+use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
+use super::table::{Difference, ListRecord, Table};
+use super::view::{ObservedNodeClass, ObservedNodePool, View};
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::pod::{Pod, PodKey, PodSpec};
+use crate::model::workload::{DaemonSet, DisruptionBudget, Namespace};
+
+/// How many new pods pass before pod specs that no pod uses any more are dropped.
+const SPECS_BETWEEN_SWEEPS: usize = 1024;
+
+/// How one kind's watch is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KindHealth {
+    /// The lists read so far.
+    pub lists: ListRecord,
+    /// What is wrong with the watch and what would fix it; `None` while it works.
+    pub problem: Option<String>,
+    /// Since when it has not worked.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) pods: Table<PodKey, Pod>,
+    pub(super) nodes: Table<String, Node>,
+    pub(super) claims: Table<String, Claim>,
+    pub(super) node_pools: Table<String, ObservedNodePool>,
+    pub(super) node_classes: Table<String, ObservedNodeClass>,
+    pub(super) daemon_sets: Table<String, DaemonSet>,
+    pub(super) disruption_budgets: Table<String, DisruptionBudget>,
+    pub(super) volume_claims: Table<String, ClaimedVolume>,
+    pub(super) volumes: Table<String, VolumeFacts>,
+    pub(super) storage_classes: Table<String, StorageClassFacts>,
+    pub(super) storage_nodes: Table<String, StorageNode>,
+    pub(super) namespaces: Table<String, Namespace>,
+    pub(super) health: BTreeMap<Kind, KindHealth>,
+    pub(super) ledger: Ledger,
+    pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
+    nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
+    specs: BTreeSet<Arc<PodSpec>>,
+    specs_added: usize,
+    subscriptions: Vec<Subscription>,
+}
+
+impl State {
+    /// The state as others see it. Also forgets own writes that were never seen.
+    pub(super) fn view(&mut self) -> View {
+        let expired = self.ledger.expire(Instant::now());
+        if !expired.is_empty() {
+            let mut changes = Changes::default();
+            changes.kinds.insert(Kind::NodeClaim);
+            changes.claims.extend(expired);
+            self.publish(&changes);
+        }
+        View {
+            pods: Arc::clone(self.pods.objects()),
+            pods_by_node: Arc::clone(&self.pods_by_node),
+            nodes: Arc::clone(self.nodes.objects()),
+            nodes_by_provider_id: Arc::clone(&self.nodes_by_provider_id),
+            claims: self.ledger.overlay(self.claims.objects()),
+            node_pools: Arc::clone(self.node_pools.objects()),
+            node_classes: Arc::clone(self.node_classes.objects()),
+            daemon_sets: Arc::clone(self.daemon_sets.objects()),
+            disruption_budgets: Arc::clone(self.disruption_budgets.objects()),
+            volume_claims: Arc::clone(self.volume_claims.objects()),
+            volumes: Arc::clone(self.volumes.objects()),
+            storage_classes: Arc::clone(self.storage_classes.objects()),
+            storage_nodes: Arc::clone(self.storage_nodes.objects()),
+            namespaces: Arc::clone(self.namespaces.objects()),
+        }
+    }
+
+    /// True when every kind has been listed once.
+    pub(super) fn is_synced(&self) -> bool {
+        Kind::ALL.iter().all(|kind| {
+            self.health
+                .get(kind)
+                .is_some_and(|health| health.lists.generation > 0)
+        })
+    }
+
+    /// Adds a consumer and tells it of everything there is.
+    pub(super) fn subscribe(&mut self, interest: BTreeSet<Kind>) -> Subscription {
+        let subscription = Subscription::new(interest);
+        let kinds = self
+            .health
+            .iter()
+            .filter(|(_kind, health)| health.lists.generation > 0)
+            .map(|(kind, _health)| *kind);
+        let view = self.view();
+        subscription.add(&Changes {
+            kinds: kinds.clone().collect(),
+            relisted: kinds.collect(),
+            pods: view.pods.keys().cloned().collect(),
+            pod_nodes: view.pods_by_node.keys().cloned().collect(),
+            nodes: view.nodes.keys().cloned().collect(),
+            provider_ids: view.nodes_by_provider_id.keys().cloned().collect(),
+            claims: view.claims.keys().cloned().collect(),
+            node_pools: view.node_pools.keys().cloned().collect(),
+            node_classes: view.node_classes.keys().cloned().collect(),
+        });
+        self.subscriptions.push(subscription.clone());
+        subscription
+    }
+
+    /// Tells the consumers.
+    pub(super) fn publish(&mut self, changes: &Changes) {
+        if changes.is_empty() {
+            return;
+        }
+        self.subscriptions
+            .retain(|subscription| !subscription.is_abandoned());
+        for subscription in &self.subscriptions {
+            subscription.add(changes);
+        }
+    }
+
+    /// Records that a complete list of a kind is in.
+    pub(super) fn listed(&mut self, kind: Kind, record: ListRecord) {
+        let health = self.health.entry(kind).or_default();
+        health.lists = record;
+        self.works(kind);
+    }
+
+    /// Records that a watch works.
+    pub(super) fn works(&mut self, kind: Kind) {
+        let health = self.health.entry(kind).or_default();
+        health.problem = None;
+        health.failing_since = None;
+    }
+
+    /// Records that a watch does not work. True when that is news.
+    pub(super) fn fails(&mut self, kind: Kind, problem: String, now: Timestamp) -> bool {
+        let health = self.health.entry(kind).or_default();
+        let news = health.problem.as_ref() != Some(&problem);
+        health.problem = Some(problem);
+        health.failing_since.get_or_insert(now);
+        news
+    }
+
+    /// The one shared copy of a pod's spec.
+    pub(super) fn share_spec(&mut self, pod: &mut Pod) {
+        if let Some(shared) = self.specs.get(&pod.spec) {
+            pod.spec = Arc::clone(shared);
+            return;
+        }
+        if self.specs_added >= SPECS_BETWEEN_SWEEPS {
+            self.specs.retain(|spec| Arc::strong_count(spec) > 1);
+            self.specs_added = 0;
+        }
+        self.specs_added += 1;
+        self.specs.insert(Arc::clone(&pod.spec));
+    }
+
+    pub(super) fn pod_changed(
+        &mut self,
+        difference: &Difference<PodKey, Pod>,
+        changes: &mut Changes,
+    ) {
+        let old = difference.old.as_ref().and_then(|pod| pod.node_name.as_ref());
+        let new = difference.new.as_ref().and_then(|pod| pod.node_name.as_ref());
+        if old != new {
+            let index = Arc::make_mut(&mut self.pods_by_node);
+            move_in_index(index, old, new, &difference.key);
+        }
+        changes.pod_nodes.extend(old.cloned());
+        changes.pod_nodes.extend(new.cloned());
+        changes.pods.insert(difference.key.clone());
+    }
+
+    pub(super) fn node_changed(
+        &mut self,
+        difference: &Difference<String, Node>,
+        changes: &mut Changes,
+    ) {
+        let id = |node: &Option<Arc<Node>>| {
+            node.as_ref()
+                .map(|node| node.provider_id.clone())
+                .filter(|id| !id.is_empty())
+        };
+        let (old, new) = (id(&difference.old), id(&difference.new));
+        if old != new {
+            let index = Arc::make_mut(&mut self.nodes_by_provider_id);
+            move_in_index(index, old.as_ref(), new.as_ref(), &difference.key);
+        }
+        changes.provider_ids.extend(old);
+        changes.provider_ids.extend(new);
+        changes.nodes.insert(difference.key.clone());
+    }
+
+    pub(super) fn claim_changed(
+        &mut self,
+        difference: &Difference<String, Claim>,
+        changes: &mut Changes,
+    ) {
+        if let Some(claim) = &difference.new {
+            self.ledger.shown(claim);
+        }
+        if let Some(old) = &difference.old
+            && difference
+                .new
+                .as_ref()
+                .is_none_or(|claim| claim.uid != old.uid)
+        {
+            self.ledger.gone(&old.name, &old.uid);
+        }
+        changes.claims.insert(difference.key.clone());
+    }
+
+    /// An own write of a claim was answered with the claim.
+    pub(super) fn claim_written(&mut self, claim: &Arc<Claim>) {
+        let seen = self.claims.objects().get(&claim.name).map(Arc::clone);
+        self.ledger.written(claim, seen.as_deref());
+        self.publish(&one_claim(&claim.name));
+    }
+
+    /// An own write removed a claim for good.
+    pub(super) fn claim_removed(&mut self, name: &str, uid: &str) {
+        self.ledger.removed(name, uid);
+        self.publish(&one_claim(name));
+    }
+}
+
+fn one_claim(name: &str) -> Changes {
+    Changes {
+        kinds: BTreeSet::from([Kind::NodeClaim]),
+        claims: BTreeSet::from([name.to_owned()]),
+        ..Changes::default()
+    }
+}
+
+fn move_in_index<T: Ord + Clone>(
+    index: &mut BTreeMap<String, Arc<BTreeSet<T>>>,
+    old: Option<&String>,
+    new: Option<&String>,
+    member: &T,
+) {
+    if let Some(old) = old
+        && let Some(members) = index.get_mut(old)
+    {
+        Arc::make_mut(members).remove(member);
+        if members.is_empty() {
+            index.remove(old);
+        }
+    }
+    if let Some(new) = new {
+        Arc::make_mut(index.entry(new.clone()).or_default()).insert(member.clone());
+    }
+}

@@ -1,0 +1,277 @@
+//! One task per kind that keeps its table current from a list and a watch.
+//!
+//! Given: the API server's events. Given back: updates of the mirror's state. A watch that fails is
+//! retried for ever with growing, jittered pauses; what is wrong with it is kept where readiness
+//! finds it, with the RBAC rule that is missing or the definition that is not installed.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use kube::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, utils::Backoff};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::changes::Changes;
+use super::kind::Kind;
+use super::mirror::Mirror;
+use super::slim::Slim;
+use crate::world::{RandomStream, World};
+
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(400);
+/// The longest pause; client-go's reflector uses the same.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A watch that worked for so long starts again with the first pause.
+const CALM: Duration = Duration::from_secs(120);
+/// Objects per page of a list: bounds what is decoded at once, as in client-go.
+const PAGE: u32 = 500;
+
+/// Starts a task for each kind.
+pub(super) fn start(mirror: &Mirror, client: &kube::Client, world: &World) {
+    use k8s_openapi::api::{apps, core, policy, storage};
+    follow::<core::v1::Namespace>(mirror, client, world);
+    follow::<crate::api::node_class::EC2NodeClass>(mirror, client, world);
+    follow::<crate::api::node_pool::NodePool>(mirror, client, world);
+    follow::<crate::api::node_claim::NodeClaim>(mirror, client, world);
+    follow::<core::v1::Node>(mirror, client, world);
+    follow::<apps::v1::DaemonSet>(mirror, client, world);
+    follow::<policy::v1::PodDisruptionBudget>(mirror, client, world);
+    follow::<storage::v1::StorageClass>(mirror, client, world);
+    follow::<core::v1::PersistentVolume>(mirror, client, world);
+    follow::<core::v1::PersistentVolumeClaim>(mirror, client, world);
+    follow::<storage::v1::CSINode>(mirror, client, world);
+    follow::<core::v1::Pod>(mirror, client, world);
+}
+
+fn follow<K: Slim>(mirror: &Mirror, client: &kube::Client, world: &World)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let (mirror, world) = (mirror.clone(), world.clone());
+    let api: Api<K> = Api::all(client.clone());
+    world.clone().spawn(async move {
+        let stop = world.stop().clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = keep_current(&mirror, &api, &world) => {}
+        }
+    });
+}
+
+/// Never ends: a new watch is begun, with a list, whenever the running one cannot go on.
+async fn keep_current<K: Slim>(mirror: &Mirror, api: &Api<K>, world: &World)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watcher::Config::default().page_size(PAGE);
+    let mut pause = Pause::new(world.random(&format!("watch/{}", K::KIND)));
+    loop {
+        let events = watcher(api.clone(), config.clone()).backoff(pause.clone());
+        let mut events = std::pin::pin!(events);
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => receive(mirror, event, world),
+                Ok(None) => break,
+                Err(error) => {
+                    report(mirror, K::KIND, &error, world);
+                    if needs_new_list(&error) {
+                        break;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(pause.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Takes one event into the state and tells the consumers.
+pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) {
+    let mut changes = Changes::default();
+    let mut state = mirror.lock();
+    match event {
+        Event::Init => K::table(&mut state).begin_list(),
+        Event::InitApply(object) => {
+            drop(state);
+            let key = object.key();
+            let Some(value) = object.slim() else { return };
+            let mut state = mirror.lock();
+            let value = K::keep(&mut state, value);
+            K::table(&mut state).list_item(key, value);
+            return;
+        }
+        Event::InitDone => {
+            let Some((begun, differences)) = K::table(&mut state).finish_list(world.now()) else {
+                return;
+            };
+            for difference in &differences {
+                K::changed(&mut state, difference, &mut changes);
+            }
+            if !differences.is_empty() {
+                changes.kinds.insert(K::KIND);
+            }
+            if K::KIND == Kind::NodeClaim {
+                state.ledger.listed(begun);
+            }
+            changes.relisted.insert(K::KIND);
+            let record = K::table(&mut state).record();
+            state.listed(K::KIND, record);
+            tracing::debug!(
+                kind = K::KIND.resource(),
+                objects = record.objects,
+                before = record.objects_before,
+                "listed"
+            );
+        }
+        Event::Apply(object) => {
+            drop(state);
+            let key = object.key();
+            let slim = object.slim();
+            state = mirror.lock();
+            state.works(K::KIND);
+            let difference = match slim {
+                Some(value) => {
+                    let value = K::keep(&mut state, value);
+                    K::table(&mut state).apply(key, value)
+                }
+                None => K::table(&mut state).delete(&key),
+            };
+            if let Some(difference) = difference {
+                K::changed(&mut state, &difference, &mut changes);
+                changes.kinds.insert(K::KIND);
+            }
+        }
+        Event::Delete(object) => {
+            state.works(K::KIND);
+            if let Some(difference) = K::table(&mut state).delete(&object.key()) {
+                K::changed(&mut state, &difference, &mut changes);
+                changes.kinds.insert(K::KIND);
+            }
+        }
+    }
+    state.publish(&changes);
+    drop(state);
+    if changes.relisted.contains(&K::KIND) {
+        mirror.list_completed();
+    }
+}
+
+/// True when the running watch would only repeat its failure: its place in history is gone, or an
+/// event could not be read and would be missing for ever.
+fn needs_new_list(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        _ => false,
+    }
+}
+
+fn report(mirror: &Mirror, kind: Kind, error: &watcher::Error, world: &World) {
+    if is_routine(error) {
+        tracing::debug!(kind = kind.resource(), %error, "watch ended, listing again");
+        return;
+    }
+    let problem = explain(kind, error);
+    if mirror.lock().fails(kind, problem.clone(), world.now()) {
+        tracing::warn!(kind = kind.resource(), "{problem}");
+    }
+}
+
+/// True for ends that belong to the protocol: history was compacted, or the connection closed.
+fn is_routine(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchError(status) => status.code == 410,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        watcher::Error::WatchFailed(
+            kube::Error::ReadEvents(_) | kube::Error::HyperError(_) | kube::Error::Service(_),
+        ) => true,
+        _ => false,
+    }
+}
+
+/// What is wrong and what would fix it.
+fn explain(kind: Kind, error: &watcher::Error) -> String {
+    let (verb, cause) = match error {
+        watcher::Error::InitialListFailed(cause) => ("list", cause),
+        watcher::Error::WatchStartFailed(cause) | watcher::Error::WatchFailed(cause) => {
+            ("watch", cause)
+        }
+        watcher::Error::WatchError(status) => {
+            return format!("{kind}: the watch failed: {}", status.message);
+        }
+        watcher::Error::NoResourceVersion => {
+            return format!("{kind}: the API server gave no resourceVersion");
+        }
+    };
+    match cause {
+        kube::Error::Api(status) if status.code == 403 => format!(
+            "{kind}: the ServiceAccount may not {verb} them; give its ClusterRole the verbs get, \
+             list and watch on {kind} ({})",
+            status.message
+        ),
+        kube::Error::Api(status) if status.code == 401 => format!(
+            "{kind}: the API server does not accept the credentials; check the token or kubeconfig ({})",
+            status.message
+        ),
+        kube::Error::Api(status) if status.code == 404 && kind.is_custom() => format!(
+            "{kind}: the definition is not installed; run `tonnage crds | kubectl apply \
+             --server-side -f -`"
+        ),
+        kube::Error::SerdeError(cause) => {
+            format!("{kind}: an object could not be read: {cause}")
+        }
+        cause => format!("{kind}: {verb} failed: {cause}"),
+    }
+}
+
+/// Pauses between attempts: doubling, with full jitter over the upper half, from an injected
+/// stream. Kube's own would seed itself from the clock; and because a watcher reports success
+/// before each list, only a calm period starts the pauses over, not any success.
+#[derive(Debug, Clone)]
+struct Pause {
+    random: RandomStream,
+    attempt: u32,
+    last: Option<Instant>,
+}
+
+impl Pause {
+    fn new(random: RandomStream) -> Self {
+        Self {
+            random,
+            attempt: 0,
+            last: None,
+        }
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self
+            .last
+            .is_some_and(|last| now.saturating_duration_since(last) > CALM)
+        {
+            self.attempt = 0;
+        }
+        self.last = Some(now);
+        let full = FIRST_PAUSE
+            .saturating_mul(1 << self.attempt.min(7))
+            .min(LONGEST_PAUSE);
+        self.attempt = self.attempt.saturating_add(1);
+        let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
+        Some(Duration::from_millis(
+            half + self.random.below(half.saturating_add(1)),
+        ))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        // Deliberately nothing: see the type.
+    }
+}
