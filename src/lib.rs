@@ -17,6 +17,7 @@ pub mod api;
 pub mod cli;
 pub mod cloud;
 pub mod cluster;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod world;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -135,7 +134,12 @@ pub struct Recorder {
 impl Recorder {
     /// Starts the task that writes; it ends with the world. Without write access events are only
     /// logged.
-    pub fn start(kubernetes: &Kubernetes, instance: &str, metrics: Arc<Metrics>, world: &World) -> Self {
+    pub fn start(
+        kubernetes: &Kubernetes,
+        instance: &str,
+        metrics: Arc<Metrics>,
+        world: &World,
+    ) -> Self {
         let (queue, events) = mpsc::channel(MOST_WAITING);
         let writer = Writer {
             kubernetes: kubernetes.clone(),
@@ -405,7 +409,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_whatever_comes() {
         let mut series = Series::default();
-        for number in 0..(MOST_REMEMBERED as i64 + 100) {
+        for number in 0..i64::try_from(MOST_REMEMBERED + 100).unwrap() {
             let event = event(&number.to_string());
             assert_eq!(series.step(&event, at(number / 1000)), Step::Create);
             series.written(&event, "n".to_owned(), at(number / 1000));

@@ -15,7 +15,7 @@ use crate::model::claim::Claim;
 
 /// How long a write is believed without being seen. A watch lags by milliseconds; one that lags by
 /// more than this is broken, and then the last thing it showed is as good as anything.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The writes.
 #[derive(Debug, Default)]

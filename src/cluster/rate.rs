@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -28,9 +29,7 @@ impl Reference for Moment {
     }
 
     fn saturating_sub(&self, duration: Nanos) -> Self {
-        self.0
-            .checked_sub(duration.as_u64())
-            .map_or(*self, Self)
+        self.0.checked_sub(duration.as_u64()).map_or(*self, Self)
     }
 }
 
@@ -52,7 +51,7 @@ impl Clock for TokioClock {
 /// A token bucket.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Moment>>,
     clock: TokioClock,
     /// Tokio's mutex is fair: callers get their tokens in the order in which they came.
     queue: Mutex<()>,
@@ -93,10 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_let_through_and_the_rest_is_spread() {
-        let limit = RateLimit::new(
-            NonZeroU32::new(10).unwrap(),
-            NonZeroU32::new(5).unwrap(),
-        );
+        let limit = RateLimit::new(NonZeroU32::new(10).unwrap(), NonZeroU32::new(5).unwrap());
         let begin = Instant::now();
         for _ in 0..5 {
             limit.acquire().await;

@@ -99,15 +99,16 @@ impl State {
     /// Adds a consumer and tells it of everything there is.
     pub(super) fn subscribe(&mut self, interest: BTreeSet<Kind>) -> Subscription {
         let subscription = Subscription::new(interest);
-        let kinds = self
+        let kinds: BTreeSet<Kind> = self
             .health
             .iter()
             .filter(|(_kind, health)| health.lists.generation > 0)
-            .map(|(kind, _health)| *kind);
+            .map(|(kind, _health)| *kind)
+            .collect();
         let view = self.view();
         subscription.add(&Changes {
-            kinds: kinds.clone().collect(),
-            relisted: kinds.collect(),
+            kinds: kinds.clone(),
+            relisted: kinds,
             pods: view.pods.keys().cloned().collect(),
             pod_nodes: view.pods_by_node.keys().cloned().collect(),
             nodes: view.nodes.keys().cloned().collect(),
@@ -174,8 +175,14 @@ impl State {
         difference: &Difference<PodKey, Pod>,
         changes: &mut Changes,
     ) {
-        let old = difference.old.as_ref().and_then(|pod| pod.node_name.as_ref());
-        let new = difference.new.as_ref().and_then(|pod| pod.node_name.as_ref());
+        let old = difference
+            .old
+            .as_ref()
+            .and_then(|pod| pod.node_name.as_ref());
+        let new = difference
+            .new
+            .as_ref()
+            .and_then(|pod| pod.node_name.as_ref());
         if old != new {
             let index = Arc::make_mut(&mut self.pods_by_node);
             move_in_index(index, old, new, &difference.key);

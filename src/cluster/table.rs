@@ -189,7 +189,10 @@ mod tests {
         let changed = list(&mut table, &[("a", 1), ("b", 5)]);
         assert_eq!(keys(&changed), [("b", true), ("c", false)]);
         let record = table.record();
-        assert_eq!((record.generation, record.objects, record.objects_before), (2, 2, 3));
+        assert_eq!(
+            (record.generation, record.objects, record.objects_before),
+            (2, 2, 3)
+        );
         assert!(record.shrank());
     }
 

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::observe::volume::{
-    self, ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts,
-};
+use super::observe::volume::{self, ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
 use crate::api;
 use crate::model::claim::Claim;
 use crate::model::node::Node;

@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(400);
 /// The longest pause; client-go's reflector uses the same.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A watch that worked for so long starts again with the first pause.
-const CALM: Duration = Duration::from_secs(120);
+const CALM: Duration = Duration::from_mins(2);
 /// Objects per page of a list: bounds what is decoded at once, as in client-go.
 const PAGE: u32 = 500;
 
@@ -46,9 +46,9 @@ pub(super) fn start(mirror: &Mirror, client: &kube::Client, world: &World) {
     follow::<core::v1::Pod>(mirror, client, world);
 }
 
-fn follow<K: Slim>(mirror: &Mirror, client: &kube::Client, world: &World)
+fn follow<K>(mirror: &Mirror, client: &kube::Client, world: &World)
 where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Slim + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let (mirror, world) = (mirror.clone(), world.clone());
     let api: Api<K> = Api::all(client.clone());
@@ -63,9 +63,9 @@ where
 }
 
 /// Never ends: a new watch is begun, with a list, whenever the running one cannot go on.
-async fn keep_current<K: Slim>(mirror: &Mirror, api: &Api<K>, world: &World)
+async fn keep_current<K>(mirror: &Mirror, api: &Api<K>, world: &World)
 where
-    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Slim + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().page_size(PAGE);
     let mut pause = Pause::new(world.random(&format!("watch/{}", K::KIND)));
@@ -183,8 +183,8 @@ fn report(mirror: &Mirror, kind: Kind, error: &watcher::Error, world: &World) {
 /// True for ends that belong to the protocol: history was compacted, or the connection closed.
 fn is_routine(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::WatchError(status) => status.code == 410,
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
+        watcher::Error::WatchError(status)
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
         watcher::Error::WatchFailed(
             kube::Error::ReadEvents(_) | kube::Error::HyperError(_) | kube::Error::Service(_),
         ) => true,

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use serde_json::{Map, Value, json};
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
+use crate::api::node_claim::ResourceRequirements;
 use crate::api::{
     Condition, ConditionStatus, ConditionType, ConditionUpdate, Conditioned, NodeClaim,
     NodeClaimSpec, NodeClaimStatus, NodeClassRef,
@@ -299,7 +300,7 @@ fn conditions_of(claim: &Claim) -> NodeClaim {
             taints: Vec::new(),
             startup_taints: Vec::new(),
             requirements: Vec::new(),
-            resources: Default::default(),
+            resources: ResourceRequirements::default(),
             node_class_ref: NodeClassRef::ec2(&claim.node_class),
             termination_grace_period: None,
             expire_after: crate::api::DurationOrNever::never(),

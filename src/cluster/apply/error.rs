@@ -101,10 +101,7 @@ impl WriteError {
                 }
                 _ => WriteErrorClass::Transient,
             };
-            return (
-                Self::new(operation, object, class, error.to_string()),
-                None,
-            );
+            return (Self::new(operation, object, class, error.to_string()), None);
         };
         let details = status.details.as_ref();
         let retry_after = details

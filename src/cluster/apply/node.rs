@@ -211,9 +211,9 @@ fn register(object: &mut core::Node, claim: &Claim, registration: &NodeRegistrat
     let taints = taints_of(object);
     if !registered && !keeps_taints {
         for taint in &registration.taints {
-            let present = taints.iter().any(|other| {
-                other.key == taint.key && other.effect == taint.effect.as_str()
-            });
+            let present = taints
+                .iter()
+                .any(|other| other.key == taint.key && other.effect == taint.effect.as_str());
             if !present {
                 taints.push(written_taint(taint));
             }

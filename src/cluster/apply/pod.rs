@@ -29,18 +29,16 @@ impl Kubernetes {
             "kind": "Eviction",
             "metadata": {"name": &*pod.key.name, "namespace": &*pod.key.namespace},
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
-        })
-        .to_string()
-        .into_bytes();
+        });
         let api = self.namespaced::<core::Pod>(&pod.key.namespace);
         let params = PostParams::default();
         let answer = self
             .call(Operation::EvictPod, &object, || {
-                api.create_subresource::<serde_json::Value, _>(
+                api.create_subresource::<_, serde_json::Value>(
                     "eviction",
                     &pod.key.name,
                     &params,
-                    body.clone(),
+                    &body,
                 )
             })
             .await;

@@ -225,9 +225,7 @@ impl Kubernetes {
                     )
                 })?;
             let patched = self
-                .call(patch_operation, name, || {
-                    api.patch(name, &params, &patch)
-                })
+                .call(patch_operation, name, || api.patch(name, &params, &patch))
                 .await;
             match patched {
                 Ok(object) => return Ok(Some(object)),

@@ -45,7 +45,9 @@ pub fn claim(object: &api::NodeClaim) -> Claim {
             .get(labels::OFFERINGS)
             .map(|text| offerings(text))
             .unwrap_or_default(),
-        launch: annotations.get(labels::LAUNCH).and_then(|text| launch(text)),
+        launch: annotations
+            .get(labels::LAUNCH)
+            .and_then(|text| launch(text)),
         termination_grace: object
             .spec
             .termination_grace_period
@@ -148,7 +150,10 @@ status:
             "c5.2xlarge/us-east-1a/spot,c5.4xlarge/us-east-1b/on-demand"
         );
         let launch_record = claim.launch.clone().unwrap();
-        assert_eq!((launch_record.batch.as_str(), launch_record.attempt), ("b1", 2));
+        assert_eq!(
+            (launch_record.batch.as_str(), launch_record.attempt),
+            ("b1", 2)
+        );
         assert_eq!(launch(&launch_text(&launch_record)), Some(launch_record));
         assert_eq!(claim.requests.get("cpu"), 3500);
         assert_eq!(claim.termination_grace, Some(SignedDuration::from_mins(90)));

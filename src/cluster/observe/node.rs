@@ -91,7 +91,11 @@ status:
         assert!(node.ready && node.unschedulable);
         assert_eq!(
             node.taints,
-            [Taint::new("karpenter.sh/unregistered", "", TaintEffect::NoExecute)]
+            [Taint::new(
+                "karpenter.sh/unregistered",
+                "",
+                TaintEffect::NoExecute
+            )]
         );
         assert_eq!(node.allocatable.get("cpu"), 3920);
         assert_eq!(node.allocatable.get("broken"), 0);

@@ -1,0 +1,663 @@
+//! Every metric that Tonnage exports: name, help, labels and unit, in one place.
+//!
+//! Given what happened, as method calls; given back the OpenMetrics text. Labels with a fixed set of
+//! values come from enums; the others are names of objects and instance types. Figures that describe
+//! the present are set as a whole, so a NodePool that is gone leaves no figure behind. Nothing here
+//! decides, waits or reads a clock.
+
+mod labels;
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use labels::{
+    Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, KindLabel,
+    LaunchLabels, LoopLabel, LoopOutcome, PoolCapacity, PoolLabel, PoolResource, StepLabels,
+    WaitLabel, ZoneLabels,
+};
+pub use labels::{
+    ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
+};
+
+use crate::model::launch::ErrorClass;
+use crate::model::money::{UNITS_PER_USD, UsdPerHour};
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::report::ReasonKind;
+
+type Float = Gauge<f64, AtomicU64>;
+type Timings<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// From a quick API call to a slow boot, in seconds.
+const SECONDS: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
+];
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// The metrics.
+pub struct Metrics {
+    registry: Registry,
+    nodes: Family<PoolCapacity, Gauge>,
+    claims: Family<ClaimPhaseLabels, Gauge>,
+    usd_per_hour: Family<PoolCapacity, Float>,
+    pool_usage: Family<PoolResource, Float>,
+    pool_limit: Family<PoolResource, Float>,
+    claims_created: Family<PoolCapacity, Counter>,
+    claims_disrupted: Family<DisruptedLabels, Counter>,
+    claims_terminated: Family<ZoneLabels, Counter>,
+    claim_steps: Timings<StepLabels>,
+    termination_seconds: Timings<PoolLabel>,
+    pods_waiting: Family<WaitLabel, Gauge>,
+    pod_bound_seconds: Histogram,
+    plans: Counter,
+    plan_seconds: Histogram,
+    plans_truncated: Counter,
+    plan_nodes: Gauge,
+    plan_usd_per_hour: Float,
+    plan_lower_bound: Float,
+    launches: Family<LaunchLabels, Counter>,
+    launch_failures: Family<FailureLabels, Counter>,
+    evictions: Family<EvictionLabels, Counter>,
+    orphans: Gauge,
+    orphans_halted: Gauge,
+    ec2_calls: Family<Call, Counter>,
+    ec2_call_seconds: Timings<CallName>,
+    ec2_wait_seconds: Timings<CallName>,
+    kubernetes_calls: Family<Call, Counter>,
+    kubernetes_call_seconds: Timings<CallName>,
+    events_dropped: Counter,
+    reconciles: Family<LoopOutcome, Counter>,
+    reconcile_seconds: Timings<LoopLabel>,
+    queue_depth: Family<LoopLabel, Gauge>,
+    mirror_objects: Family<KindLabel, Gauge>,
+    mirror_lists: Family<KindLabel, Gauge>,
+    mirror_synced: Gauge,
+    mirror_unseen_writes: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tonnage"),
+            nodes: Family::default(),
+            claims: Family::default(),
+            usd_per_hour: Family::default(),
+            pool_usage: Family::default(),
+            pool_limit: Family::default(),
+            claims_created: Family::default(),
+            claims_disrupted: Family::default(),
+            claims_terminated: Family::default(),
+            claim_steps: Family::new_with_constructor(seconds),
+            termination_seconds: Family::new_with_constructor(seconds),
+            pods_waiting: Family::default(),
+            pod_bound_seconds: seconds(),
+            plans: Counter::default(),
+            plan_seconds: seconds(),
+            plans_truncated: Counter::default(),
+            plan_nodes: Gauge::default(),
+            plan_usd_per_hour: Float::default(),
+            plan_lower_bound: Float::default(),
+            launches: Family::default(),
+            launch_failures: Family::default(),
+            evictions: Family::default(),
+            orphans: Gauge::default(),
+            orphans_halted: Gauge::default(),
+            ec2_calls: Family::default(),
+            ec2_call_seconds: Family::new_with_constructor(seconds),
+            ec2_wait_seconds: Family::new_with_constructor(seconds),
+            kubernetes_calls: Family::default(),
+            kubernetes_call_seconds: Family::new_with_constructor(seconds),
+            events_dropped: Counter::default(),
+            reconciles: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(seconds),
+            queue_depth: Family::default(),
+            mirror_objects: Family::default(),
+            mirror_lists: Family::default(),
+            mirror_synced: Gauge::default(),
+            mirror_unseen_writes: Gauge::default(),
+        };
+        metrics.register_fleet();
+        metrics.register_decisions();
+        metrics.register_machinery();
+        metrics
+    }
+
+    fn register_fleet(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "build",
+            "The version that runs.",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "nodes",
+            "Nodes of Tonnage that are registered, by NodePool and capacity type.",
+            self.nodes.clone(),
+        );
+        registry.register(
+            "nodeclaims",
+            "NodeClaims of Tonnage by NodePool and by how far they have come.",
+            self.claims.clone(),
+        );
+        registry.register(
+            "cluster_usd_per_hour",
+            "What the launched nodes cost per hour now, fees included, in US dollars.",
+            self.usd_per_hour.clone(),
+        );
+        registry.register(
+            "nodepools_usage",
+            "Capacity of a NodePool's nodes; cpu in cores, the rest in base units.",
+            self.pool_usage.clone(),
+        );
+        registry.register(
+            "nodepools_limit",
+            "Limits of a NodePool; cpu in cores, the rest in base units.",
+            self.pool_limit.clone(),
+        );
+        registry.register(
+            "nodeclaims_created",
+            "NodeClaims made.",
+            self.claims_created.clone(),
+        );
+        registry.register(
+            "nodeclaims_disrupted",
+            "NodeClaims whose deletion Tonnage asked for, by reason.",
+            self.claims_disrupted.clone(),
+        );
+        registry.register(
+            "nodeclaims_terminated",
+            "NodeClaims whose machine is gone and whose finalizer was removed.",
+            self.claims_terminated.clone(),
+        );
+        registry.register_with_unit(
+            "nodeclaims_step_duration",
+            "Time from a NodeClaim's creation until it was launched, registered, initialized.",
+            Unit::Seconds,
+            self.claim_steps.clone(),
+        );
+        registry.register_with_unit(
+            "nodeclaims_termination_duration",
+            "Time from a NodeClaim's deletion until its finalizer was removed.",
+            Unit::Seconds,
+            self.termination_seconds.clone(),
+        );
+    }
+
+    fn register_decisions(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "pods_waiting",
+            "Pods that no node can hold now: planned for a node on its way, or left out for a reason.",
+            self.pods_waiting.clone(),
+        );
+        registry.register_with_unit(
+            "pods_bound_duration",
+            "Time from a pod's creation until it was bound to a node of Tonnage.",
+            Unit::Seconds,
+            self.pod_bound_seconds.clone(),
+        );
+        registry.register("plans", "Provisioning plans made.", self.plans.clone());
+        registry.register_with_unit(
+            "plan_duration",
+            "Time to make a provisioning plan.",
+            Unit::Seconds,
+            self.plan_seconds.clone(),
+        );
+        registry.register(
+            "plans_truncated",
+            "Plans whose search was ended by the wall-clock guard.",
+            self.plans_truncated.clone(),
+        );
+        registry.register(
+            "plan_nodes",
+            "Nodes that the last plan wants to buy.",
+            self.plan_nodes.clone(),
+        );
+        registry.register(
+            "plan_usd_per_hour",
+            "Price of the nodes that the last plan wants to buy, fees included, in US dollars.",
+            self.plan_usd_per_hour.clone(),
+        );
+        registry.register(
+            "plan_lower_bound_usd_per_hour",
+            "Proven lower bound of that price, in US dollars.",
+            self.plan_lower_bound.clone(),
+        );
+        registry.register(
+            "launches",
+            "Launch calls by capacity type and outcome.",
+            self.launches.clone(),
+        );
+        registry.register(
+            "instance_launch_failures",
+            "Offerings that a launch could not buy, by zone, capacity type and class of error.",
+            self.launch_failures.clone(),
+        );
+        registry.register(
+            "pod_evictions",
+            "Evictions asked for while draining, by outcome.",
+            self.evictions.clone(),
+        );
+        registry.register(
+            "orphans",
+            "Instances or NodeClaims that looked orphaned in the last sweep.",
+            self.orphans.clone(),
+        );
+        registry.register(
+            "orphan_collection_halted",
+            "1 while too many orphans were found at once and a person must acknowledge them.",
+            self.orphans_halted.clone(),
+        );
+    }
+
+    fn register_machinery(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "ec2_calls",
+            "Calls to AWS by operation and outcome.",
+            self.ec2_calls.clone(),
+        );
+        registry.register_with_unit(
+            "ec2_call_duration",
+            "Duration of calls to AWS, waiting for a token apart.",
+            Unit::Seconds,
+            self.ec2_call_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "ec2_rate_limit_wait",
+            "Time that calls to AWS waited for a token of the client-side bucket.",
+            Unit::Seconds,
+            self.ec2_wait_seconds.clone(),
+        );
+        registry.register(
+            "kubernetes_calls",
+            "Calls to the API server, watches apart, by operation and outcome.",
+            self.kubernetes_calls.clone(),
+        );
+        registry.register_with_unit(
+            "kubernetes_call_duration",
+            "Duration of calls to the API server, waiting and repeats included.",
+            Unit::Seconds,
+            self.kubernetes_call_seconds.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Kubernetes events that were not written because there were too many.",
+            self.events_dropped.clone(),
+        );
+        registry.register(
+            "reconciles",
+            "Rounds of each loop by outcome.",
+            self.reconciles.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Duration of a round of each loop.",
+            Unit::Seconds,
+            self.reconcile_seconds.clone(),
+        );
+        registry.register(
+            "queue_depth",
+            "Objects that wait in each loop's queue.",
+            self.queue_depth.clone(),
+        );
+        registry.register(
+            "mirror_objects",
+            "Objects that the mirror holds, by resource.",
+            self.mirror_objects.clone(),
+        );
+        registry.register(
+            "mirror_lists",
+            "Complete lists that the mirror has read, by resource.",
+            self.mirror_lists.clone(),
+        );
+        registry.register(
+            "mirror_synced",
+            "1 when every resource has been listed and every watch works.",
+            self.mirror_synced.clone(),
+        );
+        registry.register(
+            "mirror_unseen_writes",
+            "Own writes that no watch has shown yet.",
+            self.mirror_unseen_writes.clone(),
+        );
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        encode(&mut text, &self.registry).ok();
+        text
+    }
+
+    /// Replaces the figures of registered nodes and of what the launched ones cost.
+    pub fn set_fleet<'pools>(
+        &self,
+        fleet: impl IntoIterator<Item = (&'pools str, CapacityType, i64, UsdPerHour)>,
+    ) {
+        self.nodes.clear();
+        self.usd_per_hour.clear();
+        for (node_pool, capacity_type, nodes, price) in fleet {
+            let labels = PoolCapacity::new(node_pool, Some(capacity_type));
+            self.nodes.get_or_create(&labels).inc_by(nodes);
+            self.usd_per_hour
+                .get_or_create(&labels)
+                .inc_by(dollars(price));
+        }
+    }
+
+    /// Replaces the counts of claims by NodePool and phase.
+    pub fn set_claims<'pools>(
+        &self,
+        claims: impl IntoIterator<Item = (&'pools str, ClaimPhase, i64)>,
+    ) {
+        self.claims.clear();
+        for (node_pool, phase, count) in claims {
+            let labels = ClaimPhaseLabels::new(node_pool, phase);
+            self.claims.get_or_create(&labels).set(count);
+        }
+    }
+
+    /// Replaces usage and limits of NodePools, each (NodePool, resource, usage, limit) in the units
+    /// of [`crate::model::resources`].
+    pub fn set_limits<'pools>(
+        &self,
+        limits: impl IntoIterator<Item = (&'pools str, &'pools str, i64, Option<i64>)>,
+    ) {
+        self.pool_usage.clear();
+        self.pool_limit.clear();
+        for (node_pool, resource, usage, limit) in limits {
+            let labels = PoolResource::new(node_pool, resource);
+            self.pool_usage
+                .get_or_create(&labels)
+                .set(base_units(resource, usage));
+            if let Some(limit) = limit {
+                self.pool_limit
+                    .get_or_create(&labels)
+                    .set(base_units(resource, limit));
+            }
+        }
+    }
+
+    /// Replaces the counts of waiting pods: those a plan has a node for, and those left out.
+    pub fn set_waiting(&self, planned: i64, left_out: impl IntoIterator<Item = (ReasonKind, i64)>) {
+        self.pods_waiting.clear();
+        self.pods_waiting
+            .get_or_create(&WaitLabel::new("Planned"))
+            .set(planned);
+        for (reason, count) in left_out {
+            self.pods_waiting
+                .get_or_create(&WaitLabel::new(reason.as_str()))
+                .inc_by(count);
+        }
+    }
+
+    /// A plan was made.
+    pub fn planned(
+        &self,
+        elapsed: Duration,
+        nodes: usize,
+        price: UsdPerHour,
+        lower_bound: UsdPerHour,
+        truncated: bool,
+    ) {
+        self.plans.inc();
+        self.plan_seconds.observe(elapsed.as_secs_f64());
+        if truncated {
+            self.plans_truncated.inc();
+        }
+        self.plan_nodes
+            .set(i64::try_from(nodes).unwrap_or(i64::MAX));
+        self.plan_usd_per_hour.set(dollars(price));
+        self.plan_lower_bound.set(dollars(lower_bound));
+    }
+
+    /// A pod was bound to a node of ours, so long after its creation.
+    pub fn pod_bound(&self, after: Duration) {
+        self.pod_bound_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A claim was made.
+    pub fn claim_created(&self, node_pool: &str, capacity_type: Option<CapacityType>) {
+        self.claims_created
+            .get_or_create(&PoolCapacity::new(node_pool, capacity_type))
+            .inc();
+    }
+
+    /// A claim reached a step, so long after its creation.
+    pub fn claim_reached(&self, node_pool: &str, step: ClaimStep, after: Duration) {
+        self.claim_steps
+            .get_or_create(&StepLabels::new(node_pool, step))
+            .observe(after.as_secs_f64());
+    }
+
+    /// A claim's deletion was asked for.
+    pub fn claim_disrupted(
+        &self,
+        node_pool: &str,
+        reason: RemovalReason,
+        capacity_type: Option<CapacityType>,
+    ) {
+        self.claims_disrupted
+            .get_or_create(&DisruptedLabels::new(node_pool, reason, capacity_type))
+            .inc();
+    }
+
+    /// A claim is gone, so long after its deletion.
+    pub fn claim_terminated(
+        &self,
+        node_pool: &str,
+        offering: Option<&OfferingKey>,
+        after: Duration,
+    ) {
+        self.claims_terminated
+            .get_or_create(&ZoneLabels::new(node_pool, offering))
+            .inc();
+        self.termination_seconds
+            .get_or_create(&PoolLabel::new(node_pool))
+            .observe(after.as_secs_f64());
+    }
+
+    /// A launch call was answered, or not.
+    pub fn launched(&self, capacity_type: CapacityType, result: LaunchResult) {
+        self.launches
+            .get_or_create(&LaunchLabels::new(capacity_type, result))
+            .inc();
+    }
+
+    /// A launch could not buy an offering.
+    pub fn launch_failed(&self, offering: Option<&OfferingKey>, class: ErrorClass) {
+        self.launch_failures
+            .get_or_create(&FailureLabels::new(offering, class))
+            .inc();
+    }
+
+    /// An eviction was asked for.
+    pub fn eviction(&self, outcome: EvictionOutcome) {
+        self.evictions
+            .get_or_create(&EvictionLabels::new(outcome))
+            .inc();
+    }
+
+    /// An orphan sweep ended.
+    pub fn orphans_found(&self, count: usize, halted: bool) {
+        self.orphans.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.orphans_halted.set(i64::from(halted));
+    }
+
+    /// A call to AWS ended; `None` is success.
+    pub fn ec2_call(
+        &self,
+        operation: &'static str,
+        failure: Option<ErrorClass>,
+        elapsed: Duration,
+    ) {
+        self.ec2_calls
+            .get_or_create(&Call::new(
+                operation,
+                failure.map_or("success", labels::error_class),
+            ))
+            .inc();
+        self.ec2_call_seconds
+            .get_or_create(&CallName::new(operation))
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// A call to AWS waited for a token of the bucket.
+    pub fn ec2_waited(&self, bucket: &'static str, elapsed: Duration) {
+        self.ec2_wait_seconds
+            .get_or_create(&CallName::new(bucket))
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// A call to the API server ended. Both names come from closed sets.
+    pub fn kubernetes_call(
+        &self,
+        operation: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+    ) {
+        self.kubernetes_calls
+            .get_or_create(&Call::new(operation, outcome))
+            .inc();
+        self.kubernetes_call_seconds
+            .get_or_create(&CallName::new(operation))
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// An event was dropped.
+    pub fn event_dropped(&self) {
+        self.events_dropped.inc();
+    }
+
+    /// A round of a loop ended.
+    pub fn reconciled(&self, which: Loop, outcome: ReconcileOutcome, elapsed: Duration) {
+        self.reconciles
+            .get_or_create(&LoopOutcome::new(which, outcome))
+            .inc();
+        self.reconcile_seconds
+            .get_or_create(&LoopLabel::new(which))
+            .observe(elapsed.as_secs_f64());
+    }
+
+    /// So many objects wait in a loop's queue.
+    pub fn set_queue_depth(&self, which: Loop, depth: usize) {
+        self.queue_depth
+            .get_or_create(&LoopLabel::new(which))
+            .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// The mirror holds so many objects of a resource after so many complete lists.
+    pub fn set_mirror(&self, resource: &'static str, objects: usize, lists: u64) {
+        let labels = KindLabel::new(resource);
+        self.mirror_objects
+            .get_or_create(&labels)
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
+        self.mirror_lists
+            .get_or_create(&labels)
+            .set(i64::try_from(lists).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the mirror is current, and how many own writes it waits to see.
+    pub fn set_mirror_state(&self, synced: bool, unseen_writes: usize) {
+        self.mirror_synced.set(i64::from(synced));
+        self.mirror_unseen_writes
+            .set(i64::try_from(unseen_writes).unwrap_or(i64::MAX));
+    }
+}
+
+/// Dollars per hour for people and dashboards; never calculated with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a figure for a dashboard; 15 digits are enough"
+)]
+fn dollars(price: UsdPerHour) -> f64 {
+    price.units() as f64 / UNITS_PER_USD as f64
+}
+
+/// Cores for cpu, which is counted in millicores; everything else as it is.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a figure for a dashboard; 15 digits are enough"
+)]
+fn base_units(resource: &str, amount: i64) -> f64 {
+    if resource == crate::model::resources::CPU {
+        amount as f64 / 1000.0
+    } else {
+        amount as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_present_is_replaced_and_the_past_is_counted() {
+        let metrics = Metrics::new();
+        metrics.set_fleet([
+            (
+                "general",
+                CapacityType::Spot,
+                2,
+                UsdPerHour::from_micros(170_000),
+            ),
+            (
+                "general",
+                CapacityType::OnDemand,
+                1,
+                UsdPerHour::from_micros(340_000),
+            ),
+        ]);
+        metrics.set_fleet([(
+            "general",
+            CapacityType::Spot,
+            1,
+            UsdPerHour::from_micros(85_000),
+        )]);
+        metrics.claim_created("general", Some(CapacityType::Spot));
+        metrics.claim_created("general", Some(CapacityType::Spot));
+        let text = metrics.text();
+        let line = |line: &str| assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        line(r#"tonnage_nodes{nodepool="general",capacity_type="spot"} 1"#);
+        line(r#"tonnage_cluster_usd_per_hour{nodepool="general",capacity_type="spot"} 0.085"#);
+        line(r#"tonnage_nodeclaims_created_total{nodepool="general",capacity_type="spot"} 2"#);
+        assert!(!text.contains("on-demand"), "{text}");
+    }
+
+    #[test]
+    fn hostile_names_are_escaped() {
+        let metrics = Metrics::new();
+        metrics.set_claims([("a\"b\\c\nd", ClaimPhase::Launched, 1)]);
+        assert!(
+            metrics
+                .text()
+                .contains(r#"nodepool="a\"b\\c\nd",phase="launched""#)
+        );
+    }
+}
