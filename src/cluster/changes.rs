@@ -43,6 +43,19 @@ impl Changes {
         self.kinds.is_empty() && self.relisted.is_empty()
     }
 
+    /// Adds what another look brought.
+    pub fn absorb(&mut self, more: Self) {
+        self.kinds.extend(more.kinds);
+        self.relisted.extend(more.relisted);
+        self.pods.extend(more.pods);
+        self.pod_nodes.extend(more.pod_nodes);
+        self.nodes.extend(more.nodes);
+        self.provider_ids.extend(more.provider_ids);
+        self.claims.extend(more.claims);
+        self.node_pools.extend(more.node_pools);
+        self.node_classes.extend(more.node_classes);
+    }
+
     fn merge(&mut self, other: &Self, interest: &BTreeSet<Kind>) -> bool {
         let before = (self.kinds.len(), self.relisted.len());
         self.kinds.extend(other.kinds.intersection(interest));

@@ -16,6 +16,9 @@ macro_rules! label_values {
         }
 
         impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
             /// The label's value.
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -141,6 +144,8 @@ label_values! {
         NodeClasses = "nodeclasses",
         /// Nominates nodes and explains to pods.
         Pods = "pods",
+        /// Follows the instances that EC2 has.
+        Instances = "instances",
     }
 }
 
