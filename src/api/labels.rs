@@ -154,6 +154,11 @@ pub const CAPACITY_BUFFER_NAMESPACE: &str = "karpenter.sh/capacity-buffer-namesp
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// On NodePools, `true` or `false`: makes, removes and replaces no node of this pool.
 pub const PAUSED: &str = "tonnage.dev/paused";
+/// On NodeClaims: what may be bought, best first, entries `TYPE/ZONE/CAPACITY-TYPE` separated by
+/// commas.
+pub const OFFERINGS: &str = "tonnage.dev/offerings";
+/// On NodeClaims: the launch that was decided, as JSON, written before EC2 is called.
+pub const LAUNCH: &str = "tonnage.dev/launch";
 
 // Finalizers.
 
