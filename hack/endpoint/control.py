@@ -25,6 +25,10 @@ Start = Callable[..., Any]
 App = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
 
+# Answers of these never change while the endpoint runs; moto takes seconds to write the list of types each time.
+_FIXED = ("DescribeInstanceTypes", "DescribeInstanceTypeOfferings")
+
+
 class Refused(Exception):
     """A control request that is not served: HTTP status and message."""
 
@@ -77,6 +81,7 @@ class Control:
         self._fleets = fleets
         self._lock = threading.RLock()
         self._calls: Counter[str] = Counter()
+        self._fixed: dict[bytes, tuple[list[tuple[str, str]], bytes]] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         size = int(environ.get("CONTENT_LENGTH") or 0)
@@ -93,8 +98,26 @@ class Control:
             return self._pricing(action, body, start_response)
         if "/ec2/" in environ.get("HTTP_AUTHORIZATION", ""):
             with self._lock:
+                if action in _FIXED:
+                    return self._fixed_answer(environ, body, start_response)
                 return list(self._application(environ, start_response))
         return self._application(environ, start_response)
+
+    def _fixed_answer(self, environ: dict[str, Any], body: bytes, start_response: Start) -> list[bytes]:
+        """The answer to this very request, remembered from the first time; a refusal is not remembered."""
+        # The second and third part of the credential are day and region; offerings differ by region.
+        scope = environ["HTTP_AUTHORIZATION"].partition("Credential=")[2].split("/")[2:3]
+        key = repr(scope).encode() + body
+        if key not in self._fixed:
+            seen: list[Any] = []
+            payload = b"".join(self._application(environ, lambda status, headers, *more: seen.extend((status, headers))))
+            if not seen[0].startswith("200"):
+                start_response(*seen)
+                return [payload]
+            self._fixed[key] = (seen[1], payload)
+        headers, payload = self._fixed[key]
+        start_response("200 OK", headers)
+        return [payload]
 
     @staticmethod
     def _action(environ: dict[str, Any], body: bytes) -> str:
