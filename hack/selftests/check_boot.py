@@ -33,7 +33,7 @@ class Boot(Check):
 
     def reason(self, row: dict[str, Any]) -> str:
         def look() -> str | None:
-            found = next((m for m in boot("GET", "/machines")["machines"] if m["id"] == row["id"]), None)
+            found = next((m for m in boot("GET", "/state")["machines"] if m["id"] == row["id"]), None)
             return str(found["reason"]) if found and found["state"] == "never joins" else None
 
         return eventually(f"{row['id']} never joins", 20, look)
