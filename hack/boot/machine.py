@@ -16,7 +16,7 @@ _SUFFIXES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10*
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|[KMGT]i|[kMGT])?")
 _MEBIBYTE = 2**20
 # Firmware and kernel keep about this share of a virtual machine's nominal memory for themselves.
-_HIDDEN_MEMORY_PER_MILLE = 65
+_HIDDEN_MEMORY_PERCENT = 7
 _ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
@@ -96,7 +96,7 @@ def _resources(facts: TypeFacts, kubelet: dict[str, Any], root_gib: int) -> tupl
     pods = int(kubelet.get("maxPods") or facts.default_pods())
     if kubelet.get("podsPerCore"):
         pods = min(pods, int(kubelet["podsPerCore"]) * facts.cpus)
-    memory = facts.memory_mib * _MEBIBYTE * (1000 - _HIDDEN_MEMORY_PER_MILLE) // 1000
+    memory = (facts.memory_mib - facts.memory_mib * _HIDDEN_MEMORY_PERCENT // 100) * _MEBIBYTE
     disk = root_gib * 2**30
     kube = {
         "cpu": f"{_reserved_cpu_milli(facts.cpus)}m",

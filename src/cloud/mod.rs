@@ -10,12 +10,15 @@ pub mod capacity;
 pub mod catalogue;
 pub mod class;
 pub mod cluster;
+#[cfg(feature = "aws")]
+pub mod ec2;
 pub mod errors;
 pub mod facts;
 pub mod fees;
 pub mod labels;
 pub mod launch_template;
 pub mod prices;
+pub mod settings;
 pub mod token;
 pub mod user_data;
 
@@ -84,7 +87,8 @@ pub trait Cloud: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'call, Result<Resolution, CloudError>>;
 
     /// Makes sure the launch templates exist that claims of one kind need, and groups the offerings
-    /// by template, keeping their order. Offerings that the class cannot launch are left out.
+    /// by template, keeping their order. A launch has one capacity type, that of the first offering;
+    /// offerings of another, and those that the class cannot launch, are left out.
     fn prepare<'call>(
         &'call self,
         node_class: &'call EC2NodeClass,
@@ -95,6 +99,9 @@ pub trait Cloud: Send + Sync + fmt::Debug {
 
     /// Makes the call that the record describes. Repeating it with the same record launches nothing
     /// twice. Tags: cluster, batch, node pool and node class of `claim`, which is any of the batch.
+    ///
+    /// After an error of class `Transient` or `Throttled` it may or may not have bought: repeat the
+    /// record. `NotFound` bought nothing, a template is gone: `prepare` again, under a new attempt.
     fn launch<'call>(
         &'call self,
         record: &'call LaunchRecord,

@@ -1,0 +1,163 @@
+//! Instances: listing, terminating, tagging.
+//!
+//! A listing is complete or an error: what decides over orphans must never see half of a fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types::{self as ec2, Filter, InstanceLifecycleType, InstanceStateName};
+use jiff::Timestamp;
+
+use super::Api;
+use super::call::{failed, filter, tag_list, tag_map};
+use crate::cloud::buckets::Bucket;
+use crate::cloud::{CloudError, InstanceQuery, errors, tags};
+use crate::model::instance::{Instance, InstanceState};
+use crate::model::launch::ErrorClass;
+use crate::model::offering::{CapacityType, OfferingKey};
+
+const DESCRIBE: &str = "DescribeInstances";
+const TERMINATE: &str = "TerminateInstances";
+const TAG: &str = "CreateTags";
+/// Values that one filter takes at most.
+const FILTER_VALUES: usize = 200;
+
+/// Lists instances of this cluster in id order.
+pub(super) async fn list(api: &Api, query: &InstanceQuery) -> Result<Vec<Instance>, CloudError> {
+    let cluster = filter(
+        format!("tag:{}", tags::CLUSTER),
+        [&api.settings.cluster.name],
+    );
+    let mut found = BTreeMap::new();
+    match query {
+        InstanceQuery::All => {
+            let alive = ["pending", "running", "shutting-down", "stopping", "stopped"];
+            let filters = vec![cluster, filter("instance-state-name", alive)];
+            describe(api, filters, &mut found).await?;
+        }
+        InstanceQuery::Batch(batch) => {
+            let filters = vec![cluster, filter(format!("tag:{}", tags::BATCH), [batch])];
+            describe(api, filters, &mut found).await?;
+        }
+        InstanceQuery::Ids(ids) => {
+            // A filter, not a list of ids: of those one unknown id would fail the call.
+            let ids: Vec<&String> = ids.iter().collect();
+            for portion in ids.chunks(FILTER_VALUES) {
+                let filters = vec![
+                    cluster.clone(),
+                    filter("instance-id", portion.iter().copied()),
+                ];
+                describe(api, filters, &mut found).await?;
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+async fn describe(
+    api: &Api,
+    filters: Vec<Filter>,
+    found: &mut BTreeMap<String, Instance>,
+) -> Result<(), CloudError> {
+    let mut pages = api
+        .ec2
+        .describe_instances()
+        .set_filters(Some(filters))
+        .into_paginator()
+        .page_size(1000)
+        .send();
+    let mut unreadable = BTreeSet::new();
+    loop {
+        api.buckets.take(Bucket::Describe, 1).await;
+        let Some(page) = pages.next().await else {
+            break;
+        };
+        let page = page.map_err(|error| failed(DESCRIBE, &error))?;
+        for reservation in page.reservations() {
+            for described in reservation.instances() {
+                if let Some(instance) = instance_of(described) {
+                    found.insert(instance.id.clone(), instance);
+                } else {
+                    unreadable.insert(described.instance_id().unwrap_or("").to_owned());
+                }
+            }
+        }
+    }
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = unreadable.into_iter().collect();
+    Err(errors::cloud_error(
+        DESCRIBE,
+        errors::NO_ANSWER,
+        &format!("EC2 left out what every instance has of {}", ids.join(", ")),
+        None,
+    ))
+}
+
+fn instance_of(described: &ec2::Instance) -> Option<Instance> {
+    let zone = described.placement()?.availability_zone()?;
+    let is_spot = described.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
+        || described.spot_instance_request_id().is_some();
+    let capacity_type = if is_spot {
+        CapacityType::Spot
+    } else {
+        CapacityType::OnDemand
+    };
+    Some(Instance {
+        id: described.instance_id()?.to_owned(),
+        offering: OfferingKey::new(described.instance_type()?.as_str(), zone, capacity_type),
+        state: state_of(described.state()?.name()?)?,
+        launched: Timestamp::from_second(described.launch_time()?.secs()).ok()?,
+        image_id: described.image_id().unwrap_or("").to_owned(),
+        subnet_id: described.subnet_id().unwrap_or("").to_owned(),
+        private_dns_name: described.private_dns_name().unwrap_or("").to_owned(),
+        tags: tag_map(described.tags()),
+    })
+}
+
+const fn state_of(name: &InstanceStateName) -> Option<InstanceState> {
+    Some(match name {
+        InstanceStateName::Pending => InstanceState::Pending,
+        InstanceStateName::Running => InstanceState::Running,
+        InstanceStateName::ShuttingDown => InstanceState::ShuttingDown,
+        InstanceStateName::Terminated => InstanceState::Terminated,
+        InstanceStateName::Stopping => InstanceState::Stopping,
+        InstanceStateName::Stopped => InstanceState::Stopped,
+        _ => return None,
+    })
+}
+
+/// Terminates an instance; one that is not there is terminated.
+pub(super) async fn terminate(api: &Api, instance_id: &str) -> Result<(), CloudError> {
+    api.buckets.take(Bucket::Terminate, 1).await;
+    api.buckets.take(Bucket::InstancesEnded, 1).await;
+    let answer = api
+        .ec2
+        .terminate_instances()
+        .instance_ids(instance_id)
+        .send()
+        .await
+        .map_err(|error| failed(TERMINATE, &error));
+    match answer {
+        Ok(_ending) => Ok(()),
+        Err(error) if error.class == ErrorClass::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds tags to an instance.
+pub(super) async fn tag(
+    api: &Api,
+    instance_id: &str,
+    tags: &BTreeMap<String, String>,
+) -> Result<(), CloudError> {
+    api.buckets.take(Bucket::Tag, 1).await;
+    api.ec2
+        .create_tags()
+        .resources(instance_id)
+        .set_tags(Some(tag_list(tags)))
+        .send()
+        .await
+        .map(|_tagged| ())
+        .map_err(|error| failed(TAG, &error))
+}

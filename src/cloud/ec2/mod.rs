@@ -1,0 +1,206 @@
+//! The real EC2 behind the [`Cloud`] trait.
+//!
+//! Given: settings, a world, and AWS's default chain of credentials. Given back: model values. Every
+//! call takes its tokens first, is repeated once by the SDK at most, and fails with a classified
+//! error; what to do then is the caller's decision. Reads of the catalogue never wait for a refresh.
+
+mod call;
+mod classes;
+mod fleet;
+mod instances;
+mod market;
+mod on_demand;
+mod selectors;
+mod templates;
+mod types;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use self::classes::Classes;
+use self::market::MarketWatch;
+use self::templates::Templates;
+use super::buckets::Buckets;
+use super::settings::CloudSettings;
+use super::{Cloud, CloudError, InstanceQuery, Resolution, errors};
+use crate::api::node_class::EC2NodeClass;
+use crate::model::claim::Claim;
+use crate::model::instance::Instance;
+use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
+use crate::world::World;
+
+/// What every call needs.
+#[derive(Clone)]
+struct Api {
+    ec2: aws_sdk_ec2::Client,
+    pricing: aws_sdk_pricing::Client,
+    buckets: Arc<Buckets>,
+    settings: Arc<CloudSettings>,
+    region: Arc<str>,
+    world: World,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Api")
+            .field("region", &self.region)
+            .field("cluster", &self.settings.cluster.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// EC2 in one region, for one cluster.
+#[derive(Debug)]
+pub struct Ec2Cloud {
+    api: Api,
+    market: MarketWatch,
+    classes: Classes,
+    templates: Templates,
+}
+
+impl Ec2Cloud {
+    /// Connects with AWS's default chain (environment, web identity, container, instance profile)
+    /// and starts refreshing the catalogue in the background. The endpoint may be set by
+    /// `AWS_ENDPOINT_URL`.
+    ///
+    /// # Errors
+    /// No region is set. Credentials are first needed, and first missed, by the first call.
+    pub async fn connect(settings: CloudSettings, world: World) -> Result<Self, CloudError> {
+        let config = sdk_config(&settings).await;
+        let Some(region) = config.region().map(|region| Arc::from(region.as_ref())) else {
+            return Err(errors::refused(
+                "Connect",
+                "no AWS region is known: set AWS_REGION, or the region setting",
+            ));
+        };
+        Ok(Self::with_config(&config, region, settings, world))
+    }
+
+    fn with_config(
+        config: &SdkConfig,
+        region: Arc<str>,
+        settings: CloudSettings,
+        world: World,
+    ) -> Self {
+        let pricing = aws_sdk_pricing::config::Builder::from(config)
+            .region(Region::new(on_demand::endpoint_region(&region)))
+            .build();
+        let api = Api {
+            ec2: aws_sdk_ec2::Client::new(config),
+            pricing: aws_sdk_pricing::Client::from_conf(pricing),
+            buckets: Arc::new(Buckets::new(settings.buckets)),
+            settings: Arc::new(settings),
+            region,
+            world,
+        };
+        Self {
+            market: MarketWatch::start(&api),
+            classes: Classes::new(),
+            templates: Templates::new(),
+            api,
+        }
+    }
+}
+
+async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
+    // One repetition by the SDK: it hides a lost connection, and what lasts longer is the caller's
+    // to see, because only the caller knows what may wait.
+    let retries = RetryConfig::standard()
+        .with_max_attempts(2)
+        .with_initial_backoff(std::time::Duration::from_millis(200));
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(std::time::Duration::from_secs(5))
+        .operation_attempt_timeout(settings.attempt_timeout)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .retry_config(retries)
+        .timeout_config(timeouts);
+    if let Ok(name) = AppName::new("tonnage") {
+        loader = loader.app_name(name);
+    }
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    loader.load().await
+}
+
+impl Cloud for Ec2Cloud {
+    fn resolve<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
+        self.classes
+            .resolve(&self.api, &self.market, node_class)
+            .boxed()
+    }
+
+    fn prepare<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+        claim: &'call Claim,
+        offerings: &'call [OfferingKey],
+    ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
+        self.templates
+            .prepare(&self.api, node_class, resolved, claim, offerings)
+            .boxed()
+    }
+
+    fn launch<'call>(
+        &'call self,
+        record: &'call LaunchRecord,
+        claim: &'call Claim,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
+        async move {
+            let launched = fleet::launch(&self.api, record, claim, node_class).await;
+            if launched
+                .as_ref()
+                .is_err_and(|error| error.class == crate::model::launch::ErrorClass::NotFound)
+            {
+                self.templates.forget(record).await;
+            }
+            launched
+        }
+        .boxed()
+    }
+
+    fn instances<'call>(
+        &'call self,
+        query: &'call InstanceQuery,
+    ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
+        instances::list(&self.api, query).boxed()
+    }
+
+    fn terminate<'call>(
+        &'call self,
+        instance_id: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        instances::terminate(&self.api, instance_id).boxed()
+    }
+
+    fn tag<'call>(
+        &'call self,
+        instance_id: &'call str,
+        tags: &'call BTreeMap<String, String>,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        instances::tag(&self.api, instance_id, tags).boxed()
+    }
+
+    fn release<'call>(
+        &'call self,
+        node_class: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.templates.release(&self.api, node_class).boxed()
+    }
+}

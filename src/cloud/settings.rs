@@ -1,0 +1,87 @@
+//! Settings of the EC2 side, as plain values; where they come from is the command line's business.
+
+use std::time::Duration;
+
+use super::buckets::BucketSizes;
+use super::class::ClassDefaults;
+use super::cluster::ClusterFacts;
+
+/// How EC2 chooses among the offerings of a spot launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum SpotStrategy {
+    /// Cheap among those that are least likely to be interrupted.
+    #[default]
+    PriceCapacityOptimized,
+    /// Least likely to be interrupted.
+    CapacityOptimized,
+    /// Cheapest.
+    LowestPrice,
+}
+
+impl SpotStrategy {
+    /// EC2's spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PriceCapacityOptimized => "price-capacity-optimized",
+            Self::CapacityOptimized => "capacity-optimized",
+            Self::LowestPrice => "lowest-price",
+        }
+    }
+}
+
+/// How EC2 chooses among the offerings of an on-demand launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum OnDemandStrategy {
+    /// Cheapest.
+    #[default]
+    LowestPrice,
+    /// In the order of the plan.
+    Prioritized,
+}
+
+impl OnDemandStrategy {
+    /// EC2's spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LowestPrice => "lowest-price",
+            Self::Prioritized => "prioritized",
+        }
+    }
+}
+
+/// Everything the EC2 side is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudSettings {
+    /// The region; `None` takes it from the environment (`AWS_REGION`).
+    pub region: Option<String>,
+    /// The cluster that machines join.
+    pub cluster: ClusterFacts,
+    /// What changes the meaning of node classes.
+    pub class: ClassDefaults,
+    /// Client-side rate limits.
+    pub buckets: BucketSizes,
+    /// Strategy of spot launches.
+    pub spot_strategy: SpotStrategy,
+    /// Strategy of on-demand launches.
+    pub on_demand_strategy: OnDemandStrategy,
+    /// Whether the Pricing API is asked; without it on-demand prices are the built-in, dated ones.
+    pub price_api: bool,
+    /// How long one attempt of a call may take before it counts as unanswered.
+    pub attempt_timeout: Duration,
+}
+
+impl CloudSettings {
+    /// Default settings for a cluster.
+    pub fn new(cluster: ClusterFacts) -> Self {
+        Self {
+            region: None,
+            cluster,
+            class: ClassDefaults::default(),
+            buckets: BucketSizes::default(),
+            spot_strategy: SpotStrategy::default(),
+            on_demand_strategy: OnDemandStrategy::default(),
+            price_api: true,
+            attempt_timeout: Duration::from_mins(1),
+        }
+    }
+}
