@@ -8,4 +8,5 @@
     clippy::disallowed_types
 )]
 
+pub mod pack;
 pub mod provision;

@@ -1,0 +1,257 @@
+//! Proof that no content of a machine is worth more than the machine.
+//!
+//! Given prices of items and of a machine's capacities; given back success, a content that is worth
+//! more, or that the search did not end. Integers only, nothing of the solver is used.
+//!
+//! A content of a machine with capacities `c`, whose capacities are said to be worth `w`, is worth
+//! at most `sum of w` plus, for each item priced above its share `w·s/c`, that excess times the
+//! most of it that a machine can hold. Where this does not suffice, all contents are searched, with
+//! the same bound for what is still free.
+
+use std::collections::BTreeMap;
+
+use super::problem::{Item, Machine, Problem};
+use super::verify::Fault;
+
+/// Steps that a proof may take before it is given up: some seconds of work.
+pub const MOST_STEPS: u64 = 50_000_000;
+
+/// How many of an item, at least zero, one machine can hold at most; `None` when it may not be
+/// there.
+pub fn most_on(problem: &Problem, item: &Item, machine: usize) -> Option<u32> {
+    if !item.allowed.contains(machine) {
+        return None;
+    }
+    let found = problem.machines.get(machine)?;
+    let by_size = item
+        .size
+        .iter()
+        .zip(&found.capacity)
+        .filter(|(size, _capacity)| **size > 0)
+        .map(|(size, capacity)| u32::try_from((*capacity).max(0) / size).unwrap_or(u32::MAX))
+        .min()
+        .unwrap_or(u32::MAX);
+    // An item that only looks at a group (weight 0) and caps it is not limited by itself.
+    let by_cap = item
+        .relations
+        .iter()
+        .filter_map(|relation| relation.cap?.checked_div(relation.weight))
+        .min()
+        .unwrap_or(u32::MAX);
+    Some(by_size.min(by_cap).min(item.count))
+}
+
+struct Candidate<'problem> {
+    item: &'problem Item,
+    price: i128,
+    /// Price above the worth of the capacity it takes.
+    excess: i128,
+    /// Worth of the capacity it takes above its price.
+    loss: i128,
+    most: u32,
+}
+
+/// Succeeds when no content of the machine is worth more than its price.
+///
+/// # Errors
+/// [`Fault::Overvalued`] with a content found, [`Fault::Undecided`] when `steps` ran out.
+pub fn no_content_is_worth_more(
+    problem: &Problem,
+    index: usize,
+    prices: &[i64],
+    worth: &[i64],
+    steps: &mut u64,
+) -> Result<(), Fault> {
+    let Some(machine) = problem.machines.get(index) else {
+        return Ok(());
+    };
+    let mut candidates: Vec<Candidate<'_>> = problem
+        .items
+        .iter()
+        .zip(prices)
+        .filter(|(_item, price)| **price > 0)
+        .filter_map(|(item, price)| {
+            let most = most_on(problem, item, index).filter(|most| *most > 0)?;
+            let share = share(machine, worth, &item.size);
+            let price = i128::from(*price);
+            Some(Candidate {
+                item,
+                price,
+                excess: (price - share).max(0),
+                loss: (share - price).max(0),
+                most,
+            })
+        })
+        .collect();
+    let limit = i128::from(machine.price);
+    let whole: i128 = worth.iter().map(|worth| i128::from(*worth)).sum();
+    if whole + excess_of_all(&candidates) <= limit {
+        return Ok(());
+    }
+    // What costs most to take comes first: its counts are cut off soonest.
+    candidates.sort_by_key(|candidate| {
+        std::cmp::Reverse((candidate.loss + candidate.excess) * i128::from(candidate.most))
+    });
+    let mut excess_after: Vec<i128> = vec![0; candidates.len() + 1];
+    for place in (0..candidates.len()).rev() {
+        let own = candidates
+            .get(place)
+            .map_or(0, |found| found.excess * i128::from(found.most));
+        let after = excess_after.get(place + 1).copied().unwrap_or(0);
+        if let Some(slot) = excess_after.get_mut(place) {
+            *slot = after + own;
+        }
+    }
+    let mut search = Search {
+        index,
+        machine,
+        worth,
+        limit,
+        candidates: &candidates,
+        excess_after: &excess_after,
+        steps,
+    };
+    let mut free: Vec<i64> = machine.capacity.iter().map(|held| (*held).max(0)).collect();
+    search.descend(0, 0, &mut free)
+}
+
+/// Worth of the capacity that `size` takes, rounded down by dimension.
+fn share(machine: &Machine, worth: &[i64], size: &[i64]) -> i128 {
+    size.iter()
+        .zip(&machine.capacity)
+        .zip(worth)
+        .filter(|((size, capacity), _worth)| **size > 0 && **capacity > 0)
+        .map(|((size, capacity), worth)| {
+            i128::from(*worth) * i128::from(*size) / i128::from(*capacity)
+        })
+        .sum()
+}
+
+/// The most that all excesses together add to one content: items of a capped group share its cap.
+fn excess_of_all(candidates: &[Candidate<'_>]) -> i128 {
+    let mut groups: BTreeMap<u32, (u32, i128)> = BTreeMap::new();
+    let mut total: i128 = 0;
+    for candidate in candidates.iter().filter(|candidate| candidate.excess > 0) {
+        let capped = candidate.item.relations.iter().find_map(|relation| {
+            let cap = relation.cap?;
+            (relation.weight > 0).then_some((relation.group, relation.weight, cap))
+        });
+        match capped {
+            Some((group, weight, cap)) => {
+                let each = ceil(candidate.excess, i128::from(weight));
+                let entry = groups.entry(group).or_insert((0, 0));
+                entry.0 = entry.0.max(cap);
+                entry.1 = entry.1.max(each);
+            }
+            None => total += candidate.excess * i128::from(candidate.most),
+        }
+    }
+    for (cap, each) in groups.into_values() {
+        total += i128::from(cap) * each;
+    }
+    total
+}
+
+struct Search<'run> {
+    index: usize,
+    machine: &'run Machine,
+    worth: &'run [i64],
+    limit: i128,
+    candidates: &'run [Candidate<'run>],
+    excess_after: &'run [i128],
+    steps: &'run mut u64,
+}
+
+impl Search<'_> {
+    /// Tries every count of the candidate at `place`, given that what was taken is worth `taken`.
+    fn descend(&mut self, place: usize, taken: i128, free: &mut [i64]) -> Result<(), Fault> {
+        if taken > self.limit {
+            return Err(Fault::Overvalued {
+                machine: self.index,
+                worth: taken,
+                price: self.machine.price,
+            });
+        }
+        let Some(candidate) = self.candidates.get(place) else {
+            return Ok(());
+        };
+        if taken + self.open_worth(place, free) <= self.limit {
+            return Ok(());
+        }
+        let (item, price) = (candidate.item, candidate.price);
+        let most = room(item, free).min(candidate.most);
+        // Only the most of the last candidate matters.
+        let first = if place + 1 == self.candidates.len() {
+            most
+        } else {
+            0
+        };
+        for (size, free) in item.size.iter().zip(free.iter_mut()) {
+            *free -= size.max(&0) * i64::from(first);
+        }
+        let mut count = first;
+        let outcome = loop {
+            *self.steps = self.steps.saturating_sub(1);
+            if *self.steps == 0 {
+                break Err(Fault::Undecided {
+                    machine: self.index,
+                });
+            }
+            let now = taken + price * i128::from(count);
+            // With no excess, one more of this candidate can only lower what is reachable.
+            if candidate.excess == 0
+                && now + self.open_worth(place + 1, free) <= self.limit
+                && now <= self.limit
+            {
+                break Ok(());
+            }
+            if let Err(fault) = self.descend(place + 1, now, free) {
+                break Err(fault);
+            }
+            if count == most {
+                break Ok(());
+            }
+            count += 1;
+            for (size, free) in item.size.iter().zip(free.iter_mut()) {
+                *free -= size.max(&0);
+            }
+        };
+        for (size, free) in item.size.iter().zip(free.iter_mut()) {
+            *free += size.max(&0) * i64::from(count);
+        }
+        outcome
+    }
+
+    /// The most that the candidates from `place` on can be worth in what is free.
+    fn open_worth(&self, place: usize, free: &[i64]) -> i128 {
+        let shares: i128 = free
+            .iter()
+            .zip(&self.machine.capacity)
+            .zip(self.worth)
+            .filter(|((_free, capacity), _worth)| **capacity > 0)
+            .map(|((free, capacity), worth)| {
+                ceil(
+                    i128::from(*worth) * i128::from(*free),
+                    i128::from(*capacity),
+                )
+            })
+            .sum();
+        shares + self.excess_after.get(place).copied().unwrap_or(0)
+    }
+}
+
+/// How many of the item go into what is free.
+fn room(item: &Item, free: &[i64]) -> u32 {
+    item.size
+        .iter()
+        .zip(free)
+        .filter(|(size, _free)| **size > 0)
+        .map(|(size, free)| u32::try_from(free / size).unwrap_or(u32::MAX))
+        .min()
+        .unwrap_or(u32::MAX)
+}
+
+/// Quotient of non-negative numbers, rounded up.
+const fn ceil(dividend: i128, divisor: i128) -> i128 {
+    (dividend + divisor - 1) / divisor
+}
