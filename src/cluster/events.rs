@@ -35,8 +35,10 @@ const MOST_WAITING: usize = 1024;
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
 /// Event writes at once.
 const BURST: NonZeroU32 = NonZeroU32::new(200).expect("200 is not zero");
-/// The API server's limit on a note.
+/// The API server's limit on a note, in bytes.
 const NOTE_LIMIT: usize = 1024;
+/// Room for the subject in an event's name, which may have 253 characters.
+const NAME_LIMIT: usize = 230;
 
 /// Normal or Warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -283,7 +285,11 @@ impl Writer {
         let namespace = event.subject.namespace.as_deref().unwrap_or("default");
         let outcome: Result<(), WriteError> = match step {
             Step::Create => {
-                let name = format!("{}.{}", event.subject.name, self.names.name_suffix(12));
+                let name = format!(
+                    "{}.{}",
+                    cut(&event.subject.name, NAME_LIMIT),
+                    self.names.name_suffix(12)
+                );
                 let object = self.object(&event, &name, namespace, now);
                 let outcome = self.kubernetes.create_event(namespace, &object).await;
                 if outcome.is_ok() {
@@ -326,7 +332,7 @@ impl Writer {
             },
             action: Some(event.action.to_owned()),
             reason: Some(event.reason.to_owned()),
-            note: Some(event.message.chars().take(NOTE_LIMIT).collect()),
+            note: Some(cut(&event.message, NOTE_LIMIT).to_owned()),
             type_: Some(event.kind.as_str().to_owned()),
             event_time: Some(MicroTime(now)),
             regarding: Some(ObjectReference {
@@ -342,6 +348,11 @@ impl Writer {
             ..EventObject::default()
         }
     }
+}
+
+/// The longest beginning of a text with at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 fn log(event: &Event) {

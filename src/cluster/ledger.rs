@@ -163,3 +163,107 @@ fn supersedes(seen: &Claim, written: &Claim) -> bool {
         _ => seen.resource_version == written.resource_version,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::observe;
+
+    fn claim(uid: &str, resource_version: &str) -> Arc<Claim> {
+        let object = serde_json::json!({
+            "metadata": {
+                "name": "c",
+                "uid": uid,
+                "resourceVersion": resource_version,
+                "creationTimestamp": "2026-11-25T00:00:00Z",
+            },
+            "spec": {
+                "requirements": [],
+                "nodeClassRef": {"group": "tonnage.dev", "kind": "EC2NodeClass", "name": "default"},
+            },
+        });
+        Arc::new(observe::claim::claim(
+            &serde_json::from_value(object).unwrap(),
+        ))
+    }
+
+    fn seen(claims: &[Arc<Claim>]) -> Arc<BTreeMap<String, Arc<Claim>>> {
+        Arc::new(
+            claims
+                .iter()
+                .map(|claim| (claim.name.clone(), Arc::clone(claim)))
+                .collect(),
+        )
+    }
+
+    fn version(ledger: &Ledger, watch: &[Arc<Claim>]) -> Option<String> {
+        let view = ledger.overlay(&seen(watch));
+        view.get("c").map(|claim| claim.resource_version.clone())
+    }
+
+    #[test]
+    fn a_write_shows_until_the_watch_has_it_or_something_newer() {
+        for shown in ["10", "11"] {
+            let mut ledger = Ledger::default();
+            ledger.written(&claim("u", "10"), None);
+            assert_eq!(version(&ledger, &[]).as_deref(), Some("10"));
+            ledger.shown(&claim("u", "9"));
+            assert_eq!(version(&ledger, &[claim("u", "9")]).as_deref(), Some("10"));
+            ledger.shown(&claim("u", shown));
+            assert_eq!(ledger.len(), 0);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_its_objects_end_does_not_bring_it_back() {
+        let mut ledger = Ledger::default();
+        ledger.gone("c", "u");
+        ledger.written(&claim("u", "10"), None);
+        assert_eq!(version(&ledger, &[]), None);
+    }
+
+    #[test]
+    fn an_older_answer_does_not_hide_a_newer_one() {
+        let mut ledger = Ledger::default();
+        ledger.written(&claim("u", "12"), None);
+        ledger.written(&claim("u", "11"), None);
+        assert_eq!(version(&ledger, &[]).as_deref(), Some("12"));
+        ledger.written(&claim("u", "13"), Some(&claim("u", "14")));
+        assert_eq!(version(&ledger, &[]).as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn a_removed_claim_is_hidden_but_not_its_successor() {
+        let mut ledger = Ledger::default();
+        ledger.removed("c", "u");
+        assert_eq!(version(&ledger, &[claim("u", "10")]), None);
+        assert_eq!(version(&ledger, &[claim("v", "20")]).as_deref(), Some("20"));
+        ledger.shown(&claim("v", "20"));
+        assert_eq!(ledger.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_never_seen_is_given_up() {
+        let mut ledger = Ledger::default();
+        ledger.written(&claim("u", "10"), None);
+        tokio::time::advance(DEADLINE / 2).await;
+        assert!(ledger.expire(Instant::now()).is_empty());
+        tokio::time::advance(DEADLINE / 2).await;
+        assert_eq!(ledger.expire(Instant::now()), ["c"]);
+        assert_eq!(version(&ledger, &[]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_began_after_a_write_settles_it() {
+        let mut ledger = Ledger::default();
+        ledger.written(&claim("u", "10"), None);
+        let before = Instant::now()
+            .checked_sub(Duration::from_millis(1))
+            .unwrap();
+        ledger.listed(before);
+        assert_eq!(ledger.len(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        ledger.listed(Instant::now());
+        assert_eq!(ledger.len(), 0);
+    }
+}

@@ -19,6 +19,8 @@ mod rate;
 mod slim;
 mod state;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 

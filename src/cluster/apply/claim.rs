@@ -66,13 +66,12 @@ impl Kubernetes {
             .await;
         let created = match created {
             Err(error) if error.class == WriteErrorClass::AlreadyExists => {
-                // An earlier attempt may have taken effect without an answer.
+                // An earlier attempt may have taken effect without an answer. Annotations are not
+                // compared: whoever saw the claim first may have written its launch already.
                 let found = self
                     .call(Operation::GetClaim, &name, || api.get(&name))
                     .await?;
-                if found.spec != claim.spec
-                    || found.metadata.annotations != claim.metadata.annotations
-                {
+                if found.spec != claim.spec || owners(&found) != owners(claim) {
                     return Err(error);
                 }
                 found
@@ -210,6 +209,12 @@ impl Kubernetes {
     }
 }
 
+/// The uids of a claim's owners.
+fn owners(claim: &NodeClaim) -> Vec<&str> {
+    let owners = claim.metadata.owner_references.iter().flatten();
+    owners.map(|owner| owner.uid.as_str()).collect()
+}
+
 /// The merge patch of the status; `None` when nothing changes.
 fn status_patch(claim: &Claim, change: &ClaimStatusChange, now: Timestamp) -> Option<Value> {
     let mut patch = Map::new();
@@ -261,14 +266,22 @@ fn changed_conditions(
         return None;
     }
     let mut object = conditions_of(claim);
-    let mut changed = false;
+    let before = by_type(object.conditions());
     for update in &change.conditions {
-        changed |= object.set_condition(update.clone(), now);
+        object.set_condition(update.clone(), now);
     }
     for cleared in &change.cleared {
-        changed |= object.clear_condition(*cleared, now);
+        object.clear_condition(*cleared, now);
     }
-    changed.then(|| object.status.unwrap_or_default().conditions)
+    // Compared without order: the claim that was seen has lost the order of its conditions.
+    (by_type(object.conditions()) != before).then(|| object.status.unwrap_or_default().conditions)
+}
+
+fn by_type(conditions: &[Condition]) -> BTreeMap<String, Condition> {
+    conditions
+        .iter()
+        .map(|condition| (condition.type_.clone(), condition.clone()))
+        .collect()
 }
 
 /// A claim object with nothing but what conditions need.
