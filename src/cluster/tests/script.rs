@@ -63,14 +63,7 @@ impl Script {
         status: u16,
         body: &Value,
     ) -> &Self {
-        self.add(
-            method,
-            path,
-            false,
-            status,
-            body.to_string(),
-            Duration::ZERO,
-        )
+        self.add(method, path, status, body.to_string(), Duration::ZERO)
     }
 
     /// Answers one request only after a time.
