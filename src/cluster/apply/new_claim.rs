@@ -35,6 +35,7 @@ pub fn new_claim(
     claim_labels.insert(labels::NODE_POOL.to_owned(), pool.name.clone());
     claim_labels.insert(labels::NODE_CLASS.to_owned(), pool.node_class.clone());
     let mut claim_annotations = template.metadata.annotations.clone();
+    claim_annotations.extend(planned.annotations.clone());
     claim_annotations.extend(annotations.clone());
     claim_annotations.insert(
         labels::OFFERINGS.to_owned(),
