@@ -15,6 +15,7 @@ use super::state::{KindHealth, State};
 use super::table::ListRecord;
 use super::view::View;
 use super::watch;
+use crate::metrics::Metrics;
 use crate::model::claim::Claim;
 use crate::world::World;
 
@@ -100,6 +101,15 @@ impl Mirror {
             problems.push(format!("not listed yet: {}", waiting.join(", ")));
         }
         problems
+    }
+
+    /// Brings the metrics about the mirror up to date.
+    pub fn report(&self, metrics: &Metrics) {
+        for kind in Kind::ALL {
+            let objects = self.lock().size(kind);
+            metrics.set_mirror(kind.resource(), objects, self.lists(kind).generation);
+        }
+        metrics.set_mirror_state(self.problems().is_empty(), self.unseen_writes());
     }
 
     /// How many own writes no watch has shown yet.

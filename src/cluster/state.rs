@@ -5,7 +5,7 @@
 //! maps. Nothing here waits, and nothing holds the lock while it does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -84,6 +84,7 @@ impl State {
             storage_classes: Arc::clone(self.storage_classes.objects()),
             storage_nodes: Arc::clone(self.storage_nodes.objects()),
             namespaces: Arc::clone(self.namespaces.objects()),
+            claims_by_provider_id: OnceLock::new(),
         }
     }
 
@@ -94,6 +95,24 @@ impl State {
                 .get(kind)
                 .is_some_and(|health| health.lists.generation > 0)
         })
+    }
+
+    /// How many objects of a kind are held.
+    pub(super) fn size(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Pod => self.pods.objects().len(),
+            Kind::Node => self.nodes.objects().len(),
+            Kind::NodeClaim => self.claims.objects().len(),
+            Kind::NodePool => self.node_pools.objects().len(),
+            Kind::NodeClass => self.node_classes.objects().len(),
+            Kind::DaemonSet => self.daemon_sets.objects().len(),
+            Kind::DisruptionBudget => self.disruption_budgets.objects().len(),
+            Kind::VolumeClaim => self.volume_claims.objects().len(),
+            Kind::Volume => self.volumes.objects().len(),
+            Kind::StorageClass => self.storage_classes.objects().len(),
+            Kind::StorageNode => self.storage_nodes.objects().len(),
+            Kind::Namespace => self.namespaces.objects().len(),
+        }
     }
 
     /// Adds a consumer and tells it of everything there is.

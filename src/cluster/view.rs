@@ -4,7 +4,7 @@
 //! are made from the [`Snapshot`] that it builds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -63,6 +63,8 @@ pub struct View {
     pub(super) storage_nodes: Arc<BTreeMap<String, Arc<StorageNode>>>,
     /// Namespaces.
     pub namespaces: Arc<BTreeMap<String, Arc<Namespace>>>,
+    /// Names of claims by provider id, made when first asked for.
+    pub(super) claims_by_provider_id: OnceLock<BTreeMap<String, String>>,
 }
 
 impl View {
@@ -90,12 +92,14 @@ impl View {
 
     /// The claim that a Node belongs to: the one with the Node's provider id.
     pub fn claim_of(&self, node: &Node) -> Option<&Arc<Claim>> {
-        if node.provider_id.is_empty() {
-            return None;
-        }
-        self.claims
-            .values()
-            .find(|claim| claim.provider_id == node.provider_id)
+        let index = self.claims_by_provider_id.get_or_init(|| {
+            self.claims
+                .values()
+                .filter(|claim| !claim.provider_id.is_empty())
+                .map(|claim| (claim.provider_id.clone(), claim.name.clone()))
+                .collect()
+        });
+        self.claims.get(index.get(&node.provider_id)?)
     }
 
     /// Everything a plan needs to know. `node_classes` are the resolved classes, by name.

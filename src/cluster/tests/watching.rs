@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::script::{Script, event, failure, list, yaml};
 use crate::cluster::{Changes, Kind, Mirror};
+use crate::metrics::Metrics;
 use crate::model::pod::PodKey;
 use crate::world::{Clock, World};
 
@@ -88,6 +89,14 @@ async fn the_mirror_lists_then_follows_and_wakes_by_key() {
     assert_eq!(view.pods[&key("a")].node_name.as_deref(), Some("n1"));
     assert_eq!(view.pods_on("n1").count(), 1);
     assert_eq!(mirror.problems(), Vec::<String>::new());
+    let metrics = Metrics::new();
+    mirror.report(&metrics);
+    let text = metrics.text();
+    assert!(
+        text.contains("tonnage_mirror_objects{resource=\"pods\"} 1"),
+        "{text}"
+    );
+    assert!(text.contains("tonnage_mirror_synced 1"), "{text}");
     let mut changes = pods.take();
     changes.absorb(pods.take());
     assert!(changes.pods.contains(&key("a")) && changes.pods.contains(&key("b")));
@@ -239,4 +248,63 @@ fn changes_of_two_looks_can_be_united() {
     first.absorb(second);
     assert_eq!(first.nodes.len(), 2);
     assert!(!first.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_finds_its_claim_by_provider_id() {
+    let claim = |name: &str, provider_id: &str| {
+        json!({
+            "metadata": {"name": name, "uid": name, "resourceVersion": "3"},
+            "spec": {
+                "requirements": [],
+                "nodeClassRef": {"group": "tonnage.dev", "kind": "EC2NodeClass", "name": "default"},
+            },
+            "status": {"providerID": provider_id},
+        })
+    };
+    let node = |name: &str, provider_id: &str| {
+        json!({
+            "metadata": {"name": name, "uid": name, "resourceVersion": "3"},
+            "spec": {"providerID": provider_id},
+        })
+    };
+    let script = Script::new();
+    script
+        .on(
+            "GET",
+            CLAIMS,
+            200,
+            &list("10", &[claim("a", "aws:///z/i-1"), claim("b", "")]),
+        )
+        .on(
+            "GET",
+            "/api/v1/nodes",
+            200,
+            &list(
+                "10",
+                &[
+                    node("n1", "aws:///z/i-1"),
+                    node("n2", "aws:///z/i-1"),
+                    node("n3", ""),
+                ],
+            ),
+        );
+    let (world, mirror) = (world(), Mirror::new());
+    mirror.start(&script.client(), &world);
+    mirror.synced().await;
+    let view = mirror.view();
+    let found = |name: &str| {
+        view.claim_of(&view.nodes[name])
+            .map(|claim| claim.name.clone())
+    };
+    assert_eq!(found("n1").as_deref(), Some("a"));
+    assert_eq!(found("n3"), None);
+    let twins: Vec<&str> = view
+        .nodes_with("aws:///z/i-1")
+        .map(|node| node.name.as_str())
+        .collect();
+    assert_eq!(twins, ["n1", "n2"]);
+    let snapshot = view.snapshot(Timestamp::UNIX_EPOCH, std::collections::BTreeMap::new());
+    assert_eq!((snapshot.nodes.len(), snapshot.claims.len()), (3, 2));
+    world.shut_down().await;
 }
