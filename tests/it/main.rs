@@ -7,4 +7,5 @@
 
 mod crds;
 mod layering;
+mod rbac;
 mod sources;
