@@ -63,3 +63,21 @@ pub fn instance_id_of(provider_id: &str) -> Option<&str> {
     let (zone, id) = provider_id.strip_prefix("aws:///")?.split_once('/')?;
     (!zone.is_empty() && id.starts_with("i-") && !id.contains('/')).then_some(id)
 }
+
+/// EC2 tag keys of ours; beside them only the cluster's ownership tag is written.
+pub mod tags {
+    /// The cluster an instance belongs to.
+    pub const CLUSTER: &str = "tonnage.dev/cluster";
+    /// The NodePool it was bought for.
+    pub const NODE_POOL: &str = "tonnage.dev/nodepool";
+    /// The EC2NodeClass it was launched through.
+    pub const NODE_CLASS: &str = "tonnage.dev/ec2nodeclass";
+    /// The launch batch it came from.
+    pub const BATCH: &str = "tonnage.dev/launch-batch";
+    /// The NodeClaim it serves.
+    pub const CLAIM: &str = "tonnage.dev/nodeclaim";
+    /// The name that the console shows: the Node's.
+    pub const NAME: &str = "Name";
+    /// Prefix of the ownership tag: `kubernetes.io/cluster/NAME` = `owned`.
+    pub const OWNED_PREFIX: &str = "kubernetes.io/cluster/";
+}

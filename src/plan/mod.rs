@@ -8,5 +8,17 @@
     clippy::disallowed_types
 )]
 
+pub mod budget;
+pub mod collect;
+pub mod condition;
+pub mod cron;
+pub mod decision;
+pub mod empty;
+#[cfg(test)]
+pub(crate) mod examples;
+pub mod instances;
+pub mod launch;
+pub mod lifecycle;
 pub mod pack;
 pub mod provision;
+pub mod terminate;

@@ -1,0 +1,108 @@
+//! What is known of instances, and since when.
+//!
+//! Given answers of EC2 as they come in, it tells decisions what an instance was when last looked
+//! at. An answer that leaves an instance out is kept as such: absence is knowledge too, but a weak
+//! one, because EC2 shows new instances late.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::instance::{Instance, InstanceState};
+
+/// How long after its launch an instance may still be missing from EC2's answers although it
+/// exists. AWS documents "a few minutes" at worst for describe calls after a launch.
+pub const VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
+/// What is known of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// EC2 was not asked yet.
+    Unknown,
+    /// EC2 did not show it when asked at this time.
+    Absent(Timestamp),
+    /// EC2 showed it.
+    Seen(Arc<Instance>),
+}
+
+/// Everything known of instances.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InstanceView {
+    sights: BTreeMap<String, (Timestamp, Option<Arc<Instance>>)>,
+    terminated: BTreeMap<String, Timestamp>,
+}
+
+impl InstanceView {
+    /// Takes in the answer to a question about certain instances.
+    pub fn answered(
+        &mut self,
+        asked: &BTreeSet<String>,
+        found: &[Arc<Instance>],
+        at: Timestamp,
+    ) {
+        for id in asked {
+            self.note(id.clone(), None, at);
+        }
+        for instance in found {
+            self.note(instance.id.clone(), Some(Arc::clone(instance)), at);
+        }
+    }
+
+    /// Takes in a complete list: what was known and is not in it is absent.
+    pub fn listed(&mut self, all: &[Arc<Instance>], at: Timestamp) {
+        let known: BTreeSet<String> = self.sights.keys().cloned().collect();
+        self.answered(&known, all, at);
+    }
+
+    fn note(&mut self, id: String, instance: Option<Arc<Instance>>, at: Timestamp) {
+        let older = self.sights.get(&id).is_none_or(|(seen, known)| {
+            *seen < at || (*seen == at && (known.is_none() || instance.is_some()))
+        });
+        if older {
+            self.sights.insert(id, (at, instance));
+        }
+    }
+
+    /// What is known of an instance.
+    pub fn get(&self, id: &str) -> Sight {
+        match self.sights.get(id) {
+            None => Sight::Unknown,
+            Some((at, None)) => Sight::Absent(*at),
+            Some((_at, Some(instance))) => Sight::Seen(Arc::clone(instance)),
+        }
+    }
+
+    /// When EC2 was last asked about an instance.
+    pub fn asked_at(&self, id: &str) -> Option<Timestamp> {
+        self.sights.get(id).map(|(at, _instance)| *at)
+    }
+
+    /// True when nothing of the instance is left: EC2 says terminated, or does not show it although
+    /// its launch is so long ago that it would.
+    pub fn is_gone(&self, id: &str, launched: Timestamp) -> bool {
+        match self.sights.get(id) {
+            None => false,
+            Some((at, None)) => at.duration_since(launched) >= VISIBLE_WITHIN,
+            Some((_at, Some(instance))) => {
+                instance.state == InstanceState::Terminated
+            }
+        }
+    }
+
+    /// EC2 accepted the termination of an instance.
+    pub fn terminated(&mut self, id: &str, at: Timestamp) {
+        self.terminated.insert(id.to_owned(), at);
+    }
+
+    /// When EC2 last accepted the termination of an instance, as far as this process knows.
+    pub fn terminated_at(&self, id: &str) -> Option<Timestamp> {
+        self.terminated.get(id).copied()
+    }
+
+    /// Forgets instances that nobody asks about any more.
+    pub fn keep_only(&mut self, ids: &BTreeSet<String>) {
+        self.sights.retain(|id, _sight| ids.contains(id));
+        self.terminated.retain(|id, _at| ids.contains(id));
+    }
+}

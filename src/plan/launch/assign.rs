@@ -1,0 +1,161 @@
+//! Which instance of a launch belongs to which claim, and what the claim then says.
+//!
+//! Given the claims of a batch and the instances that EC2 shows for it, each claim gets at most one
+//! instance and each instance at most one claim. The claims of a batch want the same, so any pairing
+//! is right as long as it is made once: what was written down before comes first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::instance::{Instance, tags};
+use crate::model::launch::LaunchedInstance;
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
+use crate::model::resources::Resources;
+
+/// An instance of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchInstance {
+    /// For example `i-0123456789abcdef0`.
+    pub id: String,
+    /// What was bought.
+    pub offering: OfferingKey,
+    /// The image it was started from; empty when the answer did not say.
+    pub image_id: String,
+    /// The claim named by its tag.
+    pub claim: Option<String>,
+    /// It is on its way out already.
+    pub ending: bool,
+}
+
+impl From<&LaunchedInstance> for BatchInstance {
+    fn from(instance: &LaunchedInstance) -> Self {
+        Self {
+            id: instance.id.clone(),
+            offering: instance.offering.clone(),
+            image_id: instance.image_id.clone(),
+            claim: None,
+            ending: false,
+        }
+    }
+}
+
+impl From<&Instance> for BatchInstance {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            id: instance.id.clone(),
+            offering: instance.offering.clone(),
+            image_id: instance.image_id.clone(),
+            claim: instance.tags.get(tags::CLAIM).cloned(),
+            ending: instance.state.is_ending(),
+        }
+    }
+}
+
+/// What a claim says once its instance is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchedStatus {
+    /// `aws:///ZONE/ID`.
+    pub provider_id: String,
+    /// The image; empty when unknown.
+    pub image_id: String,
+    /// Labels to add to the claim; its own win.
+    pub labels: BTreeMap<String, String>,
+    /// What the machine has.
+    pub capacity: Resources,
+    /// What pods may use of it.
+    pub allocatable: Resources,
+}
+
+/// Pairs claims that have no instance yet with instances that have no claim yet: by tag first, the
+/// rest in order of uid and id, instances that are ending last.
+pub fn assign(
+    claims: &[Arc<Claim>],
+    instances: &[BatchInstance],
+) -> Vec<(Arc<Claim>, BatchInstance)> {
+    let taken: BTreeSet<&str> = claims.iter().filter_map(|claim| claim.instance_id()).collect();
+    let names: BTreeSet<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
+    let mut free: Vec<&BatchInstance> = instances
+        .iter()
+        .filter(|instance| !taken.contains(instance.id.as_str()))
+        .collect();
+    free.sort_by_key(|instance| (instance.ending, &instance.id));
+    let mut waiting: Vec<&Arc<Claim>> = claims
+        .iter()
+        .filter(|claim| claim.provider_id.is_empty())
+        .collect();
+    waiting.sort_by_key(|claim| &claim.uid);
+
+    let mut pairs = Vec::new();
+    waiting.retain(|claim| {
+        let tagged = free
+            .iter()
+            .position(|instance| instance.claim.as_deref() == Some(claim.name.as_str()));
+        if let Some(position) = tagged {
+            pairs.push((Arc::clone(claim), free.remove(position).clone()));
+        }
+        tagged.is_none()
+    });
+    // An instance tagged for a claim outside this batch is not free for the taking.
+    free.retain(|instance| {
+        instance
+            .claim
+            .as_deref()
+            .is_none_or(|claim| names.contains(claim))
+    });
+    pairs.extend(
+        waiting
+            .into_iter()
+            .zip(free)
+            .map(|(claim, instance)| (Arc::clone(claim), instance.clone())),
+    );
+    pairs
+}
+
+/// What a claim says about an instance bought for it.
+pub fn launched_status(instance: &BatchInstance, class: Option<&NodeClass>) -> LaunchedStatus {
+    let offering = &instance.offering;
+    let instance_type = class.and_then(|class| class.catalogue.types.get(&offering.instance_type));
+    let mut found: BTreeMap<String, String> = instance_type
+        .map(|known| known.labels.clone())
+        .unwrap_or_default();
+    let mut set = |key: &str, value: &str| {
+        if !value.is_empty() {
+            found.insert(key.to_owned(), value.to_owned());
+        }
+    };
+    set(labels::INSTANCE_TYPE, &offering.instance_type);
+    set(labels::ZONE, &offering.zone);
+    set(labels::CAPACITY_TYPE, offering.capacity_type.as_str());
+    set(labels::REGION, region_of(&offering.zone));
+    let zone_id = class
+        .and_then(|class| class.subnets.get(&*offering.zone))
+        .and_then(|subnets| subnets.first())
+        .map_or("", |subnet| subnet.zone_id.as_str());
+    set(labels::ZONE_ID, zone_id);
+    LaunchedStatus {
+        provider_id: format!("aws:///{}/{}", offering.zone, instance.id),
+        image_id: instance.image_id.clone(),
+        labels: found,
+        capacity: instance_type.map_or_else(Resources::new, |known| known.capacity.clone()),
+        allocatable: instance_type.map_or_else(Resources::new, |known| known.allocatable()),
+    }
+}
+
+/// The region of a zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.
+fn region_of(zone: &str) -> &str {
+    let digit = zone
+        .char_indices()
+        .find(|(_position, character)| character.is_ascii_digit());
+    let Some((start, _digit)) = digit else {
+        return "";
+    };
+    let end = zone
+        .char_indices()
+        .skip_while(|(position, _character)| *position < start)
+        .find(|(_position, character)| !character.is_ascii_digit())
+        .map_or(zone.len(), |(position, _character)| position);
+    zone.get(..end).unwrap_or("")
+}

@@ -1,0 +1,462 @@
+//! Launching: which claims are bought together, with which call, and what to do with the answer.
+//!
+//! Given a snapshot and what this process remembers of launches, [`decide`] gives back the steps for
+//! every claim that has no instance yet. A record that was written but not answered is repeated
+//! unchanged; a batch that fell short walks on with the offerings that remain; a claim that is being
+//! deleted holds its finalizer until its launch is settled. Nothing is bought or written here.
+
+mod assign;
+mod shortage;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status};
+pub use shortage::Shortages;
+
+use super::condition::ConditionChange;
+use super::decision::Decision;
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::model::claim::Claim;
+use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::snapshot::Snapshot;
+
+/// Most claims in one batch. One CreateFleet call of type `instant` may ask for a thousand
+/// instances (EC2 quota "instances per instant fleet request"); half of it keeps the answer, which
+/// lists every instance, well below EC2's response limits.
+pub const LARGEST_BATCH: usize = 500;
+
+/// How long a batch rests after its last claim was deleted before EC2 is asked what came of it, so
+/// that an instance launched just before a crash has become visible.
+const SETTLE_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// What this process remembers of launches. All of it may be lost: a record that nobody remembers to
+/// be answered is repeated, and EC2 answers a repeated call with the same instances.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LaunchMemory {
+    /// What could not be bought lately.
+    pub shortages: Shortages,
+    /// The latest attempt of each batch that was answered and fully written down.
+    answered: BTreeMap<String, u32>,
+}
+
+/// A batch with its record and every claim that carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The persisted record.
+    pub record: LaunchRecord,
+    /// Its claims in order of uid, those with an instance and those being deleted included.
+    pub claims: Vec<Arc<Claim>>,
+}
+
+/// A record about to be made: all of it but the launch templates, which EC2 must have first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Hash of the claims' uids.
+    pub batch: String,
+    /// Counts the choices of offerings for these claims.
+    pub attempt: u32,
+    /// The claims, in order of uid.
+    pub claims: Vec<Arc<Claim>>,
+    /// Their node class.
+    pub node_class: Arc<NodeClass>,
+    /// The capacity type of `offerings`.
+    pub capacity_type: CapacityType,
+    /// What may be bought, best first.
+    pub offerings: Vec<OfferingKey>,
+    /// Names what the claims want; two proposals of one key never share a claim.
+    pub wanted: String,
+}
+
+/// What to do next about launches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaunchStep {
+    /// Make the launch templates, write the record onto every claim, and only then call EC2.
+    Propose(Proposal),
+    /// Write a record onto those of its claims that miss it: the process ended half-way.
+    Complete {
+        /// The record.
+        record: LaunchRecord,
+        /// The claims without it.
+        missing: Vec<Arc<Claim>>,
+    },
+    /// Make the call of a record, for the first time or again.
+    Call(Batch),
+    /// Ask EC2 what came of a record, because nobody wants it any more.
+    LookUp(Batch),
+    /// Say on a claim why it waits.
+    Report {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// Its condition Launched.
+        change: ConditionChange,
+    },
+}
+
+impl LaunchStep {
+    /// What may not run twice at the same time.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Propose(proposal) => format!("want/{}", proposal.wanted),
+            Self::Complete { record, .. } => format!("batch/{}", record.batch),
+            Self::Call(batch) | Self::LookUp(batch) => format!("batch/{}", batch.record.batch),
+            Self::Report { claim, .. } => format!("claim/{}", claim.name),
+        }
+    }
+}
+
+impl Proposal {
+    /// The record, once the launch templates are known.
+    pub fn record(&self, templates: Vec<TemplateOverrides>) -> LaunchRecord {
+        LaunchRecord {
+            batch: self.batch.clone(),
+            attempt: self.attempt,
+            size: u32::try_from(self.claims.len()).unwrap_or(u32::MAX),
+            capacity_type: self.capacity_type,
+            templates,
+        }
+    }
+}
+
+impl LaunchMemory {
+    /// Remembers an answer whose instances have all been written down on their claims.
+    pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
+        self.shortages.learn(record, outcome, now);
+        self.settled(record);
+    }
+
+    /// Remembers that nothing more will come of a record.
+    pub fn settled(&mut self, record: &LaunchRecord) {
+        let attempt = self.answered.entry(record.batch.clone()).or_insert(0);
+        *attempt = record.attempt.max(*attempt);
+    }
+
+    /// True when no call for the claim can still bring an instance that it does not know of.
+    pub fn is_settled(&self, claim: &Claim) -> bool {
+        claim
+            .launch
+            .as_ref()
+            .is_none_or(|record| self.is_answered(record))
+    }
+
+    fn is_answered(&self, record: &LaunchRecord) -> bool {
+        self.answered
+            .get(&record.batch)
+            .is_some_and(|attempt| *attempt >= record.attempt)
+    }
+
+    /// Forgets batches that no claim carries any more, and shortages long over.
+    pub fn forget(&mut self, snapshot: &Snapshot) {
+        let carried: BTreeSet<&str> = snapshot
+            .claims
+            .values()
+            .filter_map(|claim| claim.launch.as_ref())
+            .map(|record| record.batch.as_str())
+            .collect();
+        self.answered
+            .retain(|batch, _attempt| carried.contains(batch.as_str()));
+        self.shortages.forget(snapshot.now);
+    }
+}
+
+/// Names a batch: SHA-256 over the claims' uids in order, the first 32 hex digits.
+pub fn batch_id<'uids>(uids: impl IntoIterator<Item = &'uids str>) -> String {
+    let sorted: BTreeSet<&str> = uids.into_iter().collect();
+    let mut hash = Sha256::new();
+    for uid in sorted {
+        hash.update(uid.as_bytes());
+        hash.update(b"\n");
+    }
+    short_hex(&hash.finalize())
+}
+
+fn short_hex(bytes: &[u8]) -> String {
+    bytes.iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+/// What must be equal for claims to be bought by one call: where they come from, what may be bought,
+/// and what their user data will say.
+fn wanted(claim: &Claim) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!(
+        "{:?}",
+        (
+            &claim.node_pool,
+            &claim.node_class,
+            &claim.offerings,
+            &claim.labels,
+            &claim.taints,
+            &claim.startup_taints,
+        )
+    ));
+    short_hex(&hash.finalize())
+}
+
+/// Decides about every claim that has no instance.
+pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep> {
+    let mut decision = Decision::default();
+    let mut by_batch: BTreeMap<&str, Vec<&Arc<Claim>>> = BTreeMap::new();
+    let mut fresh: BTreeMap<String, Vec<&Arc<Claim>>> = BTreeMap::new();
+    for claim in snapshot.claims.values() {
+        match &claim.launch {
+            Some(record) => by_batch.entry(&record.batch).or_default().push(claim),
+            None if is_waiting(claim) && claim.deleting_since.is_none() => {
+                fresh.entry(wanted(claim)).or_default().push(claim);
+            }
+            None => {}
+        }
+    }
+    for claims in by_batch.values() {
+        decide_batch(snapshot, memory, claims, &fresh, &mut decision);
+    }
+    let completing: BTreeSet<String> = decision
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            LaunchStep::Complete { missing, .. } => Some(missing),
+            _ => None,
+        })
+        .flatten()
+        .map(|claim| claim.uid.clone())
+        .collect();
+    for (wanted, claims) in &fresh {
+        let mut free: Vec<&Arc<Claim>> = claims
+            .iter()
+            .copied()
+            .filter(|claim| !completing.contains(&claim.uid))
+            .collect();
+        free.sort_by_key(|claim| (claim.created, &claim.uid));
+        for chunk in free.chunks(LARGEST_BATCH) {
+            propose(snapshot, memory, chunk, 0, wanted, &mut decision);
+        }
+    }
+    decision
+}
+
+fn is_waiting(claim: &Claim) -> bool {
+    claim.provider_id.is_empty() && !claim.is(ConditionType::Launched.as_str())
+}
+
+/// Decides about the claims that carry records of one batch.
+fn decide_batch(
+    snapshot: &Snapshot,
+    memory: &LaunchMemory,
+    claims: &[&Arc<Claim>],
+    fresh: &BTreeMap<String, Vec<&Arc<Claim>>>,
+    decision: &mut Decision<LaunchStep>,
+) {
+    let latest = claims
+        .iter()
+        .filter_map(|claim| claim.launch.as_ref())
+        .max_by_key(|record| record.attempt);
+    let Some(record) = latest else { return };
+    let mut carriers: Vec<Arc<Claim>> = claims
+        .iter()
+        .filter(|claim| claim.launch.as_ref() == Some(record))
+        .map(|claim| Arc::clone(claim))
+        .collect();
+    carriers.sort_by(|left, right| left.uid.cmp(&right.uid));
+    let waiting: Vec<&Arc<Claim>> = claims
+        .iter()
+        .copied()
+        .filter(|claim| is_waiting(claim))
+        .collect();
+    if waiting.is_empty() {
+        return;
+    }
+    if memory.is_answered(record) {
+        let left: Vec<&Arc<Claim>> = waiting
+            .into_iter()
+            .filter(|claim| claim.deleting_since.is_none())
+            .collect();
+        if let Some(first) = left.first() {
+            propose(snapshot, memory, &left, record.attempt, &wanted(first), decision);
+        }
+        return;
+    }
+    let batch = Batch {
+        record: record.clone(),
+        claims: carriers,
+    };
+    let complete = batch.claims.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
+    if !complete {
+        decision.push(match missing_carriers(&batch, claims, fresh) {
+            Some(missing) => LaunchStep::Complete {
+                record: record.clone(),
+                missing,
+            },
+            // The record never reached all of its claims, or some are gone since: either nothing was
+            // bought, or EC2 shows it under the batch's tag.
+            None => LaunchStep::LookUp(batch),
+        });
+        return;
+    }
+    let last_deletion = waiting
+        .iter()
+        .map(|claim| claim.deleting_since)
+        .collect::<Option<Vec<Timestamp>>>()
+        .and_then(|times| times.into_iter().max());
+    match last_deletion {
+        None => decision.push(LaunchStep::Call(batch)),
+        Some(deleted) => {
+            let due = deleted.saturating_add(SETTLE_AFTER).unwrap_or(deleted);
+            if snapshot.now >= due {
+                decision.push(LaunchStep::LookUp(batch));
+            } else {
+                decision.wake_at(due);
+            }
+        }
+    }
+}
+
+/// The claims that a half-written record was meant for, if the batch's hash proves them.
+fn missing_carriers(
+    batch: &Batch,
+    of_batch: &[&Arc<Claim>],
+    fresh: &BTreeMap<String, Vec<&Arc<Claim>>>,
+) -> Option<Vec<Arc<Claim>>> {
+    let proves = |missing: &[&Arc<Claim>]| {
+        let uids = batch
+            .claims
+            .iter()
+            .map(|claim| claim.uid.as_str())
+            .chain(missing.iter().map(|claim| claim.uid.as_str()));
+        batch_id(uids) == batch.record.batch
+    };
+    let clone = |missing: &[&Arc<Claim>]| missing.iter().map(|claim| Arc::clone(claim)).collect();
+    let older: Vec<&Arc<Claim>> = of_batch
+        .iter()
+        .copied()
+        .filter(|claim| claim.launch.as_ref() != Some(&batch.record))
+        .collect();
+    if !older.is_empty() && proves(&older) {
+        // A claim that is being deleted may lose its finalizer any moment: no record may reach it.
+        let leaving = older.iter().any(|claim| claim.deleting_since.is_some());
+        return (!leaving).then(|| clone(&older));
+    }
+    let lacking = usize::try_from(batch.record.size)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(batch.claims.len());
+    let mut candidates = fresh.get(&wanted(batch.claims.first()?))?.clone();
+    candidates.sort_by_key(|claim| (claim.created, &claim.uid));
+    candidates.truncate(lacking);
+    proves(&candidates).then(|| clone(&candidates))
+}
+
+/// Proposes a record for claims that want the same, or says why they wait.
+fn propose(
+    snapshot: &Snapshot,
+    memory: &LaunchMemory,
+    claims: &[&Arc<Claim>],
+    last_attempt: u32,
+    wanted: &str,
+    decision: &mut Decision<LaunchStep>,
+) {
+    let Some(first) = claims.first() else { return };
+    let report = |reason: ConditionReason, message: String, decision: &mut Decision<LaunchStep>| {
+        let change = ConditionChange::unknown(ConditionType::Launched, reason, message);
+        for claim in claims {
+            if let Some(change) = change.clone().news_for(claim) {
+                decision.push(LaunchStep::Report {
+                    claim: Arc::clone(claim),
+                    change,
+                });
+            }
+        }
+    };
+    let node_class = match snapshot.node_classes.get(&first.node_class) {
+        Some(class) if class.ready => class,
+        Some(class) => {
+            let message = format!("EC2NodeClass {} is not ready: {}", class.name, class.not_ready);
+            return report(ConditionReason::from("NodeClassNotReady"), message, decision);
+        }
+        None => {
+            let message = format!(
+                "EC2NodeClass {} does not exist; create it or correct the NodePool's nodeClassRef",
+                first.node_class
+            );
+            return report(ConditionReason::NodeClassNotFound, message, decision);
+        }
+    };
+    let now = snapshot.now;
+    let shortages = &memory.shortages;
+    let mut remaining = first
+        .offerings
+        .iter()
+        .filter(|offering| !shortages.is_short(offering, now))
+        .peekable();
+    let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
+        if let Some(until) = first
+            .offerings
+            .iter()
+            .filter_map(|offering| shortages.until(offering, now))
+            .min()
+        {
+            decision.wake_at(until);
+        }
+        return report(exhausted(), exhausted_message(first), decision);
+    };
+    let offerings = remaining
+        .filter(|offering| offering.capacity_type == capacity_type)
+        .cloned()
+        .collect();
+    let mut sorted: Vec<Arc<Claim>> = claims.iter().map(|claim| Arc::clone(claim)).collect();
+    sorted.sort_by(|left, right| left.uid.cmp(&right.uid));
+    let batch = batch_id(sorted.iter().map(|claim| claim.uid.as_str()));
+    let same_claims = first
+        .launch
+        .as_ref()
+        .is_some_and(|record| record.batch == batch);
+    decision.push(LaunchStep::Propose(Proposal {
+        attempt: if same_claims {
+            last_attempt.saturating_add(1)
+        } else {
+            1
+        },
+        batch,
+        claims: sorted,
+        node_class: Arc::clone(node_class),
+        capacity_type,
+        offerings,
+        wanted: wanted.to_owned(),
+    }));
+}
+
+fn exhausted() -> ConditionReason {
+    ConditionReason::from("InsufficientCapacity")
+}
+
+fn exhausted_message(claim: &Claim) -> String {
+    if claim.offerings.is_empty() {
+        return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
+                the controller make claims from pending pods"
+            .to_owned();
+    }
+    let types: BTreeSet<&str> = claim
+        .offerings
+        .iter()
+        .map(|offering| &*offering.instance_type)
+        .collect();
+    let zones: BTreeSet<&str> = claim.offerings.iter().map(|offering| &*offering.zone).collect();
+    let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    format!(
+        "EC2 has no capacity now for any of the {} offerings of this claim ({} in {}); they are tried \
+         again; more instance types, zones or capacity types in the NodePool would help",
+        claim.offerings.len(),
+        join(types),
+        join(zones)
+    )
+}
+
+#[cfg(test)]
+mod tests;

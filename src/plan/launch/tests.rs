@@ -1,0 +1,353 @@
+//! Launch decisions, told as stories of a batch.
+
+use super::*;
+use crate::model::launch::{ErrorClass, LaunchOverride, LaunchedInstance, Shortfall};
+use crate::plan::examples::{at, claim, launched, offering, world};
+
+const SPOT_A: &str = "c5.xlarge/us-east-1a/spot";
+const SPOT_B: &str = "c5.xlarge/us-east-1b/spot";
+const DEMAND_A: &str = "c5.xlarge/us-east-1a/on-demand";
+const ALL: &[&str] = &[SPOT_A, SPOT_B, DEMAND_A];
+
+fn template(offerings: &[OfferingKey]) -> Vec<TemplateOverrides> {
+    vec![TemplateOverrides {
+        name: "tonnage-1".to_owned(),
+        overrides: offerings
+            .iter()
+            .zip(0..)
+            .map(|(offering, priority)| LaunchOverride {
+                instance_type: offering.instance_type.to_string(),
+                zone: offering.zone.to_string(),
+                subnet: "subnet-a".to_owned(),
+                priority,
+            })
+            .collect(),
+    }]
+}
+
+fn only(decision: Decision<LaunchStep>) -> LaunchStep {
+    assert_eq!(decision.steps.len(), 1, "{:#?}", decision.steps);
+    decision.steps.into_iter().next().unwrap()
+}
+
+fn proposal(decision: Decision<LaunchStep>) -> Proposal {
+    match only(decision) {
+        LaunchStep::Propose(proposal) => proposal,
+        other => panic!("{other:#?}"),
+    }
+}
+
+/// The claims of a proposal with its record written onto them.
+fn recorded(proposal: &Proposal) -> (LaunchRecord, Vec<Claim>) {
+    let record = proposal.record(template(&proposal.offerings));
+    let claims = proposal
+        .claims
+        .iter()
+        .map(|claim| {
+            let mut claim = Claim::clone(claim);
+            claim.launch = Some(record.clone());
+            claim
+        })
+        .collect();
+    (record, claims)
+}
+
+fn short(text: &str) -> Shortfall {
+    Shortfall {
+        offering: Some(offering(text)),
+        class: ErrorClass::InsufficientCapacity,
+        code: "InsufficientInstanceCapacity".to_owned(),
+        message: String::new(),
+    }
+}
+
+fn bought(id: &str, text: &str) -> LaunchedInstance {
+    LaunchedInstance {
+        id: id.to_owned(),
+        offering: offering(text),
+        image_id: "ami-1".to_owned(),
+        subnet_id: "subnet-a".to_owned(),
+    }
+}
+
+#[test]
+fn claims_that_want_the_same_are_one_batch_of_the_first_capacity_type() {
+    let claims = [claim("b", ALL), claim("a", ALL), claim("c", &[DEMAND_A])];
+    let decision = decide(&world(1, &claims, &[], &[]), &LaunchMemory::default());
+    let mut proposals: Vec<Proposal> = decision
+        .steps
+        .into_iter()
+        .map(|step| match step {
+            LaunchStep::Propose(proposal) => proposal,
+            other => panic!("{other:#?}"),
+        })
+        .collect();
+    proposals.sort_by_key(|proposal| proposal.claims.len());
+    assert_eq!(proposals.len(), 2);
+    let pair = &proposals[1];
+    assert_eq!(pair.attempt, 1);
+    assert_eq!(pair.capacity_type, CapacityType::Spot);
+    assert_eq!(pair.offerings, [offering(SPOT_A), offering(SPOT_B)]);
+    assert_eq!(pair.batch, batch_id(["uid-b", "uid-a"]));
+    assert_eq!(proposals[0].capacity_type, CapacityType::OnDemand);
+}
+
+#[test]
+fn a_written_record_is_called_and_called_again_unchanged_until_it_is_answered() {
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let mut memory = LaunchMemory::default();
+    let (record, claims) = recorded(&proposal(decide(&start, &memory)));
+    for second in [1, 100, 1_000] {
+        // A shortage learned meanwhile must not change a call that may have been made already.
+        memory
+            .shortages
+            .note(&offering(SPOT_A), ErrorClass::InsufficientCapacity, at(second));
+        match only(decide(&world(second, &claims, &[], &[]), &memory)) {
+            LaunchStep::Call(batch) => {
+                assert_eq!(batch.record, record);
+                assert_eq!(batch.claims.len(), 2);
+            }
+            other => panic!("{other:#?}"),
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_demand() {
+    let mut memory = LaunchMemory::default();
+    let mut claims = vec![claim("a", ALL)];
+    let mut walked = Vec::new();
+    for (attempt, missing) in [(1, SPOT_A), (2, SPOT_B), (3, DEMAND_A)] {
+        let proposal = proposal(decide(&world(1, &claims, &[], &[]), &memory));
+        assert_eq!(proposal.attempt, attempt);
+        walked.push(proposal.offerings[0].to_string());
+        let (record, with_record) = recorded(&proposal);
+        let outcome = LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![short(missing)],
+        };
+        memory.answered(&record, &outcome, at(1));
+        claims = with_record;
+    }
+    assert_eq!(walked, ALL);
+
+    let decision = decide(&world(1, &claims, &[], &[]), &memory);
+    assert_eq!(decision.wake, Some(at(61)), "the first shortage ends after a minute");
+    match only(decision) {
+        LaunchStep::Report { change, .. } => {
+            assert_eq!(change.reason.as_str(), "InsufficientCapacity");
+            assert!(change.message.contains("3 offerings"), "{}", change.message);
+        }
+        other => panic!("{other:#?}"),
+    }
+    let again = proposal(decide(&world(62, &claims, &[], &[]), &memory));
+    assert_eq!(again.attempt, 4);
+    assert_eq!(again.offerings, [offering(SPOT_A), offering(SPOT_B)]);
+}
+
+#[test]
+fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
+    let mut memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL), claim("b", ALL), claim("c", ALL)], &[], &[]);
+    let (record, claims) = recorded(&proposal(decide(&start, &memory)));
+    let outcome = LaunchOutcome {
+        instances: vec![bought("i-2", SPOT_A)],
+        shortfalls: vec![short(SPOT_A), short(SPOT_B)],
+    };
+    let shared: Vec<Arc<Claim>> = claims.iter().cloned().map(Arc::new).collect();
+    let instances: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
+    let pairs = assign(&shared, &instances);
+    assert_eq!(pairs.len(), 1);
+    assert_eq!(pairs[0].0.name, "a");
+    memory.answered(&record, &outcome, at(2));
+
+    let mut after = claims;
+    let status = launched_status(&instances[0], start.node_classes.get("default").map(|class| &**class));
+    assert_eq!(status.provider_id, "aws:///us-east-1a/i-2");
+    assert_eq!(status.labels["topology.kubernetes.io/region"], "us-east-1");
+    assert_eq!(status.allocatable.get("cpu"), 3_920);
+    after[0].provider_id = status.provider_id;
+    let rest = proposal(decide(&world(2, &after, &[], &[]), &memory));
+    assert_eq!(rest.attempt, 1);
+    assert_eq!(rest.batch, batch_id(["uid-b", "uid-c"]));
+    assert_eq!(rest.offerings, [offering(DEMAND_A)]);
+}
+
+#[test]
+fn a_claim_deleted_before_its_launch_was_answered_waits_for_a_look_at_ec2() {
+    let mut memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL)], &[], &[]);
+    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims[0].deleting_since = Some(at(10));
+    assert!(!memory.is_settled(&claims[0]));
+    let early = decide(&world(12, &claims, &[], &[]), &memory);
+    assert_eq!((early.steps.len(), early.wake), (0, Some(at(15))));
+    assert!(matches!(
+        only(decide(&world(15, &claims, &[], &[]), &memory)),
+        LaunchStep::LookUp(batch) if batch.record == record
+    ));
+    memory.settled(&record);
+    assert!(memory.is_settled(&claims[0]));
+    assert_eq!(decide(&world(16, &claims, &[], &[]), &memory).steps, []);
+}
+
+#[test]
+fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
+    let memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims[0].deleting_since = Some(at(2));
+    match only(decide(&world(3, &claims, &[], &[]), &memory)) {
+        LaunchStep::Call(batch) => {
+            assert_eq!(batch.record, record);
+            assert_eq!(batch.claims.len(), 2, "the deleted claim takes its instance too");
+        }
+        other => panic!("{other:#?}"),
+    }
+}
+
+#[test]
+fn a_half_written_record_is_completed_not_called() {
+    let memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (_record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims[1].launch = None;
+    // A claim that came later and wants the same must not be mistaken for the missing one.
+    let mut later = claim("later", ALL);
+    later.created = at(5);
+    claims.push(later);
+    let decision = decide(&world(6, &claims, &[], &[]), &memory);
+    let [complete, propose] = decision.steps.as_slice() else {
+        panic!("{:#?}", decision.steps)
+    };
+    assert!(matches!(
+        complete,
+        LaunchStep::Complete { missing, .. } if missing.len() == 1 && missing[0].name == "b"
+    ));
+    assert!(matches!(
+        propose,
+        LaunchStep::Propose(proposal) if proposal.claims.len() == 1 && proposal.claims[0].name == "later"
+    ));
+}
+
+#[test]
+fn a_record_whose_other_claims_cannot_be_proven_is_looked_up_not_repeated() {
+    let memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (_record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims.truncate(1);
+    assert!(matches!(
+        only(decide(&world(2, &claims, &[], &[]), &memory)),
+        LaunchStep::LookUp(_)
+    ));
+}
+
+#[test]
+fn a_half_written_second_attempt_is_completed() {
+    let mut memory = LaunchMemory::default();
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (record, claims) = recorded(&proposal(decide(&start, &memory)));
+    memory.answered(
+        &record,
+        &LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![short(SPOT_A)],
+        },
+        at(1),
+    );
+    let (_second, mut written) = recorded(&proposal(decide(&world(1, &claims, &[], &[]), &memory)));
+    written[1].launch = Some(record);
+    assert!(matches!(
+        only(decide(&world(2, &written, &[], &[]), &LaunchMemory::default())),
+        LaunchStep::Complete { record, missing } if record.attempt == 2 && missing[0].name == "b"
+    ));
+}
+
+#[test]
+fn instances_map_by_provider_id_then_tag_then_order_and_dead_ones_last() {
+    let mut known = launched("k");
+    known.provider_id = "aws:///us-east-1a/i-1".to_owned();
+    let claims: Vec<Arc<Claim>> = [known, claim("a", ALL), claim("b", ALL), claim("c", ALL)]
+        .into_iter()
+        .map(Arc::new)
+        .collect();
+    let seen = |id: &str, claim: Option<&str>, ending| BatchInstance {
+        claim: claim.map(str::to_owned),
+        ending,
+        ..(&bought(id, SPOT_A)).into()
+    };
+    let instances = [
+        seen("i-0", None, true),
+        seen("i-1", None, false),
+        seen("i-2", None, false),
+        seen("i-3", Some("a"), false),
+        seen("i-4", Some("somebody-else"), false),
+    ];
+    let pairs: Vec<(String, String)> = assign(&claims, &instances)
+        .into_iter()
+        .map(|(claim, instance)| (claim.name.clone(), instance.id))
+        .collect();
+    let expected = [("a", "i-3"), ("b", "i-2"), ("c", "i-0")];
+    assert_eq!(pairs, expected.map(|(claim, id)| (claim.to_owned(), id.to_owned())));
+}
+
+#[test]
+fn a_missing_node_class_is_said_once() {
+    let mut snapshot = world(1, &[claim("a", ALL)], &[], &[]);
+    snapshot.node_classes.clear();
+    let LaunchStep::Report { change, .. } = only(decide(&snapshot, &LaunchMemory::default())) else {
+        panic!("no report");
+    };
+    assert_eq!(change.reason, ConditionReason::NodeClassNotFound);
+    let mut told = claim("a", ALL);
+    told.conditions.insert(
+        "Launched".to_owned(),
+        crate::model::claim::ClaimCondition {
+            status: crate::model::claim::ConditionStatus::Unknown,
+            reason: change.reason.as_str().to_owned(),
+            message: change.message,
+            since: at(1),
+        },
+    );
+    let mut snapshot = world(2, &[told], &[], &[]);
+    snapshot.node_classes.clear();
+    assert_eq!(decide(&snapshot, &LaunchMemory::default()).steps, []);
+}
+
+#[test]
+fn shortages_last_longer_each_time_and_are_cleared_by_a_purchase() {
+    let mut shortages = Shortages::default();
+    let key = offering(SPOT_A);
+    shortages.note(&key, ErrorClass::InsufficientCapacity, at(0));
+    assert_eq!(shortages.until(&key, at(1)), Some(at(60)));
+    shortages.note(&key, ErrorClass::InsufficientCapacity, at(70));
+    assert_eq!(shortages.until(&key, at(71)), Some(at(190)));
+    let mut snapshot = world(71, &[], &[], &[]);
+    shortages.mark(&mut snapshot);
+    let catalogue = &snapshot.node_classes["default"].catalogue;
+    let unavailable: Vec<String> = catalogue
+        .offerings
+        .iter()
+        .filter(|offering| !offering.available)
+        .map(|offering| offering.key.to_string())
+        .collect();
+    assert_eq!(unavailable, [SPOT_A]);
+    shortages.note(&key, ErrorClass::Throttled, at(300));
+    assert!(!shortages.is_short(&key, at(300)), "throttling says nothing of capacity");
+    let record = LaunchRecord {
+        batch: "b".to_owned(),
+        attempt: 1,
+        size: 1,
+        capacity_type: CapacityType::Spot,
+        templates: template(&[key.clone()]),
+    };
+    let nothing = LaunchOutcome::default();
+    shortages.learn(&record, &nothing, at(400));
+    assert!(shortages.is_short(&key, at(401)), "an empty answer must not be asked for again at once");
+    let outcome = LaunchOutcome {
+        instances: vec![bought("i-1", SPOT_A)],
+        shortfalls: Vec::new(),
+    };
+    shortages.learn(&record, &outcome, at(402));
+    assert!(!shortages.is_short(&key, at(403)));
+}

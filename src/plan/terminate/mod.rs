@@ -1,0 +1,431 @@
+//! How a claim ends: fence, drain, instance, Node, claim, in this order.
+//!
+//! Given a snapshot, what is known of instances and which launches are settled, [`decide`] gives back
+//! the next steps for every claim and Node that is being deleted. No pod is evicted from a node that
+//! goes because it was empty: what slipped in runs to its end. The Node outlives the instance, the
+//! claim outlives the Node, and no finalizer goes while something could still cost money. Nothing is
+//! written here.
+
+mod drain;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use drain::{Drain, drain};
+
+use super::condition::ConditionChange;
+use super::decision::Decision;
+use super::instances::{InstanceView, Sight};
+use super::launch::LaunchMemory;
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::instance::instance_id_of;
+use crate::model::node::Node;
+use crate::model::pod::Pod;
+use crate::model::snapshot::Snapshot;
+
+/// How often EC2 is asked whether an instance is gone: all that are going in one call.
+const POLL: SignedDuration = SignedDuration::from_secs(5);
+/// How long an accepted termination is trusted before it is asked for again.
+const TERMINATE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// How long a node stays empty at least before its instance goes, counted from the beginning of the
+/// drain: pods bound just before the fence show up late.
+const LEAST_DRAIN: SignedDuration = SignedDuration::from_secs(5);
+/// The same for a node that was fenced while empty: its fence is old enough already.
+const LEAST_EMPTY_DRAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// What to do next about something that is going.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TerminateStep {
+    /// A Node was deleted: its claim goes with it.
+    DeleteClaim {
+        /// The claim.
+        claim: Arc<Claim>,
+    },
+    /// Write the hard deadline of the drain onto the claim.
+    SetDeadline {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// The deadline.
+        deadline: Timestamp,
+    },
+    /// Keep new pods off the Node.
+    Fence {
+        /// The Node.
+        node: Arc<Node>,
+    },
+    /// Mark the Node as being deleted.
+    DeleteNode {
+        /// The Node.
+        node: Arc<Node>,
+    },
+    /// Evict a pod through the eviction API, so that disruption budgets hold.
+    Evict {
+        /// The pod.
+        pod: Arc<Pod>,
+        /// Its Node.
+        node: Arc<Node>,
+        /// Why, for the pod's event.
+        reason: String,
+    },
+    /// Delete a pod with what is left of the deadline: budgets do not hold any more.
+    ForceDelete {
+        /// The pod.
+        pod: Arc<Pod>,
+        /// Its Node.
+        node: Arc<Node>,
+        /// Seconds it has to end.
+        grace_seconds: u32,
+    },
+    /// Say on the claim how far it is.
+    Report {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// One condition.
+        change: ConditionChange,
+    },
+    /// Terminate the instance.
+    TerminateInstance {
+        /// Its id.
+        instance: String,
+    },
+    /// Nothing of the instance is left: let the Node go.
+    ReleaseNode {
+        /// The Node.
+        node: Arc<Node>,
+    },
+    /// Nothing of instance and Node is left: let the claim go.
+    ReleaseClaim {
+        /// The claim.
+        claim: Arc<Claim>,
+    },
+}
+
+impl TerminateStep {
+    /// What may not run twice at the same time.
+    pub fn key(&self) -> String {
+        match self {
+            Self::DeleteClaim { claim }
+            | Self::SetDeadline { claim, .. }
+            | Self::Report { claim, .. }
+            | Self::ReleaseClaim { claim } => format!("claim/{}", claim.name),
+            Self::Fence { node } | Self::DeleteNode { node } | Self::ReleaseNode { node } => {
+                format!("node/{}", node.name)
+            }
+            Self::Evict { pod, .. } | Self::ForceDelete { pod, .. } => {
+                format!("pod/{}/{}", pod.key, pod.uid)
+            }
+            Self::TerminateInstance { instance } => format!("instance/{instance}"),
+        }
+    }
+}
+
+/// Decides about every claim and Node that is being deleted.
+pub fn decide(
+    snapshot: &Snapshot,
+    instances: &InstanceView,
+    launches: &LaunchMemory,
+) -> Decision<TerminateStep> {
+    let pods = pods_by_node(snapshot);
+    let mut owned: BTreeSet<&str> = BTreeSet::new();
+    let mut decision = Decision::default();
+    for claim in snapshot.claims.values() {
+        let nodes = nodes_of(snapshot, claim);
+        owned.extend(nodes.iter().map(|node| node.name.as_str()));
+        let going = claim.deleting_since.is_some();
+        if !going {
+            let lost = nodes
+                .iter()
+                .any(|node| node.deleting_since.is_some() && node.name == claim.node_name);
+            if lost {
+                decision.push(TerminateStep::DeleteClaim {
+                    claim: Arc::clone(claim),
+                });
+            }
+            continue;
+        }
+        let ending = Ending {
+            snapshot,
+            instances,
+            pods: &pods,
+            claim: Some(claim),
+            provider_id: &claim.provider_id,
+            launched: claim
+                .conditions
+                .get(ConditionType::Launched.as_str())
+                .map_or(claim.created, |found| found.since),
+        };
+        if claim.provider_id.is_empty() {
+            // A call that may still bring an instance holds the finalizer; launching settles it.
+            if launches.is_settled(claim) {
+                ending.release(&[], &mut decision);
+            }
+        } else {
+            ending.decide(&nodes, &mut decision);
+        }
+    }
+    // Nodes of ours whose claim is gone, deleted by somebody: they end in the same order.
+    for node in snapshot.nodes.values() {
+        if is_abandoned(node) && !owned.contains(node.name.as_str()) {
+            let ending = Ending {
+                snapshot,
+                instances,
+                pods: &pods,
+                claim: None,
+                provider_id: &node.provider_id,
+                launched: node.created,
+            };
+            ending.decide(&[node], &mut decision);
+        }
+    }
+    decision
+}
+
+fn is_abandoned(node: &Node) -> bool {
+    node.deleting_since.is_some()
+        && node.labels.contains_key(labels::NODE_CLASS)
+        && has_finalizer(&node.finalizers)
+}
+
+fn has_finalizer(finalizers: &[String]) -> bool {
+    finalizers
+        .iter()
+        .any(|finalizer| finalizer == labels::TERMINATION_FINALIZER)
+}
+
+fn pods_by_node(snapshot: &Snapshot) -> BTreeMap<&str, Vec<&Arc<Pod>>> {
+    let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
+    for pod in snapshot.pods.values() {
+        if let Some(node) = pod.node_name.as_deref()
+            && !pod.phase.is_terminal()
+        {
+            by_node.entry(node).or_default().push(pod);
+        }
+    }
+    by_node
+}
+
+/// The Nodes that end with a claim: its own, or, before it registered, the one with its provider id
+/// that no other claim calls its own.
+fn nodes_of<'world>(snapshot: &'world Snapshot, claim: &Claim) -> Vec<&'world Arc<Node>> {
+    if !claim.node_name.is_empty() {
+        return snapshot.nodes.get(&claim.node_name).into_iter().collect();
+    }
+    snapshot
+        .node_by_provider_id(&claim.provider_id)
+        .filter(|node| !node.labels.contains_key(labels::REGISTERED))
+        .into_iter()
+        .collect()
+}
+
+/// One machine on its way out.
+struct Ending<'world> {
+    snapshot: &'world Snapshot,
+    instances: &'world InstanceView,
+    pods: &'world BTreeMap<&'world str, Vec<&'world Arc<Pod>>>,
+    claim: Option<&'world Arc<Claim>>,
+    provider_id: &'world str,
+    /// When the instance was launched at the latest: late enough not to mistake a young instance
+    /// that EC2 does not show yet for one that is gone.
+    launched: Timestamp,
+}
+
+impl Ending<'_> {
+    fn decide(&self, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
+        let id = instance_id_of(self.provider_id).unwrap_or_default();
+        if id.is_empty() || self.instances.is_gone(id, self.launched) {
+            self.release(nodes, decision);
+            return;
+        }
+        let deadline = self.deadline(decision);
+        let mut drained = true;
+        for node in nodes {
+            drained &= self.empty_out(node, deadline, decision);
+        }
+        let terminating = self
+            .claim
+            .is_some_and(|claim| claim.is(ConditionType::InstanceTerminating.as_str()));
+        if drained || terminating {
+            self.end_instance(id, decision);
+        }
+    }
+
+    /// The hard deadline of the drain, written onto the claim once.
+    fn deadline(&self, decision: &mut Decision<TerminateStep>) -> Option<Timestamp> {
+        let claim = self.claim?;
+        let written = claim
+            .annotations
+            .get(labels::TERMINATION_TIMESTAMP)
+            .and_then(|text| text.parse::<Timestamp>().ok());
+        if written.is_some() {
+            return written;
+        }
+        let deadline = claim
+            .deleting_since?
+            .saturating_add(claim.termination_grace?)
+            .ok()?;
+        decision.push(TerminateStep::SetDeadline {
+            claim: Arc::clone(claim),
+            deadline,
+        });
+        Some(deadline)
+    }
+
+    /// Fences and drains a Node; true when nothing is left to wait for.
+    fn empty_out(
+        &self,
+        node: &Arc<Node>,
+        deadline: Option<Timestamp>,
+        decision: &mut Decision<TerminateStep>,
+    ) -> bool {
+        let fenced = node
+            .taints
+            .iter()
+            .any(|taint| taint.key == labels::DISRUPTED_TAINT);
+        if !fenced {
+            decision.push(TerminateStep::Fence {
+                node: Arc::clone(node),
+            });
+            return false;
+        }
+        if node.deleting_since.is_none() {
+            decision.push(TerminateStep::DeleteNode {
+                node: Arc::clone(node),
+            });
+        }
+        let now = self.snapshot.now;
+        let passed = deadline.is_some_and(|deadline| now >= deadline);
+        let pods = self
+            .pods
+            .get(node.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        let drained = drain(
+            &Drain {
+                node,
+                now,
+                deadline,
+                patient: self.is_voluntary(),
+                reason: self.reason(),
+            },
+            pods,
+            decision,
+        );
+        if !drained && !passed {
+            self.report(
+                ConditionChange::unknown(
+                    ConditionType::Drained,
+                    ConditionReason::Draining,
+                    "pods are still on the node",
+                ),
+                decision,
+            );
+            return false;
+        }
+        passed || self.rested(node, decision)
+    }
+
+    /// True when the fence has held long enough that no pod bound before it can still show up.
+    fn rested(&self, node: &Node, decision: &mut Decision<TerminateStep>) -> bool {
+        let (since, least) = match self.claim {
+            Some(claim) if self.is_voluntary() => (claim.deleting_since, LEAST_EMPTY_DRAIN),
+            Some(claim) => (claim.deleting_since, LEAST_DRAIN),
+            None => (node.deleting_since, LEAST_DRAIN),
+        };
+        let due = since.and_then(|since| since.saturating_add(least).ok());
+        if let Some(due) = due.filter(|due| *due > self.snapshot.now) {
+            decision.wake_at(due);
+            return false;
+        }
+        true
+    }
+
+    fn report(&self, change: ConditionChange, decision: &mut Decision<TerminateStep>) {
+        if let Some(claim) = self.claim
+            && let Some(change) = change.news_for(claim)
+        {
+            decision.push(TerminateStep::Report {
+                claim: Arc::clone(claim),
+                change,
+            });
+        }
+    }
+
+    /// True when the node goes because it was empty: whatever is on it came too late to be evicted.
+    fn is_voluntary(&self) -> bool {
+        self.claim.is_some_and(|claim| {
+            claim
+                .conditions
+                .get(ConditionType::DisruptionReason.as_str())
+                .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
+                && claim.is(ConditionType::DisruptionReason.as_str())
+        })
+    }
+
+    fn reason(&self) -> String {
+        self.claim
+            .and_then(|claim| {
+                claim
+                    .conditions
+                    .get(ConditionType::DisruptionReason.as_str())
+            })
+            .map_or_else(
+                || "the node is being deleted".to_owned(),
+                |found| format!("the node is being removed: {}", found.reason),
+            )
+    }
+
+    /// Terminates the instance and looks until it is gone.
+    fn end_instance(&self, id: &str, decision: &mut Decision<TerminateStep>) {
+        let now = self.snapshot.now;
+        let ending =
+            matches!(self.instances.get(id), Sight::Seen(instance) if instance.state.is_ending());
+        let accepted = self.instances.terminated_at(id);
+        let asked_lately = accepted.is_some_and(|at| now.duration_since(at) < TERMINATE_AGAIN);
+        if !ending && !asked_lately {
+            decision.push(TerminateStep::TerminateInstance {
+                instance: id.to_owned(),
+            });
+            return;
+        }
+        self.report(ConditionChange::holds(ConditionType::InstanceTerminating), decision);
+        let due = self
+            .instances
+            .asked_at(id)
+            .map(|at| at.saturating_add(POLL).unwrap_or(at));
+        match due {
+            Some(due) if due > self.snapshot.now => decision.wake_at(due),
+            _ => {
+                decision.look_at.insert(id.to_owned());
+            }
+        }
+    }
+
+    /// The instance is gone: the Nodes first, then the claim.
+    fn release(&self, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
+        for node in nodes {
+            if node.deleting_since.is_none() {
+                decision.push(TerminateStep::DeleteNode {
+                    node: Arc::clone(node),
+                });
+            } else if has_finalizer(&node.finalizers) {
+                decision.push(TerminateStep::ReleaseNode {
+                    node: Arc::clone(node),
+                });
+            }
+        }
+        if let Some(claim) = self.claim
+            && nodes.is_empty()
+            && has_finalizer(&claim.finalizers)
+        {
+            decision.push(TerminateStep::ReleaseClaim {
+                claim: Arc::clone(claim),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

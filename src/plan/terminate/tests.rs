@@ -1,0 +1,252 @@
+//! How machines end, step by step.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::claim::ConditionStatus;
+use crate::model::instance::{Instance, InstanceState};
+use crate::model::pod::{DoNotDisrupt, PodSpec};
+use crate::model::taint::{Taint, TaintEffect, Toleration, TolerationOperator};
+use crate::plan::examples::{at, claim, daemon, initialized, instance, node, pod, set, world};
+
+fn view(second: i64, state: InstanceState) -> InstanceView {
+    let mut view = InstanceView::default();
+    let mut seen = instance("a");
+    seen.state = state;
+    let found: [Arc<Instance>; 1] = [Arc::new(seen)];
+    view.answered(&BTreeSet::new(), &found, at(second));
+    view
+}
+
+fn going(second: i64) -> Claim {
+    let mut claim = initialized("a");
+    claim.deleting_since = Some(at(second));
+    claim
+}
+
+fn fenced() -> Node {
+    let mut node = node("a");
+    node.taints
+        .push(Taint::new(labels::DISRUPTED_TAINT, "", TaintEffect::NoSchedule));
+    node.deleting_since = Some(at(100));
+    node
+}
+
+fn decide_at(
+    second: i64,
+    claim: &Claim,
+    node: &Node,
+    pods: &[Pod],
+    state: InstanceState,
+) -> Decision<TerminateStep> {
+    decide(
+        &world(second, &[claim.clone()], &[node.clone()], pods),
+        &view(second, state),
+        &LaunchMemory::default(),
+    )
+}
+
+fn names(decision: &Decision<TerminateStep>) -> Vec<String> {
+    decision
+        .steps
+        .iter()
+        .map(|step| match step {
+            TerminateStep::DeleteClaim { .. } => "delete claim".to_owned(),
+            TerminateStep::SetDeadline { .. } => "set deadline".to_owned(),
+            TerminateStep::Fence { .. } => "fence".to_owned(),
+            TerminateStep::DeleteNode { .. } => "delete node".to_owned(),
+            TerminateStep::Evict { pod, .. } => format!("evict {}", pod.key.name),
+            TerminateStep::ForceDelete {
+                pod, grace_seconds, ..
+            } => format!("force {} {grace_seconds}", pod.key.name),
+            TerminateStep::Report { change, .. } => format!("report {}", change.reason.as_str()),
+            TerminateStep::TerminateInstance { .. } => "terminate".to_owned(),
+            TerminateStep::ReleaseNode { .. } => "release node".to_owned(),
+            TerminateStep::ReleaseClaim { .. } => "release claim".to_owned(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_order_is_fence_drain_instance_node_claim() {
+    let running = InstanceState::Running;
+    let mut claim = going(100);
+    let pods = [pod("web", "ip-a")];
+    assert_eq!(names(&decide_at(100, &claim, &node("a"), &pods, running)), ["fence"]);
+
+    let mut machine = fenced();
+    machine.deleting_since = None;
+    let told = ["delete node", "evict web", "report Draining"];
+    assert_eq!(names(&decide_at(101, &claim, &machine, &pods, running)), told);
+
+    let early = decide_at(103, &claim, &fenced(), &[], running);
+    assert_eq!((names(&early).len(), early.wake), (0, Some(at(105))));
+    assert_eq!(names(&decide_at(105, &claim, &fenced(), &[], running)), ["terminate"]);
+
+    let ending = decide_at(106, &claim, &fenced(), &[], InstanceState::ShuttingDown);
+    assert_eq!(names(&ending), ["report InstanceTerminating"]);
+    set(&mut claim, "InstanceTerminating", ConditionStatus::True, at(105));
+    let ending = decide_at(106, &claim, &fenced(), &[], InstanceState::ShuttingDown);
+    assert_eq!((names(&ending).len(), ending.wake), (0, Some(at(111))));
+    let gone = InstanceState::Terminated;
+    assert_eq!(names(&decide_at(120, &claim, &fenced(), &[], gone)), ["release node"]);
+    let without_node = decide(&world(121, &[claim], &[], &[]), &view(121, gone), &LaunchMemory::default());
+    assert_eq!(names(&without_node), ["release claim"]);
+}
+
+#[test]
+fn groups_leave_one_after_the_other() {
+    let mut critical = pod("dns", "ip-a");
+    critical.spec = Arc::new(PodSpec {
+        critical: true,
+        ..PodSpec::clone(&critical.spec)
+    });
+    let mut critical_daemon = daemon("cni", "ip-a");
+    critical_daemon.spec = Arc::clone(&critical.spec);
+    let mut pods = vec![pod("web", "ip-a"), daemon("logs", "ip-a"), critical, critical_daemon];
+    for first in ["web", "logs", "dns", "cni"] {
+        let decision = decide_at(110, &going(100), &fenced(), &pods, InstanceState::Running);
+        assert_eq!(names(&decision), [format!("evict {first}"), "report Draining".to_owned()]);
+        pods.retain(|pod| &*pod.key.name != first);
+    }
+}
+
+#[test]
+fn a_pod_that_must_not_be_disrupted_is_waited_for_until_the_deadline() {
+    let mut claim = going(100);
+    claim.termination_grace = Some(SignedDuration::from_secs(600));
+    let mut job = pod("job", "ip-a");
+    job.do_not_disrupt = DoNotDisrupt::Always;
+    let running = InstanceState::Running;
+    let decision = decide_at(110, &claim, &fenced(), &[job.clone()], running);
+    assert_eq!(names(&decision), ["set deadline", "report Draining"]);
+    assert_eq!(decision.wake, Some(at(670)), "30 s of its own grace before the deadline");
+    let late = decide_at(680, &claim, &fenced(), &[job.clone()], running);
+    assert_eq!(names(&late), ["set deadline", "force job 20", "report Draining"]);
+    let passed = decide_at(700, &claim, &fenced(), &[job.clone()], running);
+    assert!(names(&passed).contains(&"terminate".to_owned()));
+
+    job.do_not_disrupt = DoNotDisrupt::For(SignedDuration::from_secs(60));
+    let over = decide_at(121, &going(100), &fenced(), &[job.clone()], running);
+    assert_eq!(names(&over), ["evict job", "report Draining"]);
+    let still = decide_at(119, &going(100), &fenced(), &[job], running);
+    assert_eq!(still.wake, Some(at(120)));
+}
+
+#[test]
+fn what_slipped_onto_an_empty_node_runs_to_its_end() {
+    let mut claim = going(100);
+    set(&mut claim, "DisruptionReason", ConditionStatus::True, at(99));
+    if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
+        found.reason = "Empty".to_owned();
+    }
+    let decision = decide_at(110, &claim, &fenced(), &[pod("late", "ip-a")], InstanceState::Running);
+    assert_eq!(names(&decision), ["report Draining"]);
+    let decision = decide_at(101, &claim, &fenced(), &[], InstanceState::Running);
+    assert_eq!(names(&decision), ["terminate"]);
+}
+
+#[test]
+fn who_is_not_waited_for() {
+    let toleration = |key: &str| Toleration {
+        key: key.to_owned(),
+        operator: TolerationOperator::Exists,
+        value: String::new(),
+        effect: None,
+        seconds: None,
+    };
+    let tolerant = |mut pod: Pod, key: &str| {
+        pod.spec = Arc::new(PodSpec {
+            tolerations: vec![toleration(key)],
+            ..PodSpec::clone(&pod.spec)
+        });
+        pod
+    };
+    let mut mirror = pod("static", "ip-a");
+    mirror.mirror = true;
+    let mut stuck = pod("stuck", "ip-a");
+    stuck.deleting_until = Some(at(40));
+    let pods = [
+        mirror,
+        stuck,
+        tolerant(daemon("agent", "ip-a"), ""),
+        tolerant(pod("operator", "ip-a"), labels::DISRUPTED_TAINT),
+    ];
+    let decision = decide_at(110, &going(100), &fenced(), &pods, InstanceState::Running);
+    assert_eq!(names(&decision), ["terminate"]);
+    let habit = [tolerant(pod("job", "ip-a"), "")];
+    let decision = decide_at(110, &going(100), &fenced(), &habit, InstanceState::Running);
+    assert_eq!(names(&decision), ["evict job", "report Draining"]);
+}
+
+#[test]
+fn a_deleted_node_takes_its_claim_along() {
+    let mut machine = node("a");
+    machine.deleting_since = Some(at(100));
+    let decision = decide_at(100, &initialized("a"), &machine, &[], InstanceState::Running);
+    assert_eq!(names(&decision), ["delete claim"]);
+    // Somebody removed the claim and its finalizer: the instance must not outlive its Node.
+    let alone = decide(
+        &world(110, &[], &[fenced()], &[]),
+        &view(110, InstanceState::Running),
+        &LaunchMemory::default(),
+    );
+    assert_eq!(names(&alone), ["terminate"]);
+}
+
+#[test]
+fn a_node_of_another_provisioner_is_left_alone() {
+    let mut foreign = fenced();
+    foreign.labels.remove(labels::NODE_CLASS);
+    let decision = decide(
+        &world(110, &[], &[foreign], &[]),
+        &InstanceView::default(),
+        &LaunchMemory::default(),
+    );
+    assert_eq!(decision.steps, []);
+    assert!(decision.look_at.is_empty());
+}
+
+#[test]
+fn a_claim_without_instance_goes_only_when_its_launch_is_settled() {
+    let mut unlaunched = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+    unlaunched.deleting_since = Some(at(5));
+    let record = crate::model::launch::LaunchRecord {
+        batch: "b".to_owned(),
+        attempt: 1,
+        size: 1,
+        capacity_type: crate::model::offering::CapacityType::Spot,
+        templates: Vec::new(),
+    };
+    let mut called = unlaunched.clone();
+    called.launch = Some(record.clone());
+    let mut launches = LaunchMemory::default();
+    let steps = |claim: &Claim, launches: &LaunchMemory| {
+        names(&decide(
+            &world(10, &[claim.clone()], &[], &[]),
+            &InstanceView::default(),
+            launches,
+        ))
+    };
+    assert_eq!(steps(&unlaunched, &launches), ["release claim"]);
+    assert_eq!(steps(&called, &launches), Vec::<String>::new());
+    launches.settled(&record);
+    assert_eq!(steps(&called, &launches), ["release claim"]);
+}
+
+#[test]
+fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
+    let mut claim = going(20);
+    claim.node_name.clear();
+    let mut absent = InstanceView::default();
+    absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(21));
+    let first = world(21, &[claim.clone()], &[], &[]);
+    assert_eq!(names(&decide(&first, &absent, &LaunchMemory::default())), ["terminate"]);
+    absent.terminated("i-a", at(22));
+    let poll = decide(&world(23, &[claim.clone()], &[], &[]), &absent, &LaunchMemory::default());
+    assert_eq!((names(&poll), poll.wake), (vec!["report InstanceTerminating".to_owned()], Some(at(26))));
+    absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(131));
+    let snapshot = world(131, &[claim.clone()], &[], &[]);
+    let late = decide(&snapshot, &absent, &LaunchMemory::default());
+    assert_eq!(names(&late), ["release claim"]);
+}
