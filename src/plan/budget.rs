@@ -77,9 +77,10 @@ pub fn allowance(
 fn limit(budget: &PoolBudget, total: i64, reason: &str) -> Option<i64> {
     let scaled = match budget.nodes {
         BudgetNodes::Count(count) => count,
-        BudgetNodes::Percent(percent) => {
-            total.saturating_mul(percent).saturating_add(99).div_euclid(100)
-        }
+        BudgetNodes::Percent(percent) => total
+            .saturating_mul(percent)
+            .saturating_add(99)
+            .div_euclid(100),
     };
     let frozen = matches!(
         budget.nodes,

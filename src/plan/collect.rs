@@ -88,9 +88,7 @@ impl CollectMemory {
             .nodes
             .values()
             .filter(|node| is_stray(node, snapshot))
-            .filter(|node| {
-                instance_id_of(&node.provider_id).is_none_or(|id| !present.contains(id))
-            })
+            .filter(|node| instance_id_of(&node.provider_id).is_none_or(|id| !present.contains(id)))
             .map(|node| node.uid.clone())
             .collect();
         keep(&mut self.orphans, orphans, at);
@@ -292,7 +290,12 @@ fn halt(ids: &[&str], fleet: usize) -> Halt {
         write!(text, "{byte:02x}").ok();
         text
     });
-    let shown = sorted.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let shown = sorted
+        .iter()
+        .take(5)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
     let message = format!(
         "{} of {fleet} instances of this cluster have no NodeClaim ({shown}{}); nothing is collected, \
          because a restored or wrong API server looks like this. Compare with EC2, then allow it: \
@@ -366,12 +369,19 @@ mod tests {
     fn tagged(name: &str) -> Arc<Instance> {
         let mut found = instance(name);
         found.tags.insert(tags::CLAIM.to_owned(), name.to_owned());
-        found.tags.insert(tags::NAME.to_owned(), format!("ip-{name}"));
+        found
+            .tags
+            .insert(tags::NAME.to_owned(), format!("ip-{name}"));
         Arc::new(found)
     }
 
     /// Two complete lists with the same content, the second at `second`.
-    fn twice(first: i64, second: i64, instances: &[Arc<Instance>], snapshot: &Snapshot) -> CollectMemory {
+    fn twice(
+        first: i64,
+        second: i64,
+        instances: &[Arc<Instance>],
+        snapshot: &Snapshot,
+    ) -> CollectMemory {
         let mut memory = CollectMemory::default();
         memory.listed(at(first), instances.to_vec(), snapshot);
         memory.listed(at(second), instances.to_vec(), snapshot);
@@ -384,7 +394,9 @@ mod tests {
             .steps
             .iter()
             .map(|step| match step {
-                CollectStep::Readopt { instance, node } => format!("readopt {} {}", instance.id, node.name),
+                CollectStep::Readopt { instance, node } => {
+                    format!("readopt {} {}", instance.id, node.name)
+                }
                 CollectStep::Terminate { instance, .. } => format!("terminate {}", instance.id),
                 CollectStep::DeleteClaim { claim, .. } => format!("delete {}", claim.name),
                 CollectStep::DeleteNode { node } => format!("delete {}", node.name),
@@ -422,7 +434,9 @@ mod tests {
         });
         let snapshot = world(1_000, &[waiting], &[], &[]);
         let mut found = instance("x");
-        found.tags.insert(tags::BATCH.to_owned(), "batch-1".to_owned());
+        found
+            .tags
+            .insert(tags::BATCH.to_owned(), "batch-1".to_owned());
         let memory = twice(800, 1_000, &[Arc::new(found)], &snapshot);
         assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
     }
@@ -445,13 +459,21 @@ mod tests {
         let collection = decide(&snapshot, &memory);
         assert_eq!(steps(&collection), Vec::<String>::new());
         let halt = collection.halt.unwrap();
-        assert!(halt.message.contains("4 of 4") && halt.message.contains(&halt.token), "{}", halt.message);
+        assert!(
+            halt.message.contains("4 of 4") && halt.message.contains(&halt.token),
+            "{}",
+            halt.message
+        );
         let acknowledge = |snapshot: &mut Snapshot, token: &str| {
-            let pool: &mut NodePool = Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap());
+            let pool: &mut NodePool =
+                Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap());
             pool.acknowledged_orphans = Some(token.to_owned());
         };
         acknowledge(&mut snapshot, "yes");
-        assert!(decide(&snapshot, &memory).halt.is_some(), "only this very set is acknowledged");
+        assert!(
+            decide(&snapshot, &memory).halt.is_some(),
+            "only this very set is acknowledged"
+        );
         acknowledge(&mut snapshot, &halt.token);
         assert_eq!(steps(&decide(&snapshot, &memory)).len(), 4);
         // Three are never too many.
@@ -488,7 +510,11 @@ mod tests {
     fn tags_that_are_missing_are_put_on() {
         let snapshot = world(1_000, &[initialized("a"), initialized("b")], &[], &[]);
         let mut memory = CollectMemory::default();
-        memory.listed(at(1_000), vec![Arc::new(instance("a")), tagged("b")], &snapshot);
+        memory.listed(
+            at(1_000),
+            vec![Arc::new(instance("a")), tagged("b")],
+            &snapshot,
+        );
         assert_eq!(steps(&decide(&snapshot, &memory)), ["tag i-a"]);
     }
 }

@@ -71,7 +71,8 @@ impl Schedule {
             let time = time.to_zoned(TimeZone::UTC).datetime();
             if !self.hits_date(time.date()) {
                 // On to the next midnight.
-                minute += i64::from(24 * 60 - i32::from(time.hour()) * 60 - i32::from(time.minute()));
+                minute +=
+                    i64::from(24 * 60 - i32::from(time.hour()) * 60 - i32::from(time.minute()));
             } else if has(self.hours, i64::from(time.hour()))
                 && has(self.minutes, i64::from(time.minute()))
             {
@@ -178,7 +179,15 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "* * * *", "60 * * * *", "5-1 * * * *", "* * * * mon/0", "a b c d e", "* * * * * *"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "5-1 * * * *",
+            "* * * * mon/0",
+            "a b c d e",
+            "* * * * * *",
+        ] {
             assert_eq!(Schedule::parse(text), None, "{text}");
         }
     }

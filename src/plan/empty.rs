@@ -1,7 +1,7 @@
 //! Which nodes are empty for long enough to go.
 //!
-//! Given a snapshot, since when each claim is without work, and which claims pods are planned onto,
-//! [`decide`] gives back the claims to remove. Removal takes two steps with a look between them: the
+//! Given a snapshot, since when each claim is without work, and what the last planning round put pods
+//! onto, [`decide`] gives back the claims to remove. Removal takes two steps with a look between them: the
 //! node is fenced first, and only if it is still empty then is its claim deleted; pods that slipped
 //! in lift the fence. A node with any pod beside DaemonSets' and static ones is never empty, whatever
 //! those pods are worth.
@@ -19,11 +19,15 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::node_pool::NodePool;
+use crate::model::pod::Pod;
 use crate::model::snapshot::Snapshot;
 
 /// How long at least a claim without a usable node stays after pods were last planned onto it: its
 /// pods may be between two planning rounds.
 const SPARE_UNUSED: SignedDuration = SignedDuration::from_secs(30);
+/// How long a planning round is believed: planning is repeated more often than this while pods wait,
+/// and kube-scheduler's longest back-off is 10 s.
+const HELD: SignedDuration = SignedDuration::from_secs(20);
 /// How often at most `status.lastPodEventTime` is written for one claim.
 const TOUCH_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
@@ -37,42 +41,65 @@ pub struct EmptyMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
     Busy,
-    IdleSince(Timestamp),
+    Idle(Timestamp),
+}
+
+/// What the last planning round put pods onto.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The instant of the snapshot that was planned for.
+    pub at: Timestamp,
+    /// Names of claims and Nodes.
+    pub onto: BTreeSet<String>,
 }
 
 impl EmptyMemory {
-    /// Takes in who has work now. `planned` are claims and nodes that a planning round has just put
-    /// pods onto.
-    pub fn observe(&mut self, snapshot: &Snapshot, planned: &BTreeMap<String, Timestamp>) {
+    /// Takes in who has work now. `planned` is the last planning round, if there was any yet.
+    pub fn observe(&mut self, snapshot: &Snapshot, planned: Option<&Planned>) {
         let busy = busy_nodes(snapshot);
+        let waits = snapshot.pods.values().any(|pod| waits(pod));
+        let now = snapshot.now;
+        let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         let mut claims = BTreeMap::new();
         for claim in snapshot.claims.values() {
             let before = self.claims.get(&claim.uid).copied();
-            let work = if busy.contains(claim.node_name.as_str()) {
+            let used = claim.is(ConditionType::Initialized.as_str());
+            let wanted = fresh.is_some_and(|planned| {
+                planned.onto.contains(&claim.name) || planned.onto.contains(&claim.node_name)
+            });
+            // A machine on its way is spare only when a fresh plan finds no use for it: pods may
+            // wait for nothing but its arrival, and boots take longer than any other delay here.
+            let coming = !used && waits && fresh.is_none();
+            let work = if busy.contains(claim.node_name.as_str()) || wanted || coming {
                 Work::Busy
             } else {
-                let started = match before {
-                    Some(Work::IdleSince(since)) => since,
-                    Some(Work::Busy) => snapshot.now,
-                    None => remembered(claim),
-                };
-                let planned = planned
-                    .get(&claim.name)
-                    .max(planned.get(&claim.node_name))
-                    .copied();
-                Work::IdleSince(planned.map_or(started, |planned| planned.max(started)))
+                Work::Idle(match before {
+                    Some(Work::Idle(since)) => since,
+                    Some(Work::Busy) => now,
+                    None if used => remembered(claim),
+                    None => now,
+                })
             };
             claims.insert(claim.uid.clone(), work);
         }
         self.claims = claims;
     }
 
-    fn idle_since(&self, claim: &Claim) -> Option<Timestamp> {
+    fn idle(&self, claim: &Claim) -> Option<Timestamp> {
         match self.claims.get(&claim.uid) {
-            Some(Work::IdleSince(since)) => Some(*since),
+            Some(Work::Idle(since)) => Some(*since),
             _ => None,
         }
     }
+}
+
+/// True for a pod that may still need a node.
+fn waits(pod: &Pod) -> bool {
+    pod.node_name.is_none()
+        && !pod.phase.is_terminal()
+        && pod.deleting_until.is_none()
+        && !pod.is_daemon()
+        && !pod.mirror
 }
 
 /// Since when a claim has no work as far as its status tells.
@@ -191,7 +218,7 @@ fn decide_pool(
             .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
             && claim.is(ConditionType::DisruptionReason.as_str());
         let node = node_of(snapshot, claim);
-        let idle = memory.idle_since(claim);
+        let idle = memory.idle(claim);
         let after = pool.consolidate_after.filter(|_after| !pool.paused);
         let (Some(idle), Some(after), false) = (idle, after, is_kept(claim, node)) else {
             if let (true, Some(node)) = (fenced, node) {
@@ -283,7 +310,7 @@ mod tests {
     use super::*;
     use crate::model::claim::ConditionStatus;
     use crate::model::node_pool::{BudgetNodes, PoolBudget};
-    use crate::model::pod::{Pod, PodPhase};
+    use crate::model::pod::PodPhase;
     use crate::model::taint::{Taint, TaintEffect};
     use crate::plan::examples::{at, claim, daemon, initialized, node, node_pool, pod, set, world};
 
@@ -293,15 +320,18 @@ mod tests {
         let mut last = Decision::default();
         for (second, pods) in story {
             let snapshot = world(*second, claims, nodes, pods);
-            memory.observe(&snapshot, &BTreeMap::new());
+            memory.observe(&snapshot, None);
             last = decide(&snapshot, &memory);
         }
         last
     }
 
     fn fence(node: &mut Node, claim: &mut Claim) {
-        node.taints
-            .push(Taint::new(labels::DISRUPTED_TAINT, "", TaintEffect::NoSchedule));
+        node.taints.push(Taint::new(
+            labels::DISRUPTED_TAINT,
+            "",
+            TaintEffect::NoSchedule,
+        ));
         set(claim, "DisruptionReason", ConditionStatus::True, at(100));
         if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
             found.reason = "Empty".to_owned();
@@ -318,7 +348,12 @@ mod tests {
         let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &idle), (229, &idle)];
         let waiting = play(story, &[claim.clone()], &[machine.clone()]);
         assert_eq!(waiting.wake, Some(at(230)));
-        assert!(waiting.steps.iter().all(|step| matches!(step, EmptyStep::Touch { .. })));
+        assert!(
+            waiting
+                .steps
+                .iter()
+                .all(|step| matches!(step, EmptyStep::Touch { .. }))
+        );
 
         let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &idle), (230, &idle)];
         let due = play(story, &[claim.clone()], &[machine.clone()]);
@@ -355,20 +390,74 @@ mod tests {
         let mut ended = pod("job", "ip-a");
         ended.phase = PodPhase::Succeeded;
         let decision = play(&[(500, &[ended])], &[initialized("a")], &[node("a")]);
-        assert!(matches!(decision.steps.as_slice(), [EmptyStep::Fence { .. }]));
+        assert!(matches!(
+            decision.steps.as_slice(),
+            [EmptyStep::Fence { .. }]
+        ));
         let mut coming = pod("next", "");
         coming.node_name = None;
         coming.nominated_node = Some("ip-a".to_owned());
-        assert_eq!(play(&[(500, &[coming])], &[initialized("a")], &[node("a")]).steps, []);
+        assert_eq!(
+            play(&[(500, &[coming])], &[initialized("a")], &[node("a")]).steps,
+            []
+        );
+    }
+
+    fn waiting_pod() -> Pod {
+        let mut waiting = pod("next", "");
+        waiting.node_name = None;
+        waiting.phase = PodPhase::Pending;
+        waiting
+    }
+
+    fn planned(second: i64, onto: &[&str]) -> Planned {
+        Planned {
+            at: at(second),
+            onto: onto.iter().map(|name| (*name).to_owned()).collect(),
+        }
     }
 
     #[test]
-    fn a_claim_that_pods_are_planned_onto_stays() {
-        let snapshot = world(500, &[initialized("a")], &[node("a")], &[]);
+    fn a_node_that_waiting_pods_are_planned_onto_stays() {
+        let snapshot = world(500, &[initialized("a")], &[node("a")], &[waiting_pod()]);
+        let steps = |planned: Option<&Planned>| {
+            let mut memory = EmptyMemory::default();
+            memory.observe(&snapshot, planned);
+            decide(&snapshot, &memory).steps.len()
+        };
+        assert_eq!(steps(Some(&planned(490, &["ip-a"]))), 0);
+        assert_eq!(steps(Some(&planned(490, &["ip-b"]))), 1);
+        assert_eq!(
+            steps(Some(&planned(400, &["ip-a"]))),
+            1,
+            "an old plan holds nothing"
+        );
+    }
+
+    #[test]
+    fn a_machine_on_its_way_stays_until_a_fresh_plan_finds_no_use_for_it() {
+        let coming = claim("a", &["c5.xlarge/us-east-1a/spot"]);
         let mut memory = EmptyMemory::default();
-        memory.observe(&snapshot, &BTreeMap::from([("ip-a".to_owned(), at(490))]));
-        let decision = decide(&snapshot, &memory);
-        assert_eq!((decision.steps.len(), decision.wake), (0, Some(at(520))));
+        let mut steps = |second: i64, pods: &[Pod], planned: Option<&Planned>| {
+            let snapshot = world(second, &[coming.clone()], &[], pods);
+            memory.observe(&snapshot, planned);
+            decide(&snapshot, &memory).steps.len()
+        };
+        assert_eq!(
+            steps(100, &[waiting_pod()], None),
+            0,
+            "no plan was made yet"
+        );
+        assert_eq!(
+            steps(200, &[waiting_pod()], Some(&planned(100, &[]))),
+            0,
+            "the plan is old"
+        );
+        assert_eq!(steps(210, &[waiting_pod()], Some(&planned(209, &["a"]))), 0);
+        assert_eq!(steps(220, &[waiting_pod()], Some(&planned(219, &["b"]))), 0);
+        assert_eq!(steps(249, &[waiting_pod()], Some(&planned(248, &["b"]))), 0);
+        assert_eq!(steps(250, &[waiting_pod()], Some(&planned(249, &["b"]))), 1);
+        assert_eq!(steps(250, &[], None), 1, "nobody waits");
     }
 
     #[test]
@@ -377,12 +466,14 @@ mod tests {
         let mut snapshot = world(10, &[unused], &[], &[]);
         let mut pool = node_pool("general");
         pool.consolidate_after = Some(SignedDuration::ZERO);
-        snapshot.node_pools.insert("general".to_owned(), Arc::new(pool));
+        snapshot
+            .node_pools
+            .insert("general".to_owned(), Arc::new(pool));
         let mut memory = EmptyMemory::default();
-        memory.observe(&snapshot, &BTreeMap::new());
-        assert_eq!(decide(&snapshot, &memory).wake, Some(at(30)));
-        snapshot.now = at(30);
-        memory.observe(&snapshot, &BTreeMap::new());
+        memory.observe(&snapshot, None);
+        assert_eq!(decide(&snapshot, &memory).wake, Some(at(40)));
+        snapshot.now = at(40);
+        memory.observe(&snapshot, None);
         assert!(matches!(
             decide(&snapshot, &memory).steps.as_slice(),
             [EmptyStep::Remove { .. }]
@@ -395,7 +486,10 @@ mod tests {
         machine
             .annotations
             .insert(labels::DO_NOT_DISRUPT.to_owned(), "true".to_owned());
-        assert_eq!(play(&[(500, &[])], &[initialized("a")], &[machine]).steps, []);
+        assert_eq!(
+            play(&[(500, &[])], &[initialized("a")], &[machine]).steps,
+            []
+        );
         for change in [
             |pool: &mut NodePool| pool.paused = true,
             |pool: &mut NodePool| pool.consolidate_after = None,
@@ -403,9 +497,11 @@ mod tests {
             let mut snapshot = world(500, &[initialized("a")], &[node("a")], &[]);
             let mut pool = node_pool("general");
             change(&mut pool);
-            snapshot.node_pools.insert("general".to_owned(), Arc::new(pool));
+            snapshot
+                .node_pools
+                .insert("general".to_owned(), Arc::new(pool));
             let mut memory = EmptyMemory::default();
-            memory.observe(&snapshot, &BTreeMap::new());
+            memory.observe(&snapshot, None);
             assert_eq!(decide(&snapshot, &memory).steps, []);
         }
     }
@@ -422,9 +518,11 @@ mod tests {
                 reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
                 window: None,
             }];
-            snapshot.node_pools.insert("general".to_owned(), Arc::new(pool));
+            snapshot
+                .node_pools
+                .insert("general".to_owned(), Arc::new(pool));
             let mut memory = EmptyMemory::default();
-            memory.observe(&snapshot, &BTreeMap::new());
+            memory.observe(&snapshot, None);
             decide(&snapshot, &memory).steps.len()
         };
         assert_eq!(steps(BudgetNodes::Percent(10), &[]), 3);

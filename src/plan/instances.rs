@@ -35,12 +35,7 @@ pub struct InstanceView {
 
 impl InstanceView {
     /// Takes in the answer to a question about certain instances.
-    pub fn answered(
-        &mut self,
-        asked: &BTreeSet<String>,
-        found: &[Arc<Instance>],
-        at: Timestamp,
-    ) {
+    pub fn answered(&mut self, asked: &BTreeSet<String>, found: &[Arc<Instance>], at: Timestamp) {
         for id in asked {
             self.note(id.clone(), None, at);
         }
@@ -84,9 +79,7 @@ impl InstanceView {
         match self.sights.get(id) {
             None => false,
             Some((at, None)) => at.duration_since(launched) >= VISIBLE_WITHIN,
-            Some((_at, Some(instance))) => {
-                instance.state == InstanceState::Terminated
-            }
+            Some((_at, Some(instance))) => instance.state == InstanceState::Terminated,
         }
     }
 

@@ -277,7 +277,13 @@ impl Turn<'_> {
                  data)"
             )
         };
-        if self.expired(launched, timeout, GiveUp::RegistrationTimeout, message, decision) {
+        if self.expired(
+            launched,
+            timeout,
+            GiveUp::RegistrationTimeout,
+            message,
+            decision,
+        ) {
             return;
         }
         if nodes.is_empty() {
@@ -285,7 +291,10 @@ impl Turn<'_> {
                 ConditionChange::unknown(
                     ConditionType::Registered,
                     ConditionReason::NodeNotFound,
-                    format!("no Node with provider id {} exists yet", self.claim.provider_id),
+                    format!(
+                        "no Node with provider id {} exists yet",
+                        self.claim.provider_id
+                    ),
                 ),
                 decision,
             );
@@ -409,7 +418,13 @@ impl Turn<'_> {
             let told = message.clone();
             let text = || format!("the node was not usable within {timeout:#}: {told}");
             let start = self.since(ConditionType::Registered);
-            if self.expired(start, timeout, GiveUp::InitializationTimeout, text, decision) {
+            if self.expired(
+                start,
+                timeout,
+                GiveUp::InitializationTimeout,
+                text,
+                decision,
+            ) {
                 return;
             }
         }
@@ -459,7 +474,9 @@ fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
         .iter()
         .find(|taint| node.taints.iter().any(|present| present.matches(taint)));
     if let Some(taint) = startup {
-        let message = format!("startup taint {taint} is still on the Node; whatever should remove it has not");
+        let message = format!(
+            "startup taint {taint} is still on the Node; whatever should remove it has not"
+        );
         return Some((ConditionReason::StartupTaintsExist, message));
     }
     if let Some(taint) = node.taints.iter().find(|taint| is_ephemeral(taint)) {
@@ -471,9 +488,8 @@ fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
         .iter()
         .find(|(name, amount)| *amount > 0 && node.allocatable.get(name) <= 0);
     missing.map(|(name, _amount)| {
-        let message = format!(
-            "resource {name} is not on the Node yet; a device plugin must register it"
-        );
+        let message =
+            format!("resource {name} is not on the Node yet; a device plugin must register it");
         (ConditionReason::ResourceNotRegistered, message)
     })
 }
@@ -486,8 +502,10 @@ pub fn is_ephemeral(taint: &Taint) -> bool {
         (
             labels::NOT_READY_TAINT,
             TaintEffect::NoSchedule | TaintEffect::NoExecute
-        ) | (labels::UNREACHABLE_TAINT | labels::UNINITIALIZED_TAINT, TaintEffect::NoSchedule)
-            | (labels::UNREGISTERED_TAINT, TaintEffect::NoExecute)
+        ) | (
+            labels::UNREACHABLE_TAINT | labels::UNINITIALIZED_TAINT,
+            TaintEffect::NoSchedule
+        ) | (labels::UNREGISTERED_TAINT, TaintEffect::NoExecute)
     ) || taint.key.starts_with(labels::READINESS_TAINT_PREFIX)
 }
 
@@ -526,10 +544,9 @@ mod tests {
             .steps
             .iter()
             .filter_map(|step| match step {
-                LifecycleStep::Report { change, .. } => Some((
-                    change.condition.as_str(),
-                    change.reason.as_str().to_owned(),
-                )),
+                LifecycleStep::Report { change, .. } => {
+                    Some((change.condition.as_str(), change.reason.as_str().to_owned()))
+                }
                 _ => None,
             })
             .collect()
@@ -554,9 +571,19 @@ mod tests {
         impostor.name = "ip-evil".to_owned();
         let view = seen(&[instance("a")]);
         let alone = decide_at(42, &[launched("a")], &[impostor.clone()], &view);
-        assert!(matches!(&alone.steps[0], LifecycleStep::Impostor { node, .. } if node.name == "ip-evil"));
-        assert_eq!(reported(&alone), [("Registered", "NodeNotFound".to_owned())]);
-        let both = decide_at(42, &[launched("a")], &[impostor.clone(), booted("a")], &view);
+        assert!(
+            matches!(&alone.steps[0], LifecycleStep::Impostor { node, .. } if node.name == "ip-evil")
+        );
+        assert_eq!(
+            reported(&alone),
+            [("Registered", "NodeNotFound".to_owned())]
+        );
+        let both = decide_at(
+            42,
+            &[launched("a")],
+            &[impostor.clone(), booted("a")],
+            &view,
+        );
         let names: Vec<(&str, &str)> = both
             .steps
             .iter()
@@ -568,7 +595,10 @@ mod tests {
             .collect();
         assert_eq!(names, [("register", "ip-a"), ("impostor", "ip-evil")]);
         let later = decide_at(99, &[initialized("a")], &[impostor, node("a")], &view);
-        assert!(matches!(later.steps.as_slice(), [LifecycleStep::Impostor { .. }]));
+        assert!(matches!(
+            later.steps.as_slice(),
+            [LifecycleStep::Impostor { .. }]
+        ));
     }
 
     #[test]
@@ -589,9 +619,11 @@ mod tests {
         let mut machine = node("a");
         machine.ready = false;
         machine.taints.push(startup);
-        machine
-            .taints
-            .push(Taint::new(labels::NOT_READY_TAINT, "", TaintEffect::NoSchedule));
+        machine.taints.push(Taint::new(
+            labels::NOT_READY_TAINT,
+            "",
+            TaintEffect::NoSchedule,
+        ));
         let view = InstanceView::default();
         let mut told = Vec::new();
         for change in 0..4 {
@@ -602,7 +634,11 @@ mod tests {
                 _ => {}
             }
             let decision = decide_at(70, &[claim.clone()], &[machine.clone()], &view);
-            told.extend(reported(&decision).into_iter().map(|(_condition, reason)| reason));
+            told.extend(
+                reported(&decision)
+                    .into_iter()
+                    .map(|(_condition, reason)| reason),
+            );
         }
         let expected = [
             "NodeNotReady",
@@ -613,7 +649,10 @@ mod tests {
         assert_eq!(told, expected);
         machine.allocatable.set("nvidia.com/gpu", 1);
         let decision = decide_at(70, &[claim], &[machine], &view);
-        assert!(matches!(decision.steps.as_slice(), [LifecycleStep::Initialize { .. }]));
+        assert!(matches!(
+            decision.steps.as_slice(),
+            [LifecycleStep::Initialize { .. }]
+        ));
     }
 
     #[test]
@@ -625,12 +664,18 @@ mod tests {
         let late = decide_at(300, &waiting, &[], &view);
         assert!(matches!(
             late.steps.as_slice(),
-            [LifecycleStep::GiveUp { reason: GiveUp::LaunchTimeout, .. }]
+            [LifecycleStep::GiveUp {
+                reason: GiveUp::LaunchTimeout,
+                ..
+            }]
         ));
         let unregistered = decide_at(10 + 900, &[launched("a")], &[], &view);
         assert!(matches!(
             unregistered.steps.as_slice(),
-            [LifecycleStep::GiveUp { reason: GiveUp::RegistrationTimeout, .. }]
+            [LifecycleStep::GiveUp {
+                reason: GiveUp::RegistrationTimeout,
+                ..
+            }]
         ));
     }
 
@@ -653,7 +698,10 @@ mod tests {
         let idle = world(150, &[claim.clone()], &[machine.clone()], &[]);
         assert!(matches!(
             decide(&idle, &view, &settings).steps.as_slice(),
-            [LifecycleStep::GiveUp { reason: GiveUp::InitializationTimeout, .. }]
+            [LifecycleStep::GiveUp {
+                reason: GiveUp::InitializationTimeout,
+                ..
+            }]
         ));
         let busy = world(150, &[claim], &[machine], &[pod("p", "ip-a")]);
         assert!(matches!(
@@ -669,12 +717,18 @@ mod tests {
         let decision = decide_at(42, &[launched("a")], &[], &seen(&[ended]));
         assert!(matches!(
             decision.steps.as_slice(),
-            [LifecycleStep::GiveUp { reason: GiveUp::InstanceEnded, .. }]
+            [LifecycleStep::GiveUp {
+                reason: GiveUp::InstanceEnded,
+                ..
+            }]
         ));
         // A fresh instance may be invisible for a while.
         let mut view = InstanceView::default();
         view.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(41));
         let decision = decide_at(42, &[launched("a")], &[], &view);
-        assert_eq!(reported(&decision), [("Registered", "NodeNotFound".to_owned())]);
+        assert_eq!(
+            reported(&decision),
+            [("Registered", "NodeNotFound".to_owned())]
+        );
     }
 }

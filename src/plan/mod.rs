@@ -20,5 +20,6 @@ pub mod instances;
 pub mod launch;
 pub mod lifecycle;
 pub mod pack;
+pub mod pool_status;
 pub mod provision;
 pub mod terminate;

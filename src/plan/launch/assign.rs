@@ -75,7 +75,10 @@ pub fn assign(
     claims: &[Arc<Claim>],
     instances: &[BatchInstance],
 ) -> Vec<(Arc<Claim>, BatchInstance)> {
-    let taken: BTreeSet<&str> = claims.iter().filter_map(|claim| claim.instance_id()).collect();
+    let taken: BTreeSet<&str> = claims
+        .iter()
+        .filter_map(|claim| claim.instance_id())
+        .collect();
     let names: BTreeSet<&str> = claims.iter().map(|claim| claim.name.as_str()).collect();
     let mut free: Vec<&BatchInstance> = instances
         .iter()

@@ -280,7 +280,14 @@ fn decide_batch(
             .filter(|claim| claim.deleting_since.is_none())
             .collect();
         if let Some(first) = left.first() {
-            propose(snapshot, memory, &left, record.attempt, &wanted(first), decision);
+            propose(
+                snapshot,
+                memory,
+                &left,
+                record.attempt,
+                &wanted(first),
+                decision,
+            );
         }
         return;
     }
@@ -377,8 +384,15 @@ fn propose(
     let node_class = match snapshot.node_classes.get(&first.node_class) {
         Some(class) if class.ready => class,
         Some(class) => {
-            let message = format!("EC2NodeClass {} is not ready: {}", class.name, class.not_ready);
-            return report(ConditionReason::from("NodeClassNotReady"), message, decision);
+            let message = format!(
+                "EC2NodeClass {} is not ready: {}",
+                class.name, class.not_ready
+            );
+            return report(
+                ConditionReason::from("NodeClassNotReady"),
+                message,
+                decision,
+            );
         }
         None => {
             let message = format!(
@@ -447,7 +461,11 @@ fn exhausted_message(claim: &Claim) -> String {
         .iter()
         .map(|offering| &*offering.instance_type)
         .collect();
-    let zones: BTreeSet<&str> = claim.offerings.iter().map(|offering| &*offering.zone).collect();
+    let zones: BTreeSet<&str> = claim
+        .offerings
+        .iter()
+        .map(|offering| &*offering.zone)
+        .collect();
     let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
     format!(
         "EC2 has no capacity now for any of the {} offerings of this claim ({} in {}); they are tried \

@@ -44,9 +44,7 @@ impl Shortages {
             return;
         }
         let times = known.map_or(0, |shortage| shortage.times).min(10);
-        let pause = rest
-            .saturating_mul(1 << times)
-            .min(LONGEST.max(rest));
+        let pause = rest.saturating_mul(1 << times).min(LONGEST.max(rest));
         self.0.insert(
             offering.clone(),
             Shortage {

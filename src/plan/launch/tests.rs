@@ -99,9 +99,11 @@ fn a_written_record_is_called_and_called_again_unchanged_until_it_is_answered() 
     let (record, claims) = recorded(&proposal(decide(&start, &memory)));
     for second in [1, 100, 1_000] {
         // A shortage learned meanwhile must not change a call that may have been made already.
-        memory
-            .shortages
-            .note(&offering(SPOT_A), ErrorClass::InsufficientCapacity, at(second));
+        memory.shortages.note(
+            &offering(SPOT_A),
+            ErrorClass::InsufficientCapacity,
+            at(second),
+        );
         match only(decide(&world(second, &claims, &[], &[]), &memory)) {
             LaunchStep::Call(batch) => {
                 assert_eq!(batch.record, record);
@@ -132,7 +134,11 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
     assert_eq!(walked, ALL);
 
     let decision = decide(&world(1, &claims, &[], &[]), &memory);
-    assert_eq!(decision.wake, Some(at(61)), "the first shortage ends after a minute");
+    assert_eq!(
+        decision.wake,
+        Some(at(61)),
+        "the first shortage ends after a minute"
+    );
     match only(decision) {
         LaunchStep::Report { change, .. } => {
             assert_eq!(change.reason.as_str(), "InsufficientCapacity");
@@ -148,7 +154,12 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
 #[test]
 fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     let mut memory = LaunchMemory::default();
-    let start = world(1, &[claim("a", ALL), claim("b", ALL), claim("c", ALL)], &[], &[]);
+    let start = world(
+        1,
+        &[claim("a", ALL), claim("b", ALL), claim("c", ALL)],
+        &[],
+        &[],
+    );
     let (record, claims) = recorded(&proposal(decide(&start, &memory)));
     let outcome = LaunchOutcome {
         instances: vec![bought("i-2", SPOT_A)],
@@ -162,7 +173,10 @@ fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     memory.answered(&record, &outcome, at(2));
 
     let mut after = claims;
-    let status = launched_status(&instances[0], start.node_classes.get("default").map(|class| &**class));
+    let status = launched_status(
+        &instances[0],
+        start.node_classes.get("default").map(|class| &**class),
+    );
     assert_eq!(status.provider_id, "aws:///us-east-1a/i-2");
     assert_eq!(status.labels["topology.kubernetes.io/region"], "us-east-1");
     assert_eq!(status.allocatable.get("cpu"), 3_920);
@@ -200,7 +214,11 @@ fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
     match only(decide(&world(3, &claims, &[], &[]), &memory)) {
         LaunchStep::Call(batch) => {
             assert_eq!(batch.record, record);
-            assert_eq!(batch.claims.len(), 2, "the deleted claim takes its instance too");
+            assert_eq!(
+                batch.claims.len(),
+                2,
+                "the deleted claim takes its instance too"
+            );
         }
         other => panic!("{other:#?}"),
     }
@@ -288,14 +306,18 @@ fn instances_map_by_provider_id_then_tag_then_order_and_dead_ones_last() {
         .map(|(claim, instance)| (claim.name.clone(), instance.id))
         .collect();
     let expected = [("a", "i-3"), ("b", "i-2"), ("c", "i-0")];
-    assert_eq!(pairs, expected.map(|(claim, id)| (claim.to_owned(), id.to_owned())));
+    assert_eq!(
+        pairs,
+        expected.map(|(claim, id)| (claim.to_owned(), id.to_owned()))
+    );
 }
 
 #[test]
 fn a_missing_node_class_is_said_once() {
     let mut snapshot = world(1, &[claim("a", ALL)], &[], &[]);
     snapshot.node_classes.clear();
-    let LaunchStep::Report { change, .. } = only(decide(&snapshot, &LaunchMemory::default())) else {
+    let LaunchStep::Report { change, .. } = only(decide(&snapshot, &LaunchMemory::default()))
+    else {
         panic!("no report");
     };
     assert_eq!(change.reason, ConditionReason::NodeClassNotFound);
@@ -333,7 +355,10 @@ fn shortages_last_longer_each_time_and_are_cleared_by_a_purchase() {
         .collect();
     assert_eq!(unavailable, [SPOT_A]);
     shortages.note(&key, ErrorClass::Throttled, at(300));
-    assert!(!shortages.is_short(&key, at(300)), "throttling says nothing of capacity");
+    assert!(
+        !shortages.is_short(&key, at(300)),
+        "throttling says nothing of capacity"
+    );
     let record = LaunchRecord {
         batch: "b".to_owned(),
         attempt: 1,
@@ -343,7 +368,10 @@ fn shortages_last_longer_each_time_and_are_cleared_by_a_purchase() {
     };
     let nothing = LaunchOutcome::default();
     shortages.learn(&record, &nothing, at(400));
-    assert!(shortages.is_short(&key, at(401)), "an empty answer must not be asked for again at once");
+    assert!(
+        shortages.is_short(&key, at(401)),
+        "an empty answer must not be asked for again at once"
+    );
     let outcome = LaunchOutcome {
         instances: vec![bought("i-1", SPOT_A)],
         shortfalls: Vec::new(),

@@ -141,8 +141,7 @@ impl Drain<'_> {
 /// everything is that wish only for DaemonSets' pods; others have it by habit, and are drained.
 fn tolerates_fence(pod: &Pod) -> bool {
     let fence = Taint::new(labels::DISRUPTED_TAINT, "", TaintEffect::NoSchedule);
-    pod.spec
-        .tolerations
-        .iter()
-        .any(|toleration| toleration.tolerates(&fence) && (pod.is_daemon() || !toleration.key.is_empty()))
+    pod.spec.tolerations.iter().any(|toleration| {
+        toleration.tolerates(&fence) && (pod.is_daemon() || !toleration.key.is_empty())
+    })
 }

@@ -390,7 +390,10 @@ impl Ending<'_> {
             });
             return;
         }
-        self.report(ConditionChange::holds(ConditionType::InstanceTerminating), decision);
+        self.report(
+            ConditionChange::holds(ConditionType::InstanceTerminating),
+            decision,
+        );
         let due = self
             .instances
             .asked_at(id)

@@ -26,8 +26,11 @@ fn going(second: i64) -> Claim {
 
 fn fenced() -> Node {
     let mut node = node("a");
-    node.taints
-        .push(Taint::new(labels::DISRUPTED_TAINT, "", TaintEffect::NoSchedule));
+    node.taints.push(Taint::new(
+        labels::DISRUPTED_TAINT,
+        "",
+        TaintEffect::NoSchedule,
+    ));
     node.deleting_since = Some(at(100));
     node
 }
@@ -72,25 +75,46 @@ fn the_order_is_fence_drain_instance_node_claim() {
     let running = InstanceState::Running;
     let mut claim = going(100);
     let pods = [pod("web", "ip-a")];
-    assert_eq!(names(&decide_at(100, &claim, &node("a"), &pods, running)), ["fence"]);
+    assert_eq!(
+        names(&decide_at(100, &claim, &node("a"), &pods, running)),
+        ["fence"]
+    );
 
     let mut machine = fenced();
     machine.deleting_since = None;
     let told = ["delete node", "evict web", "report Draining"];
-    assert_eq!(names(&decide_at(101, &claim, &machine, &pods, running)), told);
+    assert_eq!(
+        names(&decide_at(101, &claim, &machine, &pods, running)),
+        told
+    );
 
     let early = decide_at(103, &claim, &fenced(), &[], running);
     assert_eq!((names(&early).len(), early.wake), (0, Some(at(105))));
-    assert_eq!(names(&decide_at(105, &claim, &fenced(), &[], running)), ["terminate"]);
+    assert_eq!(
+        names(&decide_at(105, &claim, &fenced(), &[], running)),
+        ["terminate"]
+    );
 
     let ending = decide_at(106, &claim, &fenced(), &[], InstanceState::ShuttingDown);
     assert_eq!(names(&ending), ["report InstanceTerminating"]);
-    set(&mut claim, "InstanceTerminating", ConditionStatus::True, at(105));
+    set(
+        &mut claim,
+        "InstanceTerminating",
+        ConditionStatus::True,
+        at(105),
+    );
     let ending = decide_at(106, &claim, &fenced(), &[], InstanceState::ShuttingDown);
     assert_eq!((names(&ending).len(), ending.wake), (0, Some(at(111))));
     let gone = InstanceState::Terminated;
-    assert_eq!(names(&decide_at(120, &claim, &fenced(), &[], gone)), ["release node"]);
-    let without_node = decide(&world(121, &[claim], &[], &[]), &view(121, gone), &LaunchMemory::default());
+    assert_eq!(
+        names(&decide_at(120, &claim, &fenced(), &[], gone)),
+        ["release node"]
+    );
+    let without_node = decide(
+        &world(121, &[claim], &[], &[]),
+        &view(121, gone),
+        &LaunchMemory::default(),
+    );
     assert_eq!(names(&without_node), ["release claim"]);
 }
 
@@ -103,10 +127,18 @@ fn groups_leave_one_after_the_other() {
     });
     let mut critical_daemon = daemon("cni", "ip-a");
     critical_daemon.spec = Arc::clone(&critical.spec);
-    let mut pods = vec![pod("web", "ip-a"), daemon("logs", "ip-a"), critical, critical_daemon];
+    let mut pods = vec![
+        pod("web", "ip-a"),
+        daemon("logs", "ip-a"),
+        critical,
+        critical_daemon,
+    ];
     for first in ["web", "logs", "dns", "cni"] {
         let decision = decide_at(110, &going(100), &fenced(), &pods, InstanceState::Running);
-        assert_eq!(names(&decision), [format!("evict {first}"), "report Draining".to_owned()]);
+        assert_eq!(
+            names(&decision),
+            [format!("evict {first}"), "report Draining".to_owned()]
+        );
         pods.retain(|pod| &*pod.key.name != first);
     }
 }
@@ -120,9 +152,16 @@ fn a_pod_that_must_not_be_disrupted_is_waited_for_until_the_deadline() {
     let running = InstanceState::Running;
     let decision = decide_at(110, &claim, &fenced(), &[job.clone()], running);
     assert_eq!(names(&decision), ["set deadline", "report Draining"]);
-    assert_eq!(decision.wake, Some(at(670)), "30 s of its own grace before the deadline");
+    assert_eq!(
+        decision.wake,
+        Some(at(670)),
+        "30 s of its own grace before the deadline"
+    );
     let late = decide_at(680, &claim, &fenced(), &[job.clone()], running);
-    assert_eq!(names(&late), ["set deadline", "force job 20", "report Draining"]);
+    assert_eq!(
+        names(&late),
+        ["set deadline", "force job 20", "report Draining"]
+    );
     let passed = decide_at(700, &claim, &fenced(), &[job.clone()], running);
     assert!(names(&passed).contains(&"terminate".to_owned()));
 
@@ -136,11 +175,22 @@ fn a_pod_that_must_not_be_disrupted_is_waited_for_until_the_deadline() {
 #[test]
 fn what_slipped_onto_an_empty_node_runs_to_its_end() {
     let mut claim = going(100);
-    set(&mut claim, "DisruptionReason", ConditionStatus::True, at(99));
+    set(
+        &mut claim,
+        "DisruptionReason",
+        ConditionStatus::True,
+        at(99),
+    );
     if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
         found.reason = "Empty".to_owned();
     }
-    let decision = decide_at(110, &claim, &fenced(), &[pod("late", "ip-a")], InstanceState::Running);
+    let decision = decide_at(
+        110,
+        &claim,
+        &fenced(),
+        &[pod("late", "ip-a")],
+        InstanceState::Running,
+    );
     assert_eq!(names(&decision), ["report Draining"]);
     let decision = decide_at(101, &claim, &fenced(), &[], InstanceState::Running);
     assert_eq!(names(&decision), ["terminate"]);
@@ -183,7 +233,13 @@ fn who_is_not_waited_for() {
 fn a_deleted_node_takes_its_claim_along() {
     let mut machine = node("a");
     machine.deleting_since = Some(at(100));
-    let decision = decide_at(100, &initialized("a"), &machine, &[], InstanceState::Running);
+    let decision = decide_at(
+        100,
+        &initialized("a"),
+        &machine,
+        &[],
+        InstanceState::Running,
+    );
     assert_eq!(names(&decision), ["delete claim"]);
     // Somebody removed the claim and its finalizer: the instance must not outlive its Node.
     let alone = decide(
@@ -241,10 +297,20 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
     let mut absent = InstanceView::default();
     absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(21));
     let first = world(21, &[claim.clone()], &[], &[]);
-    assert_eq!(names(&decide(&first, &absent, &LaunchMemory::default())), ["terminate"]);
+    assert_eq!(
+        names(&decide(&first, &absent, &LaunchMemory::default())),
+        ["terminate"]
+    );
     absent.terminated("i-a", at(22));
-    let poll = decide(&world(23, &[claim.clone()], &[], &[]), &absent, &LaunchMemory::default());
-    assert_eq!((names(&poll), poll.wake), (vec!["report InstanceTerminating".to_owned()], Some(at(26))));
+    let poll = decide(
+        &world(23, &[claim.clone()], &[], &[]),
+        &absent,
+        &LaunchMemory::default(),
+    );
+    assert_eq!(
+        (names(&poll), poll.wake),
+        (vec!["report InstanceTerminating".to_owned()], Some(at(26)))
+    );
     absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(131));
     let snapshot = world(131, &[claim.clone()], &[], &[]);
     let late = decide(&snapshot, &absent, &LaunchMemory::default());
