@@ -381,26 +381,9 @@ fn propose(
             }
         }
     };
-    let node_class = match snapshot.node_classes.get(&first.node_class) {
-        Some(class) if class.ready => class,
-        Some(class) => {
-            let message = format!(
-                "EC2NodeClass {} is not ready: {}",
-                class.name, class.not_ready
-            );
-            return report(
-                ConditionReason::from("NodeClassNotReady"),
-                message,
-                decision,
-            );
-        }
-        None => {
-            let message = format!(
-                "EC2NodeClass {} does not exist; create it or correct the NodePool's nodeClassRef",
-                first.node_class
-            );
-            return report(ConditionReason::NodeClassNotFound, message, decision);
-        }
+    let node_class = match ready_class(snapshot, first) {
+        Ok(class) => class,
+        Err((reason, message)) => return report(reason, message, decision),
     };
     let now = snapshot.now;
     let shortages = &memory.shortages;
@@ -444,6 +427,30 @@ fn propose(
         offerings,
         wanted: wanted.to_owned(),
     }));
+}
+
+/// The node class of a claim, or why it cannot be used.
+fn ready_class<'world>(
+    snapshot: &'world Snapshot,
+    claim: &Claim,
+) -> Result<&'world Arc<NodeClass>, (ConditionReason, String)> {
+    match snapshot.node_classes.get(&claim.node_class) {
+        Some(class) if class.ready => Ok(class),
+        Some(class) => Err((
+            ConditionReason::from("NodeClassNotReady"),
+            format!(
+                "EC2NodeClass {} is not ready: {}",
+                class.name, class.not_ready
+            ),
+        )),
+        None => Err((
+            ConditionReason::NodeClassNotFound,
+            format!(
+                "EC2NodeClass {} does not exist; create it or correct the NodePool's nodeClassRef",
+                claim.node_class
+            ),
+        )),
+    }
 }
 
 fn exhausted() -> ConditionReason {

@@ -364,7 +364,7 @@ fn shortages_last_longer_each_time_and_are_cleared_by_a_purchase() {
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::Spot,
-        templates: template(&[key.clone()]),
+        templates: template(std::slice::from_ref(&key)),
     };
     let nothing = LaunchOutcome::default();
     shortages.learn(&record, &nothing, at(400));

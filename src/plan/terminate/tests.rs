@@ -1,5 +1,6 @@
 //! How machines end, step by step.
 
+use std::slice;
 use std::sync::Arc;
 
 use super::*;
@@ -43,7 +44,7 @@ fn decide_at(
     state: InstanceState,
 ) -> Decision<TerminateStep> {
     decide(
-        &world(second, &[claim.clone()], &[node.clone()], pods),
+        &world(second, slice::from_ref(claim), slice::from_ref(node), pods),
         &view(second, state),
         &LaunchMemory::default(),
     )
@@ -279,7 +280,7 @@ fn a_claim_without_instance_goes_only_when_its_launch_is_settled() {
     let mut launches = LaunchMemory::default();
     let steps = |claim: &Claim, launches: &LaunchMemory| {
         names(&decide(
-            &world(10, &[claim.clone()], &[], &[]),
+            &world(10, slice::from_ref(claim), &[], &[]),
             &InstanceView::default(),
             launches,
         ))

@@ -1,0 +1,158 @@
+//! What is collected, re-adopted and left alone.
+
+use super::*;
+use crate::model::launch::LaunchRecord;
+use crate::model::node_pool::NodePool;
+use crate::model::offering::CapacityType;
+use crate::plan::examples::{at, claim, initialized, instance, launched, node, pod, world};
+
+fn tagged(name: &str) -> Arc<Instance> {
+    let mut found = instance(name);
+    found.tags.insert(tags::CLAIM.to_owned(), name.to_owned());
+    found
+        .tags
+        .insert(tags::NAME.to_owned(), format!("ip-{name}"));
+    Arc::new(found)
+}
+
+/// Two complete lists with the same content, the second at `second`.
+fn twice(
+    first: i64,
+    second: i64,
+    instances: &[Arc<Instance>],
+    snapshot: &Snapshot,
+) -> CollectMemory {
+    let mut memory = CollectMemory::default();
+    memory.listed(at(first), instances.to_vec(), snapshot);
+    memory.listed(at(second), instances.to_vec(), snapshot);
+    memory
+}
+
+fn steps(collection: &Collection) -> Vec<String> {
+    collection
+        .decision
+        .steps
+        .iter()
+        .map(|step| match step {
+            CollectStep::Readopt { instance, node } => {
+                format!("readopt {} {}", instance.id, node.name)
+            }
+            CollectStep::Terminate { instance, .. } => format!("terminate {}", instance.id),
+            CollectStep::DeleteClaim { claim, .. } => format!("delete {}", claim.name),
+            CollectStep::DeleteNode { node } => format!("delete {}", node.name),
+            CollectStep::Tag { instance, .. } => format!("tag {instance}"),
+        })
+        .collect()
+}
+
+#[test]
+fn an_orphan_goes_after_two_lists_a_minute_apart() {
+    let snapshot = world(1_000, &[launched("b")], &[], &[]);
+    let list = [tagged("a"), tagged("b")];
+    let early = twice(900, 959, &list, &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &early)), Vec::<String>::new());
+    let late = twice(900, 960, &list, &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &late)), ["terminate i-a"]);
+    // It had a claim in between: the count begins again.
+    let mut memory = CollectMemory::default();
+    memory.listed(at(800), list.to_vec(), &snapshot);
+    let both = world(850, &[launched("a"), launched("b")], &[], &[]);
+    memory.listed(at(850), list.to_vec(), &both);
+    memory.listed(at(900), list.to_vec(), &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
+}
+
+#[test]
+fn an_instance_of_a_batch_that_still_waits_is_no_orphan() {
+    let mut waiting = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+    waiting.launch = Some(LaunchRecord {
+        batch: "batch-1".to_owned(),
+        attempt: 1,
+        size: 1,
+        capacity_type: CapacityType::Spot,
+        templates: Vec::new(),
+    });
+    let snapshot = world(1_000, &[waiting], &[], &[]);
+    let mut found = instance("x");
+    found
+        .tags
+        .insert(tags::BATCH.to_owned(), "batch-1".to_owned());
+    let memory = twice(800, 1_000, &[Arc::new(found)], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
+}
+
+#[test]
+fn an_orphan_whose_node_has_pods_is_adopted_again() {
+    let snapshot = world(1_000, &[], &[node("a")], &[pod("job", "ip-a")]);
+    let memory = twice(900, 1_000, &[tagged("a")], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["readopt i-a ip-a"]);
+    let idle = world(1_000, &[], &[node("a")], &[]);
+    assert_eq!(steps(&decide(&idle, &memory)), ["terminate i-a"]);
+}
+
+#[test]
+fn a_restored_api_server_does_not_cost_a_fleet() {
+    let mut snapshot = world(1_000, &[], &[], &[]);
+    let names = ["a", "b", "c", "d"];
+    let fleet: Vec<Arc<Instance>> = names.into_iter().map(tagged).collect();
+    let memory = twice(900, 1_000, &fleet, &snapshot);
+    let collection = decide(&snapshot, &memory);
+    assert_eq!(steps(&collection), Vec::<String>::new());
+    let halt = collection.halt.unwrap();
+    assert!(
+        halt.message.contains("4 of 4") && halt.message.contains(&halt.token),
+        "{}",
+        halt.message
+    );
+    let acknowledge = |snapshot: &mut Snapshot, token: &str| {
+        let pool: &mut NodePool = Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap());
+        pool.acknowledged_orphans = Some(token.to_owned());
+    };
+    acknowledge(&mut snapshot, "yes");
+    assert!(
+        decide(&snapshot, &memory).halt.is_some(),
+        "only this very set is acknowledged"
+    );
+    acknowledge(&mut snapshot, &halt.token);
+    assert_eq!(steps(&decide(&snapshot, &memory)).len(), 4);
+    // Three are never too many.
+    let memory = twice(900, 1_000, &fleet[..3], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)).len(), 3);
+}
+
+#[test]
+fn a_claim_whose_instance_vanished_is_deleted_unless_its_node_is_alive() {
+    let mut silent = node("a");
+    silent.ready = false;
+    let claims = [initialized("a"), initialized("b"), launched("c")];
+    let snapshot = world(1_000, &claims, &[silent, node("b")], &[]);
+    let memory = twice(900, 1_000, &[], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["delete a", "delete c"]);
+    let young = world(100, &[launched("c")], &[], &[]);
+    let memory = twice(30, 100, &[], &young);
+    assert_eq!(steps(&decide(&young, &memory)), Vec::<String>::new());
+}
+
+#[test]
+fn a_silent_node_without_claim_and_instance_is_deleted() {
+    let mut silent = node("a");
+    silent.ready = false;
+    let mut foreign = silent.clone();
+    foreign.name = "ip-f".to_owned();
+    foreign.labels.remove(labels::NODE_CLASS);
+    let snapshot = world(1_000, &[], &[silent, foreign, node("b")], &[]);
+    let memory = twice(900, 1_000, &[], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["delete ip-a"]);
+}
+
+#[test]
+fn tags_that_are_missing_are_put_on() {
+    let snapshot = world(1_000, &[initialized("a"), initialized("b")], &[], &[]);
+    let mut memory = CollectMemory::default();
+    memory.listed(
+        at(1_000),
+        vec![Arc::new(instance("a")), tagged("b")],
+        &snapshot,
+    );
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["tag i-a"]);
+}

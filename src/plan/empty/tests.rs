@@ -1,0 +1,225 @@
+//! Which nodes go as empty, told as stories of pods.
+
+use super::*;
+use crate::model::claim::ConditionStatus;
+use crate::model::node_pool::{BudgetNodes, PoolBudget};
+use crate::model::pod::PodPhase;
+use crate::model::taint::{Taint, TaintEffect};
+use crate::plan::examples::{at, claim, daemon, initialized, node, node_pool, pod, set, world};
+
+/// Plays seconds of a world in which pods come and go; gives back the last decision.
+fn play(story: &[(i64, &[Pod])], claims: &[Claim], nodes: &[Node]) -> Decision<EmptyStep> {
+    let mut memory = EmptyMemory::default();
+    let mut last = Decision::default();
+    for (second, pods) in story {
+        let snapshot = world(*second, claims, nodes, pods);
+        memory.observe(&snapshot, None);
+        last = decide(&snapshot, &memory);
+    }
+    last
+}
+
+fn fence(node: &mut Node, claim: &mut Claim) {
+    node.taints.push(Taint::new(
+        labels::DISRUPTED_TAINT,
+        "",
+        TaintEffect::NoSchedule,
+    ));
+    set(claim, "DisruptionReason", ConditionStatus::True, at(100));
+    if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
+        found.reason = "Empty".to_owned();
+        found.message = "no pods were left on the node".to_owned();
+    }
+}
+
+#[test]
+fn a_node_goes_after_consolidate_after_without_work_fenced_first() {
+    let mut claim = initialized("a");
+    let mut machine = node("a");
+    let busy = [pod("job", "ip-a"), daemon("logs", "ip-a")];
+    let idle = [daemon("logs", "ip-a")];
+    let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &idle), (229, &idle)];
+    let waiting = play(story, &[claim.clone()], &[machine.clone()]);
+    assert_eq!(waiting.wake, Some(at(230)));
+    assert!(
+        waiting
+            .steps
+            .iter()
+            .all(|step| matches!(step, EmptyStep::Touch { .. }))
+    );
+
+    let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &idle), (230, &idle)];
+    let due = play(story, &[claim.clone()], &[machine.clone()]);
+    assert!(matches!(due.steps.as_slice(), [EmptyStep::Fence { .. }]));
+
+    fence(&mut machine, &mut claim);
+    let gone = play(story, &[claim.clone()], &[machine.clone()]);
+    assert!(matches!(gone.steps.as_slice(), [EmptyStep::Remove { .. }]));
+
+    let story: &[(i64, &[Pod])] = &[(230, &idle), (231, &busy)];
+    let back = play(story, &[claim], &[machine]);
+    assert!(matches!(back.steps.as_slice(), [EmptyStep::Unfence { .. }]));
+}
+
+#[test]
+fn when_a_node_fell_idle_is_written_down_once() {
+    let busy = [pod("job", "ip-a")];
+    let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &[])];
+    let decision = play(story, &[initialized("a")], &[node("a")]);
+    assert!(matches!(
+        decision.steps.as_slice(),
+        [EmptyStep::Touch { at: time, .. }] if *time == at(200)
+    ));
+    let mut written = initialized("a");
+    written.last_pod_event = Some(at(200));
+    assert_eq!(play(story, &[written.clone()], &[node("a")]).steps, []);
+    // After a restart the status counts.
+    let restarted = play(&[(215, &[])], &[written], &[node("a")]);
+    assert_eq!(restarted.wake, Some(at(230)));
+}
+
+#[test]
+fn an_ended_pod_is_no_work_and_a_nominated_one_is() {
+    let mut ended = pod("job", "ip-a");
+    ended.phase = PodPhase::Succeeded;
+    let decision = play(&[(500, &[ended])], &[initialized("a")], &[node("a")]);
+    assert!(matches!(
+        decision.steps.as_slice(),
+        [EmptyStep::Fence { .. }]
+    ));
+    let mut coming = pod("next", "");
+    coming.node_name = None;
+    coming.nominated_node = Some("ip-a".to_owned());
+    assert_eq!(
+        play(&[(500, &[coming])], &[initialized("a")], &[node("a")]).steps,
+        []
+    );
+}
+
+fn waiting_pod() -> Pod {
+    let mut waiting = pod("next", "");
+    waiting.node_name = None;
+    waiting.phase = PodPhase::Pending;
+    waiting
+}
+
+fn planned(second: i64, onto: &[&str]) -> Planned {
+    Planned {
+        at: at(second),
+        onto: onto.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+#[test]
+fn a_node_that_waiting_pods_are_planned_onto_stays() {
+    let snapshot = world(500, &[initialized("a")], &[node("a")], &[waiting_pod()]);
+    let steps = |planned: Option<&Planned>| {
+        let mut memory = EmptyMemory::default();
+        memory.observe(&snapshot, planned);
+        decide(&snapshot, &memory).steps.len()
+    };
+    assert_eq!(steps(Some(&planned(490, &["ip-a"]))), 0);
+    assert_eq!(steps(Some(&planned(490, &["ip-b"]))), 1);
+    assert_eq!(
+        steps(Some(&planned(400, &["ip-a"]))),
+        1,
+        "an old plan holds nothing"
+    );
+}
+
+#[test]
+fn a_machine_on_its_way_stays_until_a_fresh_plan_finds_no_use_for_it() {
+    let coming = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+    let mut memory = EmptyMemory::default();
+    let mut steps = |second: i64, pods: &[Pod], planned: Option<&Planned>| {
+        let snapshot = world(second, std::slice::from_ref(&coming), &[], pods);
+        memory.observe(&snapshot, planned);
+        decide(&snapshot, &memory).steps.len()
+    };
+    assert_eq!(
+        steps(100, &[waiting_pod()], None),
+        0,
+        "no plan was made yet"
+    );
+    assert_eq!(
+        steps(200, &[waiting_pod()], Some(&planned(100, &[]))),
+        0,
+        "the plan is old"
+    );
+    assert_eq!(steps(210, &[waiting_pod()], Some(&planned(209, &["a"]))), 0);
+    assert_eq!(steps(220, &[waiting_pod()], Some(&planned(219, &["b"]))), 0);
+    assert_eq!(steps(249, &[waiting_pod()], Some(&planned(248, &["b"]))), 0);
+    assert_eq!(steps(250, &[waiting_pod()], Some(&planned(249, &["b"]))), 1);
+    assert_eq!(steps(250, &[], None), 1, "nobody waits");
+}
+
+#[test]
+fn a_claim_whose_pods_went_away_before_it_was_usable_goes_too_but_not_at_once() {
+    let unused = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+    let mut snapshot = world(10, &[unused], &[], &[]);
+    let mut pool = node_pool("general");
+    pool.consolidate_after = Some(SignedDuration::ZERO);
+    snapshot
+        .node_pools
+        .insert("general".to_owned(), Arc::new(pool));
+    let mut memory = EmptyMemory::default();
+    memory.observe(&snapshot, None);
+    assert_eq!(decide(&snapshot, &memory).wake, Some(at(40)));
+    snapshot.now = at(40);
+    memory.observe(&snapshot, None);
+    assert!(matches!(
+        decide(&snapshot, &memory).steps.as_slice(),
+        [EmptyStep::Remove { .. }]
+    ));
+}
+
+#[test]
+fn what_people_keep_is_kept() {
+    let mut machine = node("a");
+    machine
+        .annotations
+        .insert(labels::DO_NOT_DISRUPT.to_owned(), "true".to_owned());
+    assert_eq!(
+        play(&[(500, &[])], &[initialized("a")], &[machine]).steps,
+        []
+    );
+    for change in [
+        |pool: &mut NodePool| pool.paused = true,
+        |pool: &mut NodePool| pool.consolidate_after = None,
+    ] {
+        let mut snapshot = world(500, &[initialized("a")], &[node("a")], &[]);
+        let mut pool = node_pool("general");
+        change(&mut pool);
+        snapshot
+            .node_pools
+            .insert("general".to_owned(), Arc::new(pool));
+        let mut memory = EmptyMemory::default();
+        memory.observe(&snapshot, None);
+        assert_eq!(decide(&snapshot, &memory).steps, []);
+    }
+}
+
+#[test]
+fn the_default_budget_does_not_hold_empty_nodes_back_but_one_that_names_them_does() {
+    let claims: Vec<Claim> = ["a", "b", "c"].into_iter().map(initialized).collect();
+    let nodes: Vec<Node> = ["a", "b", "c"].into_iter().map(node).collect();
+    let steps = |nodes_allowed, reasons: &[&str]| {
+        let mut snapshot = world(500, &claims, &nodes, &[]);
+        let mut pool = node_pool("general");
+        pool.budgets = vec![PoolBudget {
+            nodes: nodes_allowed,
+            reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            window: None,
+        }];
+        snapshot
+            .node_pools
+            .insert("general".to_owned(), Arc::new(pool));
+        let mut memory = EmptyMemory::default();
+        memory.observe(&snapshot, None);
+        decide(&snapshot, &memory).steps.len()
+    };
+    assert_eq!(steps(BudgetNodes::Percent(10), &[]), 3);
+    assert_eq!(steps(BudgetNodes::Percent(34), &["Empty"]), 2);
+    assert_eq!(steps(BudgetNodes::Count(1), &["Drifted"]), 3);
+    assert_eq!(steps(BudgetNodes::Count(0), &[]), 0, "zero is a freeze");
+}

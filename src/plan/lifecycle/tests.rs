@@ -1,0 +1,222 @@
+//! How machines become nodes, told from the outside.
+
+use super::*;
+use crate::model::instance::InstanceState;
+use crate::model::resources::Resources;
+use crate::plan::examples::{
+    at, booted, claim, initialized, instance, launched, node, pod, set, world,
+};
+use std::collections::BTreeSet;
+
+fn seen(instances: &[Instance]) -> InstanceView {
+    let mut view = InstanceView::default();
+    let found: Vec<Arc<Instance>> = instances.iter().cloned().map(Arc::new).collect();
+    view.answered(&BTreeSet::new(), &found, at(41));
+    view
+}
+
+fn decide_at(
+    second: i64,
+    claims: &[Claim],
+    nodes: &[Node],
+    view: &InstanceView,
+) -> Decision<LifecycleStep> {
+    decide(
+        &world(second, claims, nodes, &[]),
+        view,
+        &LifecycleSettings::default(),
+    )
+}
+
+fn reported(decision: &Decision<LifecycleStep>) -> Vec<(&'static str, String)> {
+    decision
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            LifecycleStep::Report { change, .. } => {
+                Some((change.condition.as_str(), change.reason.as_str().to_owned()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_node_is_bound_when_provider_id_instance_and_claim_agree() {
+    let claims = [launched("a")];
+    let unknown = decide_at(42, &claims, &[booted("a")], &InstanceView::default());
+    assert_eq!(unknown.steps, []);
+    assert_eq!(unknown.look_at, BTreeSet::from(["i-a".to_owned()]));
+    let decision = decide_at(42, &claims, &[booted("a")], &seen(&[instance("a")]));
+    assert!(matches!(
+        decision.steps.as_slice(),
+        [LifecycleStep::Register { unmarked: false, node, .. }] if node.name == "ip-a"
+    ));
+}
+
+#[test]
+fn a_node_with_anothers_provider_id_is_reported_and_left_alone() {
+    let mut impostor = booted("a");
+    impostor.name = "ip-evil".to_owned();
+    let view = seen(&[instance("a")]);
+    let alone = decide_at(42, &[launched("a")], &[impostor.clone()], &view);
+    assert!(
+        matches!(&alone.steps[0], LifecycleStep::Impostor { node, .. } if node.name == "ip-evil")
+    );
+    assert_eq!(
+        reported(&alone),
+        [("Registered", "NodeNotFound".to_owned())]
+    );
+    let both = decide_at(
+        42,
+        &[launched("a")],
+        &[impostor.clone(), booted("a")],
+        &view,
+    );
+    let names: Vec<(&str, &str)> = both
+        .steps
+        .iter()
+        .map(|step| match step {
+            LifecycleStep::Register { node, .. } => ("register", node.name.as_str()),
+            LifecycleStep::Impostor { node, .. } => ("impostor", node.name.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, [("register", "ip-a"), ("impostor", "ip-evil")]);
+    let later = decide_at(99, &[initialized("a")], &[impostor, node("a")], &view);
+    assert!(matches!(
+        later.steps.as_slice(),
+        [LifecycleStep::Impostor { .. }]
+    ));
+}
+
+#[test]
+fn an_instance_tagged_for_another_claim_binds_to_no_node() {
+    let mut tagged = instance("a");
+    tagged.tags.insert(tags::CLAIM.to_owned(), "b".to_owned());
+    let decision = decide_at(42, &[launched("a")], &[booted("a")], &seen(&[tagged]));
+    assert!(matches!(&decision.steps[0], LifecycleStep::Impostor { .. }));
+}
+
+#[test]
+fn a_node_is_usable_only_when_nothing_holds_pods_off() {
+    let mut claim = initialized("a");
+    claim.conditions.remove("Initialized");
+    let startup = Taint::new("cni", "", TaintEffect::NoSchedule);
+    claim.startup_taints.push(startup.clone());
+    claim.requests.set("nvidia.com/gpu", 1);
+    let mut machine = node("a");
+    machine.ready = false;
+    machine.taints.push(startup);
+    machine.taints.push(Taint::new(
+        labels::NOT_READY_TAINT,
+        "",
+        TaintEffect::NoSchedule,
+    ));
+    let view = InstanceView::default();
+    let mut told = Vec::new();
+    for change in 0..4 {
+        match change {
+            1 => machine.ready = true,
+            2 => drop(machine.taints.remove(0)),
+            3 => machine.taints.clear(),
+            _ => {}
+        }
+        let decision = decide_at(70, &[claim.clone()], &[machine.clone()], &view);
+        told.extend(
+            reported(&decision)
+                .into_iter()
+                .map(|(_condition, reason)| reason),
+        );
+    }
+    let expected = [
+        "NodeNotReady",
+        "StartupTaintsExist",
+        "KnownEphemeralTaintsExist",
+        "ResourceNotRegistered",
+    ];
+    assert_eq!(told, expected);
+    machine.allocatable.set("nvidia.com/gpu", 1);
+    let decision = decide_at(70, &[claim], &[machine], &view);
+    assert!(matches!(
+        decision.steps.as_slice(),
+        [LifecycleStep::Initialize { .. }]
+    ));
+}
+
+#[test]
+fn timeouts_of_the_pool_give_a_claim_up() {
+    let view = InstanceView::default();
+    let waiting = [claim("a", &["c5.xlarge/us-east-1a/spot"])];
+    let early = decide_at(299, &waiting, &[], &view);
+    assert_eq!((early.steps.len(), early.wake), (0, Some(at(300))));
+    let late = decide_at(300, &waiting, &[], &view);
+    assert!(matches!(
+        late.steps.as_slice(),
+        [LifecycleStep::GiveUp {
+            reason: GiveUp::LaunchTimeout,
+            ..
+        }]
+    ));
+    let unregistered = decide_at(10 + 900, &[launched("a")], &[], &view);
+    assert!(matches!(
+        unregistered.steps.as_slice(),
+        [LifecycleStep::GiveUp {
+            reason: GiveUp::RegistrationTimeout,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn a_node_that_never_becomes_usable_is_given_up_unless_pods_run_on_it() {
+    let mut claim = initialized("a");
+    set(
+        &mut claim,
+        "Initialized",
+        crate::model::claim::ConditionStatus::Unknown,
+        at(50),
+    );
+    let mut machine = node("a");
+    machine.allocatable = Resources::new();
+    let settings = LifecycleSettings {
+        initialization_timeout: Some(SignedDuration::from_secs(100)),
+        ..LifecycleSettings::default()
+    };
+    let view = InstanceView::default();
+    let idle = world(150, &[claim.clone()], &[machine.clone()], &[]);
+    assert!(matches!(
+        decide(&idle, &view, &settings).steps.as_slice(),
+        [LifecycleStep::GiveUp {
+            reason: GiveUp::InitializationTimeout,
+            ..
+        }]
+    ));
+    let busy = world(150, &[claim], &[machine], &[pod("p", "ip-a")]);
+    assert!(matches!(
+        decide(&busy, &view, &settings).steps.as_slice(),
+        [LifecycleStep::Report { .. }]
+    ));
+}
+
+#[test]
+fn an_instance_that_ends_before_it_joins_is_given_up_at_once() {
+    let mut ended = instance("a");
+    ended.state = InstanceState::Terminated;
+    let decision = decide_at(42, &[launched("a")], &[], &seen(&[ended]));
+    assert!(matches!(
+        decision.steps.as_slice(),
+        [LifecycleStep::GiveUp {
+            reason: GiveUp::InstanceEnded,
+            ..
+        }]
+    ));
+    // A fresh instance may be invisible for a while.
+    let mut view = InstanceView::default();
+    view.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(41));
+    let decision = decide_at(42, &[launched("a")], &[], &view);
+    assert_eq!(
+        reported(&decision),
+        [("Registered", "NodeNotFound".to_owned())]
+    );
+}
