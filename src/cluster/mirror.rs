@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::changes::Subscription;
 use super::kind::Kind;
+use super::observe::node_pool::PoolDefaults;
 use super::state::{KindHealth, State};
 use super::table::ListRecord;
 use super::view::View;
@@ -35,6 +36,12 @@ impl Mirror {
     /// An empty mirror that follows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets what holds for NodePools whose annotations do not say; to be called before
+    /// [`Self::start`].
+    pub fn set_pool_defaults(&self, defaults: PoolDefaults) {
+        self.lock().pool_defaults = Some(defaults);
     }
 
     /// Starts to follow every kind. The tasks end with the world.

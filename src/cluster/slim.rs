@@ -175,6 +175,13 @@ impl Slim for NodePool {
         &mut state.node_pools
     }
 
+    fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
+        if let Some(defaults) = &state.pool_defaults {
+            defaults.apply(&value.object, Arc::make_mut(&mut value.pool));
+        }
+        Arc::new(value)
+    }
+
     fn changed(
         _state: &mut State,
         difference: &Difference<Self::Key, Self::Value>,

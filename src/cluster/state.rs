@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::changes::{Changes, Subscription};
 use super::kind::Kind;
 use super::ledger::Ledger;
+use super::observe::node_pool::PoolDefaults;
 use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
 use super::table::{Difference, ListRecord, Table};
 use super::view::{ObservedNodeClass, ObservedNodePool, View};
@@ -52,6 +53,7 @@ pub(super) struct State {
     pub(super) namespaces: Table<String, Namespace>,
     pub(super) health: BTreeMap<Kind, KindHealth>,
     pub(super) ledger: Ledger,
+    pub(super) pool_defaults: Option<PoolDefaults>,
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: BTreeSet<Arc<PodSpec>>,

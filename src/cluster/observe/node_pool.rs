@@ -12,10 +12,45 @@ use super::{pool_taint, quantity};
 use crate::api;
 use crate::api::node_pool_validation::validate;
 use crate::api::settings::NodePoolSettings;
+use crate::api::settings_table::Key;
 use crate::api::{hash, labels};
 use crate::model::money::UsdPerHour;
 use crate::model::node_pool::{BudgetNodes, BudgetWindow, NodePool, PoolBudget};
 use crate::model::requirement::{Requirement, Requirements};
+
+/// What holds for pools whose annotations do not say; flags of the controller.
+#[expect(
+    clippy::struct_field_names,
+    reason = "named as the annotations and flags are"
+)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolDefaults {
+    /// `tonnage.dev/launch-timeout`.
+    pub launch_timeout: SignedDuration,
+    /// `tonnage.dev/registration-timeout`.
+    pub registration_timeout: SignedDuration,
+    /// `tonnage.dev/initialization-timeout`; `None` is never.
+    pub initialization_timeout: Option<SignedDuration>,
+}
+
+impl PoolDefaults {
+    /// Puts these in place of the built-in defaults, where the pool itself says nothing.
+    pub fn apply(&self, object: &api::NodePool, pool: &mut NodePool) {
+        let annotations = object.metadata.annotations.as_ref();
+        let unsaid = |key: Key| {
+            annotations.is_none_or(|annotations| !annotations.contains_key(key.annotation()))
+        };
+        if unsaid(Key::LaunchTimeout) {
+            pool.launch_timeout = self.launch_timeout;
+        }
+        if unsaid(Key::RegistrationTimeout) {
+            pool.registration_timeout = self.registration_timeout;
+        }
+        if unsaid(Key::InitializationTimeout) {
+            pool.initialization_timeout = self.initialization_timeout;
+        }
+    }
+}
 
 /// What decisions see of a NodePool.
 pub fn node_pool(object: &api::NodePool) -> NodePool {
@@ -202,6 +237,28 @@ spec:
         assert_eq!(single(labels::NODE_POOL), Some("executors"));
         assert_eq!(single(labels::NODE_CLASS), Some("default"));
         assert_eq!(single("team"), Some("data"));
+    }
+
+    #[test]
+    fn flags_hold_where_the_pool_says_nothing() {
+        let manifest = MANIFEST.replace(
+            "tonnage.dev/paused: \"true\"",
+            "tonnage.dev/launch-timeout: 2m",
+        );
+        let object: api::NodePool = serde_saphyr::from_str(&manifest).unwrap();
+        let mut pool = node_pool(&object);
+        let defaults = PoolDefaults {
+            launch_timeout: SignedDuration::from_mins(7),
+            registration_timeout: SignedDuration::from_mins(8),
+            initialization_timeout: Some(SignedDuration::from_mins(9)),
+        };
+        defaults.apply(&object, &mut pool);
+        assert_eq!(pool.launch_timeout, SignedDuration::from_mins(2));
+        assert_eq!(pool.registration_timeout, SignedDuration::from_mins(8));
+        assert_eq!(
+            pool.initialization_timeout,
+            Some(SignedDuration::from_mins(9))
+        );
     }
 
     #[test]
