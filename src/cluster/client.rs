@@ -54,14 +54,7 @@ pub enum ConnectError {
 
 /// Builds a client. Must be called within a Tokio runtime.
 pub async fn connect(options: &ConnectOptions) -> Result<kube::Client, ConnectError> {
-    let mut config = config(options).await?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.reset_reader_on_write = true;
-    config.write_timeout = Some(WRITE_TIMEOUT);
-    // Own calls are repeated where the pauses are jittered from the injected stream; and kube would
-    // repeat an eviction that a disruption budget refuses, since both are answered with 429.
-    config.default_retry = false;
+    let config = bounded(config(options).await?);
     // The only failure is that a provider is installed already, which is as good.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -69,6 +62,18 @@ pub async fn connect(options: &ConnectOptions) -> Result<kube::Client, ConnectEr
     kube::Client::try_from(config).map_err(|source| ConnectError::Client {
         source: Box::new(source),
     })
+}
+
+/// The configuration with timeouts, and without kube's own repeats.
+fn bounded(mut config: kube::Config) -> kube::Config {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.reset_reader_on_write = true;
+    config.write_timeout = Some(WRITE_TIMEOUT);
+    // Own calls are repeated where the pauses are jittered from the injected stream; and kube would
+    // repeat an eviction that a disruption budget refuses, since both are answered with 429.
+    config.default_retry = false;
+    config
 }
 
 async fn config(options: &ConnectOptions) -> Result<kube::Config, ConnectError> {
@@ -99,4 +104,61 @@ async fn config(options: &ConnectOptions) -> Result<kube::Config, ConnectError> 
         .map_err(|source| ConnectError::NoCluster {
             source: Box::new(source),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+clusters: [{name: local, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: me, user: {token: secret}}]
+contexts: [{name: local, context: {cluster: local, user: me}}]
+current-context: local
+"#;
+
+    fn written(text: &str) -> (PathBuf, ConnectOptions) {
+        let name = format!("tonnage-kubeconfig-{}-{}", std::process::id(), text.len());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        let options = ConnectOptions {
+            kubeconfig: Some(path.clone()),
+            context: None,
+        };
+        (path, options)
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_gives_a_client_without_a_call() {
+        let (path, options) = written(KUBECONFIG);
+        let client = connect(&options).await;
+        std::fs::remove_file(path).unwrap();
+        assert!(client.is_ok(), "{:?}", client.err());
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_kubeconfig_names_the_file() {
+        let (path, mut options) = written(KUBECONFIG.trim_end());
+        options.context = Some("elsewhere".to_owned());
+        let error = connect(&options).await.err().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.to_string().contains(&path.display().to_string()));
+        let missing = connect(&options).await.err().unwrap();
+        assert!(
+            matches!(missing, ConnectError::Kubeconfig { .. }),
+            "{missing}"
+        );
+    }
+
+    #[tokio::test]
+    async fn timeouts_bound_every_call_and_nothing_is_repeated_behind_our_back() {
+        let (path, options) = written(&format!("{KUBECONFIG}\n"));
+        let config = config(&options).await.map(bounded);
+        std::fs::remove_file(path).unwrap();
+        let config = config.unwrap();
+        assert!(!config.default_retry);
+        assert!(config.connect_timeout.is_some() && config.read_timeout.is_some());
+    }
 }

@@ -15,7 +15,7 @@ pub enum WriteErrorClass {
     AlreadyExists,
     /// A PodDisruptionBudget does not allow the eviction now: try again later.
     Blocked,
-    /// The ServiceAccount may not do it: a person must add the permission.
+    /// The credentials are not accepted, or may not do it: a person must change that.
     Forbidden,
     /// The API server refuses the object as it is: repeating it is no use.
     Invalid,
@@ -126,7 +126,13 @@ impl WriteError {
             429 => WriteErrorClass::Throttled,
             _ => WriteErrorClass::Transient,
         };
-        let message = if class == WriteErrorClass::Forbidden {
+        let message = if status.code == 401 {
+            format!(
+                "the credentials are not accepted; check the ServiceAccount's token or the \
+                 kubeconfig ({})",
+                status.message
+            )
+        } else if class == WriteErrorClass::Forbidden {
             let (verb, group, resource) = operation.permission();
             format!(
                 "not allowed; give the ServiceAccount the verb {verb} on {resource} of API group \
