@@ -11,9 +11,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the API server may be silent. Watches end after 290 s and bookmarks come every minute,
-/// so a silence of this length is a dead connection; it also ends a list that hangs.
-const READ_TIMEOUT: Duration = Duration::from_secs(310);
+/// How long the API server may be silent: longer than a watch stays open, so a silence of this
+/// length is a dead connection. It also ends a list that hangs.
+const READ_TIMEOUT: Duration = Duration::from_secs(150);
 /// How long sending may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

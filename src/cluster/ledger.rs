@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use crate::model::claim::Claim;
 
-/// How long a write is believed without being seen. A watch lags by milliseconds; one that lags by
-/// more than this is broken, and then the last thing it showed is as good as anything.
-pub(super) const DEADLINE: Duration = Duration::from_mins(1);
+/// How long a write is believed without being seen: longer than it takes to notice that a watch is
+/// silently dead (see `watch::WATCH_SECONDS`) and to begin a new one. A write that even that does
+/// not show was lost; then the watch is believed.
+pub(super) const DEADLINE: Duration = Duration::from_mins(3);
 
 /// The writes.
 #[derive(Debug, Default)]

@@ -29,6 +29,10 @@ const CALM: Duration = Duration::from_mins(2);
 /// Objects per page of a list: bounds what is decoded at once, as in client-go.
 const PAGE: u32 = 500;
 
+/// How long the API server keeps one watch open. A connection that died without a word is noticed
+/// five seconds later, so this bounds how stale the mirror can silently be.
+const WATCH_SECONDS: u32 = 120;
+
 /// Starts a task for each kind.
 pub(super) fn start(mirror: &Mirror, client: &kube::Client, world: &World) {
     use k8s_openapi::api::{apps, core, policy, storage};
@@ -67,7 +71,9 @@ async fn keep_current<K>(mirror: &Mirror, api: &Api<K>, world: &World)
 where
     K: Slim + kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watcher::Config::default().page_size(PAGE);
+    let config = watcher::Config::default()
+        .page_size(PAGE)
+        .timeout(WATCH_SECONDS);
     let mut pause = Pause::new(world.random(&format!("watch/{}", K::KIND)));
     loop {
         let events = watcher(api.clone(), config.clone()).backoff(pause.clone());
