@@ -5,16 +5,20 @@
 //! bounded: what does not fit is dropped and counted, so that a storm of events can neither fill
 //! the process nor the API server. Time and names come from the world.
 
-use std::collections::BTreeMap;
+mod series;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event as EventObject, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde_json::json;
 use tokio::sync::mpsc;
+
+pub use series::WINDOW;
+use series::{Series, Step};
 
 use super::apply::{Access, Kubernetes, WriteError};
 use super::rate::RateLimit;
@@ -23,12 +27,6 @@ use crate::world::{RandomStream, World};
 
 /// Who reports.
 pub const COMPONENT: &str = "tonnage";
-/// How long after it was last seen an event counts as the same, as in client-go.
-pub const WINDOW: SignedDuration = SignedDuration::from_mins(6);
-/// How often at most the count of a repeated event is written.
-const SERIES_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
-/// Events remembered for counting.
-const MOST_REMEMBERED: usize = 4096;
 /// Events waiting to be written.
 const MOST_WAITING: usize = 1024;
 /// Event writes per second on average.
@@ -164,81 +162,6 @@ impl Recorder {
     }
 }
 
-/// What to do about an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    /// It is new: write it under this name.
-    Create,
-    /// It was written under the name before: write the count.
-    Count { name: String, count: i32 },
-    /// It was counted, and that is enough for now.
-    Nothing,
-}
-
-/// The events seen lately.
-#[derive(Debug, Default)]
-struct Series {
-    seen: BTreeMap<(Subject, &'static str, String), Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    name: String,
-    count: i32,
-    last: Timestamp,
-    written: Timestamp,
-}
-
-impl Series {
-    /// Counts an event and says what to do about it.
-    fn step(&mut self, event: &Event, now: Timestamp) -> Step {
-        let key = (event.subject.clone(), event.reason, event.message.clone());
-        if let Some(seen) = self.seen.get_mut(&key)
-            && now.duration_since(seen.last) < WINDOW
-        {
-            seen.count = seen.count.saturating_add(1);
-            seen.last = now;
-            if now.duration_since(seen.written) < SERIES_INTERVAL {
-                return Step::Nothing;
-            }
-            seen.written = now;
-            return Step::Count {
-                name: seen.name.clone(),
-                count: seen.count,
-            };
-        }
-        Step::Create
-    }
-
-    /// Remembers an event that was written.
-    fn written(&mut self, event: &Event, name: String, now: Timestamp) {
-        if self.seen.len() >= MOST_REMEMBERED {
-            self.seen
-                .retain(|_key, seen| now.duration_since(seen.last) < WINDOW);
-        }
-        if self.seen.len() >= MOST_REMEMBERED {
-            let oldest = self
-                .seen
-                .iter()
-                .min_by_key(|(_key, seen)| seen.last)
-                .map(|(key, _seen)| key.clone());
-            if let Some(oldest) = oldest {
-                self.seen.remove(&oldest);
-            }
-        }
-        let key = (event.subject.clone(), event.reason, event.message.clone());
-        self.seen.insert(
-            key,
-            Seen {
-                name,
-                count: 1,
-                last: now,
-                written: now,
-            },
-        );
-    }
-}
-
 struct Writer {
     kubernetes: Kubernetes,
     instance: String,
@@ -307,8 +230,7 @@ impl Writer {
                 match outcome {
                     // The API server forgets events after an hour; the next one begins anew.
                     Err(error) if error.is_gone() => {
-                        let key = (event.subject, event.reason, event.message);
-                        self.series.seen.remove(&key);
+                        self.series.forget(&event);
                         Ok(())
                     }
                     other => other,
@@ -376,55 +298,5 @@ fn log(event: &Event) {
             "{}",
             event.message
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(message: &str) -> Event {
-        Event {
-            subject: Subject::node_pool("general", "1-2-3"),
-            kind: EventKind::Warning,
-            reason: "NodeClassNotFound",
-            action: "Validating",
-            message: message.to_owned(),
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    #[test]
-    fn the_same_event_is_counted_and_the_count_is_written_now_and_then() {
-        let mut series = Series::default();
-        assert_eq!(series.step(&event("a"), at(0)), Step::Create);
-        series.written(&event("a"), "general.x".to_owned(), at(0));
-        for second in 1..300 {
-            assert_eq!(series.step(&event("a"), at(second)), Step::Nothing);
-        }
-        assert_eq!(
-            series.step(&event("a"), at(300)),
-            Step::Count {
-                name: "general.x".to_owned(),
-                count: 301
-            }
-        );
-        assert_eq!(series.step(&event("b"), at(300)), Step::Create);
-        // Nothing for longer than the window: a new story.
-        assert_eq!(series.step(&event("a"), at(300 + 360)), Step::Create);
-    }
-
-    #[test]
-    fn memory_is_bounded_whatever_comes() {
-        let mut series = Series::default();
-        for number in 0..i64::try_from(MOST_REMEMBERED + 100).unwrap() {
-            let event = event(&number.to_string());
-            assert_eq!(series.step(&event, at(number / 1000)), Step::Create);
-            series.written(&event, "n".to_owned(), at(number / 1000));
-        }
-        assert_eq!(series.seen.len(), MOST_REMEMBERED);
     }
 }
