@@ -369,3 +369,140 @@ fn list_schema(reason_min_length: u32, required: &[&str]) -> Schema {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::NodeClaim;
+
+    fn claim() -> NodeClaim {
+        serde_saphyr::from_str(
+            "{metadata: {name: a, generation: 2, creationTimestamp: '2026-01-01T00:00:00Z'}, spec: \
+             {requirements: [], nodeClassRef: {group: tonnage.dev, kind: EC2NodeClass, name: default}}}",
+        )
+        .unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn show(claim: &NodeClaim) -> Vec<String> {
+        let conditions = claim.conditions().iter();
+        conditions
+            .map(|c| format!("{}={} {}", c.type_, c.status, c.reason))
+            .collect()
+    }
+
+    #[test]
+    fn what_nobody_looked_at_is_unknown_since_creation() {
+        let mut claim = claim();
+        assert!(claim.settle(at(0)));
+        assert_eq!(
+            show(&claim),
+            [
+                "Initialized=Unknown AwaitingReconciliation",
+                "Launched=Unknown AwaitingReconciliation",
+                "Registered=Unknown AwaitingReconciliation",
+                "Ready=Unknown ReconcilingDependents",
+            ]
+        );
+        let created = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(claim.since(ConditionType::Launched), Some(created));
+    }
+
+    #[test]
+    fn ready_is_the_sum_of_its_parts() {
+        let mut claim = claim();
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Launched), at(1));
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Registered), at(2));
+        assert!(!claim.is_true(ConditionType::Ready));
+        let failed = ConditionUpdate::fails(
+            ConditionType::Registered,
+            &ConditionReason::MultipleNodesFound,
+            "two nodes claim this machine",
+        );
+        claim.set_condition(failed, at(3));
+        let ready = claim.condition(ConditionType::Ready).unwrap();
+        assert_eq!(
+            (ready.status, ready.reason.as_str()),
+            (ConditionStatus::False, "UnhealthyDependents")
+        );
+        assert_eq!(ready.message, "Registered=False, Initialized=Unknown");
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Registered), at(4));
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Initialized), at(5));
+        assert!(claim.is_true(ConditionType::Ready));
+        assert_eq!(claim.since(ConditionType::Ready), Some(at(5)));
+    }
+
+    #[test]
+    fn setting_the_same_again_changes_nothing() {
+        let mut claim = claim();
+        let update = || {
+            let reason = ConditionReason::NodeNotFound;
+            ConditionUpdate::unknown(
+                ConditionType::Registered,
+                &reason,
+                "the node has not joined yet",
+            )
+        };
+        assert!(claim.set_condition(update(), at(1)));
+        let before = claim.conditions().to_vec();
+        assert!(!claim.set_condition(update(), at(60)));
+        assert_eq!(claim.conditions(), before);
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let mut claim = claim();
+        let waiting = |reason| ConditionUpdate::unknown(ConditionType::Initialized, &reason, "");
+        claim.set_condition(waiting(ConditionReason::NodeNotReady), at(1));
+        claim.set_condition(waiting(ConditionReason::StartupTaintsExist), at(2));
+        assert_eq!(claim.since(ConditionType::Initialized), Some(at(1)));
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Initialized), at(3));
+        assert_eq!(claim.since(ConditionType::Initialized), Some(at(3)));
+    }
+
+    #[test]
+    fn parts_of_an_older_generation_do_not_count() {
+        let mut claim = claim();
+        for type_ in NodeClaim::DEPENDENTS {
+            claim.set_condition(ConditionUpdate::holds(*type_), at(1));
+        }
+        assert!(claim.is_true(ConditionType::Ready));
+        claim.metadata.generation = Some(3);
+        claim.settle(at(2));
+        assert!(!claim.is_true(ConditionType::Launched));
+        let ready = claim.condition(ConditionType::Ready).unwrap();
+        assert_eq!(ready.status, ConditionStatus::Unknown);
+    }
+
+    #[test]
+    fn a_cleared_condition_is_gone() {
+        let mut claim = claim();
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Consolidatable), at(1));
+        assert!(claim.clear_condition(ConditionType::Consolidatable, at(2)));
+        assert!(!claim.clear_condition(ConditionType::Consolidatable, at(3)));
+        assert_eq!(claim.condition(ConditionType::Consolidatable), None);
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let reason = ConditionReason::LaunchFailed;
+        let mut claim = claim();
+        let update = ConditionUpdate::unknown(ConditionType::Launched, &reason, "é".repeat(5000));
+        claim.set_condition(update, at(1));
+        let message = &claim.condition(ConditionType::Launched).unwrap().message;
+        assert_eq!(message.chars().count(), MESSAGE_LIMIT);
+    }
+
+    #[test]
+    fn a_finer_clock_than_the_api_makes_no_difference() {
+        let mut claim = claim();
+        let now = Timestamp::new(1_800_000_000, 999_999_999).unwrap();
+        claim.set_condition(ConditionUpdate::holds(ConditionType::Launched), now);
+        let text = serde_json::to_string(&claim).unwrap();
+        let read: NodeClaim = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.conditions(), claim.conditions());
+    }
+}

@@ -45,7 +45,7 @@ pub type ResourceList = BTreeMap<String, Quantity>;
         type_ = "string",
         json_path = ".spec.template.spec.nodeClassRef.name"
     ),
-    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
     printcolumn(
         name = "Ready",
         type_ = "string",

@@ -34,6 +34,27 @@ pub(super) fn is_whole_number(text: &str) -> bool {
     (1..=18).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// Whether `text` is a duration of 0 or more as Go's own parser reads it: `1m30s`, `1.5h`, `500ms`.
+pub(super) fn is_go_duration(text: &str) -> bool {
+    const UNITS: &[&str] = &["ns", "us", "µs", "ms", "s", "m", "h"];
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return true;
+    }
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    while !rest.is_empty() {
+        let after_number = rest.trim_start_matches(is_number);
+        let number = rest.strip_suffix(after_number).unwrap_or_default();
+        let after_unit = after_number.trim_start_matches(|c: char| !is_number(c));
+        let unit = after_number.strip_suffix(after_unit).unwrap_or_default();
+        if !is_decimal(number) || !UNITS.contains(&unit) {
+            return false;
+        }
+        rest = after_unit;
+    }
+    !text.is_empty() && text != "+"
+}
+
 fn is_decimal(number: &str) -> bool {
     number.bytes().any(|byte| byte.is_ascii_digit())
         && number.bytes().filter(|byte| *byte == b'.').count() <= 1
@@ -101,6 +122,16 @@ mod tests {
         }
         assert!(is_label_value(""));
         assert!(!is_label_value("a/b"));
+    }
+
+    #[test]
+    fn durations_of_go() {
+        for good in ["0", "0s", "1m30s", "1.5h", "500ms", "+2h", "1h0.5m"] {
+            assert!(is_go_duration(good), "{good}");
+        }
+        for bad in ["", "+", "-1s", "1", "5d", "s", "1..5s", "1m30"] {
+            assert!(!is_go_duration(bad), "{bad}");
+        }
     }
 
     #[test]
