@@ -87,6 +87,8 @@ open_enum! {
         NodeClassReadinessUnknown = "NodeClassReadinessUnknown",
         /// Nodes of this pool were launched but did not join.
         RegistrationFailed = "RegistrationFailed",
+        /// More instances than a few lost their NodeClaims at once.
+        TooManyOrphans = "TooManyOrphans",
         /// Some fields are set that this version does nothing with.
         FieldsNotActedOn = "FieldsNotActedOn",
 

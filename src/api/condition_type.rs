@@ -37,6 +37,8 @@ pub enum ConditionType {
     NodeClassReady,
     /// NodePool: nodes of this pool manage to join the cluster.
     NodeRegistrationHealthy,
+    /// NodePool: too many instances have no NodeClaim, so none is collected until somebody says so.
+    CollectionHalted,
     /// NodePool, EC2NodeClass: every field that is set does something in this version.
     FieldsActedOn,
 
@@ -73,6 +75,7 @@ impl ConditionType {
             Self::ValidationSucceeded => "ValidationSucceeded",
             Self::NodeClassReady => "NodeClassReady",
             Self::NodeRegistrationHealthy => "NodeRegistrationHealthy",
+            Self::CollectionHalted => "CollectionHalted",
             Self::FieldsActedOn => "FieldsActedOn",
             Self::AmisReady => "AMIsReady",
             Self::SubnetsReady => "SubnetsReady",

@@ -5,6 +5,7 @@
 //! understood. What a subcommand produces goes to standard output, everything said about it to
 //! standard error. No subcommand decides anything of its own here; each calls the library.
 
+mod controller;
 mod crds;
 
 use std::error::Error;
@@ -29,6 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Controller(Box<controller::Args>),
     Crds(crds::Args),
 }
 
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let outcome = match cli.command {
+        Command::Controller(args) => controller::run(&args).map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
     };
     conclude(outcome, &mut io::stderr().lock())

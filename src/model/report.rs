@@ -55,6 +55,28 @@ pub struct Unschedulable {
     pub reasons: Vec<PoolReason>,
 }
 
+/// The longest message of an event; the API server refuses longer ones.
+const MOST_CHARACTERS: usize = 1000;
+
+impl Unschedulable {
+    /// For people, in one line: why each NodePool cannot serve the pod, and what would make it fit.
+    pub fn message(&self) -> String {
+        let reasons = self.reasons.iter().map(|reason| {
+            let pool = match reason.node_pool.as_str() {
+                "" => String::new(),
+                name => format!("NodePool {name}: "),
+            };
+            let nearest = reason
+                .nearest_miss
+                .as_ref()
+                .map(|miss| format!(" ({miss})"));
+            format!("{pool}{}{}", reason.detail, nearest.unwrap_or_default())
+        });
+        let text = reasons.collect::<Vec<_>>().join("; ");
+        text.chars().take(MOST_CHARACTERS).collect()
+    }
+}
+
 /// Why one NodePool cannot serve a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolReason {

@@ -402,6 +402,13 @@ impl Ending<'_> {
             Some(due) if due > self.snapshot.now => decision.wake_at(due),
             _ => {
                 decision.look_at.insert(id.to_owned());
+                // The answer may fail to come: ask again.
+                decision.wake_at(
+                    self.snapshot
+                        .now
+                        .saturating_add(POLL)
+                        .unwrap_or(self.snapshot.now),
+                );
             }
         }
     }

@@ -1,0 +1,222 @@
+//! `tonnage controller`: runs in a cluster until it is told to stop.
+//!
+//! Given flags and environment; given back nothing but the exit code. It connects both sides, starts
+//! every loop from one list, and ends cleanly at SIGTERM or SIGINT. Nothing is decided here.
+
+use crate::settings::ControllerFlags;
+
+/// Watch a cluster, buy what its pending pods need, and end what nobody needs.
+#[derive(Debug, clap::Args)]
+#[cfg_attr(
+    not(feature = "aws"),
+    command(
+        before_help = "THIS BINARY WAS BUILT WITHOUT THE CARGO FEATURE `aws`: it has no EC2 adapter, and \
+                           the controller does not start. Build with `cargo build --features aws`."
+    )
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    flags: ControllerFlags,
+}
+
+/// Why the controller did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ControllerError {
+    /// The binary has no adapter.
+    #[cfg(not(feature = "aws"))]
+    #[error(
+        "this binary was built without the cargo feature `aws`, so it has no EC2 adapter; build it with \
+         `cargo build --features aws`"
+    )]
+    WithoutAdapter,
+    /// A flag.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
+    /// The log filter.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Filter(#[from] crate::telemetry::FilterError),
+    /// The runtime.
+    #[cfg(feature = "aws")]
+    #[error("the runtime does not start")]
+    Runtime(#[source] std::io::Error),
+    /// The API server.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Connect(#[from] crate::cluster::client::ConnectError),
+    /// EC2.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Cloud(#[from] crate::cloud::CloudError),
+    /// The HTTP endpoints.
+    #[cfg(feature = "aws")]
+    #[error("--metrics-addr: {address} cannot be listened on; choose a free address")]
+    Endpoints {
+        address: std::net::SocketAddr,
+        source: std::io::Error,
+    },
+}
+
+/// Says that there is no adapter.
+#[cfg(not(feature = "aws"))]
+pub(super) fn run(args: &Args) -> Result<(), ControllerError> {
+    args.flags.settings()?;
+    Err(ControllerError::WithoutAdapter)
+}
+
+#[cfg(feature = "aws")]
+pub(super) use running::run;
+
+#[cfg(feature = "aws")]
+mod running {
+    //! The controller with its EC2 adapter.
+
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::signal::unix::{SignalKind, signal};
+
+    use super::{Args, ControllerError};
+    use crate::cloud::cluster::ClusterFacts;
+    use crate::cloud::ec2::Ec2Cloud;
+    use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
+    use crate::cluster::Mirror;
+    use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
+    use crate::cluster::client::{ConnectOptions, connect};
+    use crate::cluster::events::Recorder;
+    use crate::controllers::context::{Context, Parts};
+    use crate::metrics::Metrics;
+    use crate::settings::{ControllerFlags, Mode, OnDemandChoice, SpotChoice};
+    use crate::telemetry::{Readiness, serve, start_logs};
+    use crate::world::World;
+
+    /// How long a clean end may take. Kubernetes kills after 30 s by default.
+    const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+    /// Runs until SIGTERM or SIGINT.
+    pub(crate) fn run(args: &Args) -> Result<(), ControllerError> {
+        let settings = args.flags.settings()?;
+        start_logs(args.flags.log_format, &args.flags.log_level)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(ControllerError::Runtime)?;
+        runtime.block_on(serve_until_told(&args.flags, settings))
+    }
+
+    async fn serve_until_told(
+        flags: &ControllerFlags,
+        settings: crate::settings::Settings,
+    ) -> Result<(), ControllerError> {
+        let world = World::real();
+        let metrics = Arc::new(Metrics::new());
+        let client = connect(&ConnectOptions {
+            kubeconfig: flags.kubeconfig.clone(),
+            context: flags.context.clone(),
+        })
+        .await?;
+        let mirror = Mirror::new();
+        serve_endpoints(flags, &metrics, &mirror, &world).await?;
+        let cloud = Ec2Cloud::connect(cloud_settings(flags), world.clone()).await?;
+        mirror.start(&client, &world);
+        let options = ApplyOptions {
+            access: match settings.mode {
+                Mode::Run => Access::ReadWrite,
+                Mode::Observe => Access::ReadOnly,
+            },
+            per_second: flags.kube_qps,
+            burst: flags.kube_burst,
+            metrics: Arc::clone(&metrics),
+        };
+        let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), options);
+        let instance = std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned());
+        let recorder = Recorder::start(&kubernetes, &instance, Arc::clone(&metrics), &world);
+        let context = Arc::new(Context::new(Parts {
+            world: world.clone(),
+            mirror,
+            kubernetes,
+            cloud: Arc::new(cloud),
+            recorder,
+            metrics,
+            settings,
+        }));
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            cluster = flags.cluster_name,
+            mode = ?flags.mode,
+            "tonnage starts"
+        );
+        crate::controllers::start(&context);
+        wait_for_signal().await;
+        tracing::info!("told to stop");
+        if tokio::time::timeout(STOP_WITHIN, world.shut_down())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "some work did not end in time; it is taken up again after the next start"
+            );
+        }
+        Ok(())
+    }
+
+    async fn serve_endpoints(
+        flags: &ControllerFlags,
+        metrics: &Arc<Metrics>,
+        mirror: &Mirror,
+        world: &World,
+    ) -> Result<(), ControllerError> {
+        let watched = mirror.clone();
+        let readiness: Readiness = Arc::new(move || {
+            if watched.is_synced() {
+                Vec::new()
+            } else {
+                watched.problems()
+            }
+        });
+        serve(flags.metrics_addr, Arc::clone(metrics), readiness, world)
+            .await
+            .map_err(|source| ControllerError::Endpoints {
+                address: flags.metrics_addr,
+                source,
+            })
+    }
+
+    fn cloud_settings(flags: &ControllerFlags) -> CloudSettings {
+        CloudSettings {
+            region: flags.region.clone(),
+            spot_strategy: match flags.spot_strategy {
+                SpotChoice::PriceCapacityOptimized => SpotStrategy::PriceCapacityOptimized,
+                SpotChoice::CapacityOptimized => SpotStrategy::CapacityOptimized,
+                SpotChoice::LowestPrice => SpotStrategy::LowestPrice,
+            },
+            on_demand_strategy: match flags.on_demand_strategy {
+                OnDemandChoice::LowestPrice => OnDemandStrategy::LowestPrice,
+                OnDemandChoice::Prioritized => OnDemandStrategy::Prioritized,
+            },
+            price_api: flags.price_api,
+            ..CloudSettings::new(ClusterFacts {
+                name: flags.cluster_name.clone(),
+                endpoint: flags.cluster_endpoint.clone(),
+                certificate_authority: flags.cluster_ca_bundle.clone(),
+                service_cidr: flags.cluster_cidr.clone(),
+                dns_address: flags.cluster_dns,
+            })
+        }
+    }
+
+    async fn wait_for_signal() {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            // Without signal handlers the default action ends the process.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Lists all instances from time to time and acts on what belongs to nobody.
+//!
+//! Woken by its timer; reads a complete list, then takes a snapshot; asks [`plan::collect`]. A list
+//! that fails counts as no list. While the brake holds, it only says so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::conditions::ConditionType;
+use crate::api::labels;
+use crate::cloud::InstanceQuery;
+use crate::cluster::apply::{ClaimStatusChange, new_claim};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{Loop, RemovalReason};
+use crate::model::claim::Claim;
+use crate::model::instance::{Instance, tags};
+use crate::model::money::UsdPerHour;
+use crate::model::node::Node;
+use crate::model::report::PlannedNode;
+use crate::model::resources::Resources;
+use crate::plan::collect::{CollectMemory, CollectStep, Halt, decide};
+use crate::plan::condition::ConditionChange;
+use crate::world::RandomStream;
+
+/// Length of the random part of a claim's name.
+const SUFFIX: usize = 5;
+
+/// The loop that collects.
+#[derive(Debug)]
+pub struct Collect {
+    context: Arc<Context>,
+    memory: CollectMemory,
+    names: RandomStream,
+    due: Timestamp,
+}
+
+impl Collect {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        let names = context.world.random("claims/readopted");
+        let due = context.now();
+        Self {
+            context,
+            memory: CollectMemory::default(),
+            names,
+            due,
+        }
+    }
+
+    async fn sweep(&mut self) -> Round {
+        let context = Arc::clone(&self.context);
+        let now = context.now();
+        if now >= self.due {
+            self.due = now + context.settings.orphan_sweep;
+            match context.cloud.instances(&InstanceQuery::All).await {
+                Ok(found) => {
+                    let found: Vec<Arc<Instance>> = found.into_iter().map(Arc::new).collect();
+                    context.instances(|view| view.listed(&found, now));
+                    // After the list, so that a claim made meanwhile counts.
+                    let snapshot = context.snapshot();
+                    self.memory.listed(now, found, &snapshot);
+                    for name in [Loop::Registration, Loop::Termination] {
+                        context.wake(name);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "instances could not be listed, nothing is collected");
+                }
+            }
+        }
+        let snapshot = context.snapshot();
+        let collection = decide(&snapshot, &self.memory);
+        halted(&context, collection.halt.as_ref());
+        let steps = collection
+            .decision
+            .steps
+            .into_iter()
+            .map(|step| {
+                let name = self.names.name_suffix(SUFFIX);
+                Step::new(step.key(), carry_out(Arc::clone(&context), step, name))
+            })
+            .collect();
+        Round {
+            steps,
+            wake: Some(self.due),
+        }
+    }
+}
+
+fn halted(context: &Context, halt: Option<&Halt>) {
+    if context.set_halt(halt.cloned()) {
+        context.metrics.orphans_found(0, halt.is_some());
+        if let Some(halt) = halt {
+            tracing::error!(token = halt.token, "{}", halt.message);
+            for observed in context
+                .mirror
+                .view()
+                .node_pools
+                .values()
+                .filter(|pool| pool.ours)
+            {
+                let subject = Subject::node_pool(&observed.pool.name, &observed.pool.uid);
+                let reason = ("OrphanCollectionHalted", "Collecting");
+                context.tell(subject, EventKind::Warning, reason, halt.message.clone());
+            }
+        }
+        context.wake(Loop::NodePools);
+    }
+}
+
+async fn carry_out(
+    context: Arc<Context>,
+    step: CollectStep,
+    suffix: String,
+) -> Result<(), StepError> {
+    match step {
+        CollectStep::Readopt { instance, node } => {
+            readopt(&context, &instance, &node, &suffix).await
+        }
+        CollectStep::Terminate { instance, node } => terminate(&context, &instance, node).await,
+        CollectStep::DeleteClaim { claim, instance } => {
+            delete_claim(&context, &claim, &instance).await
+        }
+        CollectStep::DeleteNode { node } => {
+            tracing::warn!(
+                node = node.name,
+                "neither claim nor instance of the node is left, it is deleted"
+            );
+            context.kubernetes.delete_node(&node).await?;
+            Ok(())
+        }
+        CollectStep::Tag { instance, tags } => {
+            context.cloud.tag(&instance, &tags).await?;
+            Ok(())
+        }
+    }
+}
+
+async fn delete_claim(context: &Context, claim: &Claim, instance: &str) -> Result<(), StepError> {
+    let message =
+        format!("instance {instance} is gone, so is its claim; its pods are planned again");
+    tracing::warn!(claim = claim.name, "{message}");
+    context.kubernetes.delete_claim(claim).await?;
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    context
+        .metrics
+        .claim_disrupted(pool, RemovalReason::GarbageCollected, None);
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    let words = ("InstanceGone", "Collecting");
+    context.tell(subject, EventKind::Warning, words, message);
+    Ok(())
+}
+
+async fn terminate(
+    context: &Context,
+    instance: &Instance,
+    node: Option<Arc<Node>>,
+) -> Result<(), StepError> {
+    tracing::warn!(
+        instance = instance.id,
+        offering = %instance.offering,
+        "the instance belongs to no claim and runs nothing, it is terminated"
+    );
+    context.cloud.terminate(&instance.id).await?;
+    context.metrics.orphans_found(1, false);
+    if let Some(node) = node {
+        context.kubernetes.delete_node(&node).await?;
+    }
+    Ok(())
+}
+
+/// The plan that would have made the instance, with nothing to buy.
+fn as_planned(node_pool: &str, instance: &Instance) -> PlannedNode {
+    let offering = &instance.offering;
+    let found = [
+        (labels::INSTANCE_TYPE, offering.instance_type.to_string()),
+        (labels::ZONE, offering.zone.to_string()),
+        (
+            labels::CAPACITY_TYPE,
+            offering.capacity_type.as_str().to_owned(),
+        ),
+    ];
+    PlannedNode {
+        node_pool: node_pool.to_owned(),
+        offerings: Vec::new(),
+        price: UsdPerHour::ZERO,
+        fees: UsdPerHour::ZERO,
+        requests: Resources::new(),
+        pods: Vec::new(),
+        labels: found
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+/// Makes the claim of a living Node again. It is made without anything to buy, so that nothing can be
+/// bought for it before its instance is written down.
+async fn readopt(
+    context: &Context,
+    instance: &Instance,
+    node: &Node,
+    suffix: &str,
+) -> Result<(), StepError> {
+    let view = context.mirror.view();
+    let pool = node
+        .labels
+        .get(labels::NODE_POOL)
+        .or_else(|| instance.tags.get(tags::NODE_POOL));
+    let Some(observed) = pool
+        .and_then(|pool| view.node_pools.get(pool))
+        .filter(|pool| pool.ours)
+    else {
+        let message = format!(
+            "instance {} runs pods but has neither a claim nor a NodePool (`{}`); make the NodePool again \
+             and it is taken back",
+            instance.id,
+            pool.map_or("unknown", String::as_str)
+        );
+        context.tell(
+            Subject::node(&node.name),
+            EventKind::Warning,
+            ("NoNodePool", "Collecting"),
+            message,
+        );
+        return Ok(());
+    };
+    let named = instance
+        .tags
+        .get(tags::CLAIM)
+        .filter(|name| !view.claims.contains_key(*name));
+    let name = named
+        .cloned()
+        .unwrap_or_else(|| format!("{}-{suffix}", observed.pool.name));
+    let object = new_claim(
+        &name,
+        &observed.object,
+        &observed.pool,
+        &as_planned(&observed.pool.name, instance),
+        &BTreeMap::new(),
+    );
+    let claim = context.kubernetes.create_claim(&object).await?;
+    let change = ClaimStatusChange {
+        provider_id: Some(instance.provider_id()),
+        image_id: Some(instance.image_id.clone()),
+        capacity: Some(node.capacity.clone()),
+        allocatable: Some(node.allocatable.clone()),
+        conditions: vec![ConditionChange::holds(ConditionType::Launched).update()],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(&claim, &change)
+        .await?;
+    let message = format!(
+        "took instance {} back: its node {} runs pods",
+        instance.id, node.name
+    );
+    tracing::warn!(claim = claim.name, "{message}");
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(
+        subject,
+        EventKind::Normal,
+        ("Readopted", "Collecting"),
+        message,
+    );
+    Ok(())
+}
+
+impl Controller for Collect {
+    fn name(&self) -> Loop {
+        Loop::Orphans
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodePool]
+    }
+
+    fn settle(&self) -> (Duration, Duration) {
+        (Duration::from_millis(100), Duration::from_secs(1))
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        Box::pin(self.sweep())
+    }
+}

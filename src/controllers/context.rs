@@ -1,0 +1,234 @@
+//! What all loops share: the world, both sides of it, and what one loop has learned for the others.
+//!
+//! Each piece of shared knowledge has one writer and is replaced as a whole under a short lock;
+//! nothing here is needed after a restart, because it is learned again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::cloud::{Cloud, Resolution};
+use crate::cluster::Mirror;
+use crate::cluster::apply::Kubernetes;
+use crate::cluster::events::{Event, EventKind, Recorder, Subject};
+use crate::metrics::{Loop, Metrics};
+use crate::model::snapshot::Snapshot;
+use crate::plan::collect::Halt;
+use crate::plan::empty::Planned;
+use crate::plan::instances::InstanceView;
+use crate::plan::launch::LaunchMemory;
+use crate::settings::Settings;
+
+/// What all loops share.
+pub struct Context {
+    /// Time, randomness, tasks.
+    pub world: crate::world::World,
+    /// What the API server holds.
+    pub mirror: Mirror,
+    /// Writes to the API server.
+    pub kubernetes: Kubernetes,
+    /// EC2.
+    pub cloud: Arc<dyn Cloud>,
+    /// Events for users.
+    pub recorder: Recorder,
+    /// Figures for users.
+    pub metrics: Arc<Metrics>,
+    /// What the controller was started with.
+    pub settings: Settings,
+    classes: Mutex<BTreeMap<String, Arc<Resolution>>>,
+    launches: Mutex<LaunchMemory>,
+    instances: Mutex<InstanceView>,
+    asked: Mutex<BTreeSet<String>>,
+    halt: Mutex<Option<Halt>>,
+    planned: Mutex<Option<Arc<Planned>>>,
+    wakers: BTreeMap<Loop, Arc<Notify>>,
+}
+
+/// What a [`Context`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Time, randomness, tasks.
+    pub world: crate::world::World,
+    /// What the API server holds.
+    pub mirror: Mirror,
+    /// Writes to the API server.
+    pub kubernetes: Kubernetes,
+    /// EC2.
+    pub cloud: Arc<dyn Cloud>,
+    /// Events for users.
+    pub recorder: Recorder,
+    /// Figures for users.
+    pub metrics: Arc<Metrics>,
+    /// What the controller was started with.
+    pub settings: Settings,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("cloud", &self.cloud)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Context {
+    /// Nothing is known yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            world: parts.world,
+            mirror: parts.mirror,
+            kubernetes: parts.kubernetes,
+            cloud: parts.cloud,
+            recorder: parts.recorder,
+            metrics: parts.metrics,
+            settings: parts.settings,
+            classes: Mutex::default(),
+            launches: Mutex::default(),
+            instances: Mutex::default(),
+            asked: Mutex::default(),
+            halt: Mutex::default(),
+            planned: Mutex::default(),
+            wakers: Loop::ALL
+                .iter()
+                .copied()
+                .map(|name| (name, Arc::new(Notify::new())))
+                .collect(),
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
+    /// What wakes a loop beside changes in the cluster.
+    pub fn waker(&self, name: Loop) -> Arc<Notify> {
+        self.wakers.get(&name).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// Wakes a loop: something it decides from has changed.
+    pub fn wake(&self, name: Loop) {
+        if let Some(waker) = self.wakers.get(&name) {
+            waker.notify_one();
+        }
+    }
+
+    /// What is known of a node class.
+    pub fn class(&self, name: &str) -> Option<Arc<Resolution>> {
+        locked(&self.classes).get(name).cloned()
+    }
+
+    /// True once every EC2NodeClass was looked at: before that none may be called missing.
+    pub fn classes_known(&self) -> bool {
+        let classes = locked(&self.classes);
+        let view = self.mirror.view();
+        view.node_classes.iter().all(|(name, observed)| {
+            observed.object.metadata.deletion_timestamp.is_some() || classes.contains_key(name)
+        })
+    }
+
+    /// The node classes that are known.
+    pub fn class_names(&self) -> Vec<String> {
+        locked(&self.classes).keys().cloned().collect()
+    }
+
+    /// Learns what a node class resolves to; `None` forgets it.
+    pub fn set_class(&self, name: &str, resolution: Option<Arc<Resolution>>) {
+        let changed = {
+            let mut classes = locked(&self.classes);
+            match resolution {
+                Some(found) => classes.insert(name.to_owned(), Arc::clone(&found)) != Some(found),
+                None => classes.remove(name).is_some(),
+            }
+        };
+        if changed {
+            for name in [Loop::Provisioning, Loop::Launch, Loop::NodePools] {
+                self.wake(name);
+            }
+        }
+    }
+
+    /// What is remembered of launches, to read or to change in one go.
+    pub fn launches<T>(&self, with: impl FnOnce(&mut LaunchMemory) -> T) -> T {
+        with(&mut locked(&self.launches))
+    }
+
+    /// What is known of instances, to read or to change in one go.
+    pub fn instances<T>(&self, with: impl FnOnce(&mut InstanceView) -> T) -> T {
+        with(&mut locked(&self.instances))
+    }
+
+    /// Asks for a look at instances; the loops are woken when EC2 has answered.
+    pub fn look_at(&self, ids: BTreeSet<String>) {
+        if !ids.is_empty() {
+            locked(&self.asked).extend(ids);
+            self.wake(Loop::Instances);
+        }
+    }
+
+    /// Takes what was asked for.
+    pub fn take_asked(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *locked(&self.asked))
+    }
+
+    /// Remembers what the latest plan put pods onto, so that nothing is let go while a pod is about
+    /// to come to it.
+    pub fn set_planned(&self, planned: Planned) {
+        *locked(&self.planned) = Some(Arc::new(planned));
+        self.wake(Loop::Emptiness);
+    }
+
+    /// What the latest plan put pods onto.
+    pub fn planned(&self) -> Option<Arc<Planned>> {
+        locked(&self.planned).clone()
+    }
+
+    /// Learns whether the brake of collection holds; true when that is news.
+    pub fn set_halt(&self, halt: Option<Halt>) -> bool {
+        let mut known = locked(&self.halt);
+        let news = *known != halt;
+        *known = halt;
+        news
+    }
+
+    /// Set while the brake of collection holds.
+    pub fn halt(&self) -> Option<Halt> {
+        locked(&self.halt).clone()
+    }
+
+    /// Everything known now, for a decision. What fell short lately is not available.
+    pub fn snapshot(&self) -> Snapshot {
+        let classes = locked(&self.classes)
+            .iter()
+            .map(|(name, resolution)| (name.clone(), Arc::new(resolution.class.clone())))
+            .collect();
+        let mut snapshot = self.mirror.view().snapshot(self.now(), classes);
+        self.launches(|memory| memory.shortages.mark(&mut snapshot));
+        snapshot
+    }
+
+    /// Tells users what happened to an object.
+    pub fn tell(
+        &self,
+        subject: Subject,
+        kind: EventKind,
+        (reason, action): (&'static str, &'static str),
+        message: impl Into<String>,
+    ) {
+        self.recorder.publish(Event {
+            subject,
+            kind,
+            reason,
+            action,
+            message: message.into(),
+        });
+    }
+}

@@ -1,0 +1,131 @@
+//! Lets empty nodes go.
+//!
+//! Woken by pods, Nodes, claims and NodePools; asks [`plan::empty`]; fences nodes that are empty for
+//! long enough and deletes their claims.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::{ConditionType, labels};
+use crate::cluster::apply::ClaimStatusChange;
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{Loop, RemovalReason};
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::offering::CapacityType;
+use crate::plan::empty::{self, EmptyMemory, EmptyStep};
+
+/// The loop that removes empty nodes.
+#[derive(Debug)]
+pub struct Empty {
+    context: Arc<Context>,
+    memory: EmptyMemory,
+}
+
+impl Empty {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            memory: EmptyMemory::default(),
+        }
+    }
+}
+
+impl Controller for Empty {
+    fn name(&self) -> Loop {
+        Loop::Emptiness
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::Pod, Kind::Node, Kind::NodeClaim, Kind::NodePool]
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let context = &self.context;
+        let snapshot = context.snapshot();
+        self.memory.observe(&snapshot, context.planned().as_deref());
+        let decision = empty::decide(&snapshot, &self.memory);
+        let steps = decision
+            .steps
+            .into_iter()
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
+            .collect();
+        let wake = decision.wake;
+        Box::pin(async move { Round { steps, wake } })
+    }
+}
+
+async fn carry_out(context: Arc<Context>, step: EmptyStep) -> Result<(), StepError> {
+    let kubernetes = &context.kubernetes;
+    match step {
+        EmptyStep::Fence {
+            claim,
+            node,
+            change,
+        } => {
+            kubernetes.taint_node_disrupted(&node).await?;
+            if let Some(change) = change {
+                let change = ClaimStatusChange {
+                    conditions: vec![change.update()],
+                    ..ClaimStatusChange::default()
+                };
+                kubernetes.patch_claim_status(&claim, &change).await?;
+            }
+        }
+        EmptyStep::Unfence { claim, node } => unfence(&context, &claim, &node).await?,
+        EmptyStep::Remove { claim, message } => remove(&context, &claim, &message).await?,
+        EmptyStep::Touch { claim, at } => {
+            let change = ClaimStatusChange {
+                last_pod_event: Some(at),
+                ..ClaimStatusChange::default()
+            };
+            kubernetes.patch_claim_status(&claim, &change).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn unfence(context: &Context, claim: &Claim, node: &Node) -> Result<(), StepError> {
+    context.kubernetes.untaint_node_disrupted(node).await?;
+    let change = ClaimStatusChange {
+        cleared: vec![ConditionType::DisruptionReason],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(claim, &change)
+        .await?;
+    tracing::info!(node = node.name, "not empty any more: kept");
+    Ok(())
+}
+
+async fn remove(context: &Context, claim: &Claim, message: &str) -> Result<(), StepError> {
+    context.kubernetes.delete_claim(claim).await?;
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    let capacity_type = claim
+        .labels
+        .get(labels::CAPACITY_TYPE)
+        .and_then(|text| CapacityType::parse(text));
+    context
+        .metrics
+        .claim_disrupted(pool, RemovalReason::Empty, capacity_type);
+    tracing::info!(
+        claim = claim.name,
+        node = claim.node_name,
+        "removing: {message}"
+    );
+    let words = ("DisruptionTerminating", "Removing");
+    let message = format!("removed as empty: {message}");
+    if !claim.node_name.is_empty() {
+        let subject = Subject::node(&claim.node_name);
+        context.tell(subject, EventKind::Normal, words, message.clone());
+    }
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(subject, EventKind::Normal, words, message);
+    Ok(())
+}

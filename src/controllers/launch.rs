@@ -1,0 +1,410 @@
+//! Buys what claims ask for.
+//!
+//! Woken by claims, node classes and shortages that end; asks [`plan::launch`]; writes records before
+//! it calls EC2, and what EC2 answered onto the claims. See decision 0004 for the order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream;
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::EC2NodeClass;
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::api::labels;
+use crate::cloud::{CloudError, InstanceQuery};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{ClaimStep, LaunchResult, Loop};
+use crate::model::claim::Claim;
+use crate::model::launch::{ErrorClass, LaunchRecord};
+use crate::plan::condition::ConditionChange;
+use crate::plan::launch::{
+    self, Batch, BatchInstance, LaunchStep, Proposal, assign, launched_status,
+};
+
+/// How many claims of one batch are written at the same time.
+const WRITES_AT_ONCE: usize = 20;
+
+/// The loop that launches.
+#[derive(Debug)]
+pub struct Launch {
+    context: Arc<Context>,
+}
+
+impl Launch {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl Controller for Launch {
+    fn name(&self) -> Loop {
+        Loop::Launch
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodeClaim, Kind::NodeClass]
+    }
+
+    fn settle(&self) -> (Duration, Duration) {
+        // Claims of one plan are made within moments of each other and shall be one call.
+        (Duration::from_millis(150), Duration::from_secs(1))
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let context = &self.context;
+        if !context.classes_known() {
+            return Box::pin(std::future::ready(Round::default()));
+        }
+        let snapshot = context.snapshot();
+        let decision = context.launches(|memory| {
+            memory.forget(&snapshot);
+            launch::decide(&snapshot, memory)
+        });
+        context.look_at(decision.look_at);
+        let steps = decision
+            .steps
+            .into_iter()
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
+            .collect();
+        Box::pin(async move {
+            Round {
+                steps,
+                wake: decision.wake,
+            }
+        })
+    }
+}
+
+async fn carry_out(context: Arc<Context>, step: LaunchStep) -> Result<(), StepError> {
+    match step {
+        LaunchStep::Propose(proposal) => propose(&context, &proposal).await,
+        LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing).await,
+        LaunchStep::Call(batch) => call(&context, &batch).await,
+        LaunchStep::LookUp(batch) => look_up(&context, &batch).await,
+        LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
+    }
+}
+
+/// The EC2NodeClass object of a claim.
+fn class_object(context: &Context, claim: &Claim) -> Result<Arc<EC2NodeClass>, StepError> {
+    let view = context.mirror.view();
+    view.node_classes
+        .get(&claim.node_class)
+        .map(|observed| Arc::clone(&observed.object))
+        .ok_or_else(|| StepError::Outdated(format!("EC2NodeClass {} is gone", claim.node_class)))
+}
+
+async fn propose(context: &Context, proposal: &Proposal) -> Result<(), StepError> {
+    let Some(claim) = proposal.claims.first() else {
+        return Ok(());
+    };
+    let object = class_object(context, claim)?;
+    let class = &proposal.node_class;
+    let prepared = context
+        .cloud
+        .prepare(&object, class, claim, &proposal.offerings)
+        .await;
+    let templates = match prepared {
+        Ok(templates)
+            if templates
+                .iter()
+                .any(|template| !template.overrides.is_empty()) =>
+        {
+            templates
+        }
+        Ok(_nothing) => {
+            let now = context.now();
+            // What the class cannot launch is no choice: the claim walks on to what it can.
+            context.launches(|memory| {
+                for offering in &proposal.offerings {
+                    memory.shortages.note(offering, ErrorClass::Invalid, now);
+                }
+            });
+            let error = CloudError {
+                operation: "CreateLaunchTemplate",
+                class: ErrorClass::Invalid,
+                code: "NothingToLaunch".to_owned(),
+                message: format!(
+                    "EC2NodeClass {} has no image or no subnet for any of the offerings of the claim; \
+                     widen its amiSelectorTerms or subnetSelectorTerms",
+                    class.name
+                ),
+            };
+            return refused(context, &proposal.claims, error).await;
+        }
+        Err(error) => return refused(context, &proposal.claims, error).await,
+    };
+    write_record(context, &proposal.record(templates), &proposal.claims).await?;
+    // The claims carry the record now; the call follows in the next round.
+    context.wake(Loop::Launch);
+    Ok(())
+}
+
+async fn write_record(
+    context: &Context,
+    record: &LaunchRecord,
+    claims: &[Arc<Claim>],
+) -> Result<(), StepError> {
+    let text = serde_json::to_string(record)
+        .map_err(|error| StepError::Outdated(format!("launch record: {error}")))?;
+    let change = ClaimMetadataChange {
+        annotations: BTreeMap::from([(labels::LAUNCH.to_owned(), Some(text))]),
+        ..ClaimMetadataChange::default()
+    };
+    // Made before they are streamed: a closure inside the stream would tie its lifetime to theirs.
+    let writes: Vec<_> = claims
+        .iter()
+        .map(|claim| context.kubernetes.patch_claim_metadata(claim, &change))
+        .collect();
+    let written = stream::iter(writes)
+        .buffered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    for result in written {
+        result?;
+    }
+    Ok(())
+}
+
+async fn call(context: &Context, batch: &Batch) -> Result<(), StepError> {
+    let Some(claim) = batch
+        .claims
+        .iter()
+        .find(|claim| claim.provider_id.is_empty())
+    else {
+        return Ok(());
+    };
+    let object = class_object(context, claim)?;
+    let record = &batch.record;
+    match context.cloud.launch(record, claim, &object).await {
+        Ok(outcome) => {
+            let result = match outcome.instances.len() {
+                0 => LaunchResult::NoCapacity,
+                bought if bought < record.size as usize => LaunchResult::Partial,
+                _ => LaunchResult::Complete,
+            };
+            context.metrics.launched(record.capacity_type, result);
+            for shortfall in &outcome.shortfalls {
+                context
+                    .metrics
+                    .launch_failed(shortfall.offering.as_ref(), shortfall.class);
+                tracing::info!(
+                    batch = record.batch,
+                    offering = shortfall.offering.as_ref().map(ToString::to_string),
+                    code = shortfall.code,
+                    message = shortfall.message,
+                    "EC2 could not give an offering"
+                );
+            }
+            let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
+            write_instances(context, batch, &bought).await?;
+            let now = context.now();
+            context.launches(|memory| memory.answered(record, &outcome, now));
+            settled(context);
+            Ok(())
+        }
+        Err(error) => {
+            context.metrics.launch_failed(None, error.class);
+            match error.class {
+                ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
+                    let now = context.now();
+                    context.launches(|memory| {
+                        memory.shortages.note_all(record, error.class, now);
+                        memory.settled(record);
+                    });
+                    settled(context);
+                    refused(context, &batch.claims, error).await
+                }
+                // EC2 made nothing of the call and never will: templates, subnets or permissions are
+                // not what they were. The next attempt, after a rest, is made of what is there then.
+                ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
+                    context.launches(|memory| memory.settled(record));
+                    settled(context);
+                    refused(context, &batch.claims, error).await
+                }
+                ErrorClass::TokenMismatch => look_up(context, batch).await,
+                ErrorClass::Throttled | ErrorClass::Transient => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// What came of a record that nobody will repeat.
+async fn look_up(context: &Context, batch: &Batch) -> Result<(), StepError> {
+    let query = InstanceQuery::Batch(batch.record.batch.clone());
+    let found = context.cloud.instances(&query).await?;
+    let found: Vec<BatchInstance> = found.iter().map(Into::into).collect();
+    write_instances(context, batch, &found).await?;
+    context.launches(|memory| memory.settled(&batch.record));
+    settled(context);
+    Ok(())
+}
+
+/// Wakes what waits for launches to be settled.
+fn settled(context: &Context) {
+    for name in [
+        Loop::Launch,
+        Loop::Registration,
+        Loop::Termination,
+        Loop::Provisioning,
+    ] {
+        context.wake(name);
+    }
+}
+
+async fn write_instances(
+    context: &Context,
+    batch: &Batch,
+    instances: &[BatchInstance],
+) -> Result<(), StepError> {
+    // As they are now: the call took a while.
+    let view = context.mirror.view();
+    let claims: Vec<Arc<Claim>> = batch
+        .claims
+        .iter()
+        .filter_map(|claim| {
+            let current = view.claims.get(&claim.name)?;
+            (current.uid == claim.uid).then(|| Arc::clone(current))
+        })
+        .collect();
+    let writes: Vec<_> = assign(&claims, instances)
+        .into_iter()
+        .map(|(claim, instance)| async move { write_instance(context, &claim, &instance).await })
+        .collect();
+    let written = stream::iter(writes)
+        .buffered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    written.into_iter().collect()
+}
+
+async fn write_instance(
+    context: &Context,
+    claim: &Claim,
+    instance: &BatchInstance,
+) -> Result<(), StepError> {
+    let resolution = context.class(&claim.node_class);
+    let class = resolution.as_ref().map(|resolution| &resolution.class);
+    let status = launched_status(instance, class);
+    let labels = status
+        .labels
+        .into_iter()
+        .filter(|(key, _value)| !claim.labels.contains_key(key))
+        .collect();
+    let change = ClaimMetadataChange {
+        labels,
+        ..ClaimMetadataChange::default()
+    };
+    // The labels first: the status says that the claim is launched, so they must be there by then.
+    let labelled = match context
+        .kubernetes
+        .patch_claim_metadata(claim, &change)
+        .await
+    {
+        Ok(labelled) => labelled,
+        // The claim is gone although its finalizer should have held it: the instance must not stay.
+        Err(error) if error.is_gone() => {
+            context.cloud.terminate(&instance.id).await?;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let change = ClaimStatusChange {
+        provider_id: Some(status.provider_id),
+        image_id: Some(status.image_id).filter(|image| !image.is_empty()),
+        capacity: Some(status.capacity),
+        allocatable: Some(status.allocatable),
+        conditions: vec![ConditionChange::holds(ConditionType::Launched).update()],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(&labelled, &change)
+        .await?;
+    let price = class.and_then(|class| {
+        let offering = class
+            .catalogue
+            .offerings
+            .iter()
+            .find(|found| found.key == instance.offering)?;
+        Some(format!(" at {} USD per hour", offering.total_price()))
+    });
+    let message = format!(
+        "bought {} as {}{}",
+        instance.offering,
+        instance.id,
+        price.as_deref().unwrap_or_default()
+    );
+    tracing::info!(claim = claim.name, instance = instance.id, "{message}");
+    let after = context.now().duration_since(claim.created);
+    context.metrics.claim_reached(
+        claim.node_pool.as_deref().unwrap_or_default(),
+        ClaimStep::Launched,
+        Duration::try_from(after).unwrap_or_default(),
+    );
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(
+        subject,
+        EventKind::Normal,
+        ("Launched", "Launching"),
+        message,
+    );
+    Ok(())
+}
+
+/// Says on every claim of the batch why EC2 refused, and lets the step be tried again later.
+async fn refused(
+    context: &Context,
+    claims: &[Arc<Claim>],
+    error: CloudError,
+) -> Result<(), StepError> {
+    let reason = match error.class {
+        ErrorClass::InsufficientCapacity => "InsufficientCapacity",
+        ErrorClass::QuotaExceeded => "QuotaExceeded",
+        ErrorClass::Unauthorized => "Unauthorized",
+        _ => "LaunchFailed",
+    };
+    let change = ConditionChange::unknown(
+        ConditionType::Launched,
+        ConditionReason::from(reason),
+        error.to_string(),
+    );
+    for claim in claims.iter().filter(|claim| claim.provider_id.is_empty()) {
+        report(context, claim, &change).await?;
+        let subject = Subject::claim(&claim.name, &claim.uid);
+        context.tell(
+            subject,
+            EventKind::Warning,
+            ("LaunchFailed", "Launching"),
+            error.to_string(),
+        );
+    }
+    Err(error.into())
+}
+
+async fn report(
+    context: &Context,
+    claim: &Claim,
+    change: &ConditionChange,
+) -> Result<(), StepError> {
+    let Some(change) = change.clone().news_for(claim) else {
+        return Ok(());
+    };
+    let change = ClaimStatusChange {
+        conditions: vec![change.update()],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(claim, &change)
+        .await?;
+    Ok(())
+}

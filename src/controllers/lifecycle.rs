@@ -1,0 +1,227 @@
+//! From instance to usable node.
+//!
+//! Woken by claims and Nodes; asks [`plan::lifecycle`]; binds Nodes to their claims, says when they
+//! are usable, and gives up what takes too long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::{ConditionType, labels};
+use crate::cluster::apply::{ClaimStatusChange, NodeRegistration};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{ClaimStep, Loop, RemovalReason};
+use crate::model::claim::Claim;
+use crate::model::instance::{Instance, tags};
+use crate::model::node::Node;
+use crate::plan::condition::ConditionChange;
+use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
+use crate::plan::provision::promise::PROMISE;
+
+/// The loop that binds Nodes to claims.
+#[derive(Debug)]
+pub struct Lifecycle {
+    context: Arc<Context>,
+}
+
+impl Lifecycle {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl Controller for Lifecycle {
+    fn name(&self) -> Loop {
+        Loop::Registration
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodeClaim, Kind::Node, Kind::NodePool]
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let context = &self.context;
+        let snapshot = context.snapshot();
+        let decision = context
+            .instances(|view| lifecycle::decide(&snapshot, view, &context.settings.lifecycle));
+        context.look_at(decision.look_at);
+        let steps = decision
+            .steps
+            .into_iter()
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
+            .collect();
+        let wake = decision.wake;
+        Box::pin(async move { Round { steps, wake } })
+    }
+}
+
+async fn carry_out(context: Arc<Context>, step: LifecycleStep) -> Result<(), StepError> {
+    match step {
+        LifecycleStep::Register {
+            claim,
+            node,
+            instance,
+            unmarked,
+        } => {
+            if unmarked {
+                warn_unmarked(&context, &claim, &node);
+            }
+            register(&context, &claim, &node, &instance).await
+        }
+        LifecycleStep::Initialize { claim, node } => {
+            context.kubernetes.initialize_node(&node).await?;
+            let change = ConditionChange::holds(ConditionType::Initialized);
+            say(&context, &claim, &change, None).await?;
+            reached(&context, &claim, ClaimStep::Initialized);
+            tracing::info!(claim = claim.name, node = node.name, "initialized");
+            Ok(())
+        }
+        LifecycleStep::Report { claim, change } => say(&context, &claim, &change, None).await,
+        LifecycleStep::GiveUp {
+            claim,
+            reason,
+            message,
+        } => give_up(&context, &claim, reason, message).await,
+        LifecycleStep::Impostor {
+            claim,
+            node,
+            message,
+        } => {
+            warn_impostor(&context, &claim, &node, &message);
+            Ok(())
+        }
+    }
+}
+
+/// Binds a Node to its claim: the Node first, then the claim, then the instance's tags. Each part may
+/// be repeated.
+async fn register(
+    context: &Context,
+    claim: &Claim,
+    node: &Node,
+    instance: &Instance,
+) -> Result<(), StepError> {
+    let internal = [
+        labels::LAUNCH,
+        labels::OFFERINGS,
+        labels::TERMINATION_TIMESTAMP,
+        PROMISE,
+    ];
+    let registration = NodeRegistration {
+        labels: claim.labels.clone(),
+        annotations: claim
+            .annotations
+            .iter()
+            .filter(|(key, _value)| !internal.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        taints: claim
+            .taints
+            .iter()
+            .chain(&claim.startup_taints)
+            .cloned()
+            .collect(),
+    };
+    context
+        .kubernetes
+        .register_node(node, claim, &registration)
+        .await?;
+    let change = ConditionChange::holds(ConditionType::Registered);
+    say(context, claim, &change, Some(node.name.clone())).await?;
+    reached(context, claim, ClaimStep::Registered);
+    tracing::info!(claim = claim.name, node = node.name, "registered");
+    let names = BTreeMap::from([
+        (tags::CLAIM.to_owned(), claim.name.clone()),
+        (tags::NAME.to_owned(), node.name.clone()),
+    ]);
+    // Collection puts missing tags on later, so a failure here holds nothing up.
+    if let Err(error) = context.cloud.tag(&instance.id, &names).await {
+        tracing::debug!(instance = instance.id, "not tagged yet: {error}");
+    }
+    Ok(())
+}
+
+async fn say(
+    context: &Context,
+    claim: &Claim,
+    change: &ConditionChange,
+    node_name: Option<String>,
+) -> Result<(), StepError> {
+    let status = ClaimStatusChange {
+        node_name,
+        conditions: vec![change.update()],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(claim, &status)
+        .await?;
+    Ok(())
+}
+
+fn reached(context: &Context, claim: &Claim, step: ClaimStep) {
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    let after = context.world.now().duration_since(claim.created);
+    context
+        .metrics
+        .claim_reached(pool, step, after.try_into().unwrap_or_default());
+}
+
+async fn give_up(
+    context: &Context,
+    claim: &Arc<Claim>,
+    reason: GiveUp,
+    message: String,
+) -> Result<(), StepError> {
+    let (event, removal) = match reason {
+        GiveUp::LaunchTimeout => ("LaunchTimeout", RemovalReason::LaunchTimeout),
+        GiveUp::RegistrationTimeout => ("RegistrationTimeout", RemovalReason::RegistrationTimeout),
+        GiveUp::InitializationTimeout => (
+            "InitializationTimeout",
+            RemovalReason::InitializationTimeout,
+        ),
+        GiveUp::InstanceEnded => ("InstanceEnded", RemovalReason::GarbageCollected),
+    };
+    context.kubernetes.delete_claim(claim).await?;
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    context.metrics.claim_disrupted(pool, removal, None);
+    tracing::warn!(
+        claim = claim.name,
+        reason = reason.as_str(),
+        "given up: {message}"
+    );
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(subject, EventKind::Warning, (event, "GivingUp"), message);
+    Ok(())
+}
+
+fn warn_unmarked(context: &Context, claim: &Claim, node: &Node) {
+    let message = format!(
+        "Node {} came without the taint {}; pods may have started before it was ready: add the taint \
+         in the node class's user data",
+        node.name,
+        labels::UNREGISTERED_TAINT
+    );
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    let words = ("UnregisteredTaintMissing", "Registering");
+    context.tell(subject, EventKind::Warning, words, message);
+}
+
+fn warn_impostor(context: &Context, claim: &Claim, node: &Node, message: &str) {
+    let message = format!(
+        "Node {} carries provider id {} of NodeClaim {}, but {message}; the Node is ignored",
+        node.name, node.provider_id, claim.name
+    );
+    for subject in [
+        Subject::node(&node.name),
+        Subject::claim(&claim.name, &claim.uid),
+    ] {
+        let words = ("ProviderIDConflict", "Registering");
+        context.tell(subject, EventKind::Warning, words, message.clone());
+    }
+}

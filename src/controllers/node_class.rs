@@ -1,0 +1,296 @@
+//! Resolves EC2NodeClasses, writes what was found, and cleans up after deleted ones.
+//!
+//! Woken by EC2NodeClasses and by time. What a class resolves to is shared with the other loops;
+//! its status says what was selected, or what selects nothing and what would fix it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::node_class::status::{SelectedAmi, SelectedSecurityGroup, SelectedSubnet};
+use crate::api::{
+    ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
+    Requirement, RequirementOperator, fields, labels,
+};
+use crate::cloud::{CloudError, Resolution};
+use crate::cluster::apply::{Access, FinalizedKind};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::Loop;
+use crate::model::node_class::NodeClass;
+
+/// How often one that is not ready is: somebody is probably mending it.
+const SOON: SignedDuration = SignedDuration::from_secs(10);
+
+/// The loop that resolves node classes.
+#[derive(Debug)]
+pub struct NodeClasses {
+    context: Arc<Context>,
+    looked: BTreeMap<String, Look>,
+}
+
+/// When a class was last looked at.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    generation: i64,
+    at: Timestamp,
+}
+
+impl NodeClasses {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            looked: BTreeMap::new(),
+        }
+    }
+}
+
+impl Controller for NodeClasses {
+    fn name(&self) -> Loop {
+        Loop::NodeClasses
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodeClass, Kind::NodeClaim]
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let context = Arc::clone(&self.context);
+        let view = context.mirror.view();
+        let now = context.now();
+        let again = context.settings.resolve_again;
+        let mut round = Round::default();
+        let mut wake: Option<Timestamp> = None;
+        self.looked
+            .retain(|name, _look| view.node_classes.contains_key(name));
+        for name in context.class_names() {
+            if !view.node_classes.contains_key(&name) {
+                context.set_class(&name, None);
+            }
+        }
+        for (name, observed) in view.node_classes.iter() {
+            let object = Arc::clone(&observed.object);
+            let key = format!("class/{name}");
+            if object.metadata.deletion_timestamp.is_some() {
+                let used = view
+                    .claims
+                    .values()
+                    .filter(|claim| claim.node_class == *name)
+                    .count();
+                if used == 0 {
+                    let task = release(Arc::clone(&context), object);
+                    round.steps.push(Step::new(key, task));
+                } else {
+                    tracing::debug!(class = name, claims = used, "still in use");
+                }
+                continue;
+            }
+            let ready = context.class(name).is_some_and(|found| found.class.ready);
+            let generation = object.metadata.generation.unwrap_or(0);
+            let due = self
+                .looked
+                .get(name)
+                .filter(|look| look.generation == generation)
+                .and_then(|look| {
+                    look.at
+                        .saturating_add(if ready { again } else { SOON })
+                        .ok()
+                });
+            if let Some(due) = due.filter(|due| *due > now) {
+                wake = Some(wake.map_or(due, |wake| wake.min(due)));
+                continue;
+            }
+            self.looked.insert(
+                name.clone(),
+                Look {
+                    generation,
+                    at: now,
+                },
+            );
+            let task = resolve(Arc::clone(&context), object);
+            round.steps.push(Step::new(key, task));
+        }
+        // Without a wake nobody would look again: a round is made when the shortest pause is over.
+        if wake.is_none() && !self.looked.is_empty() {
+            wake = now.saturating_add(SOON).ok();
+        }
+        round.wake = wake;
+        Box::pin(async move { round })
+    }
+}
+
+/// Resolves a class, shares the result and writes it into the status.
+async fn resolve(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(), StepError> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let writes = context.kubernetes.access() == Access::ReadWrite;
+    if writes {
+        // Before anything is made for the class in EC2.
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        context
+            .kubernetes
+            .add_finalizer(
+                FinalizedKind::NodeClass,
+                &name,
+                &uid,
+                labels::NODE_CLASS_FINALIZER,
+            )
+            .await?;
+    }
+    let answer = context.cloud.resolve(&object).await;
+    let failure = match answer {
+        Ok(resolution) => {
+            let resolution = Arc::new(resolution);
+            context.set_class(&name, Some(Arc::clone(&resolution)));
+            if writes {
+                write(&context, &object, &name, |object, now| {
+                    resolved(object, &resolution, now);
+                })
+                .await?;
+            }
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    // What was known stays in use; a class that was never resolved is known not to be ready.
+    if context.class(&name).is_none() {
+        context.set_class(&name, Some(Arc::new(unknown(&object, &name, &failure))));
+    }
+    if writes {
+        write(&context, &object, &name, |object, now| {
+            let update = ConditionUpdate::unknown(
+                ConditionType::ValidationSucceeded,
+                &ConditionReason::DependenciesNotReady,
+                failure.to_string(),
+            );
+            object.set_condition(update, now);
+        })
+        .await?;
+    }
+    Err(failure.into())
+}
+
+/// Changes the status of a class as it is now.
+async fn write(
+    context: &Context,
+    seen: &EC2NodeClass,
+    name: &str,
+    change: impl FnOnce(&mut EC2NodeClass, Timestamp) + Send,
+) -> Result<(), StepError> {
+    let current = context
+        .mirror
+        .view()
+        .node_classes
+        .get(name)
+        .map(|observed| Arc::clone(&observed.object))
+        .filter(|current| current.metadata.uid == seen.metadata.uid);
+    let Some(current) = current else {
+        return Err(StepError::Outdated(format!("EC2NodeClass {name} is gone")));
+    };
+    let mut changed = EC2NodeClass::clone(&current);
+    change(&mut changed, context.now());
+    let status = changed.status.unwrap_or_default();
+    context
+        .kubernetes
+        .update_node_class_status(&current, status)
+        .await?;
+    Ok(())
+}
+
+/// A class that could not be looked at.
+fn unknown(object: &EC2NodeClass, name: &str, failure: &CloudError) -> Resolution {
+    Resolution {
+        class: NodeClass {
+            name: name.to_owned(),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
+            ready: false,
+            not_ready: failure.to_string(),
+            subnets: BTreeMap::new(),
+            security_groups: Vec::new(),
+            images: BTreeMap::new(),
+            hash: String::new(),
+            catalogue: Arc::default(),
+        },
+        conditions: BTreeMap::new(),
+    }
+}
+
+/// Puts what was found into the status.
+fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) {
+    let notices = fields::fields_condition(&fields::node_class_notices(object));
+    let status = object.status.get_or_insert_default();
+    fill(status, &resolution.class);
+    for condition in EC2NodeClass::DEPENDENTS {
+        let update = match resolution.conditions.get(condition.as_str()) {
+            None | Some(Ok(())) => ConditionUpdate::holds(*condition),
+            Some(Err(missing)) => ConditionUpdate::fails(
+                *condition,
+                &ConditionReason::from(missing.reason),
+                missing.message.as_str(),
+            ),
+        };
+        object.set_condition(update, now);
+    }
+    object.set_condition(notices, now);
+}
+
+fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass) {
+    let mut subnets: Vec<_> = class.subnets.values().flatten().collect();
+    // By id, not by free addresses, which change with every launch: what is written stays as it is
+    // while the same subnets are selected.
+    subnets.sort_by(|left, right| left.id.cmp(&right.id));
+    status.subnets = subnets
+        .into_iter()
+        .map(|subnet| SelectedSubnet {
+            id: subnet.id.clone(),
+            zone: subnet.zone.clone(),
+            zone_id: Some(subnet.zone_id.clone()).filter(|id| !id.is_empty()),
+        })
+        .collect();
+    status.security_groups = class
+        .security_groups
+        .iter()
+        .map(|id| SelectedSecurityGroup {
+            id: id.clone(),
+            name: None,
+        })
+        .collect();
+    status.amis = class
+        .images
+        .iter()
+        .flat_map(|(arch, images)| images.iter().map(move |image| (arch, image)))
+        .map(|(arch, image)| SelectedAmi {
+            id: image.id.clone(),
+            name: Some(image.name.clone()).filter(|name| !name.is_empty()),
+            deprecated: None,
+            requirements: vec![Requirement {
+                key: labels::ARCH.to_owned(),
+                operator: RequirementOperator::In,
+                values: vec![arch.clone()],
+                min_values: None,
+            }],
+        })
+        .collect();
+}
+
+/// Removes what was made in EC2 for a class that nobody uses any more, then lets it go.
+async fn release(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(), StepError> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let uid = object.metadata.uid.clone().unwrap_or_default();
+    context.cloud.release(&name).await?;
+    context
+        .kubernetes
+        .remove_finalizer(
+            FinalizedKind::NodeClass,
+            &name,
+            &uid,
+            labels::NODE_CLASS_FINALIZER,
+        )
+        .await?;
+    tracing::info!(class = name, "node class gone");
+    Ok(())
+}

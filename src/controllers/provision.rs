@@ -1,0 +1,274 @@
+//! Plans for the pods that wait, and makes the claims of the plan.
+//!
+//! Woken by pods, nodes, pools and classes; lets a burst of pods arrive; asks [`plan::provision`];
+//! creates claims, and tells every pod that was left out why. In observe mode it says what it would
+//! do and what that would cost, and writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream;
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::run::{Controller, Round};
+use crate::api::{hash, labels};
+use crate::cluster::apply::{WriteError, new_claim};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind, View};
+use crate::metrics::Loop;
+use crate::model::pod::PodKey;
+use crate::model::report::{PlannedNode, ProvisioningPlan, ReasonKind};
+use crate::model::snapshot::Snapshot;
+use crate::plan::empty::Planned;
+use crate::plan::provision::{ProvisionSettings, provision};
+use crate::settings::Mode;
+use crate::world::RandomStream;
+
+/// How many claims are created at the same time.
+const CREATES_AT_ONCE: usize = 20;
+/// Pods that wait are planned again this often even if nothing changes: prices move, shortages end.
+const PLAN_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// Length of the random part of a claim's name, as the API server makes names.
+const SUFFIX: usize = 5;
+
+/// The loop that provisions.
+#[derive(Debug)]
+pub struct Provisioning {
+    context: Arc<Context>,
+    names: RandomStream,
+    settings: ProvisionSettings,
+    said: Option<String>,
+}
+
+impl Provisioning {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        let names = context.world.random("claims/names");
+        let settings = context.settings.provision();
+        Self {
+            context,
+            names,
+            settings,
+            said: None,
+        }
+    }
+
+    async fn plan_and_act(&mut self) -> Round {
+        let context = Arc::clone(&self.context);
+        let snapshot = context.snapshot();
+        let began = Instant::now();
+        let plan = provision(&snapshot, &self.settings);
+        let elapsed = began.elapsed();
+        context.metrics.planned(
+            elapsed,
+            plan.new_nodes.len(),
+            plan.price,
+            plan.lower_bound,
+            plan.truncated,
+        );
+        count_waiting(&context, &plan);
+        explain(&context, &snapshot, &plan);
+        let mut onto: BTreeSet<String> = plan
+            .existing
+            .keys()
+            .chain(plan.in_flight.keys())
+            .cloned()
+            .collect();
+        let waits =
+            !plan.unschedulable.is_empty() || !plan.new_nodes.is_empty() || !onto.is_empty();
+        if !plan.new_nodes.is_empty() {
+            self.log(&plan, elapsed);
+            if context.settings.mode == Mode::Run {
+                onto.extend(self.create(&snapshot, &plan).await);
+                context.wake(Loop::Launch);
+            }
+        }
+        // After the claims were made, so that none of them looks unwanted for a moment.
+        context.set_planned(Planned {
+            at: snapshot.now,
+            onto,
+        });
+        Round {
+            steps: Vec::new(),
+            wake: waits.then(|| context.now() + PLAN_AGAIN),
+        }
+    }
+
+    /// One line for a plan, not repeated while it stays the same.
+    fn log(&mut self, plan: &ProvisioningPlan, elapsed: Duration) {
+        let mut machines: BTreeMap<String, usize> = BTreeMap::new();
+        for node in &plan.new_nodes {
+            let name = node
+                .offerings
+                .first()
+                .map_or_else(String::new, ToString::to_string);
+            *machines
+                .entry(format!("{}: {name}", node.node_pool))
+                .or_insert(0) += 1;
+        }
+        let machines: Vec<String> = machines
+            .into_iter()
+            .map(|(name, count)| format!("{count} x {name}"))
+            .collect();
+        let pods: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
+        let verb = match self.context.settings.mode {
+            Mode::Run => "buying",
+            Mode::Observe => "would buy",
+        };
+        let line = format!(
+            "{verb} {} for {pods} pods at {} USD per hour (lower bound {})",
+            machines.join(", "),
+            plan.price,
+            plan.lower_bound
+        );
+        if self.said.as_ref() == Some(&line) && self.context.settings.mode == Mode::Observe {
+            return;
+        }
+        let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(milliseconds, left_out = plan.unschedulable.len(), "{line}");
+        self.said = Some(line);
+    }
+
+    /// Makes the claims of a plan and gives back the names of those that exist now.
+    async fn create(&self, snapshot: &Snapshot, plan: &ProvisioningPlan) -> Vec<String> {
+        let view = self.context.mirror.view();
+        let named: Vec<(String, &PlannedNode)> = plan
+            .new_nodes
+            .iter()
+            .map(|node| {
+                (
+                    format!("{}-{}", node.node_pool, self.names.name_suffix(SUFFIX)),
+                    node,
+                )
+            })
+            .collect();
+        let view = &view;
+        let creates: Vec<_> = named
+            .into_iter()
+            .map(|(name, node)| async move {
+                let created = self.create_one(&name, snapshot, view, node).await;
+                if let Err(error) = created {
+                    tracing::warn!(claim = name, %error, "claim not created, its pods are planned again");
+                    return None;
+                }
+                Some(name)
+            })
+            .collect();
+        stream::iter(creates)
+            .buffered(CREATES_AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
+            .await
+    }
+
+    async fn create_one(
+        &self,
+        name: &str,
+        snapshot: &Snapshot,
+        view: &View,
+        node: &PlannedNode,
+    ) -> Result<(), WriteError> {
+        let Some(observed) = view.node_pools.get(&node.node_pool) else {
+            return Ok(());
+        };
+        let annotations = BTreeMap::from([
+            (
+                labels::NODE_POOL_HASH.to_owned(),
+                observed.pool.hash.clone(),
+            ),
+            (
+                labels::NODE_POOL_HASH_VERSION.to_owned(),
+                hash::NODE_POOL_HASH_VERSION.to_owned(),
+            ),
+        ]);
+        let claim = new_claim(name, &observed.object, &observed.pool, node, &annotations);
+        let created = self.context.kubernetes.create_claim(&claim).await?;
+        let capacity_type = node
+            .offerings
+            .first()
+            .map(|offering| offering.capacity_type);
+        self.context
+            .metrics
+            .claim_created(&node.node_pool, capacity_type);
+        for key in &node.pods {
+            if let Some(pod) = snapshot.pods.get(key) {
+                self.context.tell(
+                    Subject::pod(pod),
+                    EventKind::Normal,
+                    ("Nominated", "Provisioning"),
+                    format!("a node is bought for the pod: nodeclaim/{}", created.name),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count_waiting(context: &Context, plan: &ProvisioningPlan) {
+    let planned: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
+    let mut left_out: BTreeMap<ReasonKind, i64> = BTreeMap::new();
+    for unschedulable in plan.unschedulable.values() {
+        if let Some(reason) = unschedulable.reasons.first() {
+            *left_out.entry(reason.reason).or_insert(0) += 1;
+        }
+    }
+    context
+        .metrics
+        .set_waiting(i64::try_from(planned).unwrap_or(i64::MAX), left_out);
+}
+
+/// Tells every pod that was left out why.
+fn explain(context: &Context, snapshot: &Snapshot, plan: &ProvisioningPlan) {
+    for (key, unschedulable) in &plan.unschedulable {
+        if let Some(pod) = snapshot.pods.get(key) {
+            context.tell(
+                Subject::pod(pod),
+                EventKind::Warning,
+                ("FailedScheduling", "Provisioning"),
+                unschedulable.message(),
+            );
+        }
+    }
+}
+
+impl Controller for Provisioning {
+    fn name(&self) -> Loop {
+        Loop::Provisioning
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![
+            Kind::Pod,
+            Kind::Node,
+            Kind::NodePool,
+            Kind::NodeClass,
+            Kind::DaemonSet,
+        ]
+    }
+
+    fn settle(&self) -> (Duration, Duration) {
+        (
+            self.context.settings.batch_idle,
+            self.context.settings.batch_max,
+        )
+    }
+
+    fn extends(&self, changes: &Changes) -> bool {
+        let view = self.context.mirror.view();
+        let waits = |key: &PodKey| {
+            view.pods
+                .get(key)
+                .is_some_and(|pod| pod.unschedulable && pod.node_name.is_none())
+        };
+        changes.pods.iter().any(waits)
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        Box::pin(self.plan_and_act())
+    }
+}

@@ -1,0 +1,188 @@
+//! Takes machines down in order.
+//!
+//! Woken by claims, Nodes and pods; asks [`plan::terminate`]; fences, evicts, terminates and lets
+//! finalizers go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::context::Context;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::labels;
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{EvictionOutcome, Loop};
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::pod::Pod;
+use crate::plan::terminate::{self, TerminateStep};
+
+/// The loop that terminates.
+#[derive(Debug)]
+pub struct Terminate {
+    context: Arc<Context>,
+}
+
+impl Terminate {
+    /// Works with the shared context.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+}
+
+impl Controller for Terminate {
+    fn name(&self) -> Loop {
+        Loop::Termination
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodeClaim, Kind::Node, Kind::Pod]
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let context = &self.context;
+        let snapshot = context.snapshot();
+        let decision = context.instances(|instances| {
+            context.launches(|launches| terminate::decide(&snapshot, instances, launches))
+        });
+        context.look_at(decision.look_at);
+        let steps = decision
+            .steps
+            .into_iter()
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
+            .collect();
+        let wake = decision.wake;
+        Box::pin(async move { Round { steps, wake } })
+    }
+}
+
+async fn carry_out(context: Arc<Context>, step: TerminateStep) -> Result<(), StepError> {
+    let kubernetes = &context.kubernetes;
+    match step {
+        TerminateStep::DeleteClaim { claim } => kubernetes.delete_claim(&claim).await?,
+        TerminateStep::SetDeadline { claim, deadline } => {
+            let change = ClaimMetadataChange {
+                annotations: BTreeMap::from([(
+                    labels::TERMINATION_TIMESTAMP.to_owned(),
+                    Some(deadline.to_string()),
+                )]),
+                ..ClaimMetadataChange::default()
+            };
+            kubernetes.patch_claim_metadata(&claim, &change).await?;
+            let message = format!("pods must leave by {deadline}; then they are deleted");
+            let subject = Subject::claim(&claim.name, &claim.uid);
+            let words = ("TerminationGracePeriodExpiring", "Draining");
+            context.tell(subject, EventKind::Warning, words, message);
+        }
+        TerminateStep::Fence { node } => kubernetes.taint_node_disrupted(&node).await?,
+        TerminateStep::DeleteNode { node } => kubernetes.delete_node(&node).await?,
+        TerminateStep::Evict { pod, node, reason } => {
+            evict(&context, &pod, &node, &reason).await?;
+        }
+        TerminateStep::ForceDelete {
+            pod,
+            node,
+            grace_seconds,
+        } => {
+            kubernetes.delete_pod(&pod, grace_seconds).await?;
+            context.metrics.eviction(EvictionOutcome::Forced);
+            let message = format!(
+                "Node {} must be gone soon: the pod was deleted with {grace_seconds} s to end",
+                node.name
+            );
+            let words = ("Disrupted", "Draining");
+            context.tell(Subject::pod(&pod), EventKind::Warning, words, message);
+        }
+        TerminateStep::Report { claim, change } => {
+            let change = ClaimStatusChange {
+                conditions: vec![change.update()],
+                ..ClaimStatusChange::default()
+            };
+            kubernetes.patch_claim_status(&claim, &change).await?;
+        }
+        TerminateStep::TerminateInstance { instance } => {
+            context.cloud.terminate(&instance).await?;
+            let now = context.now();
+            context.instances(|view| view.terminated(&instance, now));
+            tracing::info!(instance, "terminating");
+            context.wake(Loop::Termination);
+        }
+        TerminateStep::ReleaseNode { node } => release_node(&context, &node).await?,
+        TerminateStep::ReleaseClaim { claim } => release_claim(&context, &claim).await?,
+    }
+    Ok(())
+}
+
+async fn evict(context: &Context, pod: &Pod, node: &Node, reason: &str) -> Result<(), StepError> {
+    match context.kubernetes.evict_pod(pod).await {
+        Ok(Eviction::Evicted) => {
+            context.metrics.eviction(EvictionOutcome::Evicted);
+            context.tell(
+                Subject::pod(pod),
+                EventKind::Normal,
+                ("Evicted", "Draining"),
+                format!("evicted from Node {}: {reason}", node.name),
+            );
+            Ok(())
+        }
+        Ok(Eviction::Gone) => {
+            context.metrics.eviction(EvictionOutcome::Gone);
+            Ok(())
+        }
+        Ok(Eviction::Blocked(why)) => {
+            context.metrics.eviction(EvictionOutcome::Blocked);
+            let message = format!("pod {} cannot be evicted now: {why}", pod.key);
+            let words = ("FailedDraining", "Draining");
+            context.tell(
+                Subject::node(&node.name),
+                EventKind::Warning,
+                words,
+                message.clone(),
+            );
+            Err(StepError::Blocked(message))
+        }
+        Err(error) => {
+            context.metrics.eviction(EvictionOutcome::Failed);
+            Err(error.into())
+        }
+    }
+}
+
+async fn release_node(context: &Context, node: &Node) -> Result<(), StepError> {
+    context
+        .kubernetes
+        .remove_finalizer(
+            FinalizedKind::Node,
+            &node.name,
+            &node.uid,
+            labels::TERMINATION_FINALIZER,
+        )
+        .await?;
+    tracing::info!(node = node.name, "node gone");
+    Ok(())
+}
+
+async fn release_claim(context: &Context, claim: &Claim) -> Result<(), StepError> {
+    context
+        .kubernetes
+        .remove_finalizer(
+            FinalizedKind::Claim,
+            &claim.name,
+            &claim.uid,
+            labels::TERMINATION_FINALIZER,
+        )
+        .await?;
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    let since = claim.deleting_since.unwrap_or(claim.created);
+    let after = context.now().duration_since(since);
+    context.metrics.claim_terminated(
+        pool,
+        claim.offerings.first(),
+        after.try_into().unwrap_or_default(),
+    );
+    tracing::info!(claim = claim.name, "claim gone");
+    Ok(())
+}
