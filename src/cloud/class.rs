@@ -14,7 +14,6 @@ use super::capacity::{DEFAULT_ROOT_BYTES, MEMORY_OVERHEAD_BASIS_POINTS, NodeShap
 use super::fees::{self, VolumePlan, VolumeType};
 use super::token::hash_hex;
 use crate::api::node_class::kubelet::KubeletConfiguration;
-use crate::api::node_class::machine::Toggle;
 use crate::api::node_class::storage::{BlockDevice, BlockDeviceMapping};
 use crate::api::node_class::{AmiFamily, EC2NodeClassSpec};
 use crate::model::money::UsdPerHour;
@@ -135,38 +134,6 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
         volume_fee,
         nitro_only: spec.connection_tracking.is_some(),
     })
-}
-
-/// Fields that are set and that nothing acts on in this version, by their path.
-pub fn fields_not_acted_on(spec: &EC2NodeClassSpec) -> Vec<&'static str> {
-    let nested = spec
-        .cpu_options
-        .as_ref()
-        .is_some_and(|options| options.nested_virtualization == Some(Toggle::Enabled));
-    let enclaves = spec
-        .enclave_options
-        .as_ref()
-        .is_some_and(|options| options.enabled);
-    [
-        (
-            !spec.capacity_reservation_selector_terms.is_empty(),
-            "spec.capacityReservationSelectorTerms",
-        ),
-        (
-            spec.placement_group_selector.is_some(),
-            "spec.placementGroupSelector",
-        ),
-        (
-            !spec.network_interfaces.is_empty(),
-            "spec.networkInterfaces",
-        ),
-        (spec.context.is_some(), "spec.context"),
-        (enclaves, "spec.enclaveOptions"),
-        (nested, "spec.cpuOptions.nestedVirtualization"),
-    ]
-    .into_iter()
-    .filter_map(|(is_set, path)| is_set.then_some(path))
-    .collect()
 }
 
 /// Hash over what a launched node keeps of the spec. What selects things in EC2 is left out: those
@@ -465,19 +432,6 @@ mod tests {
             "spec.amiFamily Bottlerocket is not supported by this version: use AL2023, or Custom \
              with user data of your own; spec.kubelet.evictionHard[memory.available]: `200%` is no \
              share: write 0% to 100%, or an amount as in 100Mi"
-        );
-    }
-
-    #[test]
-    fn fields_that_do_nothing_yet_are_named() {
-        let spec = spec(&json!({
-            "placementGroupSelector": { "name": "p" },
-            "enclaveOptions": { "enabled": false },
-            "context": "x",
-        }));
-        assert_eq!(
-            fields_not_acted_on(&spec),
-            ["spec.placementGroupSelector", "spec.context"]
         );
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod crds;
+mod iam;
 mod layering;
 mod rbac;
 mod sources;

@@ -96,10 +96,6 @@ async fn look_up(
             ConditionType::ValidationSucceeded.as_str(),
             check_settings(settings.as_ref().err()),
         ),
-        (
-            ConditionType::FieldsActedOn.as_str(),
-            check_fields(&class::fields_not_acted_on(spec)),
-        ),
     ]);
     let not_ready = not_ready(&conditions);
     let catalogue = settings.map_or_else(
@@ -159,13 +155,11 @@ fn by_zone(subnets: Vec<FoundSubnet>) -> BTreeMap<String, Vec<Subnet>> {
     zones
 }
 
-/// What keeps launches from using the class, for people. A field that does nothing yet is worth a
-/// condition but stops nobody.
+/// What keeps launches from using the class, for people.
 fn not_ready(conditions: &BTreeMap<&'static str, Result<(), Unresolved>>) -> String {
     conditions
-        .iter()
-        .filter(|(condition, _result)| **condition != ConditionType::FieldsActedOn.as_str())
-        .filter_map(|(_condition, result)| result.as_ref().err())
+        .values()
+        .filter_map(|result| result.as_ref().err())
         .map(|unresolved| unresolved.message.as_str())
         .collect::<Vec<_>>()
         .join("; ")
@@ -195,18 +189,5 @@ fn check_settings(problems: Option<&class::ClassError>) -> Result<(), Unresolved
             reason: "NodeClassValidationFailed",
             message: problems.to_string(),
         })
-    })
-}
-
-fn check_fields(fields: &[&str]) -> Result<(), Unresolved> {
-    if fields.is_empty() {
-        return Ok(());
-    }
-    Err(Unresolved {
-        reason: "FieldsNotActedOn",
-        message: format!(
-            "nothing acts on these fields in this version: {}; remove them, or do not rely on them",
-            fields.join(", ")
-        ),
     })
 }

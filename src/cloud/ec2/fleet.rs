@@ -75,7 +75,11 @@ pub(super) async fn launch(
                 .map(|template| config(template, record.capacity_type, &api.settings))
                 .collect(),
         ));
-    for kind in [ResourceType::Instance, ResourceType::Volume] {
+    for kind in [
+        ResourceType::Fleet,
+        ResourceType::Instance,
+        ResourceType::Volume,
+    ] {
         request = request.tag_specifications(
             ec2::TagSpecification::builder()
                 .resource_type(kind)

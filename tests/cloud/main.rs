@@ -1,0 +1,17 @@
+//! Contract tests of the EC2 adapter against an EC2 endpoint over HTTP.
+//!
+//! `hack/test cloud` starts the endpoint with its fault proxy and sets the environment. The endpoint
+//! is one account, so tests take turns; each works for a cluster of its own and reads nothing of
+//! another's.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod endpoint;
+mod instances;
+mod launches;
+mod resolution;
+mod scene;
+mod templates;

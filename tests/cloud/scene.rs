@@ -1,0 +1,197 @@
+//! What every test starts from: a connection for a cluster of its own, a node class, a claim.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use tonnage::api::node_class::EC2NodeClass;
+use tonnage::cloud::cluster::ClusterFacts;
+use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::settings::CloudSettings;
+use tonnage::cloud::{Cloud, InstanceQuery};
+use tonnage::model::claim::Claim;
+use tonnage::model::instance::{Instance, InstanceState};
+use tonnage::model::launch::{LaunchRecord, TemplateOverrides};
+use tonnage::model::node_class::NodeClass;
+use tonnage::model::offering::OfferingKey;
+use tonnage::model::resources::Resources;
+use tonnage::model::taint::{Taint, TaintEffect};
+use tonnage::world::World;
+
+use crate::endpoint::Endpoint;
+
+/// The endpoint is one account with one set of faults: tests take turns.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A test's own world. What it launched is terminated by [`Scene::end`].
+pub(crate) struct Scene {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) cloud: Ec2Cloud,
+    pub(crate) cluster: String,
+    world: World,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    /// A scene for a cluster of its own: the name and the process make it unique on the endpoint.
+    pub(crate) async fn new(name: &str) -> Self {
+        let turn = TURN.lock().await;
+        let endpoint = Endpoint::new();
+        endpoint.calm().await;
+        let cluster = format!("{name}-{}", std::process::id());
+        let world = World::real();
+        let cloud = connect(&cluster, &world).await;
+        Self {
+            endpoint,
+            cloud,
+            cluster,
+            world,
+            _turn: turn,
+        }
+    }
+
+    /// Another controller of the same cluster: one that remembers nothing.
+    pub(crate) async fn restarted(&self) -> Ec2Cloud {
+        connect(&self.cluster, &self.world).await
+    }
+
+    /// The controller of another cluster in the same account.
+    pub(crate) async fn connect_beside(&self, name: &str) -> Ec2Cloud {
+        connect(&format!("{name}-{}", std::process::id()), &self.world).await
+    }
+
+    /// The resolved class, which must be ready.
+    pub(crate) async fn resolved(&self, class: &EC2NodeClass) -> NodeClass {
+        let resolution = self.cloud.resolve(class).await.unwrap();
+        assert_eq!(resolution.class.not_ready, "");
+        resolution.class
+    }
+
+    /// Templates for offerings, ready to be launched.
+    pub(crate) async fn prepared(
+        &self,
+        class: &EC2NodeClass,
+        offerings: &[&str],
+    ) -> Vec<TemplateOverrides> {
+        let resolved = self.resolved(class).await;
+        let offerings: Vec<OfferingKey> =
+            offerings.iter().map(|text| text.parse().unwrap()).collect();
+        self.cloud
+            .prepare(class, &resolved, &claim(), &offerings)
+            .await
+            .unwrap()
+    }
+
+    /// A record for so many of the first offering's capacity type.
+    pub(crate) async fn record(
+        &self,
+        class: &EC2NodeClass,
+        size: u32,
+        offerings: &[&str],
+    ) -> LaunchRecord {
+        let first: OfferingKey = offerings[0].parse().unwrap();
+        LaunchRecord {
+            batch: format!("batch-of-{}", self.cluster),
+            attempt: 1,
+            size,
+            capacity_type: first.capacity_type,
+            templates: self.prepared(class, offerings).await,
+        }
+    }
+
+    /// Ids of the cluster's instances that are not ending.
+    pub(crate) async fn alive(&self) -> BTreeSet<String> {
+        let all = self.cloud.instances(&InstanceQuery::All).await.unwrap();
+        all.into_iter()
+            .filter(|instance| !instance.state.is_ending())
+            .map(|instance| instance.id)
+            .collect()
+    }
+
+    /// The one instance with an id.
+    pub(crate) async fn one(&self, id: &str) -> Instance {
+        let query = InstanceQuery::Ids(BTreeSet::from([id.to_owned()]));
+        let mut found = self.cloud.instances(&query).await.unwrap();
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    }
+
+    /// Leaves nothing behind.
+    pub(crate) async fn end(self) {
+        self.endpoint.calm().await;
+        for id in self.alive().await {
+            self.cloud.terminate(&id).await.unwrap();
+        }
+        assert_eq!(self.alive().await, BTreeSet::new());
+        self.cloud.release("default").await.unwrap();
+        self.world.shut_down().await;
+    }
+}
+
+async fn connect(cluster: &str, world: &World) -> Ec2Cloud {
+    let settings = CloudSettings::new(ClusterFacts {
+        name: cluster.to_owned(),
+        endpoint: "https://127.0.0.1:6443".to_owned(),
+        certificate_authority: "Q0E=".to_owned(),
+        service_cidr: "10.100.0.0/16".to_owned(),
+        dns_address: None,
+    });
+    Ec2Cloud::connect(settings, world.clone()).await.unwrap()
+}
+
+/// A node class over what the endpoint's account has, with some fields replaced.
+pub(crate) fn class(fields: &Value) -> EC2NodeClass {
+    let mut spec = json!({
+        "subnetSelectorTerms": [{ "tags": { "tonnage.dev/discovery": "demo" } }],
+        "securityGroupSelectorTerms": [{ "tags": { "tonnage.dev/discovery": "demo" } }],
+        "amiSelectorTerms": [{ "tags": { "tonnage.dev/discovery": "demo" } }],
+        "amiFamily": "AL2023",
+        "instanceProfile": "tonnage-node",
+    });
+    for (key, value) in fields.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    let mut class = EC2NodeClass::new("default", serde_json::from_value(spec).unwrap());
+    class.metadata.uid = Some("class-uid".to_owned());
+    class.metadata.generation = Some(1);
+    class
+}
+
+/// A claim of a pool with a taint.
+pub(crate) fn claim() -> Claim {
+    Claim {
+        name: "executors-abcde".to_owned(),
+        uid: "claim-uid".to_owned(),
+        resource_version: "1".to_owned(),
+        generation: 1,
+        created: Timestamp::UNIX_EPOCH,
+        deleting_since: None,
+        finalizers: Vec::new(),
+        node_pool: Some("executors".to_owned()),
+        node_class: "default".to_owned(),
+        labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
+        annotations: BTreeMap::new(),
+        taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
+        startup_taints: Vec::new(),
+        requests: Resources::new(),
+        offerings: Vec::new(),
+        launch: None,
+        termination_grace: None,
+        expire_after: None,
+        provider_id: String::new(),
+        node_name: String::new(),
+        capacity: Resources::new(),
+        allocatable: Resources::new(),
+        conditions: BTreeMap::new(),
+        last_pod_event: None,
+    }
+}
+
+/// True when an instance is on its way out or gone.
+pub(crate) fn is_ending(instance: &Instance) -> bool {
+    matches!(
+        instance.state,
+        InstanceState::ShuttingDown | InstanceState::Terminated
+    )
+}

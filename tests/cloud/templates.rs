@@ -1,0 +1,152 @@
+//! Launch templates: named by content, made once, applied, and removed with their class.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tonnage::cloud::Cloud;
+use tonnage::model::launch::ErrorClass;
+
+use crate::scene::{Scene, claim, class};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_made_once_and_found_again_after_a_restart() {
+    let scene = Scene::new("templates").await;
+    let class = class(&json!({}));
+    let offerings = ["c5.xlarge/us-east-1a/spot", "c5.4xlarge/us-east-1b/spot"];
+    let before = scene.endpoint.calls("CreateLaunchTemplate").await;
+    let first = scene.prepared(&class, &offerings).await;
+    let names: BTreeSet<&str> = first
+        .iter()
+        .map(|template| template.name.as_str())
+        .collect();
+    assert_eq!(names.len(), 2, "two sizes of node need two templates");
+    assert_eq!(scene.prepared(&class, &offerings).await, first);
+    let made = scene.endpoint.calls("CreateLaunchTemplate").await - before;
+    assert_eq!(made, 2, "the second time nothing is asked");
+    let restarted = scene.restarted().await;
+    let resolved = scene.resolved(&class).await;
+    let keys = offerings.map(|text| text.parse().unwrap());
+    let again = restarted
+        .prepare(&class, &resolved, &claim(), &keys)
+        .await
+        .unwrap();
+    assert_eq!(again, first);
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_get_what_the_template_says() {
+    let scene = Scene::new("applied").await;
+    let class = class(&json!({
+        "tags": { "team": "data" },
+        "userData": "#!/bin/bash\necho own\n",
+        "blockDeviceMappings": [
+            { "deviceName": "/dev/xvda", "ebs": { "volumeSize": "100Gi", "volumeType": "gp3" } },
+        ],
+    }));
+    let record = scene
+        .record(&class, 1, &["c5.xlarge/us-east-1a/on-demand"])
+        .await;
+    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    assert_eq!(outcome.shortfalls, []);
+    let launched = &outcome.instances[0];
+    let machine = scene.endpoint.instance(&launched.id).await;
+    let resolved = scene.resolved(&class).await;
+    assert_eq!(machine["securityGroups"], json!(resolved.security_groups));
+    assert_eq!(machine["subnetId"], launched.subnet_id);
+    assert_eq!(machine["imageId"], resolved.images["amd64"][0].id);
+    assert_eq!(machine["metadataOptions"]["httpTokens"], "required");
+    assert_eq!(machine["metadataOptions"]["httpPutResponseHopLimit"], 1);
+    assert_eq!(machine["volumes"][0]["sizeGiB"], 100);
+    assert!(
+        machine["instanceProfile"]
+            .as_str()
+            .unwrap()
+            .ends_with("/tonnage-node")
+    );
+    for (key, value) in [
+        ("team", "data"),
+        ("tonnage.dev/cluster", scene.cluster.as_str()),
+        ("tonnage.dev/nodepool", "executors"),
+        ("tonnage.dev/ec2nodeclass", "default"),
+        ("tonnage.dev/launch-batch", record.batch.as_str()),
+    ] {
+        assert_eq!(machine["tags"][key], value, "{key}");
+    }
+    let owned = format!("kubernetes.io/cluster/{}", scene.cluster);
+    assert_eq!(machine["tags"][owned], "owned");
+    let user_data = decoded(machine["userData"].as_str().unwrap());
+    assert!(user_data.contains("echo own"), "{user_data}");
+    assert!(
+        user_data.contains("karpenter.sh/unregistered"),
+        "{user_data}"
+    );
+    assert!(user_data.contains("maxPods: 58"), "{user_data}");
+    scene.end().await;
+}
+
+/// User data as it reaches the machine, whether the endpoint shows it encoded or not.
+fn decoded(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .unwrap_or_else(|| text.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_that_goes_takes_its_templates_along_and_no_others() {
+    let scene = Scene::new("release").await;
+    let other = scene.connect_beside("release-other").await;
+    let class = class(&json!({}));
+    let record = scene
+        .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
+        .await;
+    let resolved = other.resolve(&class).await.unwrap().class;
+    let keys = ["c5.xlarge/us-east-1a/spot".parse().unwrap()];
+    let kept = other
+        .prepare(&class, &resolved, &claim(), &keys)
+        .await
+        .unwrap();
+    scene.cloud.release("default").await.unwrap();
+    scene.cloud.release("default").await.unwrap();
+    let error = scene
+        .cloud
+        .launch(&record, &claim(), &class)
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, ErrorClass::NotFound, "{error}");
+    // The name is made anew after EC2 said that it is gone.
+    let again = scene
+        .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
+        .await;
+    assert_eq!(again, record);
+    let outcome = scene.cloud.launch(&again, &claim(), &class).await.unwrap();
+    assert_eq!(outcome.instances.len(), 1);
+    // The other cluster's template was not touched.
+    let mut theirs = record.clone();
+    theirs.batch = format!("{}-theirs", record.batch);
+    theirs.templates = kept;
+    let outcome = scene.cloud.launch(&theirs, &claim(), &class).await.unwrap();
+    assert_eq!(outcome.instances.len(), 1);
+    other.release("default").await.unwrap();
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_data_that_is_too_long_is_refused_before_a_call() {
+    let scene = Scene::new("too-long").await;
+    let long = format!("#!/bin/bash\n{}", "#".repeat(17_000));
+    let class = class(&json!({ "userData": long }));
+    let resolved = scene.resolved(&class).await;
+    let keys = ["c5.xlarge/us-east-1a/spot".parse().unwrap()];
+    let error = scene
+        .cloud
+        .prepare(&class, &resolved, &claim(), &keys)
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, ErrorClass::Invalid);
+    assert!(error.message.contains("EC2 takes 16384"), "{error}");
+    scene.end().await;
+}
