@@ -5,7 +5,7 @@
 //! without them: `FieldsActedOn` is no part of `Ready`. The two tables shrink as features arrive.
 
 use super::conditions::{ConditionReason, ConditionType, ConditionUpdate};
-use super::disruption::{ConsolidationPolicy, Disruption};
+use super::disruption::ConsolidationPolicy;
 
 use super::node_class::machine::Toggle;
 use super::settings::unknown_settings;
@@ -39,26 +39,9 @@ const NODE_POOL: &[Row<NodePool>] = &[
         is_set: |pool| pool.spec.disruption.consolidation_policy != ConsolidationPolicy::WhenEmpty,
     },
     Row {
-        field: "spec.disruption.budgets",
-        note: "only empty nodes are removed yet, and those do not wait for budgets",
-        is_set: |pool| pool.spec.disruption.budgets != Disruption::default().budgets,
-    },
-    Row {
         field: "spec.template.spec.expireAfter",
         note: "nodes are not removed by age yet, as with Never",
         is_set: |pool| pool.spec.template.spec.expire_after.as_str() != "Never",
-    },
-    Row {
-        field: "spec.template.spec.requirements[].minValues",
-        note: "launches are not kept open to that many values yet",
-        is_set: |pool| {
-            pool.spec
-                .template
-                .spec
-                .requirements
-                .iter()
-                .any(|item| item.min_values.is_some())
-        },
     },
 ];
 

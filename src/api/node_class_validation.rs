@@ -7,7 +7,7 @@
 use super::kubelet_validation;
 use super::node_class::selectors::AmiSelectorTerm;
 use super::node_class::storage::{BlockDevice, VolumeType};
-use super::node_class::{AmiFamily, EC2NodeClass, EC2NodeClassSpec};
+use super::node_class::{AmiFamily, EC2NodeClassSpec};
 use super::problem::Problem;
 
 /// EC2 takes at most this many bytes of user data, before it is encoded.
@@ -21,9 +21,8 @@ const RESERVED_TAGS: &[&str] = &[
 ];
 const RESERVED_TAG_PREFIXES: &[&str] = &["aws:", "kubernetes.io/cluster", "tonnage.dev/"];
 
-/// Everything that is wrong with an EC2NodeClass; empty when it is usable.
-pub fn validate(class: &EC2NodeClass) -> Vec<Problem> {
-    let spec = &class.spec;
+/// Everything that is wrong with the spec of an EC2NodeClass; empty when it is usable.
+pub fn validate(spec: &EC2NodeClassSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     selectors(spec, &mut problems);
     family(spec, &mut problems);
@@ -432,8 +431,8 @@ mod tests {
                 .unwrap()
                 .insert(key.clone(), value.clone());
         }
-        let class = EC2NodeClass::new("default", serde_json::from_value(spec).unwrap());
-        validate(&class).iter().map(ToString::to_string).collect()
+        let spec: EC2NodeClassSpec = serde_json::from_value(spec).unwrap();
+        validate(&spec).iter().map(ToString::to_string).collect()
     }
 
     #[test]

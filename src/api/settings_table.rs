@@ -256,9 +256,9 @@ const PREAMBLE: &str = "\
 
 The shared NodePool has no field for these settings, so they are annotations on the NodePool (`metadata.annotations`).
 Durations are written with hours, minutes and seconds: `90s`, `15m`, `1h30m`.
-A value that cannot be read makes the NodePool not ready: condition `ValidationSucceeded` is `False`, and its message
-names the key, the value, and what to write instead.
-A setting that this version does not act on yet makes condition `FieldsActedOn` `False`; the pool works without it.
+Flags of the controller may set other defaults for all NodePools (`tonnage controller --help`).
+A value that cannot be read makes the NodePool not ready: `ValidationSucceeded` is `False` and names key, value and fix.
+A setting that this version does not act on yet makes `FieldsActedOn` `False`; the pool works without it.
 So does an annotation below `tonnage.dev/` that is not in this table.
 
 | annotation | value | default | example | meaning | acted on |

@@ -16,6 +16,7 @@ use super::token::hash_hex;
 use crate::api::node_class::kubelet::KubeletConfiguration;
 use crate::api::node_class::storage::{BlockDevice, BlockDeviceMapping};
 use crate::api::node_class::{AmiFamily, EC2NodeClassSpec};
+use crate::api::node_class_validation;
 use crate::model::money::UsdPerHour;
 use crate::model::quantity;
 use crate::model::resources::Resources;
@@ -120,6 +121,15 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
             Ok(Value::Object(fields)) => kubelet = fields,
             Ok(_) => {}
             Err(error) => problems.push(format!("spec.kubelet cannot be written: {error}")),
+        }
+    }
+    for problem in node_class_validation::validate(spec) {
+        // What was found above already is not said twice.
+        if !problems
+            .iter()
+            .any(|found| found.starts_with(&problem.field))
+        {
+            problems.push(problem.to_string());
         }
     }
     if !problems.is_empty() {

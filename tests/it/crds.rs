@@ -109,7 +109,7 @@ fn decode(text: &str) -> (Value, Vec<String>) {
             let class: EC2NodeClass = serde_saphyr::from_str(text).unwrap();
             (
                 serde_json::to_value(&class).unwrap(),
-                lines(node_class_validation::validate(&class)),
+                lines(node_class_validation::validate(&class.spec)),
             )
         }
         kind => {

@@ -107,8 +107,9 @@ pub struct EC2NodeClassSpec {
     /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<String>,
-    /// Name of the IAM role of the machines; an instance profile is made for it. A path before the
-    /// name is allowed. Set this or `instanceProfile`.
+    /// Name of the IAM role of the machines. A path before the name is allowed. Set this or
+    /// `instanceProfile`. This version makes no instance profile for the role: condition
+    /// `InstanceProfileReady` asks for `instanceProfile` instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub role: Option<String>,
