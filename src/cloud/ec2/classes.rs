@@ -2,7 +2,7 @@
 //!
 //! Given: the object and the newest market. Given back: a [`Resolution`] with a condition for each
 //! part. An answer serves for half a minute; callers that ask for the same class at the same time
-//! share one look-up.
+//! share one look-up; a catalogue is built anew only when the market or the class changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,15 +23,30 @@ use crate::model::offering::Catalogue;
 
 /// How long an answer serves, seconds.
 const FRESH_SECONDS: i64 = 30;
-/// Answers kept at most: stale ones are pushed out by newer ones.
+/// Classes remembered at most.
 const CAPACITY: u64 = 1000;
 
-/// Identity and version of an object, and the half minute in which it was looked at.
-type Key = (String, String, i64, i64);
+/// Identity and version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Version {
+    uid: String,
+    generation: i64,
+}
 
-/// Resolutions, one look-up at a time for each class.
+/// What is remembered of a class.
 #[derive(Debug)]
-pub(super) struct Classes(Cache<Key, Arc<Resolution>>);
+struct Answer {
+    version: Version,
+    /// The half minute in which it was looked at.
+    slot: i64,
+    resolution: Resolution,
+    market: Arc<Market>,
+    terms: Option<Terms>,
+}
+
+/// Resolutions by name of the class, one look-up at a time for each.
+#[derive(Debug)]
+pub(super) struct Classes(Cache<String, Arc<Answer>>);
 
 impl Classes {
     pub(super) fn new() -> Self {
@@ -44,29 +59,65 @@ impl Classes {
         market: &MarketWatch,
         object: &EC2NodeClass,
     ) -> Result<Resolution, CloudError> {
-        let key = (
-            object.name_any(),
-            object.uid().unwrap_or_default(),
-            object.metadata.generation.unwrap_or(0),
-            api.world.now().as_second().div_euclid(FRESH_SECONDS),
-        );
-        let look_up = async {
-            let market = market.get().await?;
-            look_up(api, &market, object).await.map(Arc::new)
+        let name = object.name_any();
+        let version = Version {
+            uid: object.uid().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
         };
-        self.0
-            .try_get_with(key, Box::pin(look_up))
-            .await
-            .map(|resolution| (*resolution).clone())
-            .map_err(|error: Arc<CloudError>| (*error).clone())
+        let slot = api.world.now().as_second().div_euclid(FRESH_SECONDS);
+        loop {
+            let known = self.0.get(&name).await;
+            if known
+                .as_ref()
+                .is_some_and(|known| known.version != version || known.slot != slot)
+            {
+                self.0.invalidate(&name).await;
+            }
+            let look_up = async {
+                let market = market.get().await?;
+                look_up(api, market, object, known.as_deref())
+                    .await
+                    .map(|found| Arc::new(found.answer(version.clone(), slot)))
+            };
+            let answer = self
+                .0
+                .try_get_with_by_ref(&name, Box::pin(look_up))
+                .await
+                .map_err(|error: Arc<CloudError>| (*error).clone())?;
+            // Another caller's look-up may have been under way for what the class was before.
+            if answer.version == version {
+                return Ok(answer.resolution.clone());
+            }
+        }
+    }
+}
+
+/// What a look-up found.
+#[derive(Debug)]
+struct Found {
+    resolution: Resolution,
+    market: Arc<Market>,
+    terms: Option<Terms>,
+}
+
+impl Found {
+    fn answer(self, version: Version, slot: i64) -> Answer {
+        Answer {
+            version,
+            slot,
+            resolution: self.resolution,
+            market: self.market,
+            terms: self.terms,
+        }
     }
 }
 
 async fn look_up(
     api: &Api,
-    market: &Market,
+    market: Arc<Market>,
     object: &EC2NodeClass,
-) -> Result<Resolution, CloudError> {
+    before: Option<&Answer>,
+) -> Result<Found, CloudError> {
     let spec = &object.spec;
     let (subnets, groups, images) = futures::future::try_join3(
         selectors::subnets(api, &spec.subnet_selector_terms),
@@ -98,25 +149,45 @@ async fn look_up(
         ),
     ]);
     let not_ready = not_ready(&conditions);
-    let catalogue = settings.map_or_else(
-        |_problems| Catalogue::default(),
-        |settings| catalogue::build(market, &terms(object, settings, &subnets, &images)),
-    );
-    Ok(Resolution {
-        class: NodeClass {
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-            generation: object.metadata.generation.unwrap_or(0),
-            ready: not_ready.is_empty(),
-            not_ready,
-            subnets: by_zone(subnets),
-            security_groups: groups.into_iter().map(|group| group.id).collect(),
-            images,
-            hash: class::hash(spec),
-            catalogue: Arc::new(catalogue),
-        },
-        conditions,
+    let terms = settings
+        .ok()
+        .map(|settings| terms(object, settings, &subnets, &images));
+    let class = NodeClass {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or(0),
+        ready: not_ready.is_empty(),
+        not_ready,
+        subnets: by_zone(subnets),
+        security_groups: groups.into_iter().map(|group| group.id).collect(),
+        images,
+        hash: class::hash(spec),
+        catalogue: catalogue_of(&market, terms.as_ref(), before),
+    };
+    Ok(Found {
+        resolution: Resolution { class, conditions },
+        market,
+        terms,
     })
+}
+
+/// The catalogue of before, if nothing that it was built from has changed.
+fn catalogue_of(
+    market: &Arc<Market>,
+    terms: Option<&Terms>,
+    before: Option<&Answer>,
+) -> Arc<Catalogue> {
+    let Some(terms) = terms else {
+        return Arc::default();
+    };
+    before
+        .filter(|before| {
+            Arc::ptr_eq(&before.market, market) && before.terms.as_ref() == Some(terms)
+        })
+        .map_or_else(
+            || Arc::new(catalogue::build(market, terms)),
+            |before| Arc::clone(&before.resolution.class.catalogue),
+        )
 }
 
 fn terms(

@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_ec2::types::LocationType;
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
@@ -25,8 +27,8 @@ use crate::world::World;
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
 const ON_DEMAND_EVERY: SignedDuration = SignedDuration::from_hours(12);
 const SPOT_EVERY: SignedDuration = SignedDuration::from_mins(5);
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 type Types = BTreeMap<Arc<str>, Arc<InstanceFacts>>;
 type Zones = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
@@ -81,28 +83,35 @@ impl MarketWatch {
 #[derive(Debug)]
 struct Due {
     at: Timestamp,
-    failures: u32,
+    pauses: ExponentialBackoff,
 }
 
 impl Due {
-    const fn now(now: Timestamp) -> Self {
+    fn now(now: Timestamp) -> Self {
         Self {
             at: now,
-            failures: 0,
+            pauses: growing_pauses(),
         }
     }
 
     fn settle<T>(&mut self, now: Timestamp, every: SignedDuration, answer: &Result<T, CloudError>) {
         let pause = if answer.is_ok() {
-            self.failures = 0;
+            self.pauses = growing_pauses();
             every
         } else {
-            let doubled = FIRST_PAUSE * 2_i32.saturating_pow(self.failures.min(10));
-            self.failures = self.failures.saturating_add(1);
-            doubled.min(LONGEST_PAUSE)
+            let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
+            SignedDuration::try_from(pause).unwrap_or(every)
         };
         self.at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
     }
+}
+
+fn growing_pauses() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .build()
 }
 
 #[derive(Debug)]
@@ -200,7 +209,7 @@ impl Refresh {
 /// Sleeps until a time and a little longer; false when everything should stop.
 async fn pause(world: &World, until: Timestamp, jitter_milliseconds: u64) -> bool {
     let left = until.duration_since(world.now()).max(SignedDuration::ZERO);
-    let left = left.unsigned_abs() + std::time::Duration::from_millis(jitter_milliseconds);
+    let left = left.unsigned_abs() + Duration::from_millis(jitter_milliseconds);
     tokio::select! {
         biased;
         () = world.stop().cancelled() => false,
