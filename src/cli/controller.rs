@@ -147,6 +147,11 @@ mod running {
             "tonnage starts"
         );
         crate::controllers::start(&context);
+        stop_when_told(&world).await;
+        Ok(())
+    }
+
+    async fn stop_when_told(world: &World) {
         wait_for_signal().await;
         tracing::info!("told to stop");
         if tokio::time::timeout(STOP_WITHIN, world.shut_down())
@@ -157,7 +162,6 @@ mod running {
                 "some work did not end in time; it is taken up again after the next start"
             );
         }
-        Ok(())
     }
 
     async fn serve_endpoints(

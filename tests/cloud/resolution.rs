@@ -78,7 +78,7 @@ async fn ids_and_wildcards_select_too() {
     let found = scene.resolved(&narrow).await;
     assert_eq!(found.subnets.keys().collect::<Vec<_>>(), ["us-east-1b"]);
     assert_eq!(found.images.keys().collect::<Vec<_>>(), ["arm64"]);
-    assert_eq!(&found.security_groups, &[group.clone()]);
+    assert_eq!(found.security_groups, std::slice::from_ref(group));
     let mut any_tag = class(&json!({
         "amiSelectorTerms": [{ "tags": { "tonnage.dev/discovery": "*" } }],
     }));
@@ -126,7 +126,7 @@ async fn a_catalogue_that_cannot_be_read_at_first_is_read_later() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), recovered)
+    tokio::time::timeout(Duration::from_mins(1), recovered)
         .await
         .unwrap();
     scene.end().await;
