@@ -51,9 +51,13 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), FilterError> {
 /// What is still missing for readiness, one sentence each; empty when ready.
 pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
+/// Brings figures up to date that are only worth counting when somebody looks.
+pub type Refresh = Arc<dyn Fn(&Metrics) + Send + Sync>;
+
 #[derive(Clone)]
 struct Endpoints {
     metrics: Arc<Metrics>,
+    refresh: Refresh,
     readiness: Readiness,
 }
 
@@ -63,7 +67,7 @@ struct Endpoints {
 /// When the address cannot be listened on.
 pub async fn serve(
     address: SocketAddr,
-    metrics: Arc<Metrics>,
+    (metrics, refresh): (Arc<Metrics>, Refresh),
     readiness: Readiness,
     world: &World,
 ) -> std::io::Result<()> {
@@ -72,7 +76,11 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(figures))
-        .with_state(Endpoints { metrics, readiness });
+        .with_state(Endpoints {
+            metrics,
+            refresh,
+            readiness,
+        });
     let stop = world.stop().clone();
     world.spawn(async move {
         let served = axum::serve(listener, router)
@@ -99,5 +107,6 @@ async fn readyz(State(endpoints): State<Endpoints>) -> impl IntoResponse {
 
 async fn figures(State(endpoints): State<Endpoints>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (endpoints.refresh)(&endpoints.metrics);
     ([(header::CONTENT_TYPE, kind)], endpoints.metrics.text())
 }

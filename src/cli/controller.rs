@@ -84,10 +84,11 @@ mod running {
     use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
     use crate::cluster::client::{ConnectOptions, connect};
     use crate::cluster::events::Recorder;
+    use crate::cluster::observe::node_pool::PoolDefaults;
     use crate::controllers::context::{Context, Parts};
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, Mode, OnDemandChoice, SpotChoice};
-    use crate::telemetry::{Readiness, serve, start_logs};
+    use crate::telemetry::{Readiness, Refresh, serve, start_logs};
     use crate::world::World;
 
     /// How long a clean end may take. Kubernetes kills after 30 s by default.
@@ -116,6 +117,12 @@ mod running {
         })
         .await?;
         let mirror = Mirror::new();
+        let lifecycle = settings.lifecycle;
+        mirror.set_pool_defaults(PoolDefaults {
+            launch_timeout: lifecycle.launch_timeout,
+            registration_timeout: lifecycle.registration_timeout,
+            initialization_timeout: lifecycle.initialization_timeout,
+        });
         serve_endpoints(flags, &metrics, &mirror, &world).await?;
         let cloud = Ec2Cloud::connect(cloud_settings(flags), world.clone()).await?;
         mirror.start(&client, &world);
@@ -178,7 +185,10 @@ mod running {
                 watched.problems()
             }
         });
-        serve(flags.metrics_addr, Arc::clone(metrics), readiness, world)
+        let reported = mirror.clone();
+        let refresh: Refresh = Arc::new(move |metrics| reported.report(metrics));
+        let figures = (Arc::clone(metrics), refresh);
+        serve(flags.metrics_addr, figures, readiness, world)
             .await
             .map_err(|source| ControllerError::Endpoints {
                 address: flags.metrics_addr,

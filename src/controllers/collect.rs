@@ -54,25 +54,46 @@ impl Collect {
         }
     }
 
+    /// Reads a complete list of instances, and then one of claims straight from the API server: the
+    /// mirror alone could be behind, and a claim that exists must never be missed.
+    async fn list(&mut self, context: &Context, now: Timestamp) -> Result<(), String> {
+        let problems = context.mirror.problems();
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
+        let found = context
+            .cloud
+            .instances(&InstanceQuery::All)
+            .await
+            .map_err(|error| error.to_string())?;
+        let claims = context
+            .kubernetes
+            .list_claims()
+            .await
+            .map_err(|error| error.to_string())?;
+        let found: Vec<Arc<Instance>> = found.into_iter().map(Arc::new).collect();
+        context.instances(|view| view.listed(&found, now));
+        let mut snapshot = context.snapshot();
+        for claim in claims {
+            snapshot
+                .claims
+                .entry(claim.name.clone())
+                .or_insert_with(|| Arc::new(claim));
+        }
+        self.memory.listed(now, found, &snapshot);
+        for name in [Loop::Registration, Loop::Termination] {
+            context.wake(name);
+        }
+        Ok(())
+    }
+
     async fn sweep(&mut self) -> Round {
         let context = Arc::clone(&self.context);
         let now = context.now();
         if now >= self.due {
             self.due = now + context.settings.orphan_sweep;
-            match context.cloud.instances(&InstanceQuery::All).await {
-                Ok(found) => {
-                    let found: Vec<Arc<Instance>> = found.into_iter().map(Arc::new).collect();
-                    context.instances(|view| view.listed(&found, now));
-                    // After the list, so that a claim made meanwhile counts.
-                    let snapshot = context.snapshot();
-                    self.memory.listed(now, found, &snapshot);
-                    for name in [Loop::Registration, Loop::Termination] {
-                        context.wake(name);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "instances could not be listed, nothing is collected");
-                }
+            if let Err(problem) = self.list(&context, now).await {
+                tracing::warn!(problem, "no complete lists, nothing is collected");
             }
         }
         let snapshot = context.snapshot();
