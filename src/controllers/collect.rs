@@ -25,7 +25,7 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::collect::{CollectMemory, CollectStep, Halt, decide};
+use crate::plan::collect::{CollectMemory, CollectStep, Halt, decide, ended};
 use crate::plan::condition::ConditionChange;
 use crate::world::RandomStream;
 
@@ -98,11 +98,14 @@ impl Collect {
         }
         let snapshot = context.snapshot();
         let collection = decide(&snapshot, &self.memory);
+        let ended = context.instances(|view| ended(&snapshot, view));
+        context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());
         let steps = collection
             .decision
             .steps
             .into_iter()
+            .chain(ended.steps)
             .map(|step| {
                 let name = self.names.name_suffix(SUFFIX);
                 Step::new(step.key(), carry_out(Arc::clone(&context), step, name))
@@ -110,7 +113,7 @@ impl Collect {
             .collect();
         Round {
             steps,
-            wake: Some(self.due),
+            wake: Some(ended.wake.map_or(self.due, |wake| wake.min(self.due))),
         }
     }
 }
@@ -302,7 +305,7 @@ impl Controller for Collect {
     }
 
     fn interests(&self) -> Vec<Kind> {
-        vec![Kind::NodePool]
+        vec![Kind::NodePool, Kind::Node]
     }
 
     fn settle(&self) -> (Duration, Duration) {

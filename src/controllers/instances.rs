@@ -43,7 +43,12 @@ async fn look(context: Arc<Context>, ids: BTreeSet<String>) -> Result<(), StepEr
         Ok(found) => {
             let found: Vec<_> = found.into_iter().map(Arc::new).collect();
             context.instances(|view| view.answered(&ids, &found, at));
-            for name in [Loop::Registration, Loop::Termination, Loop::Launch] {
+            for name in [
+                Loop::Registration,
+                Loop::Termination,
+                Loop::Launch,
+                Loop::Orphans,
+            ] {
                 context.wake(name);
             }
             Ok(())

@@ -6,6 +6,10 @@
 //! claim back instead of its end. When too much looks orphaned at once, nothing is collected until a
 //! person acknowledges it: a restored API server must not cost anybody a fleet.
 
+mod endings;
+
+pub use endings::ended;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;

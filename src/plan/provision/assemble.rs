@@ -136,21 +136,39 @@ impl Parts<'_> {
         others.sort_by(|(_, left), (_, right)| {
             (left.price, &left.offering.key).cmp(&(right.price, &right.offering.key))
         });
-        let ceiling = self
-            .settings
-            .price_band_percent
-            .map_or(i64::MAX, |percent| {
-                let price = chosen.price.units();
-                price.saturating_add(price / 100 * i64::from(percent))
-            });
+        // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
+        // three times as much as spot, and must still be there when spot has run out everywhere.
+        let own_type = chosen.offering.key.capacity_type;
+        let mut cheapest = BTreeMap::from([(own_type, chosen.price.units())]);
+        for (_, candidate) in &others {
+            cheapest
+                .entry(candidate.offering.key.capacity_type)
+                .or_insert_with(|| candidate.price.units());
+        }
+        let in_band = |candidate: &Candidate| {
+            let base = cheapest.get(&candidate.offering.key.capacity_type);
+            let (Some(percent), Some(base)) = (self.settings.price_band_percent, base) else {
+                return true;
+            };
+            candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))
+        };
         let cap = self.settings.max_alternatives.max(1);
+        let of_others = others
+            .iter()
+            .filter(|(_, found)| found.offering.key.capacity_type != own_type && in_band(found))
+            .count();
+        let mut room = [cap - of_others.min(cap / 3), of_others.min(cap / 3)];
+        room[0] = room[0].saturating_sub(1);
         let mut kept = vec![node.candidate];
         let mut beyond = Vec::new();
         for (index, candidate) in others {
-            if kept.len() < cap && candidate.price.units() <= ceiling {
-                kept.push(index);
-            } else {
-                beyond.push(index);
+            let foreign = usize::from(candidate.offering.key.capacity_type != own_type);
+            match room.get_mut(foreign) {
+                Some(left) if *left > 0 && in_band(candidate) => {
+                    *left -= 1;
+                    kept.push(index);
+                }
+                _ => beyond.push(index),
             }
         }
         self.keep_min_values(chosen, &mut kept, &beyond)?;
