@@ -77,6 +77,7 @@ mod running {
     use tokio::signal::unix::{SignalKind, signal};
 
     use super::{Args, ControllerError};
+    use crate::cloud::Cloud;
     use crate::cloud::cluster::ClusterFacts;
     use crate::cloud::ec2::Ec2Cloud;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
@@ -85,7 +86,7 @@ mod running {
     use crate::cluster::client::{ConnectOptions, connect};
     use crate::cluster::events::Recorder;
     use crate::cluster::observe::node_pool::PoolDefaults;
-    use crate::controllers::context::{Context, Parts};
+    use crate::controllers::context::{Acting, Context, Eyes, Parts};
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, Mode, OnDemandChoice, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
@@ -138,11 +139,11 @@ mod running {
         let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), options);
         let instance = std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned());
         let recorder = Recorder::start(&kubernetes, &instance, Arc::clone(&metrics), &world);
+        let cloud: Arc<dyn Cloud> = Arc::new(cloud);
         let context = Arc::new(Context::new(Parts {
             world: world.clone(),
             mirror,
-            kubernetes,
-            cloud: Arc::new(cloud),
+            eyes: Eyes::new(Arc::clone(&cloud)),
             recorder,
             metrics,
             settings,
@@ -153,7 +154,8 @@ mod running {
             mode = ?flags.mode,
             "tonnage starts"
         );
-        crate::controllers::start(&context);
+        let hands = Acting::new(&context, kubernetes, cloud);
+        crate::controllers::start(&context, hands.as_ref());
         stop_when_told(&world).await;
         Ok(())
     }

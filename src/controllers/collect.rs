@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::conditions::ConditionType;
 use crate::api::labels;
@@ -35,15 +35,15 @@ const SUFFIX: usize = 5;
 /// The loop that collects.
 #[derive(Debug)]
 pub struct Collect {
-    context: Arc<Context>,
+    context: Arc<Acting>,
     memory: CollectMemory,
     names: RandomStream,
     due: Timestamp,
 }
 
 impl Collect {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
         let names = context.world.random("claims/readopted");
         let due = context.now();
         Self {
@@ -56,13 +56,13 @@ impl Collect {
 
     /// Reads a complete list of instances, and then one of claims straight from the API server: the
     /// mirror alone could be behind, and a claim that exists must never be missed.
-    async fn list(&mut self, context: &Context, now: Timestamp) -> Result<(), String> {
+    async fn list(&mut self, context: &Acting, now: Timestamp) -> Result<(), String> {
         let problems = context.mirror.problems();
         if !problems.is_empty() {
             return Err(problems.join("; "));
         }
         let found = context
-            .cloud
+            .eyes
             .instances(&InstanceQuery::All)
             .await
             .map_err(|error| error.to_string())?;
@@ -71,7 +71,6 @@ impl Collect {
             .list_claims()
             .await
             .map_err(|error| error.to_string())?;
-        let found: Vec<Arc<Instance>> = found.into_iter().map(Arc::new).collect();
         context.instances(|view| view.listed(&found, now));
         let mut snapshot = context.snapshot();
         for claim in claims {
@@ -118,7 +117,7 @@ impl Collect {
     }
 }
 
-fn halted(context: &Context, halt: Option<&Halt>) {
+fn halted(context: &Acting, halt: Option<&Halt>) {
     if context.set_halt(halt.cloned()) {
         context.metrics.orphans_found(0, halt.is_some());
         if let Some(halt) = halt {
@@ -140,7 +139,7 @@ fn halted(context: &Context, halt: Option<&Halt>) {
 }
 
 async fn carry_out(
-    context: Arc<Context>,
+    context: Arc<Acting>,
     step: CollectStep,
     suffix: String,
 ) -> Result<(), StepError> {
@@ -167,7 +166,7 @@ async fn carry_out(
     }
 }
 
-async fn delete_claim(context: &Context, claim: &Claim, instance: &str) -> Result<(), StepError> {
+async fn delete_claim(context: &Acting, claim: &Claim, instance: &str) -> Result<(), StepError> {
     let message =
         format!("instance {instance} is gone, so is its claim; its pods are planned again");
     tracing::warn!(claim = claim.name, "{message}");
@@ -183,7 +182,7 @@ async fn delete_claim(context: &Context, claim: &Claim, instance: &str) -> Resul
 }
 
 async fn terminate(
-    context: &Context,
+    context: &Acting,
     instance: &Instance,
     node: Option<Arc<Node>>,
 ) -> Result<(), StepError> {
@@ -229,7 +228,7 @@ fn as_planned(node_pool: &str, instance: &Instance) -> PlannedNode {
 /// Makes the claim of a living Node again. It is made without anything to buy, so that nothing can be
 /// bought for it before its instance is written down.
 async fn readopt(
-    context: &Context,
+    context: &Acting,
     instance: &Instance,
     node: &Node,
     suffix: &str,

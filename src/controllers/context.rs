@@ -1,26 +1,90 @@
 //! What all loops share: the world, both sides of it, and what one loop has learned for the others.
 //!
+//! Looking and acting are different types. A [`Context`] can only look: it has [`Eyes`] for EC2 and
+//! the mirror of the cluster. Only [`Acting`] can write, and in observe mode there is none, so a
+//! write is not merely forbidden then but cannot be expressed.
+//!
 //! Each piece of shared knowledge has one writer and is replaced as a whole under a short lock;
 //! nothing here is needed after a restart, because it is learned again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::cloud::{Cloud, Resolution};
+use crate::api::EC2NodeClass;
+use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
 use crate::cluster::apply::Kubernetes;
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
 use crate::metrics::{Loop, Metrics};
+use crate::model::instance::Instance;
 use crate::model::snapshot::Snapshot;
 use crate::plan::collect::Halt;
 use crate::plan::empty::Planned;
 use crate::plan::instances::InstanceView;
 use crate::plan::launch::LaunchMemory;
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
+
+/// EC2, to look at and nothing else.
+#[derive(Debug, Clone)]
+pub struct Eyes(Arc<dyn Cloud>);
+
+impl Eyes {
+    /// Looks through an adapter.
+    pub fn new(cloud: Arc<dyn Cloud>) -> Self {
+        Self(cloud)
+    }
+
+    /// Resolves a node class.
+    pub async fn resolve(&self, class: &EC2NodeClass) -> Result<Resolution, CloudError> {
+        self.0.resolve(class).await
+    }
+
+    /// Lists instances.
+    pub async fn instances(&self, query: &InstanceQuery) -> Result<Vec<Arc<Instance>>, CloudError> {
+        let found = self.0.instances(query).await?;
+        Ok(found.into_iter().map(Arc::new).collect())
+    }
+}
+
+/// A context with hands: what may change the cluster and EC2.
+#[derive(Debug)]
+pub struct Acting {
+    context: Arc<Context>,
+    /// Writes to the API server.
+    pub kubernetes: Kubernetes,
+    /// Launches, tags and terminates at EC2.
+    pub cloud: Arc<dyn Cloud>,
+}
+
+impl Acting {
+    /// Hands for a context; `None` in observe mode.
+    pub fn new(
+        context: &Arc<Context>,
+        kubernetes: Kubernetes,
+        cloud: Arc<dyn Cloud>,
+    ) -> Option<Arc<Self>> {
+        (context.settings.mode == Mode::Run).then(|| {
+            Arc::new(Self {
+                context: Arc::clone(context),
+                kubernetes,
+                cloud,
+            })
+        })
+    }
+}
+
+impl Deref for Acting {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
 
 /// What all loops share.
 pub struct Context {
@@ -28,10 +92,8 @@ pub struct Context {
     pub world: crate::world::World,
     /// What the API server holds.
     pub mirror: Mirror,
-    /// Writes to the API server.
-    pub kubernetes: Kubernetes,
-    /// EC2.
-    pub cloud: Arc<dyn Cloud>,
+    /// EC2, to look at.
+    pub eyes: Eyes,
     /// Events for users.
     pub recorder: Recorder,
     /// Figures for users.
@@ -54,10 +116,8 @@ pub struct Parts {
     pub world: crate::world::World,
     /// What the API server holds.
     pub mirror: Mirror,
-    /// Writes to the API server.
-    pub kubernetes: Kubernetes,
-    /// EC2.
-    pub cloud: Arc<dyn Cloud>,
+    /// EC2, to look at.
+    pub eyes: Eyes,
     /// Events for users.
     pub recorder: Recorder,
     /// Figures for users.
@@ -70,7 +130,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Context")
-            .field("cloud", &self.cloud)
+            .field("eyes", &self.eyes)
             .finish_non_exhaustive()
     }
 }
@@ -85,8 +145,7 @@ impl Context {
         Self {
             world: parts.world,
             mirror: parts.mirror,
-            kubernetes: parts.kubernetes,
-            cloud: parts.cloud,
+            eyes: parts.eyes,
             recorder: parts.recorder,
             metrics: parts.metrics,
             settings: parts.settings,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
 use crate::cluster::apply::ClaimStatusChange;
@@ -22,13 +22,13 @@ use crate::plan::empty::{self, EmptyMemory, EmptyStep};
 /// The loop that removes empty nodes.
 #[derive(Debug)]
 pub struct Empty {
-    context: Arc<Context>,
+    context: Arc<Acting>,
     memory: EmptyMemory,
 }
 
 impl Empty {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
         Self {
             context,
             memory: EmptyMemory::default(),
@@ -60,7 +60,7 @@ impl Controller for Empty {
     }
 }
 
-async fn carry_out(context: Arc<Context>, step: EmptyStep) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepError> {
     let kubernetes = &context.kubernetes;
     match step {
         EmptyStep::Fence {
@@ -90,7 +90,7 @@ async fn carry_out(context: Arc<Context>, step: EmptyStep) -> Result<(), StepErr
     Ok(())
 }
 
-async fn unfence(context: &Context, claim: &Claim, node: &Node) -> Result<(), StepError> {
+async fn unfence(context: &Acting, claim: &Claim, node: &Node) -> Result<(), StepError> {
     context.kubernetes.untaint_node_disrupted(node).await?;
     let change = ClaimStatusChange {
         cleared: vec![ConditionType::DisruptionReason],
@@ -104,7 +104,7 @@ async fn unfence(context: &Context, claim: &Claim, node: &Node) -> Result<(), St
     Ok(())
 }
 
-async fn remove(context: &Context, claim: &Claim, message: &str) -> Result<(), StepError> {
+async fn remove(context: &Acting, claim: &Claim, message: &str) -> Result<(), StepError> {
     context.kubernetes.delete_claim(claim).await?;
     let pool = claim.node_pool.as_deref().unwrap_or_default();
     let capacity_type = claim

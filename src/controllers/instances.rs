@@ -35,13 +35,12 @@ impl Instances {
 async fn look(context: Arc<Context>, ids: BTreeSet<String>) -> Result<(), StepError> {
     let query = InstanceQuery::Ids(ids);
     let at = context.now();
-    let answer = context.cloud.instances(&query).await;
+    let answer = context.eyes.instances(&query).await;
     let InstanceQuery::Ids(ids) = query else {
         return Ok(());
     };
     match answer {
         Ok(found) => {
-            let found: Vec<_> = found.into_iter().map(Arc::new).collect();
             context.instances(|view| view.answered(&ids, &found, at));
             for name in [
                 Loop::Registration,

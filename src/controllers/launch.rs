@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
 use crate::api::conditions::{ConditionReason, ConditionType};
@@ -34,12 +34,12 @@ const WRITES_AT_ONCE: usize = 20;
 /// The loop that launches.
 #[derive(Debug)]
 pub struct Launch {
-    context: Arc<Context>,
+    context: Arc<Acting>,
 }
 
 impl Launch {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
         Self { context }
     }
 }
@@ -83,7 +83,7 @@ impl Controller for Launch {
     }
 }
 
-async fn carry_out(context: Arc<Context>, step: LaunchStep) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepError> {
     match step {
         LaunchStep::Propose(proposal) => propose(&context, &proposal).await,
         LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing).await,
@@ -94,7 +94,7 @@ async fn carry_out(context: Arc<Context>, step: LaunchStep) -> Result<(), StepEr
 }
 
 /// The EC2NodeClass object of a claim.
-fn class_object(context: &Context, claim: &Claim) -> Result<Arc<EC2NodeClass>, StepError> {
+fn class_object(context: &Acting, claim: &Claim) -> Result<Arc<EC2NodeClass>, StepError> {
     let view = context.mirror.view();
     view.node_classes
         .get(&claim.node_class)
@@ -102,7 +102,7 @@ fn class_object(context: &Context, claim: &Claim) -> Result<Arc<EC2NodeClass>, S
         .ok_or_else(|| StepError::Outdated(format!("EC2NodeClass {} is gone", claim.node_class)))
 }
 
-async fn propose(context: &Context, proposal: &Proposal) -> Result<(), StepError> {
+async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError> {
     let Some(claim) = proposal.claims.first() else {
         return Ok(());
     };
@@ -149,7 +149,7 @@ async fn propose(context: &Context, proposal: &Proposal) -> Result<(), StepError
 }
 
 async fn write_record(
-    context: &Context,
+    context: &Acting,
     record: &LaunchRecord,
     claims: &[Arc<Claim>],
 ) -> Result<(), StepError> {
@@ -174,7 +174,7 @@ async fn write_record(
     Ok(())
 }
 
-async fn call(context: &Context, batch: &Batch) -> Result<(), StepError> {
+async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let Some(claim) = batch
         .claims
         .iter()
@@ -238,10 +238,10 @@ async fn call(context: &Context, batch: &Batch) -> Result<(), StepError> {
 }
 
 /// What came of a record that nobody will repeat.
-async fn look_up(context: &Context, batch: &Batch) -> Result<(), StepError> {
+async fn look_up(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let query = InstanceQuery::Batch(batch.record.batch.clone());
-    let found = context.cloud.instances(&query).await?;
-    let found: Vec<BatchInstance> = found.iter().map(Into::into).collect();
+    let found = context.eyes.instances(&query).await?;
+    let found: Vec<BatchInstance> = found.iter().map(|found| (&**found).into()).collect();
     write_instances(context, batch, &found).await?;
     context.launches(|memory| memory.settled(&batch.record));
     settled(context);
@@ -249,7 +249,7 @@ async fn look_up(context: &Context, batch: &Batch) -> Result<(), StepError> {
 }
 
 /// Wakes what waits for launches to be settled.
-fn settled(context: &Context) {
+fn settled(context: &Acting) {
     for name in [
         Loop::Launch,
         Loop::Registration,
@@ -261,7 +261,7 @@ fn settled(context: &Context) {
 }
 
 async fn write_instances(
-    context: &Context,
+    context: &Acting,
     batch: &Batch,
     instances: &[BatchInstance],
 ) -> Result<(), StepError> {
@@ -287,7 +287,7 @@ async fn write_instances(
 }
 
 async fn write_instance(
-    context: &Context,
+    context: &Acting,
     claim: &Claim,
     instance: &BatchInstance,
 ) -> Result<(), StepError> {
@@ -362,7 +362,7 @@ async fn write_instance(
 
 /// Says on every claim of the batch why EC2 refused, and lets the step be tried again later.
 async fn refused(
-    context: &Context,
+    context: &Acting,
     claims: &[Arc<Claim>],
     error: CloudError,
 ) -> Result<(), StepError> {
@@ -391,7 +391,7 @@ async fn refused(
 }
 
 async fn report(
-    context: &Context,
+    context: &Acting,
     claim: &Claim,
     change: &ConditionChange,
 ) -> Result<(), StepError> {

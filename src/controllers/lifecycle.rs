@@ -3,12 +3,12 @@
 //! Woken by claims and Nodes; asks [`plan::lifecycle`]; binds Nodes to their claims, says when they
 //! are usable, and gives up what takes too long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
 use crate::cluster::apply::{ClaimStatusChange, NodeRegistration};
@@ -16,7 +16,7 @@ use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
 use crate::model::claim::Claim;
-use crate::model::instance::{Instance, tags};
+use crate::model::instance::{Instance, instance_id_of, tags};
 use crate::model::node::Node;
 use crate::plan::condition::ConditionChange;
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
@@ -25,13 +25,18 @@ use crate::plan::provision::promise::PROMISE;
 /// The loop that binds Nodes to claims.
 #[derive(Debug)]
 pub struct Lifecycle {
-    context: Arc<Context>,
+    context: Arc<Acting>,
+    /// Impostors that were told of: they stay until somebody removes them.
+    told: BTreeSet<String>,
 }
 
 impl Lifecycle {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
+        Self {
+            context,
+            told: BTreeSet::new(),
+        }
     }
 }
 
@@ -47,20 +52,43 @@ impl Controller for Lifecycle {
     fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
         let context = &self.context;
         let snapshot = context.snapshot();
-        let decision = context
-            .instances(|view| lifecycle::decide(&snapshot, view, &context.settings.lifecycle));
+        let wanted: BTreeSet<String> = snapshot
+            .claims
+            .values()
+            .map(|claim| claim.provider_id.as_str())
+            .chain(
+                snapshot
+                    .nodes
+                    .values()
+                    .map(|node| node.provider_id.as_str()),
+            )
+            .filter_map(instance_id_of)
+            .map(str::to_owned)
+            .collect();
+        let decision = context.instances(|view| {
+            view.keep_only(&wanted);
+            lifecycle::decide(&snapshot, view, &context.settings.lifecycle)
+        });
         context.look_at(decision.look_at);
+        let impostors: BTreeSet<String> = decision
+            .steps
+            .iter()
+            .filter(|step| matches!(step, LifecycleStep::Impostor { .. }))
+            .map(LifecycleStep::key)
+            .collect();
         let steps = decision
             .steps
             .into_iter()
+            .filter(|step| !self.told.contains(&step.key()))
             .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
             .collect();
         let wake = decision.wake;
+        self.told = impostors;
         Box::pin(async move { Round { steps, wake } })
     }
 }
 
-async fn carry_out(context: Arc<Context>, step: LifecycleStep) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), StepError> {
     match step {
         LifecycleStep::Register {
             claim,
@@ -101,7 +129,7 @@ async fn carry_out(context: Arc<Context>, step: LifecycleStep) -> Result<(), Ste
 /// Binds a Node to its claim: the Node first, then the claim, then the instance's tags. Each part may
 /// be repeated.
 async fn register(
-    context: &Context,
+    context: &Acting,
     claim: &Claim,
     node: &Node,
     instance: &Instance,
@@ -147,7 +175,7 @@ async fn register(
 }
 
 async fn say(
-    context: &Context,
+    context: &Acting,
     claim: &Claim,
     change: &ConditionChange,
     node_name: Option<String>,
@@ -164,7 +192,7 @@ async fn say(
     Ok(())
 }
 
-fn reached(context: &Context, claim: &Claim, step: ClaimStep) {
+fn reached(context: &Acting, claim: &Claim, step: ClaimStep) {
     let pool = claim.node_pool.as_deref().unwrap_or_default();
     let after = context.world.now().duration_since(claim.created);
     context
@@ -173,7 +201,7 @@ fn reached(context: &Context, claim: &Claim, step: ClaimStep) {
 }
 
 async fn give_up(
-    context: &Context,
+    context: &Acting,
     claim: &Arc<Claim>,
     reason: GiveUp,
     message: String,
@@ -200,7 +228,7 @@ async fn give_up(
     Ok(())
 }
 
-fn warn_unmarked(context: &Context, claim: &Claim, node: &Node) {
+fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {
     let message = format!(
         "Node {} came without the taint {}; pods may have started before it was ready: add the taint \
          in the node class's user data",
@@ -212,7 +240,7 @@ fn warn_unmarked(context: &Context, claim: &Claim, node: &Node) {
     context.tell(subject, EventKind::Warning, words, message);
 }
 
-fn warn_impostor(context: &Context, claim: &Claim, node: &Node, message: &str) {
+fn warn_impostor(context: &Acting, claim: &Claim, node: &Node, message: &str) {
     let message = format!(
         "Node {} carries provider id {} of NodeClaim {}, but {message}; the Node is ignored",
         node.name, node.provider_id, claim.name

@@ -20,52 +20,30 @@ pub mod terminate;
 
 use std::sync::Arc;
 
-use context::Context;
+use context::{Acting, Context};
 use run::{Controller, run};
 
-use crate::settings::Mode;
-
-/// Starts every loop; they end with the world. In observe mode only those run that write nothing.
-pub fn start(context: &Arc<Context>) {
+/// Starts every loop; they end with the world. Without hands, as in observe mode, only those run that
+/// look.
+pub fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
     start_one(
-        provision::Provisioning::new(Arc::clone(context)),
-        Arc::clone(context),
+        context,
+        provision::Provisioning::new(Arc::clone(context), hands.cloned()),
     );
     start_one(
-        node_class::NodeClasses::new(Arc::clone(context)),
-        Arc::clone(context),
+        context,
+        node_class::NodeClasses::new(Arc::clone(context), hands.cloned()),
     );
-    if context.settings.mode == Mode::Observe {
-        return;
-    }
-    start_one(
-        node_pool::NodePools::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
-    start_one(
-        launch::Launch::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
-    start_one(
-        instances::Instances::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
-    start_one(
-        lifecycle::Lifecycle::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
-    start_one(
-        terminate::Terminate::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
-    start_one(empty::Empty::new(Arc::clone(context)), Arc::clone(context));
-    start_one(
-        collect::Collect::new(Arc::clone(context)),
-        Arc::clone(context),
-    );
+    let Some(hands) = hands else { return };
+    start_one(context, instances::Instances::new(Arc::clone(context)));
+    start_one(context, node_pool::NodePools::new(Arc::clone(hands)));
+    start_one(context, launch::Launch::new(Arc::clone(hands)));
+    start_one(context, lifecycle::Lifecycle::new(Arc::clone(hands)));
+    start_one(context, terminate::Terminate::new(Arc::clone(hands)));
+    start_one(context, empty::Empty::new(Arc::clone(hands)));
+    start_one(context, collect::Collect::new(Arc::clone(hands)));
 }
 
-fn start_one(controller: impl Controller, context: Arc<Context>) {
-    let world = context.world.clone();
-    world.spawn(run(context, controller));
+fn start_one(context: &Arc<Context>, controller: impl Controller) {
+    context.world.spawn(run(Arc::clone(context), controller));
 }

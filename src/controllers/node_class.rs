@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::context::Context;
+use super::context::{Acting, Context};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::node_class::status::{SelectedAmi, SelectedSecurityGroup, SelectedSubnet};
 use crate::api::{
@@ -17,7 +17,7 @@ use crate::api::{
     Requirement, RequirementOperator, fields, labels,
 };
 use crate::cloud::{CloudError, Resolution};
-use crate::cluster::apply::{Access, FinalizedKind};
+use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
 use crate::model::node_class::NodeClass;
@@ -29,6 +29,7 @@ const SOON: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug)]
 pub struct NodeClasses {
     context: Arc<Context>,
+    hands: Option<Arc<Acting>>,
     looked: BTreeMap<String, Look>,
 }
 
@@ -40,10 +41,11 @@ struct Look {
 }
 
 impl NodeClasses {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Looks with the shared context; without hands nothing is written down.
+    pub fn new(context: Arc<Context>, hands: Option<Arc<Acting>>) -> Self {
         Self {
             context,
+            hands,
             looked: BTreeMap::new(),
         }
     }
@@ -82,8 +84,8 @@ impl Controller for NodeClasses {
                     .filter(|claim| claim.node_class == *name)
                     .count();
                 if used == 0 {
-                    let task = release(Arc::clone(&context), object);
-                    round.steps.push(Step::new(key, task));
+                    let task = self.hands.clone().map(|hands| release(hands, object));
+                    round.steps.extend(task.map(|task| Step::new(key, task)));
                 } else {
                     tracing::debug!(class = name, claims = used, "still in use");
                 }
@@ -111,7 +113,7 @@ impl Controller for NodeClasses {
                     at: now,
                 },
             );
-            let task = resolve(Arc::clone(&context), object);
+            let task = resolve(Arc::clone(&context), self.hands.clone(), object);
             round.steps.push(Step::new(key, task));
         }
         // Without a wake nobody would look again: a round is made when the shortest pause is over.
@@ -124,13 +126,16 @@ impl Controller for NodeClasses {
 }
 
 /// Resolves a class, shares the result and writes it into the status.
-async fn resolve(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(), StepError> {
+async fn resolve(
+    context: Arc<Context>,
+    hands: Option<Arc<Acting>>,
+    object: Arc<EC2NodeClass>,
+) -> Result<(), StepError> {
     let name = object.metadata.name.clone().unwrap_or_default();
-    let writes = context.kubernetes.access() == Access::ReadWrite;
-    if writes {
+    if let Some(hands) = &hands {
         // Before anything is made for the class in EC2.
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        context
+        hands
             .kubernetes
             .add_finalizer(
                 FinalizedKind::NodeClass,
@@ -140,13 +145,13 @@ async fn resolve(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(),
             )
             .await?;
     }
-    let answer = context.cloud.resolve(&object).await;
+    let answer = context.eyes.resolve(&object).await;
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
             context.set_class(&name, Some(Arc::clone(&resolution)));
-            if writes {
-                write(&context, &object, &name, |object, now| {
+            if let Some(hands) = &hands {
+                write(hands, &object, &name, |object, now| {
                     resolved(object, &resolution, now);
                 })
                 .await?;
@@ -159,8 +164,8 @@ async fn resolve(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(),
     if context.class(&name).is_none() {
         context.set_class(&name, Some(Arc::new(unknown(&object, &name, &failure))));
     }
-    if writes {
-        write(&context, &object, &name, |object, now| {
+    if let Some(hands) = &hands {
+        write(hands, &object, &name, |object, now| {
             let update = ConditionUpdate::unknown(
                 ConditionType::ValidationSucceeded,
                 &ConditionReason::DependenciesNotReady,
@@ -175,7 +180,7 @@ async fn resolve(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(),
 
 /// Changes the status of a class as it is now.
 async fn write(
-    context: &Context,
+    context: &Acting,
     seen: &EC2NodeClass,
     name: &str,
     change: impl FnOnce(&mut EC2NodeClass, Timestamp) + Send,
@@ -278,7 +283,7 @@ fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass) {
 }
 
 /// Removes what was made in EC2 for a class that nobody uses any more, then lets it go.
-async fn release(context: Arc<Context>, object: Arc<EC2NodeClass>) -> Result<(), StepError> {
+async fn release(context: Arc<Acting>, object: Arc<EC2NodeClass>) -> Result<(), StepError> {
     let name = object.metadata.name.clone().unwrap_or_default();
     let uid = object.metadata.uid.clone().unwrap_or_default();
     context.cloud.release(&name).await?;

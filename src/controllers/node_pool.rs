@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, NodePool, fields, labels,
@@ -28,12 +28,12 @@ use crate::plan::pool_status::{self, ALWAYS, ClassState};
 /// The loop that writes NodePool statuses.
 #[derive(Debug)]
 pub struct NodePools {
-    context: Arc<Context>,
+    context: Arc<Acting>,
 }
 
 impl NodePools {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
         Self { context }
     }
 }
@@ -76,7 +76,7 @@ impl Controller for NodePools {
 }
 
 async fn write(
-    context: Arc<Context>,
+    context: Arc<Acting>,
     seen: Arc<NodePool>,
     object: NodePool,
 ) -> Result<(), StepError> {
@@ -89,7 +89,7 @@ async fn write(
 
 /// The pool with the status that it should have.
 fn status(
-    context: &Context,
+    context: &Acting,
     snapshot: &Snapshot,
     view: &View,
     observed: &ObservedNodePool,
@@ -140,7 +140,7 @@ fn status(
 }
 
 /// The figures of the fleet.
-fn measure(context: &Context, snapshot: &Snapshot) {
+fn measure(context: &Acting, snapshot: &Snapshot) {
     let mut fleet: BTreeMap<(&str, CapacityType), (i64, UsdPerHour)> = BTreeMap::new();
     let mut phases: BTreeMap<(&str, ClaimPhase), i64> = BTreeMap::new();
     for claim in snapshot.claims.values() {

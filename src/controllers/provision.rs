@@ -14,7 +14,7 @@ use futures::stream;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::context::Context;
+use super::context::{Acting, Context};
 use super::run::{Controller, Round};
 use crate::api::{hash, labels};
 use crate::cluster::apply::{WriteError, new_claim};
@@ -26,7 +26,6 @@ use crate::model::report::{PlannedNode, ProvisioningPlan, ReasonKind};
 use crate::model::snapshot::Snapshot;
 use crate::plan::empty::Planned;
 use crate::plan::provision::{ProvisionSettings, provision};
-use crate::settings::Mode;
 use crate::world::RandomStream;
 
 /// How many claims are created at the same time.
@@ -40,18 +39,20 @@ const SUFFIX: usize = 5;
 #[derive(Debug)]
 pub struct Provisioning {
     context: Arc<Context>,
+    hands: Option<Arc<Acting>>,
     names: RandomStream,
     settings: ProvisionSettings,
     said: Option<String>,
 }
 
 impl Provisioning {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Looks with the shared context; without hands it only says what it would do.
+    pub fn new(context: Arc<Context>, hands: Option<Arc<Acting>>) -> Self {
         let names = context.world.random("claims/names");
         let settings = context.settings.provision();
         Self {
             context,
+            hands,
             names,
             settings,
             said: None,
@@ -83,8 +84,8 @@ impl Provisioning {
             !plan.unschedulable.is_empty() || !plan.new_nodes.is_empty() || !onto.is_empty();
         if !plan.new_nodes.is_empty() {
             self.log(&plan, elapsed);
-            if context.settings.mode == Mode::Run {
-                onto.extend(self.create(&snapshot, &plan).await);
+            if let Some(hands) = &self.hands {
+                onto.extend(self.create(hands, &snapshot, &plan).await);
                 context.wake(Loop::Launch);
             }
         }
@@ -116,9 +117,10 @@ impl Provisioning {
             .map(|(name, count)| format!("{count} x {name}"))
             .collect();
         let pods: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
-        let verb = match self.context.settings.mode {
-            Mode::Run => "buying",
-            Mode::Observe => "would buy",
+        let verb = if self.hands.is_some() {
+            "buying"
+        } else {
+            "would buy"
         };
         let line = format!(
             "{verb} {} for {pods} pods at {} USD per hour (lower bound {})",
@@ -126,7 +128,7 @@ impl Provisioning {
             plan.price,
             plan.lower_bound
         );
-        if self.said.as_ref() == Some(&line) && self.context.settings.mode == Mode::Observe {
+        if self.said.as_ref() == Some(&line) && self.hands.is_none() {
             return;
         }
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -135,7 +137,12 @@ impl Provisioning {
     }
 
     /// Makes the claims of a plan and gives back the names of those that exist now.
-    async fn create(&self, snapshot: &Snapshot, plan: &ProvisioningPlan) -> Vec<String> {
+    async fn create(
+        &self,
+        hands: &Acting,
+        snapshot: &Snapshot,
+        plan: &ProvisioningPlan,
+    ) -> Vec<String> {
         let view = self.context.mirror.view();
         let named: Vec<(String, &PlannedNode)> = plan
             .new_nodes
@@ -151,7 +158,7 @@ impl Provisioning {
         let creates: Vec<_> = named
             .into_iter()
             .map(|(name, node)| async move {
-                let created = self.create_one(&name, snapshot, view, node).await;
+                let created = create_one(hands, &name, snapshot, view, node).await;
                 if let Err(error) = created {
                     tracing::warn!(claim = name, %error, "claim not created, its pods are planned again");
                     return None;
@@ -165,48 +172,47 @@ impl Provisioning {
             .collect()
             .await
     }
+}
 
-    async fn create_one(
-        &self,
-        name: &str,
-        snapshot: &Snapshot,
-        view: &View,
-        node: &PlannedNode,
-    ) -> Result<(), WriteError> {
-        let Some(observed) = view.node_pools.get(&node.node_pool) else {
-            return Ok(());
-        };
-        let annotations = BTreeMap::from([
-            (
-                labels::NODE_POOL_HASH.to_owned(),
-                observed.pool.hash.clone(),
-            ),
-            (
-                labels::NODE_POOL_HASH_VERSION.to_owned(),
-                hash::NODE_POOL_HASH_VERSION.to_owned(),
-            ),
-        ]);
-        let claim = new_claim(name, &observed.object, &observed.pool, node, &annotations);
-        let created = self.context.kubernetes.create_claim(&claim).await?;
-        let capacity_type = node
-            .offerings
-            .first()
-            .map(|offering| offering.capacity_type);
-        self.context
-            .metrics
-            .claim_created(&node.node_pool, capacity_type);
-        for key in &node.pods {
-            if let Some(pod) = snapshot.pods.get(key) {
-                self.context.tell(
-                    Subject::pod(pod),
-                    EventKind::Normal,
-                    ("Nominated", "Provisioning"),
-                    format!("a node is bought for the pod: nodeclaim/{}", created.name),
-                );
-            }
+/// Makes one claim and tells its pods.
+async fn create_one(
+    hands: &Acting,
+    name: &str,
+    snapshot: &Snapshot,
+    view: &View,
+    node: &PlannedNode,
+) -> Result<(), WriteError> {
+    let Some(observed) = view.node_pools.get(&node.node_pool) else {
+        return Ok(());
+    };
+    let annotations = BTreeMap::from([
+        (
+            labels::NODE_POOL_HASH.to_owned(),
+            observed.pool.hash.clone(),
+        ),
+        (
+            labels::NODE_POOL_HASH_VERSION.to_owned(),
+            hash::NODE_POOL_HASH_VERSION.to_owned(),
+        ),
+    ]);
+    let claim = new_claim(name, &observed.object, &observed.pool, node, &annotations);
+    let created = hands.kubernetes.create_claim(&claim).await?;
+    let capacity_type = node
+        .offerings
+        .first()
+        .map(|offering| offering.capacity_type);
+    hands.metrics.claim_created(&node.node_pool, capacity_type);
+    for key in &node.pods {
+        if let Some(pod) = snapshot.pods.get(key) {
+            hands.tell(
+                Subject::pod(pod),
+                EventKind::Normal,
+                ("Nominated", "Provisioning"),
+                format!("a node is bought for the pod: nodeclaim/{}", created.name),
+            );
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn count_waiting(context: &Context, plan: &ProvisioningPlan) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::context::Context;
+use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::labels;
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind};
@@ -23,12 +23,12 @@ use crate::plan::terminate::{self, TerminateStep};
 /// The loop that terminates.
 #[derive(Debug)]
 pub struct Terminate {
-    context: Arc<Context>,
+    context: Arc<Acting>,
 }
 
 impl Terminate {
-    /// Works with the shared context.
-    pub fn new(context: Arc<Context>) -> Self {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
         Self { context }
     }
 }
@@ -59,7 +59,7 @@ impl Controller for Terminate {
     }
 }
 
-async fn carry_out(context: Arc<Context>, step: TerminateStep) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), StepError> {
     let kubernetes = &context.kubernetes;
     match step {
         TerminateStep::DeleteClaim { claim } => kubernetes.delete_claim(&claim).await?,
@@ -116,7 +116,7 @@ async fn carry_out(context: Arc<Context>, step: TerminateStep) -> Result<(), Ste
     Ok(())
 }
 
-async fn evict(context: &Context, pod: &Pod, node: &Node, reason: &str) -> Result<(), StepError> {
+async fn evict(context: &Acting, pod: &Pod, node: &Node, reason: &str) -> Result<(), StepError> {
     match context.kubernetes.evict_pod(pod).await {
         Ok(Eviction::Evicted) => {
             context.metrics.eviction(EvictionOutcome::Evicted);
@@ -151,7 +151,7 @@ async fn evict(context: &Context, pod: &Pod, node: &Node, reason: &str) -> Resul
     }
 }
 
-async fn release_node(context: &Context, node: &Node) -> Result<(), StepError> {
+async fn release_node(context: &Acting, node: &Node) -> Result<(), StepError> {
     context
         .kubernetes
         .remove_finalizer(
@@ -165,7 +165,7 @@ async fn release_node(context: &Context, node: &Node) -> Result<(), StepError> {
     Ok(())
 }
 
-async fn release_claim(context: &Context, claim: &Claim) -> Result<(), StepError> {
+async fn release_claim(context: &Acting, claim: &Claim) -> Result<(), StepError> {
     context
         .kubernetes
         .remove_finalizer(
