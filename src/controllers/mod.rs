@@ -47,3 +47,6 @@ pub fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
 fn start_one(context: &Arc<Context>, controller: impl Controller) {
     context.world.spawn(run(Arc::clone(context), controller));
 }
+
+#[cfg(test)]
+mod tests;

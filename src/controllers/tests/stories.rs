@@ -1,0 +1,256 @@
+//! What must hold, told as stories.
+
+use serde_json::json;
+
+use super::machines::Fault;
+use super::{CLAIMS, CLASSES, Fate, NODES, PODS, POOLS, Stage};
+use crate::settings::Mode;
+
+#[tokio::test(start_paused = true)]
+async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage.pod("b");
+    stage
+        .until(60, "both pods run", |stage| stage.running_pods() == 2)
+        .await;
+    assert_eq!(stage.machines.all().len(), 2);
+    let claims = stage.api.all(CLAIMS);
+    stage
+        .until(
+            10,
+            "claims are ready and machines carry their names",
+            |stage| {
+                let ready = stage.api.all(CLAIMS).iter().all(|claim| {
+                    let conditions = claim["status"]["conditions"].as_array().unwrap();
+                    conditions
+                        .iter()
+                        .any(|found| found["type"] == "Ready" && found["status"] == "True")
+                });
+                ready
+                    && stage
+                        .machines
+                        .all()
+                        .iter()
+                        .all(|machine| machine.tags.contains_key("tonnage.dev/nodeclaim"))
+            },
+        )
+        .await;
+    assert_eq!(claims.len(), 2);
+    let pool = &stage.api.all(POOLS)[0];
+    assert_eq!(pool["status"]["nodes"], 2);
+    assert_eq!(
+        stage.api.all(CLASSES)[0]["metadata"]["finalizers"][0],
+        "tonnage.dev/termination"
+    );
+
+    stage.api.delete(PODS, "a");
+    stage
+        .until(40, "the empty machine is gone", |stage| {
+            stage.machines.running().len() == 1
+        })
+        .await;
+    assert_eq!(stage.running_pods(), 1, "the other pod was not touched");
+    stage.api.delete(PODS, "b");
+    stage.until(60, "nothing is left", Stage::is_bare).await;
+    assert_eq!(stage.machines.all().len(), 2, "nothing was bought twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_and_lost_answers_buy_nothing_twice() {
+    let stage = Stage::new();
+    stage.machines.fail_next(&[
+        Fault::Throttle,
+        Fault::LoseAnswer,
+        Fault::Throttle,
+        Fault::LoseAnswer,
+    ]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage.pod("b");
+    stage
+        .until(120, "both pods run", |stage| stage.running_pods() == 2)
+        .await;
+    assert_eq!(stage.machines.all().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partial_fleet_is_filled_up_with_what_else_the_claim_allows() {
+    let stage = Stage::new();
+    stage.machines.fail_next(&[Fault::Short(1)]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage.pod("b");
+    stage
+        .until(60, "both pods run", |stage| stage.running_pods() == 2)
+        .await;
+    let kinds: Vec<String> = stage
+        .machines
+        .all()
+        .iter()
+        .map(|machine| machine.offering.capacity_type.to_string())
+        .collect();
+    assert_eq!(kinds, ["spot", "on-demand"]);
+    assert_eq!(stage.told("InsufficientCapacityError").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_anothers_provider_id_is_ignored() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    let provider_id = stage.machines.all()[0].provider_id();
+    stage.boot("impostor", &provider_id);
+    stage
+        .until(30, "it is told", |stage| {
+            !stage.told("ProviderIDConflict").is_empty()
+        })
+        .await;
+    let nodes = stage.api.all(NODES);
+    let impostor = nodes
+        .iter()
+        .find(|node| node["metadata"]["name"] == "impostor")
+        .unwrap();
+    assert!(impostor["metadata"]["labels"]["karpenter.sh/registered"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_impossible_pod_is_told_why_and_disturbs_nobody() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("huge");
+    stage.api.change(PODS, "huge", |pod| {
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000");
+    });
+    stage.pod("a");
+    stage
+        .until(60, "the other pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    stage
+        .until(30, "it is told why", |stage| {
+            stage
+                .told("FailedScheduling")
+                .iter()
+                .any(|message| message.contains("general"))
+        })
+        .await;
+    assert_eq!(stage.machines.all().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_deleted_while_its_launch_is_unanswered_leaks_nothing() {
+    let stage = Stage::new();
+    stage.machines.fail_next(&[Fault::LoseAnswer]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(30, "the machine runs unknown to its claim", |stage| {
+            stage.machines.running().len() == 1
+        })
+        .await;
+    let name = stage.api.all(CLAIMS)[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    stage.api.delete(PODS, "a");
+    stage.api.delete(CLAIMS, &name);
+    stage.until(60, "nothing is left", Stage::is_bare).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_belongs_to_no_claim_is_collected() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.machines.stray();
+    stage
+        .until(180, "it is terminated", |stage| {
+            stage.machines.running().is_empty()
+        })
+        .await;
+    stage.until(180, "its node is gone", Stage::is_bare).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn observing_writes_nothing() {
+    let stage = Stage::new();
+    let before = (stage.api.all(POOLS), stage.api.all(CLASSES));
+    let process = stage.start(Mode::Observe, 7, Fate::immortal());
+    stage.pod("a");
+    for _second in 0..60 {
+        stage.others();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    assert_eq!((stage.api.all(POOLS), stage.api.all(CLASSES)), before);
+    assert!(stage.api.all(CLAIMS).is_empty() && stage.machines.all().is_empty());
+    assert_eq!(process.fate.0.lock().unwrap().writes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_pool_buys_nothing_and_lets_nothing_go() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    stage.api.change(POOLS, "general", |pool| {
+        pool["metadata"]["annotations"] = json!({"tonnage.dev/paused": "true"});
+    });
+    stage.api.delete(PODS, "a");
+    stage.pod("b");
+    stage.pod("c");
+    for _second in 0..60 {
+        stage.others();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    assert_eq!(stage.machines.all().len(), 1);
+    assert_eq!(stage.machines.running().len(), 1);
+}
+
+/// Kills the controller right after each of its writes in turn, that write included, and starts it
+/// again: every end is the same, with nothing leaked and nothing doubled.
+#[tokio::test(start_paused = true)]
+async fn killed_after_any_write_it_ends_the_same() {
+    let mut deaths = 0;
+    for fatal in 1.. {
+        let stage = Stage::new();
+        let fate = Fate::fatal_after(Some(fatal));
+        let first = stage.start(Mode::Run, 7, fate.clone());
+        stage.pod("a");
+        stage.pod("b");
+        let mut second = None;
+        for _half_second in 0..900 {
+            stage.others();
+            if fate.is_dead() && second.is_none() {
+                first.kill();
+                second = Some(stage.start(Mode::Run, 8, Fate::immortal()));
+            }
+            if stage.running_pods() == 2 {
+                stage.api.delete(PODS, "a");
+                stage.api.delete(PODS, "b");
+            }
+            if stage.api.all(PODS).is_empty() && stage.is_bare() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+        let bought = stage.machines.all().len();
+        assert!(
+            stage.api.all(PODS).is_empty() && stage.is_bare(),
+            "killed after write {fatal}: claims {:#?}, nodes {:#?}, running {:?}",
+            stage.api.all(CLAIMS),
+            stage.api.all(NODES),
+            super::ids(&stage.machines.running()),
+        );
+        assert_eq!(bought, 2, "killed after write {fatal}");
+        first.kill();
+        let Some(second) = second else { break };
+        second.kill();
+        deaths += 1;
+    }
+    assert!(deaths > 20, "only {deaths} writes were there to die after");
+}
