@@ -22,7 +22,7 @@ use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, LaunchResult, Loop};
 use crate::model::claim::Claim;
-use crate::model::launch::{ErrorClass, LaunchRecord};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{
     self, Batch, BatchInstance, LaunchStep, Proposal, assign, launched_status,
@@ -192,18 +192,7 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
                 _ => LaunchResult::Complete,
             };
             context.metrics.launched(record.capacity_type, result);
-            for shortfall in &outcome.shortfalls {
-                context
-                    .metrics
-                    .launch_failed(shortfall.offering.as_ref(), shortfall.class);
-                tracing::info!(
-                    batch = record.batch,
-                    offering = shortfall.offering.as_ref().map(ToString::to_string),
-                    code = shortfall.code,
-                    message = shortfall.message,
-                    "EC2 could not give an offering"
-                );
-            }
+            tell_shortfalls(context, batch, &outcome);
             let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
             write_instances(context, batch, &bought).await?;
             let now = context.now();
@@ -234,6 +223,42 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
                 ErrorClass::Throttled | ErrorClass::Transient => Err(error.into()),
             }
         }
+    }
+}
+
+/// Counts what could not be bought, and says the first of it on a claim that still waits.
+fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
+    for shortfall in &outcome.shortfalls {
+        context
+            .metrics
+            .launch_failed(shortfall.offering.as_ref(), shortfall.class);
+        tracing::info!(
+            batch = batch.record.batch,
+            offering = shortfall.offering.as_ref().map(ToString::to_string),
+            code = shortfall.code,
+            message = shortfall.message,
+            "EC2 could not give an offering"
+        );
+    }
+    let waiting = batch
+        .claims
+        .iter()
+        .rfind(|claim| claim.provider_id.is_empty());
+    if let (Some(first), Some(claim)) = (outcome.shortfalls.first(), waiting) {
+        let what = first
+            .offering
+            .as_ref()
+            .map_or_else(|| "an offering".to_owned(), ToString::to_string);
+        let message = format!(
+            "{} of {} instances were launched; {what}: {} ({}); what else the claims allow is tried next",
+            outcome.instances.len(),
+            batch.record.size,
+            first.message,
+            first.code
+        );
+        let subject = Subject::claim(&claim.name, &claim.uid);
+        let words = ("InsufficientCapacityError", "Launching");
+        context.tell(subject, EventKind::Warning, words, message);
     }
 }
 

@@ -212,9 +212,8 @@ impl State {
                 Some(object) => (200, object.clone()),
                 None => refuse(404, "NotFound"),
             },
-            ("POST", Some("eviction")) => self.delete(&key),
             ("POST", None) => self.create(route, body),
-            ("DELETE", None) => self.delete(&key),
+            ("POST", Some("eviction")) | ("DELETE", None) => self.delete(&key),
             ("PATCH" | "PUT", subresource) => {
                 let status = subresource == Some("status");
                 self.update(key, json_patch, status, body)

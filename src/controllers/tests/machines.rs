@@ -1,7 +1,7 @@
 //! EC2 in memory: launches are idempotent by batch and attempt, as with client tokens.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::BoxFuture;
 
@@ -64,7 +64,11 @@ impl Machines {
     }
 
     pub(super) fn fail_next(&self, faults: &[Fault]) {
-        self.fleet.lock().unwrap().faults.extend(faults);
+        self.fleet().faults.extend(faults);
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap()
     }
 
     /// Everything ever launched.
@@ -86,7 +90,7 @@ impl Machines {
 
     /// Launches an instance that no claim asked for.
     pub(super) fn stray(&self) -> String {
-        let mut fleet = self.fleet.lock().unwrap();
+        let mut fleet = self.fleet();
         let offering = OfferingKey::new(
             "c5.xlarge",
             "us-east-1a",
@@ -96,7 +100,7 @@ impl Machines {
     }
 
     fn launch_now(&self, record: &LaunchRecord) -> Result<LaunchOutcome, CloudError> {
-        let mut fleet = self.fleet.lock().unwrap();
+        let mut fleet = self.fleet();
         fleet.calls += 1;
         let fault = fleet.faults.pop_front();
         if fault == Some(Fault::Throttle) {
@@ -283,7 +287,7 @@ impl Cloud for Machines {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         Box::pin(async move {
             self.fate.before().await;
-            if let Some(found) = self.fleet.lock().unwrap().instances.get_mut(instance_id) {
+            if let Some(found) = self.fleet().instances.get_mut(instance_id) {
                 found.state = InstanceState::Terminated;
             }
             self.fate.after().await;
@@ -298,7 +302,7 @@ impl Cloud for Machines {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         Box::pin(async move {
             self.fate.before().await;
-            if let Some(found) = self.fleet.lock().unwrap().instances.get_mut(instance_id) {
+            if let Some(found) = self.fleet().instances.get_mut(instance_id) {
                 found.tags.extend(tags.clone());
             }
             Ok(())

@@ -92,7 +92,14 @@ async fn a_partial_fleet_is_filled_up_with_what_else_the_claim_allows() {
         .map(|machine| machine.offering.capacity_type.to_string())
         .collect();
     assert_eq!(kinds, ["spot", "on-demand"]);
-    assert_eq!(stage.told("InsufficientCapacityError").len(), 0);
+    stage
+        .until(5, "it is told", |stage| {
+            stage
+                .told("InsufficientCapacityError")
+                .iter()
+                .any(|message| message.starts_with("1 of 2 instances"))
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
