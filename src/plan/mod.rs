@@ -9,6 +9,7 @@
 )]
 
 pub mod budget;
+pub mod check;
 pub mod collect;
 pub mod condition;
 pub mod cron;

@@ -80,7 +80,7 @@ pub fn is_waiting(snapshot: &Snapshot, pod: &Pod) -> bool {
 }
 
 /// True for a bound pod that will need another place when its node goes.
-fn will_move(pod: &Pod) -> bool {
+pub fn will_move(pod: &Pod) -> bool {
     let stateful = pod
         .owner
         .as_ref()

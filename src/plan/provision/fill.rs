@@ -3,8 +3,6 @@
 //! Given items and bins; given back which bin takes how many of which item. First every promise is
 //! kept, then the items with the fewest places go first. Bins are taken in order.
 
-use std::collections::BTreeMap;
-
 use super::class::{self, Class};
 use super::item::Item;
 use super::labels::Labelled;
@@ -24,11 +22,12 @@ pub struct BinState {
 }
 
 /// The state of every bin before anything is placed.
-pub fn states(bins: &[Bin], dimensions: &[String]) -> Vec<BinState> {
+pub fn states(bins: &[Bin], dimensions: &[String], loads: Vec<Loads>) -> Vec<BinState> {
     bins.iter()
-        .map(|bin| BinState {
+        .zip(loads)
+        .map(|(bin, loads)| BinState {
             free: class::dense(dimensions, &bin.free, &bin.volume_room),
-            loads: Loads::default(),
+            loads,
             taken: Vec::new(),
         })
         .collect()
@@ -41,11 +40,12 @@ pub fn fill(
     bins: &[Bin],
     states: &mut [BinState],
     left: &mut [u32],
+    of_class: &[Vec<usize>],
 ) {
     if bins.is_empty() {
         return;
     }
-    let suitable: Vec<Vec<usize>> = suitable_bins(items, classes, bins);
+    let suitable: Vec<Vec<usize>> = suitable_bins(items, of_class, bins);
     keep_promises(items, classes, bins, &suitable, states, left);
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|index| {
@@ -98,29 +98,51 @@ fn keep_promises(
     states: &mut [BinState],
     left: &mut [u32],
 ) {
-    let mut by_hash: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    for (index, item) in items.iter().enumerate() {
-        if let Some(class) = item.main_class().and_then(|class| classes.get(class)) {
-            by_hash.entry(class.hash).or_default().push(index);
-        }
-    }
+    // Pods that must share a node first: they have no other way.
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|index| {
+        let alone = items
+            .get(*index)
+            .is_some_and(|item| item.main_class().is_some());
+        (alone, *index)
+    });
+    let hash = |class: usize| classes.get(class).map(|class| class.hash);
     for (bin_index, bin) in bins.iter().enumerate() {
-        for (hash, count) in &bin.promised {
-            let mut open = *count;
-            for index in by_hash.get(hash).into_iter().flatten() {
-                if open == 0 || !suitable.get(*index).is_some_and(|s| s.contains(&bin_index)) {
-                    continue;
+        let mut promised = bin.promised.clone();
+        if promised.values().all(|count| *count == 0) {
+            continue;
+        }
+        for index in &order {
+            let Some(item) = items.get(*index) else {
+                continue;
+            };
+            let open = item
+                .content
+                .iter()
+                .map(|(class, each)| {
+                    let open = hash(*class).and_then(|hash| promised.get(&hash)).copied();
+                    open.unwrap_or(0) / (*each).max(1)
+                })
+                .min()
+                .unwrap_or(0);
+            if open == 0 || !suitable.get(*index).is_some_and(|s| s.contains(&bin_index)) {
+                continue;
+            }
+            let before = left.get(*index).copied().unwrap_or(0);
+            place(items, *index, bin_index, states, left, open);
+            let kept = before - left.get(*index).copied().unwrap_or(0);
+            for (class, each) in &item.content {
+                if let Some(open) = hash(*class).and_then(|hash| promised.get_mut(&hash)) {
+                    *open = open.saturating_sub(kept.saturating_mul(*each));
                 }
-                let before = left.get(*index).copied().unwrap_or(0);
-                place(items, *index, bin_index, states, left, open);
-                open -= before - left.get(*index).copied().unwrap_or(0);
             }
         }
     }
 }
 
-fn suitable_bins(items: &[Item], classes: &[Class], bins: &[Bin]) -> Vec<Vec<usize>> {
-    let per_class: Vec<Vec<usize>> = classes
+/// The bins that suit each class, by labels and taints.
+pub fn bins_of_classes(classes: &[Class], bins: &[Bin]) -> Vec<Vec<usize>> {
+    classes
         .iter()
         .map(|class| {
             bins.iter()
@@ -129,7 +151,10 @@ fn suitable_bins(items: &[Item], classes: &[Class], bins: &[Bin]) -> Vec<Vec<usi
                 .map(|(index, _bin)| index)
                 .collect()
         })
-        .collect();
+        .collect()
+}
+
+fn suitable_bins(items: &[Item], per_class: &[Vec<usize>], bins: &[Bin]) -> Vec<Vec<usize>> {
     items
         .iter()
         .map(|item| {

@@ -26,6 +26,9 @@ pub struct Item {
     pub relations: Vec<Relation>,
     /// Priority of its pods.
     pub priority: i32,
+    /// For pods that lead others: the same without those that follow, for when there is no place
+    /// for all of them together.
+    pub leader: Option<Box<Self>>,
 }
 
 impl Item {
@@ -39,7 +42,16 @@ impl Item {
             domains: Vec::new(),
             relations: Vec::new(),
             priority: class.spec.priority,
+            leader: None,
         }
+    }
+
+    /// Keeps only these candidates, and drops levels that are empty then.
+    pub fn restrict(&mut self, candidates: &Bits) {
+        for level in &mut self.levels {
+            level.retain(candidates);
+        }
+        self.levels.retain(|level| !level.is_empty());
     }
 
     /// The class, when the item is a single pod of it.

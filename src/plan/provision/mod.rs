@@ -21,6 +21,7 @@ pub mod reasons;
 pub mod settings;
 pub mod stock;
 pub mod supply;
+pub mod topology;
 
 pub use settings::{ContestedPods, ProvisionSettings};
 
@@ -58,12 +59,26 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let bins = stock::bins(snapshot, &daemons);
-    let (items, mut left) = items(&classes);
-
-    let mut states = fill::states(&bins, &dimensions);
-    fill::fill(&items, &classes, &bins, &mut states, &mut left);
-    let mut rooms = Rooms::of(&supply);
-    let purchase = buy::buy(&items, &supply, &capacities, &mut rooms, &mut left);
+    let suitable = fill::bins_of_classes(&classes, &bins);
+    let mut arranged =
+        topology::arrange(snapshot, &classes, &supply, &bins, &suitable, &dimensions);
+    let placed = place(
+        &mut arranged,
+        &World {
+            classes: &classes,
+            supply: &supply,
+            capacities: &capacities,
+            bins: &bins,
+            suitable: &suitable,
+            dimensions: &dimensions,
+        },
+    );
+    let Placement {
+        states,
+        rooms,
+        purchase,
+    } = placed;
+    let items = arranged.items;
 
     let parts = Parts {
         classes: &classes,
@@ -76,6 +91,7 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
     let mut pods = Pods::of(&classes);
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     record_nodes(&mut plan, &purchase, &parts, &mut pods);
+    let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
     let none = Bits::default();
     for (index, names) in pods.rest() {
         let Some(class) = classes.get(index) else {
@@ -85,8 +101,8 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
             supply: &supply,
             dimensions: &dimensions,
             rooms: &rooms,
-            limited: purchase.limited.get(index).unwrap_or(&none),
-            topology: None,
+            limited: limited.get(index).unwrap_or(&none),
+            topology: arranged.failed.get(index).and_then(Option::as_deref),
             contested: contested.get(index).copied().flatten(),
         };
         let why = reasons::explain(class, &left);
@@ -97,30 +113,101 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
     plan
 }
 
-/// The items of the classes, and how many of each need a place: none of a class that cannot be
-/// placed as it is written.
-fn items(classes: &[Class]) -> (Vec<Item>, Vec<u32>) {
-    let items: Vec<Item> = classes
+/// What does not change while a round looks for places.
+struct World<'round> {
+    classes: &'round [Class],
+    supply: &'round supply::Supply,
+    capacities: &'round [Vec<i64>],
+    bins: &'round [Bin],
+    suitable: &'round [Vec<usize>],
+    dimensions: &'round [String],
+}
+
+/// Where everything went.
+struct Placement {
+    states: Vec<fill::BinState>,
+    rooms: Rooms,
+    purchase: Purchase,
+}
+
+/// How often pods that would break a constraint are taken out and the rest is placed anew.
+const REPAIRS: usize = 8;
+
+/// Fills bins and buys nodes until no pod that is placed breaks a constraint between pods.
+fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
+    let mut repairs = 0;
+    loop {
+        let items = &arranged.items;
+        let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
+        let mut states = fill::states(world.bins, world.dimensions, arranged.bin_loads.clone());
+        fill::fill(
+            items,
+            world.classes,
+            world.bins,
+            &mut states,
+            &mut left,
+            world.suitable,
+        );
+        let mut rooms = Rooms::of(world.supply);
+        let purchase = buy::buy(items, world.supply, world.capacities, &mut rooms, &mut left);
+        let placed: Vec<u32> = items
+            .iter()
+            .zip(&left)
+            .map(|(item, left)| item.count.saturating_sub(*left))
+            .collect();
+        let mut drop = arranged.assignment.broken(items, &placed);
+        drop.extend(alone(items, &placed));
+        if drop.is_empty() {
+            return Placement {
+                states,
+                rooms,
+                purchase,
+            };
+        }
+        repairs += 1;
+        for (index, excess) in drop {
+            let keep = placed
+                .get(index)
+                .copied()
+                .unwrap_or(0)
+                .saturating_sub(excess);
+            let keep = if repairs < REPAIRS { keep } else { 0 };
+            take_out(arranged, index, keep);
+        }
+    }
+}
+
+/// Bundles that found no place: their leaders may find one without those that follow them.
+fn alone(items: &[Item], placed: &[u32]) -> Vec<(usize, u32)> {
+    items
         .iter()
+        .zip(placed)
         .enumerate()
-        .map(|(index, class)| Item::of_class(index, class))
-        .collect();
-    let broken = |(class, _each): &(usize, u32)| {
-        classes
-            .get(*class)
-            .is_some_and(|class| class.problem.is_some())
+        .filter(|(_index, (item, placed))| item.leader.is_some() && **placed < item.count)
+        .map(|(index, _)| (index, 0))
+        .collect()
+}
+
+/// Leaves only so many of an item; of what goes, the leaders stay by themselves.
+fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
+    let Some(item) = arranged.items.get_mut(index) else {
+        return;
     };
-    let left = items
-        .iter()
-        .map(|item| {
-            if item.content.iter().any(broken) {
-                0
-            } else {
-                item.count
-            }
-        })
-        .collect();
-    (items, left)
+    let gone = item.count.saturating_sub(keep);
+    item.count = keep;
+    for (class, _each) in &item.content {
+        if let Some(failed) = arranged.failed.get_mut(*class) {
+            failed.get_or_insert_with(|| {
+                "pods that its spread or affinity counts on have no place themselves".to_owned()
+            });
+        }
+    }
+    if let (Some(leader), true) = (item.leader.clone(), gone > 0) {
+        arranged.items.push(Item {
+            count: gone,
+            ..*leader
+        });
+    }
 }
 
 fn record_nodes(
@@ -142,6 +229,24 @@ fn record_nodes(
             &right.pods,
         ))
     });
+}
+
+/// The candidates that limits kept from each class.
+fn limited_by_class(
+    classes: &[Class],
+    items: &[Item],
+    purchase: &Purchase,
+    candidates: usize,
+) -> Vec<Bits> {
+    let mut limited = vec![Bits::empty(candidates); classes.len()];
+    for (item, bits) in items.iter().zip(&purchase.limited) {
+        for (class, _each) in &item.content {
+            if let Some(known) = limited.get_mut(*class) {
+                known.add_all(bits);
+            }
+        }
+    }
+    limited
 }
 
 /// Takes the candidates from classes that are left to another provisioner.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+mod random;
+
 use super::{ProvisionSettings, promise, provision};
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
@@ -17,6 +19,7 @@ use crate::model::requirement::{Requirement, Requirements};
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect, Toleration, TolerationOperator};
+use crate::plan::check;
 
 const MIB: i64 = 1 << 20;
 
@@ -47,12 +50,14 @@ fn catalogue() -> Catalogue {
     ];
     let mut catalogue = Catalogue::default();
     for (instance, price) in types {
-        catalogue.offerings.push(Offering {
-            key: OfferingKey::new(&instance.name, "us-east-1a", CapacityType::OnDemand),
-            price: UsdPerHour::from_micros(price * 1000),
-            fees: UsdPerHour::ZERO,
-            available: true,
-        });
+        for zone in ["us-east-1a", "us-east-1b", "us-east-1c"] {
+            catalogue.offerings.push(Offering {
+                key: OfferingKey::new(&instance.name, zone, CapacityType::OnDemand),
+                price: UsdPerHour::from_micros(price * 1000),
+                fees: UsdPerHour::ZERO,
+                available: true,
+            });
+        }
         catalogue
             .types
             .insert(Arc::clone(&instance.name), Arc::new(instance));
@@ -155,7 +160,13 @@ fn add_pods(snapshot: &mut Snapshot, prefix: &str, count: usize, spec: &PodSpec)
 }
 
 fn plan(snapshot: &Snapshot) -> ProvisioningPlan {
-    provision(snapshot, &ProvisionSettings::default())
+    let plan = provision(snapshot, &ProvisionSettings::default());
+    assert_eq!(
+        check::violations(snapshot, &plan),
+        Vec::<String>::new(),
+        "{plan:#?}"
+    );
+    plan
 }
 
 fn types(plan: &ProvisioningPlan) -> Vec<String> {

@@ -1,0 +1,307 @@
+//! The nodes and pods that a plan would lead to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::node_class::NodeClass;
+use crate::model::node_pool::NodePool;
+use crate::model::offering::{InstanceType, Offering, OfferingKey};
+use crate::model::pod::{Pod, PodKey};
+use crate::model::report::{PlannedNode, ProvisioningPlan};
+use crate::model::resources::Resources;
+use crate::model::snapshot::Snapshot;
+use crate::model::taint::Taint;
+
+/// A node as it would be.
+#[derive(Debug, Clone)]
+pub struct FutureNode {
+    /// Its name, made up for nodes that do not exist yet.
+    pub name: String,
+    /// Every label.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that stay.
+    pub taints: Vec<Taint>,
+    /// What pods and DaemonSets may use together.
+    pub allocatable: Resources,
+    /// Pods that are there already.
+    pub present: Vec<Arc<Pod>>,
+    /// Pods that the plan puts there.
+    pub planned: Vec<Arc<Pod>>,
+    /// Volumes that it takes by driver, where that is known.
+    pub volumes: BTreeMap<String, i64>,
+    /// DaemonSet pods are still to come.
+    pub expects_daemons: bool,
+    /// Labels of the alternatives that could be bought instead.
+    pub alternatives: Vec<BTreeMap<String, String>>,
+}
+
+/// Everything that a plan would lead to.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// The nodes.
+    pub nodes: Vec<FutureNode>,
+}
+
+impl Fleet {
+    /// The fleet after the plan.
+    pub fn after(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) -> Self {
+        let mut fleet = Self::default();
+        let moving: BTreeSet<&PodKey> = plan
+            .new_nodes
+            .iter()
+            .map(|node| &node.pods)
+            .chain(plan.existing.values())
+            .chain(plan.in_flight.values())
+            .flatten()
+            .collect();
+        for name in plan.existing.keys() {
+            if !snapshot.nodes.contains_key(name) {
+                wrong.push(format!("node {name} does not exist"));
+            }
+        }
+        for node in snapshot.nodes.values() {
+            let planned = pods(snapshot, plan.existing.get(&node.name));
+            fleet.nodes.push(existing(snapshot, node, planned, &moving));
+        }
+        for (name, keys) in &plan.in_flight {
+            match in_flight(snapshot, name, pods(snapshot, Some(keys))) {
+                Some(node) => fleet.nodes.push(node),
+                None => wrong.push(format!(
+                    "claim {name} does not exist or says nothing of its node"
+                )),
+            }
+        }
+        for (index, node) in plan.new_nodes.iter().enumerate() {
+            match new_node(snapshot, node, index) {
+                Ok(node) => fleet.nodes.push(node),
+                Err(problem) => wrong.push(problem),
+            }
+        }
+        fleet
+    }
+}
+
+fn pods(snapshot: &Snapshot, keys: Option<&Vec<PodKey>>) -> Vec<Arc<Pod>> {
+    keys.into_iter()
+        .flatten()
+        .filter_map(|key| snapshot.pods.get(key).cloned())
+        .collect()
+}
+
+fn existing(
+    snapshot: &Snapshot,
+    node: &crate::model::node::Node,
+    planned: Vec<Arc<Pod>>,
+    moving: &BTreeSet<&PodKey>,
+) -> FutureNode {
+    let claim = snapshot.claims.values().find(|claim| {
+        claim.node_name == node.name
+            || (!claim.provider_id.is_empty() && claim.provider_id == node.provider_id)
+    });
+    let starting = claim.filter(|claim| {
+        !claim.is("Initialized")
+            && node
+                .labels
+                .get("karpenter.sh/initialized")
+                .map(String::as_str)
+                != Some("true")
+    });
+    let mut allocatable = node.allocatable.clone();
+    let mut taints = node.taints.clone();
+    if let Some(claim) = starting {
+        for (name, amount) in claim.allocatable.iter() {
+            if allocatable.get(name) == 0 {
+                allocatable.set(name, amount);
+            }
+        }
+        taints.retain(|taint| {
+            let own = claim.taints.iter().any(|own| own.matches(taint));
+            own || !(taint.key.starts_with("node.kubernetes.io/")
+                || taint.key.starts_with("node.cloudprovider.kubernetes.io/")
+                || taint.key == "karpenter.sh/unregistered"
+                || claim.startup_taints.iter().any(|own| own.matches(taint)))
+        });
+    }
+    let mut labels = node.labels.clone();
+    labels
+        .entry("kubernetes.io/hostname".to_owned())
+        .or_insert_with(|| node.name.clone());
+    FutureNode {
+        name: node.name.clone(),
+        labels,
+        taints,
+        allocatable,
+        present: snapshot
+            .pods_on(&node.name)
+            .filter(|pod| !moving.contains(&pod.key))
+            .cloned()
+            .collect(),
+        planned,
+        volumes: snapshot
+            .volume_room
+            .iter()
+            .filter(|((name, _driver), _room)| *name == node.name)
+            .map(|((_name, driver), room)| (driver.clone(), *room))
+            .collect(),
+        expects_daemons: true,
+        alternatives: Vec::new(),
+    }
+}
+
+fn in_flight(snapshot: &Snapshot, name: &str, planned: Vec<Arc<Pod>>) -> Option<FutureNode> {
+    let claim = snapshot.claims.get(name)?;
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let key = claim.offerings.first();
+    let instance = key.and_then(|key| class?.catalogue.types.get(&key.instance_type));
+    let mut labels = instance
+        .map(|found| found.labels.clone())
+        .unwrap_or_default();
+    if let Some(key) = key {
+        add_offering_labels(&mut labels, key);
+    }
+    labels.extend(claim.labels.clone());
+    labels.insert("kubernetes.io/hostname".to_owned(), format!("claim/{name}"));
+    let allocatable = if claim.allocatable.is_empty() {
+        instance?.allocatable()
+    } else {
+        claim.allocatable.clone()
+    };
+    Some(FutureNode {
+        name: format!("claim/{name}"),
+        labels,
+        taints: claim.taints.clone(),
+        allocatable,
+        present: Vec::new(),
+        planned,
+        volumes: instance
+            .map(|found| {
+                BTreeMap::from([("ebs.csi.aws.com".to_owned(), i64::from(found.volume_limit))])
+            })
+            .unwrap_or_default(),
+        expects_daemons: true,
+        alternatives: Vec::new(),
+    })
+}
+
+fn add_offering_labels(labels: &mut BTreeMap<String, String>, key: &OfferingKey) {
+    labels.insert(
+        "node.kubernetes.io/instance-type".to_owned(),
+        key.instance_type.to_string(),
+    );
+    labels.insert(
+        "topology.kubernetes.io/zone".to_owned(),
+        key.zone.to_string(),
+    );
+    labels.insert(
+        "karpenter.sh/capacity-type".to_owned(),
+        key.capacity_type.to_string(),
+    );
+}
+
+/// A node to buy, as each of its offerings would make it; the first is what is planned.
+fn new_node(snapshot: &Snapshot, node: &PlannedNode, index: usize) -> Result<FutureNode, String> {
+    let name = format!("new/{index}");
+    let pool = snapshot
+        .node_pools
+        .get(&node.node_pool)
+        .ok_or_else(|| format!("{name}: NodePool {} does not exist", node.node_pool))?;
+    let class = snapshot
+        .node_classes
+        .get(&pool.node_class)
+        .ok_or_else(|| format!("{name}: EC2NodeClass {} does not exist", pool.node_class))?;
+    if pool.paused || pool.deleting_since.is_some() || !pool.problems.is_empty() || !class.ready {
+        return Err(format!("{name}: NodePool {} may not buy", pool.name));
+    }
+    let mut made: Vec<FutureNode> = Vec::new();
+    for key in &node.offerings {
+        made.push(as_offering(snapshot, node, (pool, class), key, &name)?);
+    }
+    let mut made = made.into_iter();
+    let mut first = made
+        .next()
+        .ok_or_else(|| format!("{name} has no offering"))?;
+    for other in made {
+        for (resource, amount) in node.requests.iter() {
+            if amount > other.allocatable.get(resource) {
+                return Err(format!(
+                    "{name}: alternative {} has too little {resource}",
+                    other
+                        .labels
+                        .get("node.kubernetes.io/instance-type")
+                        .map_or("", String::as_str)
+                ));
+            }
+        }
+        first.alternatives.push(other.labels);
+    }
+    Ok(first)
+}
+
+fn as_offering(
+    snapshot: &Snapshot,
+    node: &PlannedNode,
+    (pool, class): (&NodePool, &NodeClass),
+    key: &OfferingKey,
+    name: &str,
+) -> Result<FutureNode, String> {
+    let offering: &Offering = class
+        .catalogue
+        .offerings
+        .iter()
+        .find(|offering| offering.key == *key)
+        .ok_or_else(|| format!("{name}: {key} is not in the catalogue"))?;
+    if !offering.available {
+        return Err(format!("{name}: {key} is not available"));
+    }
+    let instance: &InstanceType = class
+        .catalogue
+        .types
+        .get(&key.instance_type)
+        .ok_or_else(|| format!("{name}: {key} has no instance type"))?;
+    let mut labels = instance.labels.clone();
+    for (label, requirement) in &pool.requirements.0 {
+        if let Some(value) = requirement.single() {
+            labels
+                .entry(label.clone())
+                .or_insert_with(|| value.to_owned());
+        }
+    }
+    labels.extend(pool.labels.clone());
+    add_offering_labels(&mut labels, key);
+    for (label, value) in &node.labels {
+        if labels.get(label).is_some_and(|known| known != value) {
+            return Err(format!("{name}: {key} cannot have label {label}={value}"));
+        }
+        labels.insert(label.clone(), value.clone());
+    }
+    for subnet in class.subnets.get(&*key.zone).into_iter().flatten() {
+        labels.insert(
+            "topology.k8s.aws/zone-id".to_owned(),
+            subnet.zone_id.clone(),
+        );
+    }
+    for (label, requirement) in &pool.requirements.0 {
+        if let Some(value) = labels.get(label)
+            && !requirement.contains(value)
+        {
+            return Err(format!(
+                "{name}: {key} breaks the NodePool's requirement on {label}"
+            ));
+        }
+    }
+    labels.insert("kubernetes.io/hostname".to_owned(), name.to_owned());
+    Ok(FutureNode {
+        name: name.to_owned(),
+        labels,
+        taints: pool.taints.clone(),
+        allocatable: instance.allocatable(),
+        present: Vec::new(),
+        planned: pods(snapshot, Some(&node.pods)),
+        volumes: BTreeMap::from([(
+            "ebs.csi.aws.com".to_owned(),
+            i64::from(instance.volume_limit),
+        )]),
+        expects_daemons: true,
+        alternatives: Vec::new(),
+    })
+}

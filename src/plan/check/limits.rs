@@ -1,0 +1,58 @@
+//! Limits of NodePools over what exists and what is planned.
+
+use std::collections::BTreeMap;
+
+use crate::model::report::ProvisioningPlan;
+use crate::model::snapshot::Snapshot;
+
+/// Checks that the plan keeps every limit; what exceeded a limit before is not the plan's fault.
+pub fn check(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) {
+    for pool in snapshot.node_pools.values() {
+        let mut limits: BTreeMap<&str, i64> = pool.limits.iter().collect();
+        limits.extend(pool.zero_limits.iter().map(|name| (name.as_str(), 0)));
+        let Some(class) = snapshot.node_classes.get(&pool.node_class) else {
+            continue;
+        };
+        let amount = |instance: &str, name: &str| {
+            if name == "nodes" {
+                1
+            } else {
+                class
+                    .catalogue
+                    .types
+                    .get(instance)
+                    .map_or(0, |found| found.capacity.get(name))
+            }
+        };
+        for (name, limit) in limits {
+            let mut planned = 0;
+            for node in plan.new_nodes.iter().filter(|n| n.node_pool == pool.name) {
+                if let Some(key) = node.offerings.first() {
+                    planned += amount(&key.instance_type, name);
+                }
+            }
+            let mut used = 0;
+            let own = |claim: &&std::sync::Arc<crate::model::claim::Claim>| {
+                claim.node_pool.as_deref() == Some(pool.name.as_str())
+            };
+            for claim in snapshot.claims.values().filter(own) {
+                let node = snapshot.nodes.get(&claim.node_name);
+                used += match node {
+                    _ if name == "nodes" => 1,
+                    Some(node) if !node.capacity.is_empty() => node.capacity.get(name),
+                    _ if !claim.capacity.is_empty() => claim.capacity.get(name),
+                    _ => claim
+                        .offerings
+                        .first()
+                        .map_or(0, |key| amount(&key.instance_type, name)),
+                };
+            }
+            if planned > 0 && used + planned > limit {
+                wrong.push(format!(
+                    "NodePool {}: {used} {name} in use and {planned} planned exceed the limit {limit}",
+                    pool.name
+                ));
+            }
+        }
+    }
+}

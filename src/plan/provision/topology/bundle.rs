@@ -1,0 +1,348 @@
+//! Pods that must share a node become one item.
+//!
+//! Given items; given back items in which pods with required affinity over single nodes are packed
+//! together with what they follow. What does not fit onto one node stays out, with the reason.
+
+use std::collections::BTreeSet;
+
+use super::Arranged;
+use super::group::{Group, Groups, Kind};
+use super::world::Placed;
+use crate::plan::provision::bits::Bits;
+use crate::plan::provision::class::{self, dense_supply};
+use crate::plan::provision::item::Item;
+use crate::plan::provision::labels::HOSTNAME;
+use crate::plan::provision::pack::problem::{Loads, Relation, take, times_into};
+use crate::plan::provision::stock::{Bin, BinName};
+use crate::plan::provision::supply::Supply;
+
+const APART: &str = "no node that could be had is large enough for the pod together with the pods that its affinity over kubernetes.io/hostname demands";
+
+/// Bundles the items of every class that has required affinity over single nodes.
+pub fn bundle(
+    arranged: &mut Arranged,
+    supply: &Supply,
+    bins: &[Bin],
+    groups: &Groups,
+    placed: &Placed,
+    dimensions: &[String],
+) {
+    let on_node: Vec<usize> = groups
+        .groups
+        .iter()
+        .enumerate()
+        .filter(|(_index, group)| {
+            group.required
+                && group.key == HOSTNAME
+                && group.kind == Kind::Affinity
+                && !group.triggers.is_empty()
+        })
+        .map(|(index, _group)| index)
+        .collect();
+    if on_node.is_empty() {
+        return;
+    }
+    let room = Room {
+        capacities: dense_supply(dimensions, supply),
+        bins: bins
+            .iter()
+            .map(|bin| class::dense(dimensions, &bin.free, &bin.volume_room))
+            .collect(),
+    };
+    // Pods that must follow what runs already cannot lead anything elsewhere.
+    let (following, leading): (Vec<usize>, Vec<usize>) = on_node
+        .into_iter()
+        .partition(|index| placed.has_members(*index));
+    for index in following.into_iter().chain(leading) {
+        if let Some(group) = groups.groups.get(index) {
+            bundle_group(arranged, bins, index, group, placed, &room);
+        }
+    }
+    arranged.items.retain(|item| item.count > 0);
+}
+
+/// What machines and bins hold.
+struct Room {
+    capacities: Vec<Vec<i64>>,
+    bins: Vec<Vec<i64>>,
+}
+
+/// Everything that the affinity of a group ties together. A pod that runs already is followed; else
+/// pods that wait and demand nothing lead; else those that select each other gather on one node.
+fn bundle_group(
+    arranged: &mut Arranged,
+    bins: &[Bin],
+    index: usize,
+    group: &Group,
+    placed: &Placed,
+    room: &Room,
+) {
+    let positions = |arranged: &Arranged, holds: &dyn Fn(usize) -> bool| -> Vec<usize> {
+        (0..arranged.items.len())
+            .filter(|position| {
+                arranged.items.get(*position).is_some_and(|item| {
+                    item.count > 0 && item.content.iter().any(|(class, _)| holds(*class))
+                })
+            })
+            .collect()
+    };
+    let triggers = positions(arranged, &|class| group.triggers.contains_key(&class));
+    if placed.has_members(index) {
+        for position in triggers {
+            follow(arranged, position, bins, index, placed);
+        }
+        return;
+    }
+    let leaders = positions(arranged, &|class| {
+        group.members.contains(&class) && !group.triggers.contains_key(&class)
+    });
+    let leaders = if leaders.is_empty() {
+        let own = positions(arranged, &|class| {
+            group.members.contains(&class) && group.triggers.contains_key(&class)
+        });
+        gather(arranged, &own, room).into_iter().collect()
+    } else {
+        leaders
+    };
+    for position in triggers {
+        if !leaders.contains(&position) {
+            join(arranged, position, &leaders, room);
+        }
+    }
+}
+
+/// A selected pod runs already: only its node will do.
+fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, placed: &Placed) {
+    let names: BTreeSet<String> = bins
+        .iter()
+        .filter_map(|bin| match &bin.name {
+            BinName::Node(name) if placed.members_on(name, group) > 0 => {
+                use crate::plan::provision::labels::Labelled;
+                bin.label(HOSTNAME).map(str::to_owned)
+            }
+            _ => None,
+        })
+        .collect();
+    if let Some(item) = arranged.items.get_mut(position) {
+        item.domains.push((HOSTNAME.to_owned(), names));
+        item.levels.clear();
+        fail(
+            arranged,
+            position,
+            "the node with the pods that the pod's affinity over kubernetes.io/hostname selects has no room",
+        );
+    }
+}
+
+/// The pods select each other: all of them on one node, as many as it takes. Gives back where the
+/// bundle is.
+fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<usize> {
+    let (first, others) = positions.split_first()?;
+    let item = arranged.items.get(*first)?.clone();
+    let on_candidates = most(&item, &available(&item), &room.capacities, &[]);
+    let on_bins = room
+        .bins
+        .iter()
+        .map(|free| times_into(&item.size, free, item.count))
+        .max()
+        .unwrap_or(0);
+    let together = on_candidates
+        .max(on_bins)
+        .min(Loads::default().room(&item.relations));
+    if together < item.count {
+        fail(arranged, *first, APART);
+    }
+    if together == 0 {
+        arranged.items.get_mut(*first)?.count = 0;
+        return None;
+    }
+    let mut bundle = Item {
+        content: multiplied(&item.content, together),
+        size: multiply(&item.size, together),
+        relations: scaled(&item.relations, together),
+        count: 1,
+        ..item
+    };
+    keep_fitting(&mut bundle, &room.capacities);
+    for other in others {
+        let Some(item) = arranged.items.get(*other).cloned() else {
+            continue;
+        };
+        let both = available(&bundle).and(&available(&item));
+        let mut loads = Loads::default();
+        loads.add(&bundle.relations, 1);
+        let beside =
+            most(&item, &both, &room.capacities, &bundle.size).min(loads.room(&item.relations));
+        if beside < item.count || beside == 0 {
+            fail(arranged, *other, APART);
+        }
+        if beside > 0 {
+            bundle = merged(&bundle, &item, beside, &both, &room.capacities);
+        }
+        if let Some(item) = arranged.items.get_mut(*other) {
+            item.count = 0;
+        }
+    }
+    *arranged.items.get_mut(*first)? = bundle;
+    Some(*first)
+}
+
+/// The pods select others that wait as well: each node gets one of those and as many of these as
+/// fit beside it.
+fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room) {
+    let Some(item) = arranged.items.get(position).cloned() else {
+        return;
+    };
+    let mut rest = item.count;
+    let mut bundles = Vec::new();
+    for leader in leaders {
+        let Some(lead) = arranged.items.get(*leader).cloned() else {
+            continue;
+        };
+        let both = available(&lead).and(&available(&item));
+        let mut loads = Loads::default();
+        loads.add(&lead.relations, 1);
+        let beside =
+            most(&item, &both, &room.capacities, &lead.size).min(loads.room(&item.relations));
+        let mut left = lead.count;
+        while rest > 0 && beside > 0 && left > 0 {
+            let these = beside.min(rest);
+            let copies = if these == beside {
+                (rest / beside).clamp(1, left)
+            } else {
+                1
+            };
+            let mut bundle = merged(&lead, &item, these, &both, &room.capacities);
+            bundle.count = copies;
+            bundle.leader = Some(Box::new(lead.clone()));
+            bundles.push(bundle);
+            rest = rest.saturating_sub(these.saturating_mul(copies));
+            left -= copies;
+        }
+        if let Some(lead) = arranged.items.get_mut(*leader) {
+            lead.count = left;
+        }
+    }
+    if rest > 0 {
+        let detail = if rest == item.count {
+            "no pod that the pod's affinity over kubernetes.io/hostname selects runs or waits where the pod could be"
+        } else {
+            APART
+        };
+        fail(arranged, position, detail);
+    }
+    if let Some(item) = arranged.items.get_mut(position) {
+        item.count = 0;
+    }
+    arranged.items.extend(bundles);
+}
+
+/// How many of an item the largest of these candidates takes beside what is taken already.
+fn most(item: &Item, candidates: &Bits, capacities: &[Vec<i64>], taken: &[i64]) -> u32 {
+    candidates
+        .iter()
+        .filter_map(|index| capacities.get(index))
+        .map(|free| {
+            let mut free = free.clone();
+            take(&mut free, taken, 1);
+            if free
+                .iter()
+                .zip(taken)
+                .any(|(free, taken)| *taken > 0 && *free < 0)
+            {
+                0
+            } else {
+                times_into(&item.size, &free, item.count)
+            }
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// One of `lead` with so many of `item` beside it.
+fn merged(lead: &Item, item: &Item, count: u32, both: &Bits, capacities: &[Vec<i64>]) -> Item {
+    let mut bundle = lead.clone();
+    bundle.content.extend(multiplied(&item.content, count));
+    bundle.size = add(&lead.size, &multiply(&item.size, count));
+    for relation in scaled(&item.relations, count) {
+        match bundle
+            .relations
+            .iter_mut()
+            .find(|own| own.group == relation.group)
+        {
+            Some(own) => {
+                own.weight = own.weight.saturating_add(relation.weight);
+                own.cap = match (own.cap, relation.cap) {
+                    (Some(own), Some(theirs)) => Some(own.min(theirs)),
+                    (own, theirs) => own.or(theirs),
+                };
+            }
+            None => bundle.relations.push(relation),
+        }
+    }
+    bundle.domains.extend(item.domains.clone());
+    bundle.count = 1;
+    bundle.priority = lead.priority.max(item.priority);
+    bundle.restrict(both);
+    keep_fitting(&mut bundle, capacities);
+    bundle
+}
+
+fn multiplied(content: &[(usize, u32)], count: u32) -> Vec<(usize, u32)> {
+    content
+        .iter()
+        .map(|(class, each)| (*class, each.saturating_mul(count)))
+        .collect()
+}
+
+fn fail(arranged: &mut Arranged, position: usize, detail: &str) {
+    let class = arranged
+        .items
+        .get(position)
+        .and_then(|item| item.content.first())
+        .map(|(class, _)| *class);
+    if let Some(failed) = class.and_then(|class| arranged.failed.get_mut(class)) {
+        failed.get_or_insert_with(|| detail.to_owned());
+    }
+}
+
+fn available(item: &Item) -> Bits {
+    let mut levels = item.levels.iter();
+    let mut all = levels.next().cloned().unwrap_or_default();
+    for level in levels {
+        all.add_all(level);
+    }
+    all
+}
+
+fn keep_fitting(item: &mut Item, capacities: &[Vec<i64>]) {
+    let fitting = Bits::of(capacities.len(), |index| {
+        capacities
+            .get(index)
+            .is_some_and(|free| class::fits(&item.size, free))
+    });
+    item.restrict(&fitting);
+}
+
+fn multiply(size: &[i64], count: u32) -> Vec<i64> {
+    size.iter()
+        .map(|amount| amount.saturating_mul(i64::from(count)))
+        .collect()
+}
+
+fn add(left: &[i64], right: &[i64]) -> Vec<i64> {
+    left.iter()
+        .zip(right)
+        .map(|(left, right)| left.saturating_add(*right))
+        .collect()
+}
+
+fn scaled(relations: &[Relation], count: u32) -> Vec<Relation> {
+    relations
+        .iter()
+        .map(|relation| Relation {
+            weight: relation.weight.saturating_mul(count),
+            ..*relation
+        })
+        .collect()
+}
