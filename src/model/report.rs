@@ -22,8 +22,47 @@ pub struct ProvisioningPlan {
     pub price: UsdPerHour,
     /// No fleet for the same pods under the same constraints can cost less than this.
     pub lower_bound: UsdPerHour,
+    /// The proof of the lower bound.
+    pub certificate: BoundCertificate,
     /// The wall-clock guard ended the search before its units of work were spent.
     pub truncated: bool,
+}
+
+/// Prices that prove a lower bound: no content of a node is worth more, by the prices of its pods,
+/// than the node costs; so no fleet costs less than all pods are worth.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BoundCertificate {
+    /// The resources in which capacities are priced.
+    pub dimensions: Vec<String>,
+    /// What one pod of each class is worth.
+    pub class_prices: Vec<ClassPrice>,
+    /// What the whole capacity of an offering is worth in each dimension, where it is worth
+    /// anything.
+    pub offering_prices: Vec<OfferingPrice>,
+}
+
+/// What one pod of a class is worth in a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassPrice {
+    /// One of its pods.
+    pub example: Option<PodKey>,
+    /// How many of its pods the bound counts.
+    pub pods: u32,
+    /// What each requests.
+    pub requests: Resources,
+    /// What each is worth.
+    pub price: UsdPerHour,
+}
+
+/// What the capacity of an offering is worth in a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferingPrice {
+    /// The NodePool that would buy it.
+    pub node_pool: String,
+    /// The offering.
+    pub offering: OfferingKey,
+    /// By dimension, for the whole capacity.
+    pub prices: Vec<UsdPerHour>,
 }
 
 /// A node to buy.

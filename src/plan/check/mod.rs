@@ -4,7 +4,6 @@
 //! shares no code with the planner beyond the model: labels are plain maps, sums are made anew, and
 //! constraints are judged on the state that the plan would lead to. Tests and the simulator call it.
 
-pub mod certificate;
 pub mod fleet;
 pub mod limits;
 pub mod nodes;

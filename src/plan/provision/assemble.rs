@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ProvisionSettings;
-use super::bits::Bits;
 use super::buy::Bought;
 use super::class::{Class, fits};
 use super::item::Item;
@@ -18,6 +17,7 @@ use crate::model::offering::OfferingKey;
 use crate::model::pod::PodKey;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
+use crate::plan::pack::Bits;
 
 /// Hands out the pods of each class in name order.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ pub struct Parts<'round> {
     pub supply: &'round Supply,
     /// What each candidate offers, by dimension.
     pub capacities: &'round [Vec<i64>],
+    /// Names of the dimensions.
+    pub dimensions: &'round [String],
     /// Settings of the round.
     pub settings: &'round ProvisionSettings,
 }
@@ -232,11 +234,10 @@ impl Parts<'_> {
     fn allowed(&self, node: &Bought) -> Bits {
         let mut allowed = Bits::full(self.supply.candidates.len());
         for (index, _count) in &node.contents {
-            let level = self.items.get(*index).and_then(|item| {
-                item.levels
-                    .iter()
-                    .find(|level| level.contains(node.candidate))
-            });
+            let level = self
+                .items
+                .get(*index)
+                .and_then(|item| item.levels.get(node.level));
             if let Some(level) = level {
                 allowed.retain(level);
             }

@@ -1,22 +1,40 @@
 //! New nodes: the packer, asked level by level and held to the limits.
 //!
-//! Given items that no existing room took; given back machines with contents. An item is tried on
-//! its best level first; what limits keep out there goes to the next.
+//! Given items that no existing room took; given back machines with contents, and what no fleet for
+//! the same pods could cost less than. An item is tried on its best level first; what limits keep
+//! out there goes to the next.
 
-use super::bits::Bits;
 use super::item::Item;
 use super::limits::Rooms;
-use super::pack::greedy::{greedy, real};
-use super::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
 use super::supply::Supply;
+use crate::plan::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
+use crate::plan::pack::{self, Bits, Budget, Certificate};
+
+/// Part of the budget, in percent, that goes to solving again when limits bind.
+const AGAIN_PERCENT: u64 = 10;
 
 /// A node to buy: candidate and contents by item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bought {
     /// Index of the candidate.
     pub candidate: usize,
+    /// The level of the items that it was bought for.
+    pub level: usize,
     /// Item index and how many.
     pub contents: Vec<(usize, u32)>,
+}
+
+/// A lower bound on the price of what one level buys, with its proof.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// The problem that it is about: pods by class, without the choices that were made for them.
+    pub problem: Problem,
+    /// The class of each item of the problem.
+    pub classes: Vec<usize>,
+    /// The proof.
+    pub certificate: Certificate,
+    /// What it proves, in money units.
+    pub bound: i64,
 }
 
 /// What one planning round buys.
@@ -26,26 +44,50 @@ pub struct Purchase {
     pub nodes: Vec<Bought>,
     /// For each item the candidates that it would have used but for limits.
     pub limited: Vec<Bits>,
+    /// Lower bounds, one for each level that bought something.
+    pub proofs: Vec<Proof>,
+    /// The wall-clock guard ended the search early.
+    pub truncated: bool,
+}
+
+/// What buying works with.
+pub struct Market<'round> {
+    /// The items.
+    pub items: &'round [Item],
+    /// What could be bought.
+    pub supply: &'round Supply,
+    /// What each candidate offers, by dimension.
+    pub capacities: &'round [Vec<i64>],
+    /// Units of work for the search.
+    pub budget: u64,
+    /// Asked between steps: true when the wall-clock time is up.
+    pub over: &'round dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Market<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Market")
+            .field("items", &self.items.len())
+            .field("candidates", &self.supply.candidates.len())
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Buys for everything that is left.
-pub fn buy(
-    items: &[Item],
-    supply: &Supply,
-    capacities: &[Vec<i64>],
-    rooms: &mut Rooms,
-    left: &mut [u32],
-) -> Purchase {
-    let count = supply.candidates.len();
+pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase {
+    let items = market.items;
     let mut purchase = Purchase {
-        nodes: Vec::new(),
-        limited: vec![Bits::empty(count); items.len()],
+        limited: vec![Bits::empty(market.supply.candidates.len()); items.len()],
+        ..Purchase::default()
     };
     let deepest = items
         .iter()
         .map(|item| item.levels.len())
         .max()
         .unwrap_or(0);
+    let mut budget = market.budget;
     for level in 0..deepest {
         let wanted: Vec<usize> = (0..items.len())
             .filter(|index| {
@@ -58,89 +100,228 @@ pub fn buy(
         if wanted.is_empty() {
             continue;
         }
-        let problem = problem_of(items, &wanted, level, supply, capacities, left);
-        let packing = greedy(&problem, &values(&problem));
-        let nodes = expand(&packing.machines, &wanted);
-        if let Some(after) = charged(rooms, supply, &nodes) {
+        let first = purchase.nodes.len();
+        let problem = market.problem(&wanted, level, left);
+        let solution = pack::solve_guarded(&problem, Budget { units: budget }, market.over);
+        budget = budget.saturating_sub(solution.units);
+        purchase.truncated |= solution.truncated;
+        let nodes = expand(&solution.packing.machines, &wanted, level);
+        if let Some(after) = charged(rooms, market.supply, &nodes) {
             *rooms = after;
             settle(&nodes, left);
             purchase.nodes.extend(nodes);
+            if market.is_undivided(&wanted) {
+                purchase.proofs.push(Proof {
+                    classes: market.classes(&wanted),
+                    problem,
+                    certificate: solution.certificate,
+                    bound: solution.lower_bound,
+                });
+                continue;
+            }
         } else {
-            within_limits(
-                items,
-                &wanted,
-                level,
-                supply,
-                capacities,
-                rooms,
-                left,
-                &mut purchase,
-            );
+            market.within_limits(&wanted, level, rooms, left, &mut purchase);
         }
+        let bought = purchase.nodes.get(first..).unwrap_or_default();
+        let proof = market.prove(bought, level);
+        purchase.proofs.extend(proof);
     }
     purchase
 }
 
-fn problem_of(
-    items: &[Item],
-    wanted: &[usize],
-    level: usize,
-    supply: &Supply,
-    capacities: &[Vec<i64>],
-    left: &[u32],
-) -> Problem {
-    let dimensions = items.first().map_or(0, |item| item.size.len());
-    Problem {
-        dimensions,
-        items: wanted
-            .iter()
-            .filter_map(|index| {
-                let item = items.get(*index)?;
-                Some(problem::Item {
-                    size: item.size.clone(),
-                    count: left.get(*index).copied().unwrap_or(0),
-                    allowed: item.levels.get(level).cloned().unwrap_or_default(),
-                    relations: item.relations.clone(),
+impl Market<'_> {
+    fn problem(&self, wanted: &[usize], level: usize, left: &[u32]) -> Problem {
+        Problem {
+            dimensions: self.items.first().map_or(0, |item| item.size.len()),
+            items: wanted
+                .iter()
+                .filter_map(|index| {
+                    let item = self.items.get(*index)?;
+                    Some(problem::Item {
+                        size: item.size.clone(),
+                        count: left.get(*index).copied().unwrap_or(0),
+                        allowed: item.levels.get(level).cloned().unwrap_or_default(),
+                        relations: item.relations.clone(),
+                    })
                 })
-            })
-            .collect(),
-        machines: supply
+                .collect(),
+            machines: self.machines(),
+        }
+    }
+
+    fn machines(&self) -> Vec<Machine> {
+        self.supply
             .candidates
             .iter()
-            .zip(capacities)
+            .zip(self.capacities)
             .map(|(candidate, capacity)| Machine {
                 price: candidate.price.units(),
                 capacity: capacity.clone(),
             })
-            .collect(),
+            .collect()
+    }
+
+    /// True when no item was narrowed by a choice that was made for it here.
+    fn is_undivided(&self, wanted: &[usize]) -> bool {
+        wanted.iter().all(|index| {
+            self.items
+                .get(*index)
+                .is_some_and(|item| item.domains.is_empty() && item.main_class().is_some())
+        })
+    }
+
+    fn classes(&self, wanted: &[usize]) -> Vec<usize> {
+        wanted
+            .iter()
+            .filter_map(|index| self.items.get(*index)?.main_class())
+            .collect()
+    }
+
+    /// The lower bound for the pods that were bought for, free of the choices that were made: each
+    /// class may be wherever some of its items may be.
+    fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
+        let mut classes: Vec<usize> = Vec::new();
+        let mut items: Vec<problem::Item> = Vec::new();
+        for node in bought {
+            for (index, count) in &node.contents {
+                let item = self.items.get(*index)?;
+                for part in &item.parts {
+                    let number = count.saturating_mul(part.each);
+                    let allowed = item.levels.get(level)?;
+                    match classes.iter().position(|class| *class == part.class) {
+                        Some(known) => {
+                            let known = items.get_mut(known)?;
+                            known.count = known.count.saturating_add(number);
+                            known.allowed.add_all(allowed);
+                        }
+                        None => {
+                            classes.push(part.class);
+                            items.push(problem::Item {
+                                size: part.size.clone(),
+                                count: number,
+                                allowed: allowed.clone(),
+                                relations: part.relations.clone(),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        if items.is_empty() {
+            return None;
+        }
+        let problem = Problem {
+            dimensions: self.items.first().map_or(0, |item| item.size.len()),
+            items,
+            machines: self.machines(),
+        };
+        let units = self.budget / 100 * AGAIN_PERCENT;
+        let solution = pack::solve_guarded(&problem, Budget { units }, self.over);
+        Some(Proof {
+            classes,
+            problem,
+            certificate: solution.certificate,
+            bound: solution.lower_bound,
+        })
+    }
+
+    /// Limits bind: the highest priority first, node by node, each item of lower priority also into
+    /// the room that is left on nodes bought before it.
+    fn within_limits(
+        &self,
+        wanted: &[usize],
+        level: usize,
+        rooms: &mut Rooms,
+        left: &mut [u32],
+        purchase: &mut Purchase,
+    ) {
+        let priority = |index: &usize| self.items.get(*index).map_or(0, |item| item.priority);
+        let mut priorities: Vec<i32> = wanted.iter().map(priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        for rank in priorities.into_iter().rev() {
+            let ranked: Vec<usize> = wanted
+                .iter()
+                .copied()
+                .filter(|index| priority(index) == rank)
+                .collect();
+            self.top_up(&ranked, level, left, &mut purchase.nodes);
+            loop {
+                let mut problem = self.problem(&ranked, level, left);
+                for (item, index) in problem.items.iter_mut().zip(&ranked) {
+                    let limited = purchase.limited.get_mut(*index);
+                    self.keep_affordable(&mut item.allowed, rooms, limited);
+                }
+                let units = self.budget / 100 * AGAIN_PERCENT;
+                let solution = pack::solve_guarded(&problem, Budget { units }, self.over);
+                let mut accepted = Vec::new();
+                for node in expand(&solution.packing.machines, &ranked, level) {
+                    if rooms.allow(self.supply, node.candidate) {
+                        rooms.charge(self.supply, node.candidate);
+                        accepted.push(node);
+                    }
+                }
+                if accepted.is_empty() {
+                    break;
+                }
+                settle(&accepted, left);
+                purchase.nodes.extend(accepted);
+            }
+        }
+    }
+
+    /// Drops the candidates that exceed a limit by themselves, and notes them.
+    fn keep_affordable(&self, allowed: &mut Bits, rooms: &Rooms, limited: Option<&mut Bits>) {
+        let mut kept_out = Bits::empty(self.supply.candidates.len());
+        for candidate in allowed.clone().iter() {
+            if !rooms.allow(self.supply, candidate) {
+                allowed.remove(candidate);
+                kept_out.insert(candidate);
+            }
+        }
+        if let Some(limited) = limited {
+            limited.add_all(&kept_out);
+        }
+    }
+
+    /// Puts what is left of these items into the room on nodes that are bought already.
+    fn top_up(&self, ranked: &[usize], level: usize, left: &mut [u32], nodes: &mut [Bought]) {
+        for node in nodes.iter_mut().filter(|node| node.level == level) {
+            let Some(mut free) = self.capacities.get(node.candidate).cloned() else {
+                continue;
+            };
+            let mut loads = Loads::default();
+            for (index, count) in &node.contents {
+                if let Some(item) = self.items.get(*index) {
+                    take(&mut free, &item.size, *count);
+                    loads.add(&item.relations, *count);
+                }
+            }
+            for index in ranked {
+                let (Some(item), Some(left)) = (self.items.get(*index), left.get_mut(*index))
+                else {
+                    continue;
+                };
+                if !item
+                    .levels
+                    .get(level)
+                    .is_some_and(|allowed| allowed.contains(node.candidate))
+                {
+                    continue;
+                }
+                let count = times_into(&item.size, &free, *left).min(loads.room(&item.relations));
+                if count > 0 {
+                    take(&mut free, &item.size, count);
+                    loads.add(&item.relations, count);
+                    node.contents.push((*index, count));
+                    *left -= count;
+                }
+            }
+        }
     }
 }
 
-/// A first estimate of what an item is worth: its share of the cheapest machine that it fits.
-pub fn values(problem: &Problem) -> Vec<f64> {
-    problem
-        .items
-        .iter()
-        .map(|item| {
-            item.allowed
-                .iter()
-                .filter_map(|index| problem.machines.get(index))
-                .map(|machine| {
-                    let share = item
-                        .size
-                        .iter()
-                        .zip(&machine.capacity)
-                        .map(|(size, capacity)| real(*size) / real((*capacity).max(1)))
-                        .fold(0.0, f64::max);
-                    share * real(machine.price)
-                })
-                .fold(f64::INFINITY, f64::min)
-        })
-        .map(|value| if value.is_finite() { value } else { 0.0 })
-        .collect()
-}
-
-fn expand(machines: &[Packed], wanted: &[usize]) -> Vec<Bought> {
+fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec<Bought> {
     let mut nodes = Vec::new();
     for packed in machines {
         let contents: Vec<(usize, u32)> = packed
@@ -151,6 +332,7 @@ fn expand(machines: &[Packed], wanted: &[usize]) -> Vec<Bought> {
         for _copy in 0..packed.copies {
             nodes.push(Bought {
                 candidate: packed.machine,
+                level,
                 contents: contents.clone(),
             });
         }
@@ -160,10 +342,10 @@ fn expand(machines: &[Packed], wanted: &[usize]) -> Vec<Bought> {
 
 /// The rooms after all of these nodes, if the limits allow them.
 fn charged(rooms: &Rooms, supply: &Supply, nodes: &[Bought]) -> Option<Rooms> {
-    if rooms.is_unlimited() {
-        return Some(rooms.clone());
-    }
     let mut rooms = rooms.clone();
+    if rooms.is_unlimited() {
+        return Some(rooms);
+    }
     for node in nodes {
         if !rooms.allow(supply, node.candidate) {
             return None;
@@ -178,106 +360,6 @@ fn settle(nodes: &[Bought], left: &mut [u32]) {
         for (index, count) in &node.contents {
             if let Some(left) = left.get_mut(*index) {
                 *left = left.saturating_sub(*count);
-            }
-        }
-    }
-}
-
-/// Limits bind: the highest priority first, node by node, each item of lower priority also into the
-/// room that is left on nodes bought before it.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of `buy`, which owns all of these"
-)]
-fn within_limits(
-    items: &[Item],
-    wanted: &[usize],
-    level: usize,
-    supply: &Supply,
-    capacities: &[Vec<i64>],
-    rooms: &mut Rooms,
-    left: &mut [u32],
-    purchase: &mut Purchase,
-) {
-    let priority = |index: &usize| items.get(*index).map_or(0, |item| item.priority);
-    let mut priorities: Vec<i32> = wanted.iter().map(priority).collect();
-    priorities.sort_unstable();
-    priorities.dedup();
-    for rank in priorities.into_iter().rev() {
-        let ranked: Vec<usize> = wanted
-            .iter()
-            .copied()
-            .filter(|index| priority(index) == rank)
-            .collect();
-        top_up(items, &ranked, level, capacities, left, &mut purchase.nodes);
-        loop {
-            let mut problem = problem_of(items, &ranked, level, supply, capacities, left);
-            for (item, index) in problem.items.iter_mut().zip(&ranked) {
-                let full = item.allowed.clone();
-                for candidate in full.iter() {
-                    if !rooms.allow(supply, candidate) {
-                        item.allowed.remove(candidate);
-                        if let Some(limited) = purchase.limited.get_mut(*index) {
-                            limited.insert(candidate);
-                        }
-                    }
-                }
-            }
-            let packing = greedy(&problem, &values(&problem));
-            let nodes = expand(&packing.machines, &ranked);
-            let mut accepted = Vec::new();
-            for node in nodes {
-                if rooms.allow(supply, node.candidate) {
-                    rooms.charge(supply, node.candidate);
-                    accepted.push(node);
-                }
-            }
-            if accepted.is_empty() {
-                break;
-            }
-            settle(&accepted, left);
-            purchase.nodes.extend(accepted);
-        }
-    }
-}
-
-/// Puts what is left of these items into the room on nodes that are bought already.
-fn top_up(
-    items: &[Item],
-    ranked: &[usize],
-    level: usize,
-    capacities: &[Vec<i64>],
-    left: &mut [u32],
-    nodes: &mut [Bought],
-) {
-    for node in nodes {
-        let Some(mut free) = capacities.get(node.candidate).cloned() else {
-            continue;
-        };
-        let mut loads = Loads::default();
-        for (index, count) in &node.contents {
-            if let Some(item) = items.get(*index) {
-                take(&mut free, &item.size, *count);
-                loads.add(&item.relations, *count);
-            }
-        }
-        for index in ranked {
-            let (Some(item), Some(left)) = (items.get(*index), left.get_mut(*index)) else {
-                continue;
-            };
-            if !item
-                .levels
-                .get(level)
-                .is_some_and(|allowed| allowed.contains(node.candidate))
-            {
-                continue;
-            }
-            let count = times_into(&item.size, &free, *left).min(loads.room(&item.relations));
-            if count > 0 {
-                take(&mut free, &item.size, count);
-                loads.add(&item.relations, count);
-                node.contents.push((*index, count));
-                *left -= count;
             }
         }
     }

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::bits::Bits;
 use super::demand::PodClass;
 use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
 use super::promise;
@@ -18,6 +17,7 @@ use crate::model::requirement::Requirements;
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Toleration, first_untolerated};
+use crate::plan::pack::Bits;
 
 /// The CSI driver of EBS volumes.
 pub const EBS_DRIVER: &str = "ebs.csi.aws.com";

@@ -6,9 +6,9 @@
 use super::class::{self, Class};
 use super::item::Item;
 use super::labels::Labelled;
-use super::pack::problem::{Loads, take, times_into};
 use super::stock::Bin;
 use crate::model::taint::first_untolerated;
+use crate::plan::pack::problem::{Loads, take, times_into};
 
 /// A bin in the dimensions of the problem.
 #[derive(Debug, Clone)]

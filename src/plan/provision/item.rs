@@ -5,9 +5,22 @@
 
 use std::collections::BTreeSet;
 
-use super::bits::Bits;
 use super::class::Class;
-use super::pack::problem::Relation;
+use crate::plan::pack::Bits;
+use crate::plan::pack::problem::Relation;
+
+/// The pods of one class in an item.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// The class.
+    pub class: usize,
+    /// How many of its pods one item holds.
+    pub each: u32,
+    /// What one pod takes, by dimension.
+    pub size: Vec<i64>,
+    /// Groups that limit what shares its node.
+    pub relations: Vec<Relation>,
+}
 
 /// Equal things to place.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +39,8 @@ pub struct Item {
     pub relations: Vec<Relation>,
     /// Priority of its pods.
     pub priority: i32,
+    /// What it is made of, each class by itself: what a lower bound may count on.
+    pub parts: Vec<Part>,
     /// For pods that lead others: the same without those that follow, for when there is no place
     /// for all of them together.
     pub leader: Option<Box<Self>>,
@@ -42,6 +57,12 @@ impl Item {
             domains: Vec::new(),
             relations: Vec::new(),
             priority: class.spec.priority,
+            parts: vec![Part {
+                class: index,
+                each: 1,
+                size: class.size.clone(),
+                relations: Vec::new(),
+            }],
             leader: None,
         }
     }

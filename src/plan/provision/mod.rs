@@ -5,8 +5,8 @@
 //! left out. Equal inputs give equal plans. Nothing is bought or written here.
 
 pub mod assemble;
-pub mod bits;
 pub mod buy;
+pub mod certificate;
 pub mod class;
 pub mod contested;
 pub mod daemons;
@@ -15,7 +15,6 @@ pub mod fill;
 pub mod item;
 pub mod labels;
 pub mod limits;
-pub mod pack;
 pub mod promise;
 pub mod reasons;
 pub mod settings;
@@ -25,8 +24,8 @@ pub mod topology;
 
 pub use settings::{ContestedPods, ProvisionSettings};
 
+use crate::plan::pack::Bits;
 use assemble::{Parts, Pods};
-use bits::Bits;
 use buy::Purchase;
 use class::Class;
 use daemons::Daemons;
@@ -34,6 +33,7 @@ use item::Item;
 use limits::Rooms;
 use stock::{Bin, BinName};
 
+use crate::model::money::UsdPerHour;
 use crate::model::report::ProvisioningPlan;
 use crate::model::snapshot::Snapshot;
 
@@ -42,6 +42,16 @@ use crate::model::snapshot::Snapshot;
 /// Room on nodes that exist or are on their way comes first; then new nodes at the least price that
 /// the search finds within its budget.
 pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> ProvisioningPlan {
+    provision_guarded(snapshot, settings, &|| false)
+}
+
+/// As [`provision`], with a wall-clock guard: when `over` says so the search ends early, and the plan
+/// is valid but marked `truncated`. It is the one thing that may make two plans differ.
+pub fn provision_guarded(
+    snapshot: &Snapshot,
+    settings: &ProvisionSettings,
+    over: &dyn Fn() -> bool,
+) -> ProvisioningPlan {
     let waiting = demand::classes(snapshot);
     if waiting.is_empty() {
         return ProvisioningPlan::default();
@@ -71,6 +81,8 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
             bins: &bins,
             suitable: &suitable,
             dimensions: &dimensions,
+            budget: settings.budget_units,
+            over,
         },
     );
     let Placement {
@@ -85,6 +97,7 @@ pub fn provision(snapshot: &Snapshot, settings: &ProvisionSettings) -> Provision
         items: &items,
         supply: &supply,
         capacities: &capacities,
+        dimensions: &dimensions,
         settings,
     };
     let mut plan = ProvisioningPlan::default();
@@ -121,6 +134,8 @@ struct World<'round> {
     bins: &'round [Bin],
     suitable: &'round [Vec<usize>],
     dimensions: &'round [String],
+    budget: u64,
+    over: &'round dyn Fn() -> bool,
 }
 
 /// Where everything went.
@@ -149,7 +164,14 @@ fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
             world.suitable,
         );
         let mut rooms = Rooms::of(world.supply);
-        let purchase = buy::buy(items, world.supply, world.capacities, &mut rooms, &mut left);
+        let market = buy::Market {
+            items,
+            supply: world.supply,
+            capacities: world.capacities,
+            budget: world.budget,
+            over: world.over,
+        };
+        let purchase = buy::buy(&market, &mut rooms, &mut left);
         let placed: Vec<u32> = items
             .iter()
             .zip(&left)
@@ -222,6 +244,13 @@ fn record_nodes(
             plan.new_nodes.push(planned);
         }
     }
+    plan.truncated = purchase.truncated;
+    let proven: i64 = purchase
+        .proofs
+        .iter()
+        .fold(0, |sum, proof| sum.saturating_add(proof.bound));
+    plan.lower_bound = UsdPerHour::from_units(proven).min(plan.price);
+    plan.certificate = certificate::of(purchase, parts);
     plan.new_nodes.sort_by(|left, right| {
         (&left.node_pool, &left.offerings, &left.pods).cmp(&(
             &right.node_pool,

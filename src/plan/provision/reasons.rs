@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::bits::Bits;
 use super::class::{Class, dense};
 use super::labels::Labelled;
 use super::limits::Rooms;
@@ -15,6 +14,7 @@ use crate::model::report::{PoolReason, ReasonKind, Unschedulable};
 use crate::model::requirement::Requirement;
 use crate::model::resources::{PODS, Resources};
 use crate::model::taint::first_untolerated;
+use crate::plan::pack::Bits;
 
 /// What is known about why a class was left.
 #[derive(Debug, Clone, Copy)]

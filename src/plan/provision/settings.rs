@@ -1,11 +1,6 @@
 //! What a planning round may be told beside the snapshot.
 
-/// Units of search work that one millisecond of budget buys.
-///
-/// One unit is one pod class tested against one machine while a machine is filled. Measured on a
-/// release build of the packing bench on a two-core machine; it is a constant of the build so that
-/// equal inputs give equal plans, however fast the machine is.
-pub const UNITS_PER_MILLISECOND: u64 = 60_000;
+pub use crate::plan::pack::budget::UNITS_PER_MILLISECOND;
 
 /// What to do with pods that a NodePool of another provisioner could serve as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -12,11 +12,11 @@ use super::group::{Groups, Kind};
 use super::world::Placed;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::first_untolerated;
-use crate::plan::provision::bits::Bits;
+use crate::plan::pack::Bits;
+use crate::plan::pack::problem::times_into;
 use crate::plan::provision::class::{self, Class};
 use crate::plan::provision::item::Item;
 use crate::plan::provision::labels::Labelled;
-use crate::plan::provision::pack::problem::times_into;
 use crate::plan::provision::stock::Bin;
 use crate::plan::provision::supply::Supply;
 

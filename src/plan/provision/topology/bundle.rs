@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use super::Arranged;
 use super::group::{Group, Groups, Kind};
 use super::world::Placed;
-use crate::plan::provision::bits::Bits;
-use crate::plan::provision::class::{self, dense_supply};
-use crate::plan::provision::item::Item;
-use crate::plan::provision::labels::HOSTNAME;
-use crate::plan::provision::pack::problem::{Loads, Relation, take, times_into};
+use crate::plan::pack::Bits;
+use crate::plan::pack::problem::{Loads, Relation, take, times_into};
+use crate::plan::provision::class::{self, Class, dense_supply};
+use crate::plan::provision::item::{Item, Part};
+use crate::plan::provision::labels::{HOSTNAME, Labelled};
 use crate::plan::provision::stock::{Bin, BinName};
 use crate::plan::provision::supply::Supply;
 
@@ -21,6 +21,7 @@ const APART: &str = "no node that could be had is large enough for the pod toget
 /// Bundles the items of every class that has required affinity over single nodes.
 pub fn bundle(
     arranged: &mut Arranged,
+    classes: &[Class],
     supply: &Supply,
     bins: &[Bin],
     groups: &Groups,
@@ -49,6 +50,9 @@ pub fn bundle(
             .map(|bin| class::dense(dimensions, &bin.free, &bin.volume_room))
             .collect(),
     };
+    for bin in bins {
+        keep_together(arranged, classes, groups, &on_node, bin);
+    }
     // Pods that must follow what runs already cannot lead anything elsewhere.
     let (following, leading): (Vec<usize>, Vec<usize>) = on_node
         .into_iter()
@@ -59,6 +63,60 @@ pub fn bundle(
         }
     }
     arranged.items.retain(|item| item.count > 0);
+}
+
+/// Pods that a node on its way was bought for together stay together.
+fn keep_together(
+    arranged: &mut Arranged,
+    classes: &[Class],
+    groups: &Groups,
+    on_node: &[usize],
+    bin: &Bin,
+) {
+    let mut parts: Vec<(usize, u32)> = Vec::new();
+    for (hash, count) in bin.promised.iter().filter(|(_hash, count)| **count > 0) {
+        let found = arranged.items.iter().position(|item| {
+            let class = item.main_class().and_then(|class| classes.get(class));
+            item.count >= *count
+                && class.is_some_and(|class| class.hash == *hash)
+                && item
+                    .domains
+                    .iter()
+                    .all(|(key, values)| bin.label(key).is_some_and(|value| values.contains(value)))
+        });
+        let Some(found) = found else {
+            return;
+        };
+        parts.push((found, *count));
+    }
+    let tied = parts.iter().any(|(position, _count)| {
+        let class = arranged.items.get(*position).and_then(Item::main_class);
+        on_node
+            .iter()
+            .filter_map(|index| groups.groups.get(*index))
+            .any(|group| class.is_some_and(|class| group.triggers.contains_key(&class)))
+    });
+    if !tied {
+        return;
+    }
+    let mut together: Option<Item> = None;
+    for (position, count) in parts {
+        let Some(item) = arranged.items.get_mut(position) else {
+            return;
+        };
+        item.count -= count;
+        let both = available(item);
+        let whole = together.get_or_insert_with(|| Item {
+            content: Vec::new(),
+            parts: Vec::new(),
+            size: vec![0; item.size.len()],
+            relations: Vec::new(),
+            count: 1,
+            ..item.clone()
+        });
+        *whole = merged(whole, item, count, &both, &[]);
+    }
+    arranged.items.extend(together);
 }
 
 /// What machines and bins hold.
@@ -86,7 +144,19 @@ fn bundle_group(
             })
             .collect()
     };
-    let triggers = positions(arranged, &|class| group.triggers.contains_key(&class));
+    let triggers: Vec<usize> = positions(arranged, &|class| group.triggers.contains_key(&class))
+        .into_iter()
+        .filter(|position| {
+            // What is with those that it selects needs no other.
+            !arranged.items.get(*position).is_some_and(|item| {
+                item.content.len() > 1
+                    && item
+                        .content
+                        .iter()
+                        .any(|(class, _each)| group.members.contains(class))
+            })
+        })
+        .collect();
     if placed.has_members(index) {
         for position in triggers {
             follow(arranged, position, bins, index, placed);
@@ -117,7 +187,6 @@ fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, 
         .iter()
         .filter_map(|bin| match &bin.name {
             BinName::Node(name) if placed.members_on(name, group) > 0 => {
-                use crate::plan::provision::labels::Labelled;
                 bin.label(HOSTNAME).map(str::to_owned)
             }
             _ => None,
@@ -158,6 +227,7 @@ fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<u
     }
     let mut bundle = Item {
         content: multiplied(&item.content, together),
+        parts: parts(&item, together),
         size: multiply(&item.size, together),
         relations: scaled(&item.relations, together),
         count: 1,
@@ -263,6 +333,7 @@ fn most(item: &Item, candidates: &Bits, capacities: &[Vec<i64>], taken: &[i64]) 
 fn merged(lead: &Item, item: &Item, count: u32, both: &Bits, capacities: &[Vec<i64>]) -> Item {
     let mut bundle = lead.clone();
     bundle.content.extend(multiplied(&item.content, count));
+    bundle.parts.extend(parts(item, count));
     bundle.size = add(&lead.size, &multiply(&item.size, count));
     for relation in scaled(&item.relations, count) {
         match bundle
@@ -286,6 +357,16 @@ fn merged(lead: &Item, item: &Item, count: u32, both: &Bits, capacities: &[Vec<i
     bundle.restrict(both);
     keep_fitting(&mut bundle, capacities);
     bundle
+}
+
+fn parts(item: &Item, count: u32) -> Vec<Part> {
+    item.parts
+        .iter()
+        .map(|part| Part {
+            each: part.each.saturating_mul(count),
+            ..part.clone()
+        })
+        .collect()
 }
 
 fn multiplied(content: &[(usize, u32)], count: u32) -> Vec<(usize, u32)> {

@@ -13,10 +13,10 @@ pub mod world;
 use super::class::Class;
 use super::item::Item;
 use super::labels::HOSTNAME;
-use super::pack::problem::{Loads, Relation};
 use super::stock::Bin;
 use super::supply::Supply;
 use crate::model::snapshot::Snapshot;
+use crate::plan::pack::problem::{Loads, Relation};
 use group::{Group, Groups, Kind};
 use world::Placed;
 
@@ -61,13 +61,24 @@ pub fn arrange(
     for item in &mut arranged.items {
         if let Some(class) = item.main_class() {
             item.relations = relations(&groups, class);
+            for part in &mut item.parts {
+                part.relations.clone_from(&item.relations);
+            }
         }
     }
     arranged.bin_loads = bins
         .iter()
         .map(|bin| placed.loads_on(&groups, bin))
         .collect();
-    bundle::bundle(&mut arranged, supply, bins, &groups, &placed, dimensions);
+    bundle::bundle(
+        &mut arranged,
+        classes,
+        supply,
+        bins,
+        &groups,
+        &placed,
+        dimensions,
+    );
     arranged
 }
 

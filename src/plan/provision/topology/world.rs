@@ -12,9 +12,9 @@ use crate::model::node::Node;
 use crate::model::pod::PodSpec;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::first_untolerated;
+use crate::plan::pack::problem::{Loads, Relation};
 use crate::plan::provision::demand;
 use crate::plan::provision::labels::{Labelled, NodeLabels};
-use crate::plan::provision::pack::problem::{Loads, Relation};
 use crate::plan::provision::stock::{Bin, BinName};
 
 /// What a running pod is to the groups.
