@@ -7,6 +7,8 @@
 
 mod controller;
 mod crds;
+mod explain;
+mod plan;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -32,6 +34,8 @@ struct Cli {
 enum Command {
     Controller(Box<controller::Args>),
     Crds(crds::Args),
+    Explain(Box<explain::Args>),
+    Plan(Box<plan::Args>),
 }
 
 /// What a subcommand gives back: nothing, or the failure to print before exiting with 1.
@@ -47,6 +51,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Controller(args) => controller::run(&args).map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
+        Command::Explain(args) => explain::run(&args).map_err(Into::into),
+        Command::Plan(args) => plan::run(&args).map_err(Into::into),
     };
     conclude(outcome, &mut io::stderr().lock())
 }

@@ -13,6 +13,7 @@ pub mod client;
 pub mod events;
 mod kind;
 mod ledger;
+pub mod manifests;
 mod mirror;
 pub mod observe;
 mod rate;

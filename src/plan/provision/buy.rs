@@ -188,21 +188,19 @@ impl Market<'_> {
                 for part in &item.parts {
                     let number = count.saturating_mul(part.each);
                     let allowed = item.levels.get(level)?;
-                    match classes.iter().position(|class| *class == part.class) {
-                        Some(known) => {
-                            let known = items.get_mut(known)?;
-                            known.count = known.count.saturating_add(number);
-                            known.allowed.add_all(allowed);
-                        }
-                        None => {
-                            classes.push(part.class);
-                            items.push(problem::Item {
-                                size: part.size.clone(),
-                                count: number,
-                                allowed: allowed.clone(),
-                                relations: part.relations.clone(),
-                            });
-                        }
+                    let known = classes.iter().position(|class| *class == part.class);
+                    if let Some(known) = known {
+                        let known = items.get_mut(known)?;
+                        known.count = known.count.saturating_add(number);
+                        known.allowed.add_all(allowed);
+                    } else {
+                        classes.push(part.class);
+                        items.push(problem::Item {
+                            size: part.size.clone(),
+                            count: number,
+                            allowed: allowed.clone(),
+                            relations: part.relations.clone(),
+                        });
                     }
                 }
             }

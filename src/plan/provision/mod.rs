@@ -15,6 +15,7 @@ pub mod fill;
 pub mod item;
 pub mod labels;
 pub mod limits;
+mod place;
 pub mod promise;
 pub mod reasons;
 pub mod settings;
@@ -30,10 +31,11 @@ use buy::Purchase;
 use class::Class;
 use daemons::Daemons;
 use item::Item;
-use limits::Rooms;
+use place::{Placement, World, place};
 use stock::{Bin, BinName};
 
 use crate::model::money::UsdPerHour;
+use crate::model::pod::PodKey;
 use crate::model::report::ProvisioningPlan;
 use crate::model::snapshot::Snapshot;
 
@@ -70,17 +72,20 @@ pub fn provision_guarded(
     let capacities = class::dense_supply(&dimensions, &supply);
     let bins = stock::bins(snapshot, &daemons);
     let suitable = fill::bins_of_classes(&classes, &bins);
-    let mut arranged =
-        topology::arrange(snapshot, &classes, &supply, &bins, &suitable, &dimensions);
+    let stage = topology::Stage {
+        snapshot,
+        classes: &classes,
+        supply: &supply,
+        bins: &bins,
+        suitable: &suitable,
+        dimensions: &dimensions,
+    };
+    let mut arranged = topology::arrange(&stage);
     let placed = place(
         &mut arranged,
         &World {
-            classes: &classes,
-            supply: &supply,
+            stage,
             capacities: &capacities,
-            bins: &bins,
-            suitable: &suitable,
-            dimensions: &dimensions,
             budget: settings.budget_units,
             over,
         },
@@ -105,131 +110,20 @@ pub fn provision_guarded(
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     record_nodes(&mut plan, &purchase, &parts, &mut pods);
     let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
-    let none = Bits::default();
     for (index, names) in pods.rest() {
-        let Some(class) = classes.get(index) else {
-            continue;
-        };
         let left = reasons::Left {
             supply: &supply,
             dimensions: &dimensions,
             rooms: &rooms,
-            limited: limited.get(index).unwrap_or(&none),
+            limited: limited.get(index),
             topology: arranged.failed.get(index).and_then(Option::as_deref),
             contested: contested.get(index).copied().flatten(),
         };
-        let why = reasons::explain(class, &left);
-        for pod in names {
-            plan.unschedulable.insert(pod.clone(), why.clone());
+        if let Some(class) = classes.get(index) {
+            leave_out(&mut plan, class, names, &left);
         }
     }
     plan
-}
-
-/// What does not change while a round looks for places.
-struct World<'round> {
-    classes: &'round [Class],
-    supply: &'round supply::Supply,
-    capacities: &'round [Vec<i64>],
-    bins: &'round [Bin],
-    suitable: &'round [Vec<usize>],
-    dimensions: &'round [String],
-    budget: u64,
-    over: &'round dyn Fn() -> bool,
-}
-
-/// Where everything went.
-struct Placement {
-    states: Vec<fill::BinState>,
-    rooms: Rooms,
-    purchase: Purchase,
-}
-
-/// How often pods that would break a constraint are taken out and the rest is placed anew.
-const REPAIRS: usize = 8;
-
-/// Fills bins and buys nodes until no pod that is placed breaks a constraint between pods.
-fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
-    let mut repairs = 0;
-    loop {
-        let items = &arranged.items;
-        let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
-        let mut states = fill::states(world.bins, world.dimensions, arranged.bin_loads.clone());
-        fill::fill(
-            items,
-            world.classes,
-            world.bins,
-            &mut states,
-            &mut left,
-            world.suitable,
-        );
-        let mut rooms = Rooms::of(world.supply);
-        let market = buy::Market {
-            items,
-            supply: world.supply,
-            capacities: world.capacities,
-            budget: world.budget,
-            over: world.over,
-        };
-        let purchase = buy::buy(&market, &mut rooms, &mut left);
-        let placed: Vec<u32> = items
-            .iter()
-            .zip(&left)
-            .map(|(item, left)| item.count.saturating_sub(*left))
-            .collect();
-        let mut drop = arranged.assignment.broken(items, &placed);
-        drop.extend(alone(items, &placed));
-        if drop.is_empty() {
-            return Placement {
-                states,
-                rooms,
-                purchase,
-            };
-        }
-        repairs += 1;
-        for (index, excess) in drop {
-            let keep = placed
-                .get(index)
-                .copied()
-                .unwrap_or(0)
-                .saturating_sub(excess);
-            let keep = if repairs < REPAIRS { keep } else { 0 };
-            take_out(arranged, index, keep);
-        }
-    }
-}
-
-/// Bundles that found no place: their leaders may find one without those that follow them.
-fn alone(items: &[Item], placed: &[u32]) -> Vec<(usize, u32)> {
-    items
-        .iter()
-        .zip(placed)
-        .enumerate()
-        .filter(|(_index, (item, placed))| item.leader.is_some() && **placed < item.count)
-        .map(|(index, _)| (index, 0))
-        .collect()
-}
-
-/// Leaves only so many of an item; of what goes, the leaders stay by themselves.
-fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
-    let Some(item) = arranged.items.get_mut(index) else {
-        return;
-    };
-    let gone = item.count.saturating_sub(keep);
-    item.count = keep;
-    for (class, _each) in &item.content {
-        if let Some(failed) = arranged.failed.get_mut(*class) {
-            failed.get_or_insert_with(|| {
-                "pods that its spread or affinity counts on have no place themselves".to_owned()
-            });
-        }
-    }
-    if let (Some(leader), true) = (item.leader.clone(), gone > 0) {
-        arranged.items.push(Item {
-            count: gone,
-            ..*leader
-        });
-    }
 }
 
 fn record_nodes(
@@ -258,6 +152,18 @@ fn record_nodes(
             &right.pods,
         ))
     });
+}
+
+/// Records why pods of a class are left out.
+fn leave_out(
+    plan: &mut ProvisioningPlan,
+    class: &Class,
+    pods: &[PodKey],
+    left: &reasons::Left<'_>,
+) {
+    let why = reasons::explain(class, left);
+    plan.unschedulable
+        .extend(pods.iter().map(|pod| (pod.clone(), why.clone())));
 }
 
 /// The candidates that limits kept from each class.

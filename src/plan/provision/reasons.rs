@@ -26,7 +26,7 @@ pub struct Left<'round> {
     /// What the limits leave at the end of the round.
     pub rooms: &'round Rooms,
     /// Candidates that limits kept the class from.
-    pub limited: &'round Bits,
+    pub limited: Option<&'round Bits>,
     /// Spread or affinity left its pods without a place.
     pub topology: Option<&'round str>,
     /// A foreign NodePool could serve it.
@@ -159,7 +159,9 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
             None,
         );
     };
-    if let Some(limited) = find(&|index| left.limited.contains(index)) {
+    if let Some(limited) =
+        find(&|index| left.limited.is_some_and(|limited| limited.contains(index)))
+    {
         return limit_reached(left, limited, variant);
     }
     if let Some(detail) = left.topology {

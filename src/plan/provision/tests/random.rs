@@ -64,17 +64,17 @@ const APPS: [&str; 3] = ["web", "batch", "cache"];
 const ZONE: &str = "topology.kubernetes.io/zone";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-fn selector(app: &str) -> Option<LabelSelector> {
-    Some(LabelSelector {
+fn selector(app: &str) -> LabelSelector {
+    LabelSelector {
         match_labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
         match_expressions: Vec::new(),
-    })
+    }
 }
 
 fn term(key: &str, app: &str) -> PodTerm {
     PodTerm {
         topology_key: key.to_owned(),
-        selector: selector(app),
+        selector: Some(selector(app)),
         namespaces: Vec::new(),
         namespace_selector: None,
         match_label_keys: Vec::new(),
@@ -104,7 +104,7 @@ prop_compose! {
             max_skew,
             min_domains,
             required,
-            selector: selector(app),
+            selector: Some(selector(app)),
             match_label_keys: Vec::new(),
             honor_node_affinity,
             honor_node_taints: false,
@@ -268,7 +268,7 @@ proptest! {
         let first = plan(&world.0);
         // A pod that found no place may find one beside what was bought for others.
         prop_assume!(first.unschedulable.is_empty());
-        let mut after = world.0.clone();
+        let mut after = world.0;
         after.claims = claims_of(&first);
         // kube-scheduler binds what fits the nodes that are there.
         for (node, pods) in &first.existing {
@@ -284,6 +284,6 @@ proptest! {
         }
         let second = plan(&after);
         let bought: Vec<_> = second.new_nodes.iter().map(|node| &node.pods).collect();
-        prop_assert!(bought.is_empty(), "first {:#?} second {:#?}", first, second);
+        prop_assert!(bought.is_empty(), "first {first:#?} second {second:#?}");
     }
 }

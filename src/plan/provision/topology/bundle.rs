@@ -5,29 +5,27 @@
 
 use std::collections::BTreeSet;
 
-use super::Arranged;
 use super::group::{Group, Groups, Kind};
 use super::world::Placed;
+use super::{Arranged, Stage};
 use crate::plan::pack::Bits;
 use crate::plan::pack::problem::{Loads, Relation, take, times_into};
 use crate::plan::provision::class::{self, Class, dense_supply};
 use crate::plan::provision::item::{Item, Part};
 use crate::plan::provision::labels::{HOSTNAME, Labelled};
 use crate::plan::provision::stock::{Bin, BinName};
-use crate::plan::provision::supply::Supply;
 
 const APART: &str = "no node that could be had is large enough for the pod together with the pods that its affinity over kubernetes.io/hostname demands";
 
 /// Bundles the items of every class that has required affinity over single nodes.
-pub fn bundle(
-    arranged: &mut Arranged,
-    classes: &[Class],
-    supply: &Supply,
-    bins: &[Bin],
-    groups: &Groups,
-    placed: &Placed,
-    dimensions: &[String],
-) {
+pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, placed: &Placed) {
+    let Stage {
+        classes,
+        supply,
+        bins,
+        dimensions,
+        ..
+    } = *stage;
     let on_node: Vec<usize> = groups
         .groups
         .iter()

@@ -7,7 +7,11 @@
 
 pub mod assign;
 pub mod bundle;
+mod choices;
 pub mod group;
+mod judge;
+mod outcome;
+mod state;
 pub mod world;
 
 use super::class::Class;
@@ -33,15 +37,31 @@ pub struct Arranged {
     pub assignment: assign::Assignment,
 }
 
-/// Turns classes into items. `suitable` lists the bins that suit each class.
-pub fn arrange(
-    snapshot: &Snapshot,
-    classes: &[Class],
-    supply: &Supply,
-    bins: &[Bin],
-    suitable: &[Vec<usize>],
-    dimensions: &[String],
-) -> Arranged {
+/// What constraints are resolved in.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage<'round> {
+    /// The world.
+    pub snapshot: &'round Snapshot,
+    /// The classes.
+    pub classes: &'round [Class],
+    /// What could be bought.
+    pub supply: &'round Supply,
+    /// Nodes that are there or on their way.
+    pub bins: &'round [Bin],
+    /// The bins that suit each class.
+    pub suitable: &'round [Vec<usize>],
+    /// Names of the dimensions.
+    pub dimensions: &'round [String],
+}
+
+/// Turns classes into items.
+pub fn arrange(stage: &Stage<'_>) -> Arranged {
+    let Stage {
+        snapshot,
+        classes,
+        bins,
+        ..
+    } = *stage;
     let groups = Groups::of(snapshot, classes);
     if groups.is_empty() {
         return Arranged {
@@ -57,7 +77,7 @@ pub fn arrange(
         };
     }
     let placed = Placed::of(snapshot, &groups);
-    let mut arranged = assign::assign(snapshot, classes, supply, bins, suitable, &groups, &placed);
+    let mut arranged = assign::assign(stage, &groups, &placed);
     for item in &mut arranged.items {
         if let Some(class) = item.main_class() {
             item.relations = relations(&groups, class);
@@ -70,15 +90,7 @@ pub fn arrange(
         .iter()
         .map(|bin| placed.loads_on(&groups, bin))
         .collect();
-    bundle::bundle(
-        &mut arranged,
-        classes,
-        supply,
-        bins,
-        &groups,
-        &placed,
-        dimensions,
-    );
+    bundle::bundle(&mut arranged, stage, &groups, &placed);
     arranged
 }
 

@@ -1,0 +1,153 @@
+//! `tonnage explain`: why a pod waits, or where it would go.
+//!
+//! Given a pod's name and the same world as `tonnage plan`; given back its place in the plan, or for
+//! each NodePool the reason and the smallest change that would help.
+
+use serde_json::json;
+
+use super::plan::scene::SceneArgs;
+use super::plan::{Output, PlanError, planned, structured};
+use crate::model::pod::PodKey;
+use crate::model::report::ProvisioningPlan;
+
+/// Explain a decision about one object.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Subject {
+    /// Why a pod waits, or where it would go
+    Pod(PodArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct PodArgs {
+    /// The pod, as NAMESPACE/NAME or NAME in the namespace `default`
+    #[arg(value_name = "NAMESPACE/NAME")]
+    pod: String,
+    #[command(flatten)]
+    scene: SceneArgs,
+    /// How the answer is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExplainError {
+    /// There is no such pod.
+    #[error("there is no pod {0} in what was read; name it as NAMESPACE/NAME")]
+    NoSuchPod(PodKey),
+    /// There is no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Explains and prints.
+pub(super) fn run(args: &Args) -> Result<(), ExplainError> {
+    let Subject::Pod(args) = &args.subject;
+    let (namespace, name) = args.pod.split_once('/').unwrap_or(("default", &args.pod));
+    let key = PodKey::new(namespace, name);
+    let scene = args.scene.read().map_err(PlanError::from)?;
+    if !scene.snapshot.pods.contains_key(&key) {
+        return Err(ExplainError::NoSuchPod(key));
+    }
+    let (plan, _elapsed) = planned(&scene, &args.scene);
+    let bound = scene
+        .snapshot
+        .pods
+        .get(&key)
+        .and_then(|pod| pod.node_name.clone());
+    let text = match args.output {
+        Output::Table => sentence(&key, &plan, bound.as_deref()),
+        form => structured(&document(&key, &plan, bound.as_deref()), form)?,
+    };
+    super::write_stdout(&text).map_err(PlanError::from)?;
+    Ok(())
+}
+
+/// Where a pod goes.
+enum Place<'plan> {
+    New(usize),
+    Existing(&'plan str),
+    InFlight(&'plan str),
+    Nowhere,
+}
+
+fn place<'plan>(key: &PodKey, plan: &'plan ProvisioningPlan) -> Place<'plan> {
+    let on = |places: &'plan std::collections::BTreeMap<String, Vec<PodKey>>| {
+        places
+            .iter()
+            .find(|(_name, pods)| pods.contains(key))
+            .map(|(name, _pods)| name.as_str())
+    };
+    if let Some(index) = plan
+        .new_nodes
+        .iter()
+        .position(|node| node.pods.contains(key))
+    {
+        Place::New(index)
+    } else if let Some(node) = on(&plan.existing) {
+        Place::Existing(node)
+    } else if let Some(claim) = on(&plan.in_flight) {
+        Place::InFlight(claim)
+    } else {
+        Place::Nowhere
+    }
+}
+
+fn sentence(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> String {
+    match place(key, plan) {
+        Place::New(index) => plan.new_nodes.get(index).map_or_else(String::new, |node| {
+            let first = node.offerings.first().map_or_else(String::new, ToString::to_string);
+            format!(
+                "pod {key} gets a new node of NodePool {}: {first} at {} USD per hour with {} pods, {} alternatives\n",
+                node.node_pool,
+                node.price + node.fees,
+                node.pods.len(),
+                node.offerings.len().saturating_sub(1)
+            )
+        }),
+        Place::Existing(node) => format!("pod {key} fits on node {node}\n"),
+        Place::InFlight(claim) => {
+            format!("pod {key} fits on what is on its way for NodeClaim {claim}\n")
+        }
+        Place::Nowhere => match (plan.unschedulable.get(key), bound) {
+            (Some(why), _) => format!(
+                "pod {key} is left out:\n{}",
+                super::plan::sentences(why)
+            ),
+            (None, Some(node)) => format!("pod {key} runs on node {node}\n"),
+            (None, None) => format!("pod {key} does not wait for a node\n"),
+        },
+    }
+}
+
+fn document(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> serde_json::Value {
+    let mut document = json!({"schemaVersion": "1", "pod": key.to_string()});
+    match place(key, plan) {
+        Place::New(index) => {
+            let node = plan.new_nodes.get(index);
+            document["newNode"] = json!({
+                "nodePool": node.map(|node| node.node_pool.clone()),
+                "offering": node.and_then(|node| node.offerings.first()).map(ToString::to_string),
+                "usdPerHour": node.map(|node| node.price.to_string()),
+                "feesUsdPerHour": node.map(|node| node.fees.to_string()),
+                "pods": node.map(|node| node.pods.len()),
+            });
+        }
+        Place::Existing(node) => document["node"] = json!(node),
+        Place::InFlight(claim) => document["nodeClaim"] = json!(claim),
+        Place::Nowhere => {
+            if let Some(why) = plan.unschedulable.get(key) {
+                document["reasons"] = json!(super::plan::reasons(why));
+            } else {
+                document["node"] = json!(bound);
+            }
+        }
+    }
+    document
+}

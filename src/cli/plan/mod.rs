@@ -1,0 +1,110 @@
+//! `tonnage plan`: what the controller would buy now, for manifests or for a cluster.
+//!
+//! Given manifests, or a cluster to read, and optionally a catalog file; given back the plan on
+//! standard output. It plans with the controller's own planner and writes nothing anywhere.
+
+pub(super) mod catalog;
+mod render;
+pub(super) mod scene;
+
+pub(super) use render::{reasons, sentences};
+
+use std::io;
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use crate::plan::provision::{ContestedPods, ProvisionSettings, provision};
+use scene::{Scene, SceneArgs, SceneError};
+
+/// Print what would be bought for pods that wait, why, at what price, and how far that is from the
+/// proven lower bound.
+///
+/// Pods of Deployments, ReplicaSets, StatefulSets and Jobs that do not exist yet are taken as waiting:
+///
+///   tonnage plan -f manifests/
+///   kubectl get pods,nodes,nodepools,ec2nodeclasses -A -o yaml | tonnage plan -f -
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    #[command(flatten)]
+    scene: SceneArgs,
+    /// How the plan is printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// Text for people.
+    Table,
+    /// One JSON object.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanError {
+    /// The world could not be read.
+    #[error(transparent)]
+    Scene(#[from] SceneError),
+    /// The plan could not be put into the form of output.
+    #[error("the plan cannot be written as {form}: {problem}")]
+    Form {
+        /// The form.
+        form: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Standard output is gone.
+    #[error("standard output cannot be written to")]
+    Write(#[from] io::Error),
+}
+
+/// Plans and prints.
+pub(super) fn run(args: &Args) -> Result<(), PlanError> {
+    let scene = args.scene.read()?;
+    let (plan, elapsed) = planned(&scene, &args.scene);
+    let text = match args.output {
+        Output::Table => render::table(&plan),
+        form => structured(&render::document(&plan, &scene.price_region, elapsed), form)?,
+    };
+    super::write_stdout(&text)?;
+    Ok(())
+}
+
+/// The plan of a scene and the milliseconds that planning took.
+pub(super) fn planned(
+    scene: &Scene,
+    args: &SceneArgs,
+) -> (crate::model::report::ProvisioningPlan, u64) {
+    let settings = ProvisionSettings {
+        contested_pods: if args.takes_contested_pods() {
+            ContestedPods::Take
+        } else {
+            ContestedPods::Leave
+        },
+        ..ProvisionSettings::default()
+    }
+    .with_budget_ms(args.budget_ms());
+    let began = Instant::now();
+    let plan = provision(&scene.snapshot, &settings);
+    let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    (plan, elapsed)
+}
+
+/// A value as JSON or YAML.
+pub(super) fn structured(value: &serde_json::Value, form: Output) -> Result<String, PlanError> {
+    let failed = |form, problem: String| PlanError::Form { form, problem };
+    match form {
+        Output::Yaml => {
+            serde_saphyr::to_string(value).map_err(|error| failed("YAML", error.to_string()))
+        }
+        Output::Json | Output::Table => serde_json::to_string_pretty(value)
+            .map(|text| text + "\n")
+            .map_err(|error| failed("JSON", error.to_string())),
+    }
+}

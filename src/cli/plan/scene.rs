@@ -1,0 +1,144 @@
+//! The world that a subcommand plans for: manifests or a live cluster, and what can be bought.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::catalog::{self, CatalogError};
+use crate::cloud::builtin;
+use crate::cluster::manifests::{ManifestError, Manifests, read_files};
+use crate::model::node_class::{NodeClass, Subnet};
+use crate::model::offering::Catalogue;
+use crate::model::snapshot::Snapshot;
+use crate::settings::Contested;
+
+/// Where the world comes from.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct SceneArgs {
+    /// Manifests: files, directories, or - for standard input; may be repeated
+    #[arg(
+        long = "filename",
+        short = 'f',
+        value_name = "FILE|DIR",
+        required = true
+    )]
+    filenames: Vec<PathBuf>,
+    /// A JSON list of offerings to plan with instead of the built-in catalogue of us-east-1
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// Search effort, in milliseconds of a two-core machine; equal efforts give equal plans
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    budget_ms: u64,
+    /// What to do with pods that a NodePool of another provisioner could serve too
+    #[arg(long, value_enum, default_value_t = Contested::Leave)]
+    contested_pods: Contested,
+}
+
+/// A world to plan for.
+#[derive(Debug)]
+pub(in crate::cli) struct Scene {
+    /// The world.
+    pub(in crate::cli) snapshot: Snapshot,
+    /// The region that prices are of.
+    pub(in crate::cli) price_region: String,
+}
+
+/// Why the world could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum SceneError {
+    /// The manifests.
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
+    /// The catalog file.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl SceneArgs {
+    /// Search effort.
+    pub(in crate::cli) const fn budget_ms(&self) -> u64 {
+        self.budget_ms
+    }
+
+    /// True when contested pods are bought for.
+    pub(in crate::cli) fn takes_contested_pods(&self) -> bool {
+        self.contested_pods == Contested::Take
+    }
+
+    /// Reads the world; what planning has no use for is named on standard error.
+    pub(in crate::cli) fn read(&self) -> Result<Scene, SceneError> {
+        let manifests = Manifests::read(read_files(&self.filenames)?)?;
+        for unknown in &manifests.unknown {
+            tracing::debug!(
+                path = unknown.path,
+                kind = unknown.kind,
+                name = unknown.name,
+                "planning has no use for this object"
+            );
+        }
+        let custom = match &self.catalog {
+            Some(path) => Some(Arc::new(catalog::read(path)?)),
+            None => None,
+        };
+        let node_classes: BTreeMap<String, Arc<NodeClass>> = manifests
+            .node_classes
+            .iter()
+            .map(|object| {
+                let class = node_class(object, custom.as_ref());
+                (class.name.clone(), Arc::new(class))
+            })
+            .collect();
+        let price_region = node_classes
+            .values()
+            .map(|class| class.catalogue.price_region.clone())
+            .find(|region| !region.is_empty())
+            .unwrap_or_default();
+        Ok(Scene {
+            snapshot: manifests.snapshot(Timestamp::now(), node_classes),
+            price_region,
+        })
+    }
+}
+
+/// A node class as if its selectors had matched, with the built-in catalogue or a given one.
+fn node_class(
+    object: &crate::api::node_class::EC2NodeClass,
+    custom: Option<&Arc<Catalogue>>,
+) -> NodeClass {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let mut class = match builtin::node_class(object) {
+        Ok(class) => class,
+        Err(problem) => NodeClass {
+            name,
+            uid: String::new(),
+            generation: 0,
+            ready: false,
+            not_ready: problem.to_string(),
+            subnets: BTreeMap::new(),
+            security_groups: Vec::new(),
+            images: BTreeMap::new(),
+            hash: String::new(),
+            catalogue: Arc::new(Catalogue::default()),
+        },
+    };
+    if let Some(catalogue) = custom {
+        class.subnets = catalogue
+            .offerings
+            .iter()
+            .map(|offering| offering.key.zone.to_string())
+            .map(|zone| {
+                let subnet = Subnet {
+                    id: format!("subnet-in-{zone}"),
+                    zone: zone.clone(),
+                    zone_id: String::new(),
+                    free_addresses: i64::from(u16::MAX),
+                };
+                (zone, vec![subnet])
+            })
+            .collect();
+        class.catalogue = Arc::clone(catalogue);
+    }
+    class
+}

@@ -1,0 +1,12 @@
+//! Manifests instead of a cluster: what `tonnage plan` and `tonnage explain` read.
+//!
+//! Given YAML or JSON documents, or objects listed from a cluster; given back a snapshot, in which
+//! the pods that templates would make exist and wait. Nothing is defaulted that the API server would
+//! not default, and what is not understood is named.
+
+mod expand;
+mod read;
+mod world;
+
+pub use read::{ManifestError, read_files};
+pub use world::{Manifests, Unknown};

@@ -1,0 +1,338 @@
+//! Objects of manifests put together to a snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::expand::{self, Template};
+use super::read::{Document, ManifestError};
+use crate::api::node_claim::NodeClaim;
+use crate::api::node_class::EC2NodeClass;
+use crate::api::node_pool::NodePool;
+use crate::cluster::observe;
+use crate::model::node_class::NodeClass;
+use crate::model::pod::PodPhase;
+use crate::model::snapshot::Snapshot;
+
+/// Objects that were read.
+#[derive(Debug, Clone, Default)]
+pub struct Manifests {
+    pods: Vec<Pod>,
+    templates: Vec<Template>,
+    nodes: Vec<Node>,
+    claims: Vec<NodeClaim>,
+    node_pools: Vec<NodePool>,
+    /// The node classes; whoever plans resolves them.
+    pub node_classes: Vec<EC2NodeClass>,
+    daemon_sets: Vec<DaemonSet>,
+    disruption_budgets: Vec<PodDisruptionBudget>,
+    volume_claims: Vec<PersistentVolumeClaim>,
+    volumes: Vec<PersistentVolume>,
+    storage_classes: Vec<StorageClass>,
+    storage_nodes: Vec<CSINode>,
+    namespaces: Vec<Namespace>,
+    priorities: Vec<PriorityClass>,
+    limit_ranges: Vec<LimitRange>,
+    /// Kinds that planning has no use for.
+    pub unknown: Vec<Unknown>,
+}
+
+/// An object of a kind that planning has no use for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unknown {
+    /// The file.
+    pub path: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Manifests {
+    /// Reads documents.
+    ///
+    /// # Errors
+    /// [`ManifestError::Malformed`] for the first object that does not have the form of its kind.
+    pub fn read(documents: Vec<Document>) -> Result<Self, ManifestError> {
+        let mut manifests = Self::default();
+        for document in documents {
+            manifests.add(document)?;
+        }
+        Ok(manifests)
+    }
+
+    fn add(&mut self, document: Document) -> Result<(), ManifestError> {
+        let text = |pointer: &str| {
+            document
+                .object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let kind = text("/kind");
+        let name = text("/metadata/name");
+        let api_version = text("/apiVersion");
+        let group = api_version
+            .split_once('/')
+            .map_or("", |(group, _version)| group)
+            .to_owned();
+        let source = Source {
+            path: &document.path,
+            kind: &kind,
+            name: &name,
+        };
+        let object = document.object;
+        match (group.as_str(), kind.as_str()) {
+            ("", "Pod") => self.pods.push(source.typed(object)?),
+            ("apps", "Deployment") => self
+                .templates
+                .push(Template::of_deployment(source.typed::<Deployment>(object)?)),
+            ("apps", "ReplicaSet") => self.templates.extend(Template::of_replica_set(
+                source.typed::<ReplicaSet>(object)?,
+            )),
+            ("apps", "StatefulSet") => self.templates.push(Template::of_stateful_set(
+                source.typed::<StatefulSet>(object)?,
+            )),
+            ("batch", "Job") => self
+                .templates
+                .push(Template::of_job(source.typed::<Job>(object)?)),
+            ("", "Node") => self.nodes.push(source.typed(object)?),
+            ("karpenter.sh", "NodeClaim") => self.claims.push(source.typed(object)?),
+            ("karpenter.sh", "NodePool") => self.node_pools.push(source.typed(object)?),
+            ("tonnage.dev", "EC2NodeClass") => self.node_classes.push(source.typed(object)?),
+            ("apps", "DaemonSet") => self.daemon_sets.push(source.typed(object)?),
+            ("policy", "PodDisruptionBudget") => {
+                self.disruption_budgets.push(source.typed(object)?);
+            }
+            ("", "PersistentVolumeClaim") => self.volume_claims.push(source.typed(object)?),
+            ("", "PersistentVolume") => self.volumes.push(source.typed(object)?),
+            ("storage.k8s.io", "StorageClass") => {
+                self.storage_classes.push(source.typed(object)?);
+            }
+            ("storage.k8s.io", "CSINode") => self.storage_nodes.push(source.typed(object)?),
+            ("", "Namespace") => self.namespaces.push(source.typed(object)?),
+            ("scheduling.k8s.io", "PriorityClass") => self.priorities.push(source.typed(object)?),
+            ("", "LimitRange") => self.limit_ranges.push(source.typed(object)?),
+            _ => self.unknown.push(Unknown {
+                path: document.path,
+                kind,
+                name,
+            }),
+        }
+        Ok(())
+    }
+
+    /// The world that these objects describe. `node_classes` are the resolved classes by name.
+    pub fn snapshot(
+        &self,
+        now: Timestamp,
+        node_classes: BTreeMap<String, Arc<NodeClass>>,
+    ) -> Snapshot {
+        let mut snapshot = Snapshot::empty(now);
+        snapshot.node_classes = node_classes;
+        let mut claims = self.volume_claims.clone();
+        for mut pod in self.pods.iter().cloned().chain(self.expanded(&mut claims)) {
+            self.admit(&mut pod);
+            let mut pod = observe::pod::pod(&pod);
+            pod.unschedulable |= pod.node_name.is_none() && pod.phase == PodPhase::Pending;
+            snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
+        }
+        for node in &self.nodes {
+            let node = observe::node::node(node);
+            snapshot.nodes.insert(node.name.clone(), Arc::new(node));
+        }
+        for claim in &self.claims {
+            if claim.spec.node_class_ref.is_ours() {
+                let claim = observe::claim::claim(claim);
+                snapshot.claims.insert(claim.name.clone(), Arc::new(claim));
+            }
+        }
+        for object in &self.node_pools {
+            let pool = Arc::new(observe::node_pool::node_pool(object));
+            let pools = if object.spec.template.spec.node_class_ref.is_ours() {
+                &mut snapshot.node_pools
+            } else {
+                &mut snapshot.foreign_node_pools
+            };
+            pools.insert(pool.name.clone(), pool);
+        }
+        self.add_workloads(&mut snapshot);
+        self.add_volumes(&mut snapshot, &claims);
+        snapshot
+    }
+
+    fn expanded(&self, claims: &mut Vec<PersistentVolumeClaim>) -> Vec<Pod> {
+        let mut pods = Vec::new();
+        for template in &self.templates {
+            for (pod, own) in template.pods(self.existing(template)) {
+                pods.push(pod);
+                claims.extend(own);
+            }
+        }
+        pods
+    }
+
+    /// How many pods of a template there are already.
+    fn existing(&self, template: &Template) -> usize {
+        let Some(selector) = template
+            .selector
+            .as_ref()
+            .map(observe::constraints::selector)
+        else {
+            return 0;
+        };
+        self.pods
+            .iter()
+            .filter(|pod| {
+                let labels = observe::constraints::labels(Some(&pod.metadata));
+                let phase = pod
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.phase.as_deref());
+                namespace(&pod.metadata) == namespace(&template.metadata)
+                    && !matches!(phase, Some("Succeeded" | "Failed"))
+                    && selector.matches(&labels)
+            })
+            .count()
+    }
+
+    /// What the API server does to a pod that is created: priority and defaults.
+    fn admit(&self, pod: &mut Pod) {
+        let space = namespace(&pod.metadata).to_owned();
+        let Some(spec) = pod.spec.as_mut() else {
+            return;
+        };
+        if spec.priority.is_none() {
+            let named = match spec.priority_class_name.as_deref() {
+                Some("system-node-critical") => Some(2_000_001_000),
+                Some("system-cluster-critical") => Some(2_000_000_000),
+                Some(name) => self
+                    .priorities
+                    .iter()
+                    .find(|class| class.metadata.name.as_deref() == Some(name))
+                    .and_then(|class| class.value),
+                None => self
+                    .priorities
+                    .iter()
+                    .find(|class| class.global_default == Some(true))
+                    .and_then(|class| class.value),
+            };
+            spec.priority = named;
+        }
+        if spec.node_name.is_none() {
+            let ranges = self.ranges_of(&space);
+            expand::add_defaults(spec, &ranges);
+        }
+    }
+
+    fn ranges_of(&self, space: &str) -> Vec<LimitRange> {
+        self.limit_ranges
+            .iter()
+            .filter(|range| namespace(&range.metadata) == space)
+            .cloned()
+            .collect()
+    }
+
+    fn add_workloads(&self, snapshot: &mut Snapshot) {
+        for object in &self.daemon_sets {
+            let mut object = object.clone();
+            let ranges = self.ranges_of(namespace(&object.metadata));
+            if let Some(spec) = object.spec.template.spec.as_mut() {
+                expand::add_defaults(spec, &ranges);
+            }
+            let set = observe::workload::daemon_set(&object);
+            let key = format!("{}/{}", set.namespace, set.name);
+            snapshot.daemon_sets.insert(key, Arc::new(set));
+        }
+        for object in &self.disruption_budgets {
+            let budget = observe::workload::disruption_budget(object);
+            let key = format!("{}/{}", budget.namespace, budget.name);
+            snapshot.disruption_budgets.insert(key, Arc::new(budget));
+        }
+        for object in &self.namespaces {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            let namespace = observe::workload::namespace(object);
+            snapshot.namespaces.insert(name, Arc::new(namespace));
+        }
+    }
+
+    fn add_volumes(&self, snapshot: &mut Snapshot, claims: &[PersistentVolumeClaim]) {
+        let claims = claims
+            .iter()
+            .map(|claim| {
+                let claim = observe::volume::claimed_volume(claim);
+                let key = format!("{}/{}", claim.namespace, claim.name);
+                (key, Arc::new(claim))
+            })
+            .collect();
+        let volumes = by_name(
+            &self.volumes,
+            |volume| &volume.metadata,
+            observe::volume::volume,
+        );
+        let classes = by_name(
+            &self.storage_classes,
+            |class| &class.metadata,
+            observe::volume::storage_class,
+        );
+        let nodes = by_name(
+            &self.storage_nodes,
+            |node| &node.metadata,
+            observe::volume::storage_node,
+        );
+        snapshot.volume_claims = observe::volume::join(&claims, &volumes, &classes);
+        snapshot.volume_room = observe::volume::room(
+            &nodes,
+            &snapshot.volume_claims,
+            snapshot.pods.values().filter(|pod| pod.is_active_on_node()),
+        );
+    }
+}
+
+fn namespace(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or("default")
+}
+
+fn by_name<Object, Facts>(
+    objects: &[Object],
+    metadata: impl Fn(&Object) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    convert: impl Fn(&Object) -> Facts,
+) -> BTreeMap<String, Arc<Facts>> {
+    objects
+        .iter()
+        .map(|object| {
+            let name = metadata(object).name.clone().unwrap_or_default();
+            (name, Arc::new(convert(object)))
+        })
+        .collect()
+}
+
+/// Where an object came from, for errors.
+struct Source<'document> {
+    path: &'document str,
+    kind: &'document str,
+    name: &'document str,
+}
+
+impl Source<'_> {
+    fn typed<Object: DeserializeOwned>(&self, object: Value) -> Result<Object, ManifestError> {
+        serde_json::from_value(object).map_err(|error| ManifestError::Malformed {
+            path: self.path.to_owned(),
+            kind: self.kind.to_owned(),
+            name: self.name.to_owned(),
+            problem: error.to_string(),
+        })
+    }
+}

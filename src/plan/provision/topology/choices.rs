@@ -1,0 +1,299 @@
+//! Where each class could go: the label values that couple pods, and what they would cost.
+//!
+//! Given groups, candidates and bins; given back the keys with their values, what each class has to
+//! do with each group, and every combination of values that has room for a class.
+
+use std::collections::BTreeSet;
+
+use super::assign::Assignment;
+use super::group::{Groups, Kind};
+use super::state::{Choice, Key, State, Tie};
+use super::world::Placed;
+use crate::model::snapshot::Snapshot;
+use crate::model::taint::first_untolerated;
+use crate::plan::pack::Bits;
+use crate::plan::pack::problem::times_into;
+use crate::plan::provision::class::{self, Class};
+use crate::plan::provision::labels::Labelled;
+use crate::plan::provision::stock::Bin;
+use crate::plan::provision::supply::Supply;
+
+impl Assignment {
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        supply: &Supply,
+        bins: &[Bin],
+        groups: &Groups,
+        placed: &Placed,
+    ) -> Self {
+        let mut assignment = Self {
+            groups: groups.clone(),
+            ..Self::default()
+        };
+        for (index, group) in groups.groups.iter().enumerate() {
+            if !group.is_on_domains() {
+                continue;
+            }
+            let counts = placed.counts(snapshot, groups, index);
+            let key = assignment.key(&group.key, supply, bins);
+            let Some(known) = assignment.keys.get_mut(key) else {
+                continue;
+            };
+            let mut state = State {
+                key,
+                ..State::default()
+            };
+            for (value, members) in &counts.members {
+                let value_index = known.value(value, supply.candidates.len());
+                let owners = counts.owners.get(value).copied().unwrap_or(0);
+                state.ensure(value_index);
+                if let (Some(slot), Some(owner), Some(eligible)) = (
+                    state.members.get_mut(value_index),
+                    state.owners.get_mut(value_index),
+                    state.eligible.get_mut(value_index),
+                ) {
+                    *slot = *members;
+                    *owner = owners;
+                    *eligible = true;
+                }
+            }
+            for (value_index, bits) in known.bits.iter().enumerate() {
+                state.ensure(value_index);
+                if bits
+                    .iter()
+                    .any(|candidate| could_count(supply, candidate, &group.kind))
+                    && let Some(eligible) = state.eligible.get_mut(value_index)
+                {
+                    *eligible = true;
+                }
+            }
+            assignment.states.insert(index, state);
+        }
+        for state in assignment.states.values_mut() {
+            if let Some(last) = assignment
+                .keys
+                .get(state.key)
+                .and_then(|key| key.values.len().checked_sub(1))
+            {
+                state.ensure(last);
+            }
+        }
+        assignment
+    }
+
+    pub(super) fn key(&mut self, name: &str, supply: &Supply, bins: &[Bin]) -> usize {
+        if let Some(index) = self.keys.iter().position(|key| key.name == name) {
+            return index;
+        }
+        let count = supply.candidates.len();
+        let mut key = Key {
+            name: name.to_owned(),
+            ..Key::default()
+        };
+        let mut values: BTreeSet<String> = bins
+            .iter()
+            .filter_map(|bin| bin.label(name).map(str::to_owned))
+            .collect();
+        for index in 0..count {
+            values.extend(
+                supply
+                    .labels(index)
+                    .and_then(|labels| labels.label(name).map(str::to_owned)),
+            );
+        }
+        for value in &values {
+            key.value(value, count);
+        }
+        for index in 0..count {
+            let value = supply
+                .labels(index)
+                .and_then(|labels| labels.label(name).map(str::to_owned));
+            if let Some(value) = value {
+                let value = key.value(&value, count);
+                if let Some(bits) = key.bits.get_mut(value) {
+                    bits.insert(index);
+                }
+            }
+        }
+        key.of_bin = bins
+            .iter()
+            .map(|bin| {
+                let value = bin.label(name)?;
+                key.values.iter().position(|known| known == value)
+            })
+            .collect();
+        self.keys.push(key);
+        self.keys.len() - 1
+    }
+
+    pub(super) fn ties(&self, class: usize) -> Vec<Tie> {
+        self.states
+            .iter()
+            .filter_map(|(index, state)| {
+                let group = self.groups.groups.get(*index)?;
+                let trigger = group.triggers.get(&class).copied();
+                let matters = group.required
+                    && match group.kind {
+                        Kind::Anti => {
+                            !group.triggers.is_empty() || state.owners.iter().any(|n| *n > 0)
+                        }
+                        Kind::Spread { .. } | Kind::Affinity => !group.triggers.is_empty(),
+                        Kind::Port => false,
+                    };
+                let member = group.members.contains(&class);
+                (trigger.is_some() || (member && matters)).then_some(Tie {
+                    group: *index,
+                    member,
+                    trigger: trigger.is_some(),
+                    weight: trigger.unwrap_or(0),
+                })
+            })
+            .collect()
+    }
+
+    /// Every combination of values in which the class has candidates or bins.
+    pub(super) fn choices(
+        &self,
+        class: &Class,
+        ties: &[Tie],
+        supply: &Supply,
+        bins: &[Bin],
+        suitable: &[usize],
+    ) -> Vec<Choice> {
+        if ties.is_empty() {
+            return Vec::new();
+        }
+        let keys = self.keys_of(ties);
+        let mut combinations: Vec<Vec<usize>> = vec![Vec::new()];
+        for key in &keys {
+            let count = self.keys.get(*key).map_or(0, |key| key.values.len());
+            combinations = combinations
+                .into_iter()
+                .flat_map(|values| {
+                    (0..count).map(move |value| {
+                        let mut values = values.clone();
+                        values.push(value);
+                        values
+                    })
+                })
+                .collect();
+        }
+        let needed = class.size.len();
+        combinations
+            .into_iter()
+            .filter_map(|values| {
+                let there = self.bits(&keys, &values)?;
+                let cost = class.levels.iter().find_map(|level| {
+                    let here = level.and(&there);
+                    cheapest_share(class, supply, &here)
+                });
+                let (mut room, mut promised) = (0_u32, 0_u32);
+                for bin in suitable
+                    .iter()
+                    .filter(|bin| self.bin_is_at(**bin, &keys, &values))
+                    .filter_map(|bin| bins.get(*bin))
+                {
+                    let own = bin.promised.get(&class.hash).copied().unwrap_or(0);
+                    promised = promised.saturating_add(own);
+                    // What was bought for others is not free for this class.
+                    if own > 0 || bin.promised.values().all(|count| *count == 0) {
+                        room = room.saturating_add(room_on(class, bin, needed));
+                    }
+                }
+                (cost.is_some() || room > 0).then_some(Choice {
+                    values,
+                    cost,
+                    room,
+                    promised: promised.min(room),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn keys_of(&self, ties: &[Tie]) -> Vec<usize> {
+        let keys: BTreeSet<usize> = ties
+            .iter()
+            .filter_map(|tie| self.states.get(&tie.group).map(|state| state.key))
+            .collect();
+        keys.into_iter().collect()
+    }
+
+    pub(super) fn bits(&self, keys: &[usize], values: &[usize]) -> Option<Bits> {
+        let mut there: Option<Bits> = None;
+        for (key, value) in keys.iter().zip(values) {
+            let bits = self.keys.get(*key)?.bits.get(*value)?;
+            match &mut there {
+                None => there = Some(bits.clone()),
+                Some(known) => known.retain(bits),
+            }
+        }
+        there
+    }
+
+    pub(super) fn bin_is_at(&self, bin: usize, keys: &[usize], values: &[usize]) -> bool {
+        keys.iter().zip(values).all(|(key, value)| {
+            self.keys
+                .get(*key)
+                .and_then(|key| key.of_bin.get(bin).copied().flatten())
+                == Some(*value)
+        })
+    }
+}
+
+/// True when a node of the candidate would count for a spread: whoever it is bought for, its value
+/// of the label is there then.
+fn could_count(supply: &Supply, candidate: usize, kind: &Kind) -> bool {
+    let Kind::Spread {
+        affinity, taints, ..
+    } = kind
+    else {
+        return false;
+    };
+    let (Some(found), Some(labels)) = (supply.candidates.get(candidate), supply.labels(candidate))
+    else {
+        return false;
+    };
+    found.offering.available
+        && affinity
+            .as_ref()
+            .is_none_or(|demand| demand.accepts(&labels))
+        && taints.as_ref().is_none_or(|tolerations| {
+            first_untolerated(&labels.variant.pool.taints, tolerations).is_none()
+        })
+}
+
+/// The price of one pod's share of the machine where that share is cheapest.
+fn cheapest_share(class: &Class, supply: &Supply, candidates: &Bits) -> Option<i64> {
+    candidates
+        .iter()
+        .filter_map(|index| supply.candidates.get(index))
+        .map(|candidate| {
+            let mut most: i64 = 0;
+            for (name, amount) in class.needs.iter() {
+                let free = candidate.free.get(name);
+                if free > 0 {
+                    let share =
+                        i128::from(amount) * i128::from(candidate.price.units()) / i128::from(free);
+                    most = most.max(i64::try_from(share).unwrap_or(i64::MAX));
+                }
+            }
+            most
+        })
+        .min()
+}
+
+fn room_on(class: &Class, bin: &Bin, needed: usize) -> u32 {
+    let names: Vec<String> = class
+        .needs
+        .iter()
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let free = class::dense(&names, &bin.free, &bin.volume_room);
+    let size = class::dense_needs(&names, &class.needs);
+    debug_assert!(
+        size.len() <= needed,
+        "a class needs nothing beyond the dimensions"
+    );
+    let most = u32::try_from(class.pods.len()).unwrap_or(u32::MAX);
+    times_into(&size, &free, most)
+}
