@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("plan", &["model", "api"]),
     ("world", &[]),
     ("metrics", &["model"]),
-    ("telemetry", &["metrics", "world"]),
+    ("telemetry", &["metrics", "settings", "world"]),
     ("settings", &["model", "plan"]),
     ("cluster", &["model", "api", "world", "metrics"]),
     ("cloud", &["model", "api", "world", "metrics"]),

@@ -10,3 +10,4 @@ mod iam;
 mod layering;
 mod rbac;
 mod sources;
+mod tidy;
