@@ -20,7 +20,7 @@ use crate::api::crds::{self, Manifest};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// Write one file per definition, named <GROUP>_<PLURAL>.yaml, into this directory instead of
+    /// Write one file per definition, named GROUP_PLURAL.yaml, into this directory instead of
     /// printing them. The directory is made if it does not exist; existing files are replaced.
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! Lists all instances from time to time and acts on what belongs to nobody.
 //!
-//! Woken by its timer; reads a complete list, then takes a snapshot; asks [`plan::collect`]. A list
+//! Woken by its timer; reads a complete list, then takes a snapshot; asks [`crate::plan::collect`]. A list
 //! that fails counts as no list. While the brake holds, it only says so.
 
 use std::collections::BTreeMap;

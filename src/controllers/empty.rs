@@ -1,6 +1,6 @@
 //! Lets empty nodes go.
 //!
-//! Woken by pods, Nodes, claims and NodePools; asks [`plan::empty`]; fences nodes that are empty for
+//! Woken by pods, Nodes, claims and NodePools; asks [`crate::plan::empty`]; fences nodes that are empty for
 //! long enough and deletes their claims.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Buys what claims ask for.
 //!
-//! Woken by claims, node classes and shortages that end; asks [`plan::launch`]; writes records before
+//! Woken by claims, node classes and shortages that end; asks [`crate::plan::launch`]; writes records before
 //! it calls EC2, and what EC2 answered onto the claims. See decision 0004 for the order.
 
 use std::collections::BTreeMap;

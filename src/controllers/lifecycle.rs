@@ -1,6 +1,6 @@
 //! From instance to usable node.
 //!
-//! Woken by claims and Nodes; asks [`plan::lifecycle`]; binds Nodes to their claims, says when they
+//! Woken by claims and Nodes; asks [`crate::plan::lifecycle`]; binds Nodes to their claims, says when they
 //! are usable, and gives up what takes too long.
 
 use std::collections::{BTreeMap, BTreeSet};

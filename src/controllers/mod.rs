@@ -1,7 +1,7 @@
 //! Thin loops that join observation, decision and action; one file each, no decisions.
 //!
 //! Each loop says what wakes it, which part of the view it needs, which decision of `plan` it asks
-//! for, and how the steps of that decision are carried out. The shared loop in [`run`] does the
+//! for, and how the steps of that decision are carried out. The shared loop in [`mod@run`] does the
 //! rest: it gathers changes, starts steps that may run, and lets what failed rest before it is
 //! tried again.
 

@@ -1,6 +1,6 @@
 //! Writes what NodePools have, and whether they can make more.
 //!
-//! Woken by NodePools, claims, Nodes and node classes; asks [`plan::pool_status`]; writes statuses
+//! Woken by NodePools, claims, Nodes and node classes; asks [`crate::plan::pool_status`]; writes statuses
 //! and the figures of the fleet.
 
 use std::collections::BTreeMap;

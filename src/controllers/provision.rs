@@ -1,6 +1,6 @@
 //! Plans for the pods that wait, and makes the claims of the plan.
 //!
-//! Woken by pods, nodes, pools and classes; lets a burst of pods arrive; asks [`plan::provision`];
+//! Woken by pods, nodes, pools and classes; lets a burst of pods arrive; asks [`crate::plan::provision`];
 //! creates claims, and tells every pod that was left out why. In observe mode it says what it would
 //! do and what that would cost, and writes nothing.
 

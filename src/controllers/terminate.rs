@@ -1,6 +1,6 @@
 //! Takes machines down in order.
 //!
-//! Woken by claims, Nodes and pods; asks [`plan::terminate`]; fences, evicts, terminates and lets
+//! Woken by claims, Nodes and pods; asks [`crate::plan::terminate`]; fences, evicts, terminates and lets
 //! finalizers go.
 
 use std::collections::BTreeMap;
