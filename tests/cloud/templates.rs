@@ -135,9 +135,9 @@ async fn a_class_that_goes_takes_its_templates_along_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_data_that_is_too_long_is_refused_before_a_call() {
+async fn user_data_that_is_too_long_with_our_part_is_refused_before_a_call() {
     let scene = Scene::new("too-long").await;
-    let long = format!("#!/bin/bash\n{}", "#".repeat(17_000));
+    let long = format!("#!/bin/bash\n{}", "#".repeat(16_300));
     let class = class(&json!({ "userData": long }));
     let resolved = scene.resolved(&class).await;
     let keys = ["c5.xlarge/us-east-1a/spot".parse().unwrap()];

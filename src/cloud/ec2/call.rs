@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{Filter, Tag};
 
 use crate::cloud::{CloudError, errors};
@@ -26,43 +26,48 @@ where
         SdkError::ResponseError(_) => errors::cloud_error(
             operation,
             "",
-            &format!(
-                "the answer could not be read: {}",
-                DisplayErrorContext(error)
-            ),
+            &format!("the answer could not be read: {}", causes(error)),
             Some(status.unwrap_or(500)),
         ),
         other => {
-            let text = DisplayErrorContext(other).to_string();
+            let text = causes(other);
             let code = if is_about_credentials(&text) {
                 errors::NO_CREDENTIALS
             } else {
                 errors::NO_ANSWER
             };
-            errors::cloud_error(operation, code, &shorten(&text), None)
+            errors::cloud_error(operation, code, &text, None)
         }
     }
 }
 
 /// The SDK has no error kind of its own for credentials that could not be had.
 fn is_about_credentials(text: &str) -> bool {
-    [
-        "credentials",
-        "CredentialsNotLoaded",
-        "failed to load identity",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
+    ["credential", "identity"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
-/// Long chains of causes end in a debug dump, which serves nobody in a condition.
-fn shorten(text: &str) -> String {
-    text.split(" (")
-        .next()
-        .unwrap_or(text)
-        .chars()
-        .take(300)
-        .collect()
+/// An error and its causes, the first line of each.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(current) = next {
+        let text = current.to_string();
+        // The chain of credentials goes on with a list of everything that it tried.
+        let line = text
+            .lines()
+            .next()
+            .unwrap_or("")
+            .trim_end_matches("Attempted:")
+            .trim();
+        let is_news = !texts.iter().any(|known| known.contains(line));
+        if is_news {
+            texts.push(line.to_owned());
+        }
+        next = current.source();
+    }
+    texts.join(": ").chars().take(300).collect()
 }
 
 /// A filter with values.

@@ -135,17 +135,19 @@ impl Refresh {
             if types.at <= now {
                 let answer = self.refresh_types().await;
                 types.settle(now, TYPES_EVERY, &answer);
-                self.report(answer);
+                if let Err(error) = answer {
+                    self.fail(error);
+                }
             }
             if spot.at <= now {
                 let answer = self.refresh_spot().await;
                 spot.settle(now, SPOT_EVERY, &answer);
-                self.report(answer);
+                report(answer);
             }
             if self.api.settings.price_api && on_demand.at <= now {
                 let answer = self.refresh_on_demand().await;
                 on_demand.settle(now, ON_DEMAND_EVERY, &answer);
-                self.report(answer);
+                report(answer);
             }
             let mut next = types.at.min(spot.at);
             if self.api.settings.price_api {
@@ -197,12 +199,19 @@ impl Refresh {
         }
     }
 
-    fn report(&self, answer: Result<(), CloudError>) {
-        let Err(error) = answer else { return };
-        tracing::warn!(%error, "the catalogue could not be refreshed; what is known is kept");
+    /// Without types there is no market, and whoever waits for one learns why. Prices have a
+    /// substitute.
+    fn fail(&self, error: CloudError) {
         if self.types.is_none() {
-            self.sender.send_replace(State::Failed(error));
+            self.sender.send_replace(State::Failed(error.clone()));
         }
+        report(Err(error));
+    }
+}
+
+fn report(answer: Result<(), CloudError>) {
+    if let Err(error) = answer {
+        tracing::warn!(%error, "the catalogue could not be refreshed; what is known is kept");
     }
 }
 
