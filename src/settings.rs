@@ -108,6 +108,10 @@ pub struct ControllerFlags {
     /// Alternatives of a node may cost this many percent more than the cheapest
     #[arg(long, env = "TONNAGE_PRICE_BAND_PERCENT", default_value_t = 100)]
     pub price_band_percent: u32,
+    /// Tell kube-scheduler which node a pod was planned onto (status.nominatedNodeName), so that
+    /// pods fill the nodes that were bought for them
+    #[arg(long, env = "TONNAGE_NOMINATE_PODS", action = clap::ArgAction::Set, default_value_t = true)]
+    pub nominate_pods: bool,
     /// A claim that nothing could be bought for is given up after this long
     #[arg(long, env = "TONNAGE_LAUNCH_TIMEOUT", value_parser = duration, default_value = "5m")]
     pub launch_timeout: Duration,
@@ -182,6 +186,8 @@ pub struct Settings {
     pub plan_budget_ms: u64,
     /// Price band of alternatives, percent.
     pub price_band_percent: u32,
+    /// Planned pods are nominated to their nodes.
+    pub nominate_pods: bool,
     /// Timeouts of claims whose NodePool does not say.
     pub lifecycle: LifecycleSettings,
     /// Time between two complete lists of instances.
@@ -251,6 +257,7 @@ impl ControllerFlags {
             batch_max: self.batch_max,
             plan_budget_ms: u64::try_from(self.plan_budget.as_millis()).unwrap_or(u64::MAX),
             price_band_percent: self.price_band_percent,
+            nominate_pods: self.nominate_pods,
             lifecycle: LifecycleSettings {
                 launch_timeout: signed(self.launch_timeout),
                 registration_timeout: signed(self.registration_timeout),

@@ -134,6 +134,7 @@ async fn register(
     node: &Node,
     instance: &Instance,
 ) -> Result<(), StepError> {
+    nominate(context, claim, node).await;
     let internal = [
         labels::LAUNCH,
         labels::OFFERINGS,
@@ -172,6 +173,29 @@ async fn register(
         tracing::debug!(instance = instance.id, "not tagged yet: {error}");
     }
     Ok(())
+}
+
+/// Tells kube-scheduler which pods the Node was bought for, before it opens for pods. A hint: the pods
+/// of a plan that is forgotten, or of a call that fails, are scheduled all the same.
+async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
+    let Some(planned) = context
+        .planned()
+        .filter(|_planned| context.settings.nominate_pods)
+    else {
+        return;
+    };
+    let view = context.mirror.view();
+    let pods = planned.onto.get(&claim.name).into_iter().flatten();
+    let nominations: Vec<_> = pods
+        .filter_map(|key| view.pods.get(key))
+        .filter(|pod| pod.node_name.is_none())
+        .map(|pod| context.kubernetes.nominate_pod(pod, &node.name))
+        .collect();
+    for result in futures::future::join_all(nominations).await {
+        if let Err(error) = result {
+            tracing::debug!(node = node.name, "not nominated: {error}");
+        }
+    }
 }
 
 async fn say(

@@ -4,7 +4,7 @@
 //! creates claims, and tells every pod that was left out why. In observe mode it says what it would
 //! do and what that would cost, and writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,10 @@ impl Provisioning {
 
     async fn plan_and_act(&mut self) -> Round {
         let context = Arc::clone(&self.context);
+        if !context.classes_known() {
+            // A class that was not looked at yet would count as missing, and pods would be told so.
+            return Round::default();
+        }
         let snapshot = context.snapshot();
         let began = Instant::now();
         let plan = provision(&snapshot, &self.settings);
@@ -74,11 +78,11 @@ impl Provisioning {
         );
         count_waiting(&context, &plan);
         explain(&context, &snapshot, &plan);
-        let mut onto: BTreeSet<String> = plan
+        let mut onto: BTreeMap<String, Vec<PodKey>> = plan
             .existing
-            .keys()
-            .chain(plan.in_flight.keys())
-            .cloned()
+            .iter()
+            .chain(&plan.in_flight)
+            .map(|(name, pods)| (name.clone(), pods.clone()))
             .collect();
         let waits =
             !plan.unschedulable.is_empty() || !plan.new_nodes.is_empty() || !onto.is_empty();
@@ -142,7 +146,7 @@ impl Provisioning {
         hands: &Acting,
         snapshot: &Snapshot,
         plan: &ProvisioningPlan,
-    ) -> Vec<String> {
+    ) -> Vec<(String, Vec<PodKey>)> {
         let view = self.context.mirror.view();
         let named: Vec<(String, &PlannedNode)> = plan
             .new_nodes
@@ -163,7 +167,7 @@ impl Provisioning {
                     tracing::warn!(claim = name, %error, "claim not created, its pods are planned again");
                     return None;
                 }
-                Some(name)
+                Some((name, node.pods.clone()))
             })
             .collect();
         stream::iter(creates)

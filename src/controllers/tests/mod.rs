@@ -121,6 +121,7 @@ fn settings(mode: Mode) -> Settings {
         batch_max: Duration::from_secs(10),
         plan_budget_ms: 1,
         price_band_percent: 100,
+        nominate_pods: true,
         lifecycle: LifecycleSettings::default(),
         orphan_sweep: SignedDuration::from_secs(30),
         resolve_again: SignedDuration::from_mins(1),
@@ -296,7 +297,8 @@ impl Stage {
             let name = pod["metadata"]["name"].as_str().unwrap();
             self.api.change(PODS, name, |pod| {
                 pod["spec"]["nodeName"] = node;
-                pod["status"] = json!({"phase": "Running", "startTime": "2027-01-15T08:00:00Z"});
+                pod["status"]["phase"] = json!("Running");
+                pod["status"]["startTime"] = json!("2027-01-15T08:00:00Z");
             });
         }
     }

@@ -58,6 +58,19 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_are_nominated_to_the_nodes_that_were_bought_for_them() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    let pod = &stage.api.all(PODS)[0];
+    let node = &stage.api.all(NODES)[0]["metadata"]["name"];
+    assert_eq!(&pod["status"]["nominatedNodeName"], node);
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttling_and_lost_answers_buy_nothing_twice() {
     let stage = Stage::new();
     stage.machines.fail_next(&[

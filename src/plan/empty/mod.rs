@@ -16,7 +16,7 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::node_pool::NodePool;
-use crate::model::pod::Pod;
+use crate::model::pod::{Pod, PodKey};
 use crate::model::snapshot::Snapshot;
 use crate::plan::budget;
 use crate::plan::condition::ConditionChange;
@@ -49,23 +49,25 @@ enum Work {
 pub struct Planned {
     /// The instant of the snapshot that was planned for.
     pub at: Timestamp,
-    /// Names of claims and Nodes.
-    pub onto: BTreeSet<String>,
+    /// Pods by the name of the claim or Node that they were planned onto.
+    pub onto: BTreeMap<String, Vec<PodKey>>,
 }
 
 impl EmptyMemory {
     /// Takes in who has work now. `planned` is the last planning round, if there was any yet.
     pub fn observe(&mut self, snapshot: &Snapshot, planned: Option<&Planned>) {
-        let busy = busy_nodes(snapshot);
         let waits = snapshot.pods.values().any(|pod| waits(pod));
         let now = snapshot.now;
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
+        // A nomination is an old plan: it counts only where there is no fresh one.
+        let busy = busy_nodes(snapshot, fresh.is_none());
         let mut claims = BTreeMap::new();
         for claim in snapshot.claims.values() {
             let before = self.claims.get(&claim.uid).copied();
             let used = claim.is(ConditionType::Initialized.as_str());
             let wanted = fresh.is_some_and(|planned| {
-                planned.onto.contains(&claim.name) || planned.onto.contains(&claim.node_name)
+                planned.onto.contains_key(&claim.name)
+                    || planned.onto.contains_key(&claim.node_name)
             });
             // A machine on its way is spare only when a fresh plan finds no use for it: pods may
             // wait for nothing but its arrival, and boots take longer than any other delay here.
@@ -124,13 +126,16 @@ fn node_of<'world>(snapshot: &'world Snapshot, claim: &Claim) -> Option<&'world 
     }
 }
 
-/// Nodes that a pod other than a DaemonSet's or a static one is on or on its way to.
-fn busy_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
+/// Nodes that a pod other than a DaemonSet's or a static one is on, or nominated to if that counts.
+fn busy_nodes(snapshot: &Snapshot, nominated: bool) -> BTreeSet<&str> {
     snapshot
         .pods
         .values()
         .filter(|pod| !pod.phase.is_terminal() && !pod.is_daemon() && !pod.mirror)
-        .filter_map(|pod| pod.node_name.as_deref().or(pod.nominated_node.as_deref()))
+        .filter_map(|pod| {
+            let coming = pod.nominated_node.as_deref().filter(|_node| nominated);
+            pod.node_name.as_deref().or(coming)
+        })
         .filter(|node| !node.is_empty())
         .collect()
 }

@@ -106,7 +106,10 @@ fn waiting_pod() -> Pod {
 fn planned(second: i64, onto: &[&str]) -> Planned {
     Planned {
         at: at(second),
-        onto: onto.iter().map(|name| (*name).to_owned()).collect(),
+        onto: onto
+            .iter()
+            .map(|name| ((*name).to_owned(), Vec::new()))
+            .collect(),
     }
 }
 
