@@ -91,7 +91,7 @@ fn alone(items: &[Item], placed: &[u32]) -> Vec<(usize, u32)> {
         .collect()
 }
 
-/// Leaves only so many of an item; of what goes, the leaders stay by themselves.
+/// Leaves only so many of an item; of what goes, the leaders stay by themselves if they may.
 fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
     let Some(item) = arranged.items.get_mut(index) else {
         return;
@@ -105,10 +105,18 @@ fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
             });
         }
     }
-    if let (Some(leader), true) = (item.leader.clone(), gone > 0) {
-        arranged.items.push(Item {
-            count: gone,
-            ..*leader
-        });
+    if gone == 0 {
+        return;
+    }
+    let mut leader = item.leader.clone();
+    while let Some(found) = leader {
+        if arranged.assignment.stands_alone(&found) {
+            arranged.items.push(Item {
+                count: gone,
+                ..*found
+            });
+            return;
+        }
+        leader = found.leader;
     }
 }

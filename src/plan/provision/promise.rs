@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use crate::model::pod::PodSpec;
 
@@ -28,24 +29,19 @@ impl Hasher for Fnv {
     }
 }
 
-/// Names a class of pods. Names of volume claims are left out: they differ between pods that are
-/// alike.
+/// Names a class of pods by everything that tells classes apart, preferences included: two classes
+/// of one name would each take what was bought for the other. Only names of volume claims are left
+/// out: they differ between pods that are alike.
 pub fn class_hash(spec: &PodSpec) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
-    spec.namespace.hash(&mut hasher);
-    spec.labels.hash(&mut hasher);
-    spec.requests.hash(&mut hasher);
-    spec.node_selector.hash(&mut hasher);
-    spec.tolerations.hash(&mut hasher);
-    spec.priority.hash(&mut hasher);
-    if let Some(constraints) = &spec.constraints {
-        constraints.required_node_terms.hash(&mut hasher);
-        constraints.spread.hash(&mut hasher);
-        constraints.affinity.hash(&mut hasher);
-        constraints.anti_affinity.hash(&mut hasher);
-        constraints.host_ports.hash(&mut hasher);
-        constraints.volume_claims.len().hash(&mut hasher);
+    let mut alike = spec.clone();
+    if let Some(constraints) = &mut alike.constraints
+        && !constraints.volume_claims.is_empty()
+    {
+        let count = constraints.volume_claims.len();
+        Arc::make_mut(constraints).volume_claims = vec![String::new(); count];
     }
+    alike.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -74,6 +70,7 @@ pub fn read(annotations: &BTreeMap<String, String>) -> BTreeMap<u64, u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::pod::{NodeTerm, PodConstraints};
 
     #[test]
     fn a_promise_is_read_as_it_was_written() {
@@ -82,5 +79,33 @@ mod tests {
         assert_eq!(read(&annotations), promised);
         let garbled = BTreeMap::from([(PROMISE.to_owned(), "x=1,2,3=y,4=5".to_owned())]);
         assert_eq!(read(&garbled), BTreeMap::from([(4, 5)]));
+    }
+    #[test]
+    fn pods_that_differ_in_a_preference_alone_have_names_of_their_own() {
+        let plain = PodSpec {
+            constraints: Some(Arc::new(PodConstraints::default())),
+            ..PodSpec::default()
+        };
+        let choosy = PodSpec {
+            constraints: Some(Arc::new(PodConstraints {
+                preferred_node_terms: vec![(1, NodeTerm::default())],
+                ..PodConstraints::default()
+            })),
+            ..PodSpec::default()
+        };
+        assert_ne!(class_hash(&plain), class_hash(&choosy));
+    }
+
+    #[test]
+    fn pods_that_differ_in_the_names_of_their_volume_claims_share_one() {
+        let with = |claim: &str| PodSpec {
+            constraints: Some(Arc::new(PodConstraints {
+                volume_claims: vec![claim.to_owned()],
+                ..PodConstraints::default()
+            })),
+            ..PodSpec::default()
+        };
+        assert_eq!(class_hash(&with("data-0")), class_hash(&with("data-1")));
+        assert_ne!(class_hash(&with("data-0")), class_hash(&PodSpec::default()));
     }
 }

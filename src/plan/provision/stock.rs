@@ -198,7 +198,9 @@ fn claim_or(known: &Resources, reported: &Resources) -> Resources {
 fn occupy(bin: &mut Bin, landing: &[usize], daemons: &Daemons) {
     for pod in &bin.pods {
         bin.free.subtract(&pod.spec.requests);
-        if let Some(count) = bin.promised.get_mut(&promise::class_hash(&pod.spec)) {
+        if !bin.promised.is_empty()
+            && let Some(count) = bin.promised.get_mut(&promise::class_hash(&pod.spec))
+        {
             *count = count.saturating_sub(1);
         }
     }

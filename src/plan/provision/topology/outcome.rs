@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::assign::Assignment;
-use super::group::Kind;
+use super::group::{Group, Kind};
 use super::state::{State, Tie};
 use crate::plan::provision::item::Item;
+use crate::plan::provision::labels::HOSTNAME;
 
 impl Assignment {
     /// Items whose pods would break a constraint if so many of each item were placed as `placed`
@@ -49,6 +50,25 @@ impl Assignment {
             }
         }
         broken
+    }
+
+    /// True when every pod of the item finds in the item itself what its affinity over single nodes
+    /// demands.
+    pub fn stands_alone(&self, item: &Item) -> bool {
+        // What must be on a certain node follows pods that run there.
+        if item.domains.iter().any(|(key, _values)| key == HOSTNAME) {
+            return true;
+        }
+        let on_node = |group: &&Group| {
+            group.required && group.kind == Kind::Affinity && group.key == HOSTNAME
+        };
+        self.groups.groups.iter().filter(on_node).all(|group| {
+            let any = |holds: &dyn Fn(&usize) -> bool| {
+                item.content.iter().any(|(class, _each)| holds(class))
+            };
+            !any(&|class| group.triggers.contains_key(class))
+                || any(&|class| group.members.contains(class))
+        })
     }
 
     fn excess(&self, states: &BTreeMap<usize, State>, tie: &Tie, value: usize, placed: u32) -> u32 {
