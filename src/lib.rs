@@ -7,7 +7,7 @@
 //! Who may use whom, checked by a test:
 //!
 //! ```text
-//! api  <-  model  <-  { plan, cluster, cloud, metrics }  <-  controllers  <-  cli
+//! api  <-  model  <-  { plan, cluster, cloud, metrics }  <-  controllers  <-  sim  <-  cli
 //! ```
 //!
 //! `plan`, `cluster` and `cloud` never see each other; they meet in the values of `model`.
@@ -22,5 +22,6 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod settings;
+pub mod sim;
 pub mod telemetry;
 pub mod world;

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::machines::Fault;
-use super::{CLAIMS, CLASSES, Fate, NODES, PODS, POOLS, Stage};
+use super::Stage;
 use crate::settings::Mode;
+use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::faults::CallFault;
+use crate::sim::life::Life;
 
 #[tokio::test(start_paused = true)]
 async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
@@ -13,16 +15,16 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
     stage.pod("a");
     stage.pod("b");
     stage
-        .until(60, "both pods run", |stage| stage.running_pods() == 2)
+        .until(300, "both pods run", |stage| stage.running_pods() == 2)
         .await;
-    assert_eq!(stage.machines.all().len(), 2);
-    let claims = stage.api.all(CLAIMS);
+    assert_eq!(stage.machines().len(), 2);
+    let claims = stage.all(NodeClaim);
     stage
         .until(
             10,
             "claims are ready and machines carry their names",
             |stage| {
-                let ready = stage.api.all(CLAIMS).iter().all(|claim| {
+                let ready = stage.all(NodeClaim).iter().all(|claim| {
                     let conditions = claim["status"]["conditions"].as_array().unwrap();
                     conditions
                         .iter()
@@ -30,31 +32,30 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
                 });
                 ready
                     && stage
-                        .machines
-                        .all()
+                        .machines()
                         .iter()
                         .all(|machine| machine.tags.contains_key("tonnage.dev/nodeclaim"))
             },
         )
         .await;
     assert_eq!(claims.len(), 2);
-    let pool = &stage.api.all(POOLS)[0];
+    let pool = &stage.all(NodePool)[0];
     assert_eq!(pool["status"]["nodes"], 2);
     assert_eq!(
-        stage.api.all(CLASSES)[0]["metadata"]["finalizers"][0],
+        stage.all(NodeClass)[0]["metadata"]["finalizers"][0],
         "tonnage.dev/termination"
     );
 
-    stage.api.delete(PODS, "a");
+    stage.delete(Pod, "a");
     stage
         .until(40, "the empty machine is gone", |stage| {
-            stage.machines.running().len() == 1
+            stage.running().len() == 1
         })
         .await;
     assert_eq!(stage.running_pods(), 1, "the other pod was not touched");
-    stage.api.delete(PODS, "b");
-    stage.until(60, "nothing is left", Stage::is_bare).await;
-    assert_eq!(stage.machines.all().len(), 2, "nothing was bought twice");
+    stage.delete(Pod, "b");
+    stage.until(120, "nothing is left", Stage::is_bare).await;
+    assert_eq!(stage.machines().len(), 2, "nothing was bought twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,44 +64,43 @@ async fn pods_are_nominated_to_the_nodes_that_were_bought_for_them() {
     let _process = stage.run();
     stage.pod("a");
     stage
-        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
         .await;
-    let pod = &stage.api.all(PODS)[0];
-    let node = &stage.api.all(NODES)[0]["metadata"]["name"];
+    let pod = &stage.all(Pod)[0];
+    let node = &stage.all(Node)[0]["metadata"]["name"];
     assert_eq!(&pod["status"]["nominatedNodeName"], node);
 }
 
 #[tokio::test(start_paused = true)]
 async fn throttling_and_lost_answers_buy_nothing_twice() {
     let stage = Stage::new();
-    stage.machines.fail_next(&[
-        Fault::Throttle,
-        Fault::LoseAnswer,
-        Fault::Throttle,
-        Fault::LoseAnswer,
+    stage.fail_launches(&[
+        CallFault::Throttled,
+        CallFault::AnswerLost,
+        CallFault::Throttled,
+        CallFault::AnswerLost,
     ]);
     let _process = stage.run();
     stage.pod("a");
     stage.pod("b");
     stage
-        .until(120, "both pods run", |stage| stage.running_pods() == 2)
+        .until(300, "both pods run", |stage| stage.running_pods() == 2)
         .await;
-    assert_eq!(stage.machines.all().len(), 2);
+    assert_eq!(stage.machines().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_partial_fleet_is_filled_up_with_what_else_the_claim_allows() {
     let stage = Stage::new();
-    stage.machines.fail_next(&[Fault::Short(1)]);
+    stage.fail_launches(&[CallFault::Short(1)]);
     let _process = stage.run();
     stage.pod("a");
     stage.pod("b");
     stage
-        .until(60, "both pods run", |stage| stage.running_pods() == 2)
+        .until(300, "both pods run", |stage| stage.running_pods() == 2)
         .await;
     let kinds: Vec<String> = stage
-        .machines
-        .all()
+        .machines()
         .iter()
         .map(|machine| machine.offering.capacity_type.to_string())
         .collect();
@@ -121,16 +121,24 @@ async fn a_node_with_anothers_provider_id_is_ignored() {
     let _process = stage.run();
     stage.pod("a");
     stage
-        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
         .await;
-    let provider_id = stage.machines.all()[0].provider_id();
-    stage.boot("impostor", &provider_id);
+    let provider_id = stage.machines()[0].provider_id();
+    let impostor = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "impostor"},
+        "spec": {
+            "providerID": provider_id,
+            "taints": [{"key": "karpenter.sh/unregistered", "effect": "NoExecute"}],
+        },
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    stage.world.apply(impostor).unwrap();
     stage
         .until(30, "it is told", |stage| {
             !stage.told("ProviderIDConflict").is_empty()
         })
         .await;
-    let nodes = stage.api.all(NODES);
+    let nodes = stage.all(Node);
     let impostor = nodes
         .iter()
         .find(|node| node["metadata"]["name"] == "impostor")
@@ -142,13 +150,10 @@ async fn a_node_with_anothers_provider_id_is_ignored() {
 async fn an_impossible_pod_is_told_why_and_disturbs_nobody() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("huge");
-    stage.api.change(PODS, "huge", |pod| {
-        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000");
-    });
+    stage.pod_of("huge", "1000");
     stage.pod("a");
     stage
-        .until(60, "the other pod runs", |stage| stage.running_pods() == 1)
+        .until(120, "the other pod runs", |stage| stage.running_pods() == 1)
         .await;
     stage
         .until(30, "it is told why", |stage| {
@@ -158,38 +163,36 @@ async fn an_impossible_pod_is_told_why_and_disturbs_nobody() {
                 .any(|message| message.contains("general"))
         })
         .await;
-    assert_eq!(stage.machines.all().len(), 1);
+    assert_eq!(stage.machines().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_deleted_while_its_launch_is_unanswered_leaks_nothing() {
     let stage = Stage::new();
-    stage.machines.fail_next(&[Fault::LoseAnswer]);
+    stage.fail_launches(&[CallFault::AnswerLost]);
     let _process = stage.run();
     stage.pod("a");
     stage
         .until(30, "the machine runs unknown to its claim", |stage| {
-            stage.machines.running().len() == 1
+            stage.running().len() == 1
         })
         .await;
-    let name = stage.api.all(CLAIMS)[0]["metadata"]["name"]
+    let name = stage.all(NodeClaim)[0]["metadata"]["name"]
         .as_str()
         .unwrap()
         .to_owned();
-    stage.api.delete(PODS, "a");
-    stage.api.delete(CLAIMS, &name);
-    stage.until(60, "nothing is left", Stage::is_bare).await;
+    stage.delete(Pod, "a");
+    stage.delete(NodeClaim, &name);
+    stage.until(120, "nothing is left", Stage::is_bare).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_belongs_to_no_claim_is_collected() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.machines.stray();
+    stage.stray();
     stage
-        .until(180, "it is terminated", |stage| {
-            stage.machines.running().is_empty()
-        })
+        .until(180, "it is terminated", |stage| stage.running().is_empty())
         .await;
     stage.until(180, "its node is gone", Stage::is_bare).await;
 }
@@ -197,16 +200,15 @@ async fn a_machine_that_belongs_to_no_claim_is_collected() {
 #[tokio::test(start_paused = true)]
 async fn observing_writes_nothing() {
     let stage = Stage::new();
-    let before = (stage.api.all(POOLS), stage.api.all(CLASSES));
-    let process = stage.start(Mode::Observe, 7, Fate::immortal());
+    let before = (stage.all(NodePool), stage.all(NodeClass));
+    let process = stage.start(Mode::Observe, 7, Life::new());
     stage.pod("a");
     for _second in 0..60 {
-        stage.others();
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    assert_eq!((stage.api.all(POOLS), stage.api.all(CLASSES)), before);
-    assert!(stage.api.all(CLAIMS).is_empty() && stage.machines.all().is_empty());
-    assert_eq!(process.fate.0.lock().unwrap().writes, 0);
+    assert_eq!((stage.all(NodePool), stage.all(NodeClass)), before);
+    assert!(stage.all(NodeClaim).is_empty() && stage.machines().is_empty());
+    assert_eq!(process.life.writes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,20 +217,19 @@ async fn a_paused_pool_buys_nothing_and_lets_nothing_go() {
     let _process = stage.run();
     stage.pod("a");
     stage
-        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
         .await;
-    stage.api.change(POOLS, "general", |pool| {
+    stage.change(NodePool, "general", |pool| {
         pool["metadata"]["annotations"] = json!({"tonnage.dev/paused": "true"});
     });
-    stage.api.delete(PODS, "a");
+    stage.delete(Pod, "a");
     stage.pod("b");
     stage.pod("c");
     for _second in 0..60 {
-        stage.others();
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    assert_eq!(stage.machines.all().len(), 1);
-    assert_eq!(stage.machines.running().len(), 1);
+    assert_eq!(stage.machines().len(), 1);
+    assert_eq!(stage.running().len(), 1);
 }
 
 /// Kills the controller right after each of its writes in turn, that write included, and starts it
@@ -238,33 +239,32 @@ async fn killed_after_any_write_it_ends_the_same() {
     let mut deaths = 0;
     for fatal in 1.. {
         let stage = Stage::new();
-        let fate = Fate::fatal_after(Some(fatal));
-        let first = stage.start(Mode::Run, 7, fate.clone());
+        let life = Life::fatal_after(Some(fatal));
+        let first = stage.start(Mode::Run, 7, life.clone());
         stage.pod("a");
         stage.pod("b");
         let mut second = None;
         for _half_second in 0..900 {
-            stage.others();
-            if fate.is_dead() && second.is_none() {
+            if life.is_dead() && second.is_none() {
                 first.kill();
-                second = Some(stage.start(Mode::Run, 8, Fate::immortal()));
+                second = Some(stage.start(Mode::Run, 8, Life::new()));
             }
             if stage.running_pods() == 2 {
-                stage.api.delete(PODS, "a");
-                stage.api.delete(PODS, "b");
+                stage.delete(Pod, "a");
+                stage.delete(Pod, "b");
             }
-            if stage.api.all(PODS).is_empty() && stage.is_bare() {
+            if stage.all(Pod).is_empty() && stage.is_bare() {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
-        let bought = stage.machines.all().len();
+        let bought = stage.machines().len();
         assert!(
-            stage.api.all(PODS).is_empty() && stage.is_bare(),
+            stage.all(Pod).is_empty() && stage.is_bare(),
             "killed after write {fatal}: claims {:#?}, nodes {:#?}, running {:?}",
-            stage.api.all(CLAIMS),
-            stage.api.all(NODES),
-            super::ids(&stage.machines.running()),
+            stage.all(NodeClaim),
+            stage.all(Node),
+            super::ids(&stage.running()),
         );
         assert_eq!(bought, 2, "killed after write {fatal}");
         first.kill();

@@ -1,0 +1,170 @@
+//! An API server in memory, which kube's client talks to as to a real one.
+//!
+//! It serves get, list in pages of one moment, watch with bookmarks and 410, create, replace with
+//! optimistic concurrency, JSON, merge and server-side-apply patches, the subresources status, scale,
+//! binding and eviction under disruption budgets, finalizers, graceful deletion, and defaults,
+//! pruning and checks of our CustomResourceDefinitions. It has no authorization, no discovery and no
+//! strategic merge patches. Other parts of the embedded world call it directly, under their names.
+
+mod admission;
+mod evict;
+mod list;
+mod narrate;
+mod patch;
+mod refusal;
+mod resource;
+mod route;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod watch;
+mod write;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+pub(in crate::sim) use evict::BudgetState;
+pub use refusal::Refusal;
+pub(in crate::sim) use resource::text;
+pub use resource::{Definition, Key, Resource};
+pub use transport::{Broken, Transport};
+pub use write::DeleteOptions;
+pub(in crate::sim) use write::set_condition;
+
+use super::faults::Faults;
+use super::history::History;
+use super::life::Life;
+use crate::world::{Clock, RandomStream};
+use store::Store;
+use write::Change;
+
+/// The server; clones share it.
+#[derive(Debug, Clone)]
+pub struct ApiServer(Arc<Mutex<Store>>);
+
+impl ApiServer {
+    /// An empty server.
+    pub fn new(clock: Arc<dyn Clock>, history: History, random: RandomStream) -> Self {
+        Self(Arc::new(Mutex::new(Store::new(clock, history, random))))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client of a process, which shares the process's life. Must be called within the runtime.
+    pub fn client(&self, who: &str, life: Life, faults: Arc<dyn Faults>) -> kube::Client {
+        let transport = Transport {
+            server: self.clone(),
+            who: who.into(),
+            life,
+            faults,
+        };
+        kube::Client::new(transport, "default")
+    }
+
+    /// The version of the latest change.
+    pub fn version(&self) -> u64 {
+        self.locked().version
+    }
+
+    /// An object.
+    pub fn get(&self, key: &Key) -> Option<Value> {
+        self.locked().get(key).cloned()
+    }
+
+    /// Reads an object in place.
+    pub fn read<T>(&self, key: &Key, with: impl FnOnce(&Value) -> T) -> Option<T> {
+        self.locked().get(key).map(with)
+    }
+
+    /// Every object of a kind, in name order.
+    pub fn all(&self, resource: Resource) -> Vec<Value> {
+        let store = self.locked();
+        store
+            .of(resource, "")
+            .map(|(_key, stored)| stored.value.clone())
+            .collect()
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, resource: Resource) -> usize {
+        self.locked().of(resource, "").count()
+    }
+
+    /// Reads every object of a kind in place, in name order.
+    pub fn each(&self, resource: Resource, mut with: impl FnMut(&Key, &Value)) {
+        for (key, stored) in self.locked().of(resource, "") {
+            with(key, &stored.value);
+        }
+    }
+
+    /// Creates an object.
+    pub fn create(&self, who: &str, object: Value) -> Result<Value, Refusal> {
+        let resource = Resource::of_object(&object)
+            .ok_or_else(|| Refusal::bad_request("no kind that is served here"))?;
+        self.locked().create(who, resource, "", object)
+    }
+
+    /// Changes an object as it is now; `subresource` is `status` or nothing.
+    pub fn change(
+        &self,
+        who: &str,
+        key: &Key,
+        subresource: Option<&str>,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Value, Refusal> {
+        let mut store = self.locked();
+        let mut object = store.present(key)?.clone();
+        change(&mut object);
+        store.update(who, key, subresource, Change::Patch, object)
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, who: &str, key: &Key, options: &DeleteOptions) -> Result<Value, Refusal> {
+        self.locked().delete(who, key, options)
+    }
+
+    /// Ends a pod without waiting for it, as its kubelet does when it has ended.
+    pub fn finish(&self, who: &str, key: &Key, uid: &str) -> Result<Value, Refusal> {
+        let options = DeleteOptions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+            grace_seconds: Some(0),
+        };
+        self.locked().delete(who, key, &options)
+    }
+
+    /// Binds a pod to a node.
+    pub fn bind(&self, who: &str, key: &Key, node: &str) -> Result<Value, Refusal> {
+        self.locked().bind(who, key, node)
+    }
+
+    /// What a disruption budget says now.
+    pub(in crate::sim) fn budget(&self, key: &Key) -> Option<BudgetState> {
+        let store = self.locked();
+        store.get(key).map(|budget| store.budget_state(budget))
+    }
+
+    /// The keys of everything that changes from now on.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Key> {
+        self.locked().listen()
+    }
+
+    /// Cuts the watches of a process: they end, and it lists or watches again.
+    pub fn cut_watches(&self, who: &str) {
+        self.locked().watchers.retain(|watcher| !watcher.is_of(who));
+    }
+
+    /// Forgets past events: watches that begin before now get 410 and must list again.
+    pub fn compact(&self) {
+        let mut store = self.locked();
+        store.compacted = store.version;
+        store.window.clear();
+        store.pages.clear();
+    }
+}

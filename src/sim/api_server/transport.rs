@@ -1,0 +1,210 @@
+//! The way of a request from kube's client to the server and back.
+//!
+//! A request travels for a moment, is served under one lock, and its answer travels back. Faults lose
+//! it on the way there, lose its answer, or answer in the server's place; dropping the caller at
+//! either point is "never arrived" or "applied, answer lost".
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body as Answered, Bytes};
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use kube::client::Body;
+use serde_json::Value;
+use tower::Service;
+
+use super::patch::PatchKind;
+use super::refusal::Refusal;
+use super::route::{Query, Route};
+use super::store::Store;
+use super::write::{Change, DeleteOptions};
+use super::{ApiServer, watch};
+use crate::sim::faults::{Faults, RequestFault};
+use crate::sim::life::Life;
+
+/// A connection that broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection to the API server broke")]
+pub struct Broken;
+
+/// One process's connection to the server.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    pub(super) server: ApiServer,
+    pub(super) who: Arc<str>,
+    pub(super) life: Life,
+    pub(super) faults: Arc<dyn Faults>,
+}
+
+impl Transport {
+    async fn serve(self, request: Request<Body>) -> Result<Response<Answered>, Broken> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect_bytes().await.map_err(|_unreadable| Broken)?;
+        let journey = self
+            .faults
+            .request(&self.who, &parts.method, parts.uri.path());
+        tokio::time::sleep(journey.there).await;
+        self.life.go_on().await;
+        match journey.fault {
+            Some(RequestFault::Lost) => return Err(Broken),
+            Some(RequestFault::Refused(refusal)) => return Ok(refused(&refusal)),
+            Some(RequestFault::AnswerLost) | None => {}
+        }
+        let answer = self.answer(&parts, &bytes, journey.lag);
+        if wrote(&parts) && answer.status().is_success() {
+            self.life.wrote().await;
+        }
+        tokio::time::sleep(journey.back).await;
+        self.life.go_on().await;
+        match journey.fault {
+            Some(RequestFault::AnswerLost) => Err(Broken),
+            _ => Ok(answer),
+        }
+    }
+
+    fn answer(&self, parts: &Parts, bytes: &[u8], lag: Duration) -> Response<Answered> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let answer = Route::parse(parts.uri.path()).and_then(|route| {
+            if parts.method == Method::GET && query.is_true("watch") {
+                let receiver = self
+                    .server
+                    .locked()
+                    .begin_watch(&self.who, &route, &query)?;
+                let server = self.server.clone();
+                return Ok((200, watch::body(server, &route, &query, receiver, lag)));
+            }
+            let (code, text) = self.handle(parts, &route, &query, bytes)?;
+            Ok((code, Answered::from(text)))
+        });
+        match answer {
+            Ok((code, body)) => response(code, body),
+            Err(refusal) => refused(&refusal),
+        }
+    }
+
+    fn handle(
+        &self,
+        parts: &Parts,
+        route: &Route,
+        query: &Query,
+        bytes: &[u8],
+    ) -> Result<(u16, Bytes), Refusal> {
+        let who = &*self.who;
+        let key = route.key();
+        let subresource = route.subresource.as_deref();
+        let named = route.name.is_some();
+        let mut store = self.server.locked();
+        let value = match (&parts.method, named, subresource) {
+            (&Method::GET, false, None) => return Ok((200, store.list(route, query)?)),
+            (&Method::GET, true, None | Some("status")) => store.present(&key)?.clone(),
+            (&Method::GET, true, Some("scale")) => store.scale(who, &key, None)?,
+            (&Method::POST, _, _) => return post(&mut store, who, route, &read(bytes)?),
+            (&Method::PUT | &Method::PATCH, true, Some("scale")) => {
+                store.scale(who, &key, Some(&read(bytes)?))?
+            }
+            (&Method::PUT, true, None | Some("status")) => {
+                store.update(who, &key, subresource, Change::Replace, read(bytes)?)?
+            }
+            (&Method::PATCH, true, None | Some("status")) => {
+                let kind = PatchKind::parse(content_type(parts))?;
+                let manager = query.get("fieldManager").unwrap_or(who);
+                store.patch(who, &key, subresource, (kind, manager), &read(bytes)?)?
+            }
+            (&Method::DELETE, true, None) => {
+                let options = match bytes {
+                    [] => DeleteOptions::default(),
+                    bytes => DeleteOptions::read(&read(bytes)?),
+                };
+                store.delete(who, &key, &options)?
+            }
+            _ => return Err(not_served(&parts.method, parts.uri.path())),
+        };
+        Ok((200, Bytes::from(value.to_string())))
+    }
+}
+
+/// Creates an object, or asks for what subresources do.
+fn post(
+    store: &mut Store,
+    who: &str,
+    route: &Route,
+    body: &Value,
+) -> Result<(u16, Bytes), Refusal> {
+    let key = route.key();
+    match (route.name.is_some(), route.subresource.as_deref()) {
+        (false, None) => {
+            let created = store.create(who, route.resource, &route.namespace, body.clone())?;
+            return Ok((201, Bytes::from(created.to_string())));
+        }
+        (true, Some("eviction")) => store.evict(who, &key, body)?,
+        (true, Some("binding")) => {
+            let node = body["target"]["name"].as_str().unwrap_or_default();
+            store.bind(who, &key, node)?;
+        }
+        _ => return Err(not_served(&Method::POST, &key.to_string())),
+    }
+    Ok((201, success()))
+}
+
+fn not_served(method: &Method, path: &str) -> Refusal {
+    Refusal::new(
+        405,
+        "MethodNotAllowed",
+        format!("{method} is not served on {path}"),
+    )
+}
+
+fn content_type(parts: &Parts) -> &str {
+    let header = parts.headers.get(http::header::CONTENT_TYPE);
+    header
+        .and_then(|header| header.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn read(bytes: &[u8]) -> Result<Value, Refusal> {
+    serde_json::from_slice(bytes).map_err(|error| Refusal::bad_request(error.to_string()))
+}
+
+fn success() -> Bytes {
+    Bytes::from_static(
+        br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201}"#,
+    )
+}
+
+/// True for a request that changes something a process would have to take up again.
+fn wrote(parts: &Parts) -> bool {
+    parts.method != Method::GET && !parts.uri.path().contains("/events")
+}
+
+fn refused(refusal: &Refusal) -> Response<Answered> {
+    response(refusal.code, Answered::from(refusal.status().to_string()))
+}
+
+fn response(code: u16, body: Answered) -> Response<Answered> {
+    let mut response = Response::new(body);
+    if let Ok(code) = http::StatusCode::from_u16(code) {
+        *response.status_mut() = code;
+    }
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Answered>;
+    type Error = Broken;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().serve(request))
+    }
+}

@@ -1,0 +1,269 @@
+//! Everybody else in the cluster: kube-scheduler, the kubelets of machines that run, and the
+//! controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes and garbage.
+//!
+//! One task plays them all. It is told what changed in the API server and in EC2, keeps an agenda of
+//! what it will do, and does one thing at a time, so that equal seeds give equal histories. What it
+//! does follows the rules that matter for buying and removing nodes. Volumes, preemption and host
+//! ports are not played.
+
+mod agenda;
+mod budgets;
+mod daemons;
+mod fit;
+mod garbage;
+mod jobs;
+mod kubelet;
+mod replicas;
+mod scheduler;
+mod silence;
+mod topology;
+mod user_data;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as core;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::api_server::{ApiServer, Key, Resource, text};
+use super::ec2::Ec2;
+use crate::cluster::observe;
+use crate::model;
+use crate::world::{Clock, RandomStream, World};
+use agenda::{Agenda, Duty};
+
+/// The annotation that says how long the process of a pod runs before it ends well, seconds. The
+/// doubles of machines in `hack/` read the same.
+pub const RUN_SECONDS: &str = "tonnage.test/run-seconds";
+
+/// A moment in which several changes become one look.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// The embedded cluster's own people.
+#[derive(Debug)]
+pub struct Cluster {
+    api: ApiServer,
+    ec2: Ec2,
+    clock: Arc<dyn Clock>,
+    objects: mpsc::UnboundedReceiver<Key>,
+    machines: mpsc::UnboundedReceiver<String>,
+    agenda: Agenda,
+    pods: BTreeMap<Key, Arc<model::pod::Pod>>,
+    nodes: BTreeMap<String, model::node::Node>,
+    /// Nodes by the machine whose living kubelet made them.
+    kubelets: BTreeMap<String, String>,
+    starting: BTreeSet<String>,
+    succeeded: BTreeMap<String, BTreeSet<String>>,
+    random: RandomStream,
+}
+
+impl Cluster {
+    /// The people of a cluster; they begin when they are run.
+    pub fn new(api: &ApiServer, ec2: &Ec2, clock: &Arc<dyn Clock>, world: &World) -> Self {
+        Self {
+            objects: api.listen(),
+            machines: ec2.listen(),
+            api: api.clone(),
+            ec2: ec2.clone(),
+            clock: Arc::clone(clock),
+            agenda: Agenda::default(),
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            kubelets: BTreeMap::new(),
+            starting: BTreeSet::new(),
+            succeeded: BTreeMap::new(),
+            random: world.random("cluster"),
+        }
+    }
+
+    /// Plays until the world stops.
+    pub async fn run(mut self, world: World) {
+        let stop = world.stop().clone();
+        self.agenda.plan(Duty::Minute, Duration::from_mins(1));
+        loop {
+            while let Some(duty) = self.agenda.take(Instant::now()) {
+                self.perform(duty);
+                self.hear();
+            }
+            let next = self.agenda.next();
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(key) = self.objects.recv() => self.changed(&key),
+                Some(id) = self.machines.recv() => self.machine_changed(&id),
+                () = due => {}
+            }
+            self.hear();
+        }
+    }
+
+    /// Takes in everything that has changed by now.
+    fn hear(&mut self) {
+        while let Ok(key) = self.objects.try_recv() {
+            self.changed(&key);
+        }
+        while let Ok(id) = self.machines.try_recv() {
+            self.machine_changed(&id);
+        }
+    }
+
+    fn perform(&mut self, duty: Duty) {
+        match duty {
+            Duty::Schedule => self.schedule(),
+            Duty::Register(machine) => self.register(&machine),
+            Duty::Ready(machine) => self.node_ready(&machine),
+            Duty::Silence(machine) => self.silence(&machine),
+            Duty::Unreachable(node) => self.unreachable(&node),
+            Duty::EvictUnreachable(node) => self.evict_unreachable(&node),
+            Duty::StartPod(key, uid) => self.start_pod(&key, &uid),
+            Duty::FinishPod(key, uid) => self.finish_pod(&key, &uid),
+            Duty::StopPod(key, uid) => self.stop_pod(&key, &uid),
+            Duty::Sync(key) => self.sync(&key),
+            Duty::Budgets => self.count_budgets(),
+            Duty::Garbage => self.collect_garbage(),
+            Duty::CollectPods => self.collect_pods(),
+            Duty::Expire(key) => self.expire(&key),
+            Duty::Minute => {
+                self.ec2.pass_minute();
+                self.agenda.plan(Duty::Minute, Duration::from_mins(1));
+            }
+        }
+    }
+
+    fn sync(&mut self, key: &Key) {
+        match key.resource {
+            Resource::Job => self.sync_job(key),
+            Resource::Deployment => self.sync_deployment(key),
+            Resource::ReplicaSet => self.sync_replica_set(key),
+            Resource::DaemonSet => self.sync_daemon_set(key),
+            _ => {}
+        }
+    }
+
+    /// An object changed, came or went.
+    fn changed(&mut self, key: &Key) {
+        let object = self.api.get(key);
+        let gone = object.is_none();
+        match key.resource {
+            Resource::Pod => self.pod_changed(key, object),
+            Resource::Node => self.node_changed(key, object),
+            Resource::Job | Resource::Deployment | Resource::ReplicaSet | Resource::DaemonSet => {
+                self.agenda.plan(Duty::Sync(key.clone()), MOMENT);
+            }
+            Resource::DisruptionBudget => self.agenda.plan(Duty::Budgets, MOMENT),
+            _ => {}
+        }
+        if gone {
+            self.agenda.plan(Duty::Garbage, Duration::from_secs(1));
+        }
+    }
+
+    fn pod_changed(&mut self, key: &Key, object: Option<Value>) {
+        self.agenda.plan(Duty::Schedule, MOMENT);
+        self.agenda.plan(Duty::Budgets, MOMENT);
+        let Some(object) = object else {
+            if let Some(pod) = self.pods.remove(key) {
+                self.starting.remove(&pod.uid);
+                self.plan_owner(key, &pod);
+            }
+            return;
+        };
+        let Ok(read) = serde_json::from_value::<core::Pod>(object) else {
+            return;
+        };
+        let pod = Arc::new(observe::pod::pod(&read));
+        self.plan_owner(key, &pod);
+        self.attend(key, &pod);
+        self.pods.insert(key.clone(), pod);
+    }
+
+    /// Plans a look at the workload that a pod belongs to.
+    fn plan_owner(&mut self, key: &Key, pod: &model::pod::Pod) {
+        let Some(owner) = &pod.owner else { return };
+        let resource = match owner.kind.as_str() {
+            "Job" => Resource::Job,
+            "ReplicaSet" => Resource::ReplicaSet,
+            "DaemonSet" => Resource::DaemonSet,
+            _ => return,
+        };
+        if resource == Resource::Job && pod.phase == model::pod::PodPhase::Succeeded {
+            self.succeeded
+                .entry(owner.uid.clone())
+                .or_default()
+                .insert(pod.uid.clone());
+        }
+        let owner = Key::new(resource, &key.namespace, &owner.name);
+        self.agenda.plan(Duty::Sync(owner), MOMENT);
+    }
+
+    fn node_changed(&mut self, key: &Key, object: Option<Value>) {
+        self.agenda.plan(Duty::Schedule, MOMENT);
+        let mut daemons = Vec::new();
+        self.api.each(Resource::DaemonSet, |key, _daemon_set| {
+            daemons.push(key.clone());
+        });
+        for daemon_set in daemons {
+            self.agenda.plan(Duty::Sync(daemon_set), MOMENT);
+        }
+        let read = object.and_then(|object| serde_json::from_value::<core::Node>(object).ok());
+        if let Some(node) = read {
+            self.nodes
+                .insert(key.name.clone(), observe::node::node(&node));
+        } else {
+            self.nodes.remove(&key.name);
+            // The collector of orphaned pods comes by every 20 s and waits 40 s more.
+            let after = 40_000 + self.random.below(20_000);
+            self.agenda
+                .plan(Duty::CollectPods, Duration::from_millis(after));
+        }
+    }
+
+    /// The pods that a workload made, with their keys.
+    fn pods_of(&self, owner_uid: &str) -> Vec<(Key, Arc<model::pod::Pod>)> {
+        self.pods
+            .iter()
+            .filter(|(_key, pod)| {
+                pod.owner
+                    .as_ref()
+                    .is_some_and(|owner| owner.uid == owner_uid)
+            })
+            .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
+            .collect()
+    }
+
+    /// Creates a pod from a template for its owner.
+    fn create_pod(&self, who: &str, owner: &Value, template: &Value) {
+        let mut pod = template.clone();
+        if !pod.is_object() {
+            return;
+        }
+        pod["apiVersion"] = "v1".into();
+        pod["kind"] = "Pod".into();
+        if !pod["metadata"].is_object() {
+            pod["metadata"] = serde_json::json!({});
+        }
+        let name = text(owner, "/metadata/name");
+        pod["metadata"]["generateName"] = format!("{name}-").into();
+        pod["metadata"]["namespace"] = owner["metadata"]["namespace"].clone();
+        pod["metadata"]["ownerReferences"] = serde_json::json!([{
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "name": name,
+            "uid": owner["metadata"]["uid"],
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }]);
+        if let Err(refusal) = self.api.create(who, pod) {
+            tracing::warn!(owner = name, %refusal, "the pod is not accepted");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! kube-scheduler: binds waiting pods to nodes that take them, and says of the rest that none does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::topology::Placed;
+use super::{Cluster, fit};
+use crate::model::node::Node;
+use crate::model::pod::{Pod, PodPhase};
+use crate::model::resources::Resources;
+use crate::sim::api_server::{Key, set_condition};
+use crate::sim::clock::api_time;
+
+const WHO: &str = "kube-scheduler";
+
+impl Cluster {
+    /// Looks at every waiting pod once: by priority, then age, then name.
+    pub(super) fn schedule(&mut self) {
+        let mut waiting: Vec<(Key, Arc<Pod>)> = self
+            .pods
+            .iter()
+            .filter(|(_key, pod)| {
+                pod.node_name.is_none()
+                    && pod.phase == PodPhase::Pending
+                    && pod.deleting_until.is_none()
+                    && !pod.spec.gated
+                    && pod.spec.scheduler_name == "default-scheduler"
+            })
+            .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        waiting.sort_by_key(|(key, pod)| (-pod.spec.priority, pod.created, key.clone()));
+        let mut used = self.used();
+        let mut placed = self
+            .pods
+            .values()
+            .filter(|pod| pod.is_active_on_node())
+            .filter_map(|pod| Some((Arc::clone(pod), pod.node_name.clone()?)))
+            .collect();
+        let mut decided = Vec::new();
+        for (key, pod) in waiting {
+            let there = Placed {
+                nodes: &self.nodes,
+                pods: placed,
+            };
+            let chosen = choose(&pod, &there, &used);
+            placed = there.pods;
+            if let Some(node) = &chosen {
+                used.entry(node.clone())
+                    .or_default()
+                    .add(&pod.spec.requests);
+                placed.push((Arc::clone(&pod), node.clone()));
+            }
+            decided.push((key, pod, chosen));
+        }
+        for (key, pod, chosen) in decided {
+            match chosen {
+                Some(node) => {
+                    if let Err(refusal) = self.api.bind(WHO, &key, &node) {
+                        tracing::debug!(pod = %key, %refusal, "not bound");
+                    }
+                }
+                None if !pod.unschedulable => self.say_unschedulable(&key),
+                None => {}
+            }
+        }
+    }
+
+    /// What pods use of each node.
+    fn used(&self) -> BTreeMap<String, Resources> {
+        let mut used: BTreeMap<String, Resources> = BTreeMap::new();
+        for pod in self.pods.values().filter(|pod| pod.is_active_on_node()) {
+            if let Some(node) = &pod.node_name {
+                used.entry(node.clone())
+                    .or_default()
+                    .add(&pod.spec.requests);
+            }
+        }
+        used
+    }
+
+    fn say_unschedulable(&self, key: &Key) {
+        let time = api_time(self.clock.now());
+        let said = self.api.change(WHO, key, Some("status"), |pod| {
+            set_condition(pod, "PodScheduled", "False", "Unschedulable", &time);
+        });
+        if said.is_err() {
+            tracing::debug!(pod = %key, "gone already");
+        }
+    }
+}
+
+/// The node for a pod: the one it is nominated to if that takes it, else the emptiest.
+fn choose(pod: &Pod, placed: &Placed<'_>, used: &BTreeMap<String, Resources>) -> Option<String> {
+    let nothing = Resources::new();
+    let used_of = |node: &Node| used.get(&node.name).unwrap_or(&nothing);
+    let takes =
+        |node: &&Node| fit::takes(node, used_of(node), &pod.spec) && placed.allows(pod, node);
+    let nominated = pod
+        .nominated_node
+        .as_ref()
+        .and_then(|name| placed.nodes.get(name));
+    if let Some(node) = nominated.filter(takes) {
+        return Some(node.name.clone());
+    }
+    placed
+        .nodes
+        .values()
+        .filter(takes)
+        .max_by(|one, other| {
+            let rank = |node: &Node| fit::emptiness(node, used_of(node), &pod.spec);
+            rank(one)
+                .cmp(&rank(other))
+                .then_with(|| other.name.cmp(&one.name))
+        })
+        .map(|node| node.name.clone())
+}

@@ -1,0 +1,161 @@
+//! What the account has in its network: subnets, security groups and images, and which of them the
+//! selectors of a node class find.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+
+use crate::api::ConditionType;
+use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
+use crate::cloud::class::{self, ClassDefaults, ClassSettings};
+use crate::cloud::{Unresolved, builtin};
+use crate::model::node_class::{Image, Subnet};
+
+/// The tag that everything of the account carries, with the cluster's name.
+pub const DISCOVERY: &str = "tonnage.dev/discovery";
+/// The account's security group.
+const GROUP: (&str, &str) = ("sg-0nodes", "nodes");
+
+/// Conditions of a node class by type.
+pub(super) type Conditions = BTreeMap<&'static str, Result<(), Unresolved>>;
+
+/// What was found for a node class.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) subnets: BTreeMap<String, Vec<Subnet>>,
+    pub(super) groups: Vec<String>,
+    pub(super) images: BTreeMap<String, Vec<Image>>,
+    pub(super) settings: Option<ClassSettings>,
+    pub(super) conditions: Conditions,
+}
+
+/// Runs the selectors of a node class.
+pub(super) fn find(cluster: &str, object: &EC2NodeClass) -> Found {
+    let spec = &object.spec;
+    let subnets = subnets(cluster, spec);
+    let groups = groups(cluster, spec);
+    let images = images(cluster, spec);
+    let settings = class::read(spec, ClassDefaults::default());
+    let name = object.name_any();
+    let found = |nothing: bool, reason: &'static str, field: &str, what: &str| {
+        let missing = || Unresolved {
+            reason,
+            message: format!(
+                "{field} of EC2NodeClass {name} match no {what}: tag {what}s with \
+                 {DISCOVERY}={cluster} and select that tag"
+            ),
+        };
+        if nothing { Err(missing()) } else { Ok(()) }
+    };
+    let subnets_found = found(
+        subnets.is_empty(),
+        "SubnetsNotFound",
+        "spec.subnetSelectorTerms",
+        "subnet",
+    );
+    let groups_found = found(
+        groups.is_empty(),
+        "SecurityGroupsNotFound",
+        "spec.securityGroupSelectorTerms",
+        "security group",
+    );
+    let images_found = found(
+        images.is_empty(),
+        "AMINotFound",
+        "spec.amiSelectorTerms",
+        "image",
+    );
+    let valid = settings
+        .as_ref()
+        .map(|_settings| ())
+        .map_err(|problems| Unresolved {
+            reason: "NodeClassValidationFailed",
+            message: problems.to_string(),
+        });
+    let conditions = BTreeMap::from([
+        (ConditionType::SubnetsReady.as_str(), subnets_found),
+        (ConditionType::SecurityGroupsReady.as_str(), groups_found),
+        (ConditionType::AmisReady.as_str(), images_found),
+        (
+            ConditionType::InstanceProfileReady.as_str(),
+            check_profile(spec),
+        ),
+        (ConditionType::ValidationSucceeded.as_str(), valid),
+    ]);
+    Found {
+        subnets,
+        groups,
+        images,
+        settings: settings.ok(),
+        conditions,
+    }
+}
+
+fn check_profile(spec: &EC2NodeClassSpec) -> Result<(), Unresolved> {
+    let profile = spec.instance_profile.as_ref();
+    profile.map(|_profile| ()).ok_or_else(|| Unresolved {
+        reason: "InstanceProfileNotFound",
+        message: "spec.instanceProfile is missing: name the instance profile of the nodes"
+            .to_owned(),
+    })
+}
+
+/// True when a term's tags are all there.
+fn tagged(cluster: &str, tags: &BTreeMap<String, String>) -> bool {
+    !tags.is_empty()
+        && tags
+            .iter()
+            .all(|(key, value)| key == DISCOVERY && (value == cluster || value == "*"))
+}
+
+fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subnet>> {
+    let of_zone = |zone: String| {
+        let letter = zone.chars().last().unwrap_or('a');
+        let subnet = Subnet {
+            id: format!("subnet-{letter}"),
+            zone_id: format!("use1-az{}", u32::from(letter) - u32::from('a') + 1),
+            zone: zone.clone(),
+            free_addresses: 4_000,
+        };
+        let selected = spec
+            .subnet_selector_terms
+            .iter()
+            .any(|term| term.id.as_ref() == Some(&subnet.id) || tagged(cluster, &term.tags));
+        selected.then_some((zone, vec![subnet]))
+    };
+    builtin::zones().into_keys().filter_map(of_zone).collect()
+}
+
+fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {
+    let selected = spec.security_group_selector_terms.iter().any(|term| {
+        term.id.as_deref() == Some(GROUP.0)
+            || term.name.as_deref() == Some(GROUP.1)
+            || tagged(cluster, &term.tags)
+    });
+    selected.then(|| GROUP.0.to_owned()).into_iter().collect()
+}
+
+fn images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>> {
+    let of_architecture = |architecture: &str| {
+        let image = Image {
+            id: format!("ami-{architecture}"),
+            name: format!("node-{architecture}-2027.01.01"),
+        };
+        let selected = spec.ami_selector_terms.iter().any(|term| {
+            let named = |text: &Option<String>| {
+                text.as_ref()
+                    .is_some_and(|text| text.contains(architecture))
+            };
+            term.alias.is_some()
+                || term.id.as_ref() == Some(&image.id)
+                || named(&term.name)
+                || named(&term.ssm_parameter)
+                || tagged(cluster, &term.tags)
+        });
+        selected.then(|| (architecture.to_owned(), vec![image]))
+    };
+    ["amd64", "arm64"]
+        .into_iter()
+        .filter_map(of_architecture)
+        .collect()
+}

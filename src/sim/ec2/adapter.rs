@@ -1,0 +1,385 @@
+//! The simulated region under the `Cloud` trait, as one controller process reaches it.
+//!
+//! Calls take their time, count against the same client-side buckets as real ones, may be throttled,
+//! get lost or lose their answer, and die with their process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use kube::ResourceExt as _;
+use tokio::time::Instant;
+
+use super::account::{self, Found};
+use super::fleet::{self, Buyer};
+use super::machine::EndCause;
+use super::market::PRICE_STEP;
+use super::{Ec2, State};
+use crate::api::node_class::EC2NodeClass;
+use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
+use crate::cloud::catalogue::{self, Terms};
+use crate::cloud::class::{self, ClassDefaults};
+use crate::cloud::cluster::ClusterFacts;
+use crate::cloud::launch_template::{self, Source};
+use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
+use crate::model::claim::Claim;
+use crate::model::instance::{Instance, InstanceState};
+use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::{Catalogue, OfferingKey};
+use crate::sim::faults::{CallFault, Faults};
+use crate::sim::life::Life;
+
+/// How long a call without an answer is waited for, as the adapter for the real EC2 does.
+const GIVE_UP: Duration = Duration::from_mins(1);
+
+type Known = BTreeMap<String, (i64, Terms, Arc<Catalogue>)>;
+
+/// A process's way to the region.
+#[derive(Debug)]
+pub struct SimulatedCloud {
+    ec2: Ec2,
+    who: String,
+    cluster: ClusterFacts,
+    life: Life,
+    faults: Arc<dyn Faults>,
+    buckets: Buckets,
+    catalogues: Mutex<Known>,
+}
+
+/// What a call is.
+struct Call {
+    operation: &'static str,
+    takes: Vec<(Bucket, u32)>,
+    writes: bool,
+}
+
+impl Call {
+    fn read(operation: &'static str) -> Self {
+        Self {
+            operation,
+            takes: vec![(Bucket::Describe, 1)],
+            writes: false,
+        }
+    }
+
+    fn write(operation: &'static str, takes: Vec<(Bucket, u32)>) -> Self {
+        Self {
+            operation,
+            takes,
+            writes: true,
+        }
+    }
+}
+
+impl SimulatedCloud {
+    /// The way of a process `who` of the cluster `name`.
+    pub fn new(ec2: &Ec2, who: &str, name: &str, life: Life, faults: Arc<dyn Faults>) -> Self {
+        Self {
+            ec2: ec2.clone(),
+            who: who.to_owned(),
+            cluster: ClusterFacts {
+                name: name.to_owned(),
+                endpoint: "https://api.embedded.invalid".to_owned(),
+                certificate_authority: "Q0E=".to_owned(),
+                service_cidr: "10.100.0.0/16".to_owned(),
+                dns_address: None,
+            },
+            life,
+            faults,
+            buckets: Buckets::new(BucketSizes::default()),
+            catalogues: Mutex::default(),
+        }
+    }
+
+    /// Makes a call: it travels, takes effect, and its answer travels back.
+    async fn call<T>(
+        &self,
+        call: Call,
+        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, CloudError>,
+    ) -> Result<T, CloudError> {
+        for (bucket, count) in &call.takes {
+            self.buckets.take(*bucket, *count).await;
+        }
+        let (takes, fault) = self.faults.call(&self.who, call.operation);
+        tokio::time::sleep(takes / 2).await;
+        self.life.go_on().await;
+        match fault {
+            Some(CallFault::Lost) => return Err(no_answer(call.operation).await),
+            Some(CallFault::Throttled) => return Err(throttled(call.operation)),
+            Some(CallFault::Internal) => {
+                return Err(errors::cloud_error(
+                    call.operation,
+                    "InternalError",
+                    "An internal error has occurred",
+                    Some(500),
+                ));
+            }
+            Some(CallFault::AnswerLost | CallFault::Short(_)) | None => {}
+        }
+        let answer = {
+            let mut state = self.ec2.locked();
+            let now = Instant::now();
+            let served = call
+                .takes
+                .iter()
+                .all(|(bucket, count)| state.throttle.take(*bucket, *count, now));
+            if served {
+                effect(&mut state, fault)
+            } else {
+                Err(throttled(call.operation))
+            }
+        };
+        if call.writes && answer.is_ok() {
+            self.life.wrote().await;
+        }
+        tokio::time::sleep(takes / 2).await;
+        self.life.go_on().await;
+        if fault == Some(CallFault::AnswerLost) {
+            return Err(no_answer(call.operation).await);
+        }
+        answer
+    }
+
+    fn catalogue(&self, state: &State, name: &str, terms: Terms) -> Arc<Catalogue> {
+        let now = state.clock.now();
+        let step = now.as_second().div_euclid(PRICE_STEP);
+        let mut known = self
+            .catalogues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((built, from, catalogue)) = known.get(name)
+            && *built == step
+            && *from == terms
+        {
+            return Arc::clone(catalogue);
+        }
+        let catalogue = Arc::new(catalogue::build(&state.markets.at(now), &terms));
+        known.insert(name.to_owned(), (step, terms, Arc::clone(&catalogue)));
+        catalogue
+    }
+
+    fn resolution(&self, state: &State, object: &EC2NodeClass) -> Resolution {
+        let Found {
+            subnets,
+            groups,
+            images,
+            settings,
+            conditions,
+        } = account::find(&self.cluster.name, object);
+        let name = object.name_any();
+        let problems: Vec<&str> = conditions
+            .values()
+            .filter_map(|condition| condition.as_ref().err())
+            .map(|unresolved| unresolved.message.as_str())
+            .collect();
+        let catalogue = settings.map_or_else(Arc::default, |settings| {
+            let public = object.spec.associate_public_ip_address == Some(true);
+            let terms = Terms {
+                shape: settings.shape,
+                architectures: images.keys().cloned().collect(),
+                zones: subnets.keys().map(|zone| (zone.clone(), public)).collect(),
+                volume_fee: settings.volume_fee,
+                nitro_only: settings.nitro_only,
+            };
+            self.catalogue(state, &name, terms)
+        });
+        Resolution {
+            class: NodeClass {
+                name,
+                uid: object.uid().unwrap_or_default(),
+                generation: object.metadata.generation.unwrap_or(0),
+                ready: problems.is_empty(),
+                not_ready: problems.join("; "),
+                subnets,
+                security_groups: groups,
+                images,
+                hash: class::hash(&object.spec),
+                catalogue,
+            },
+            conditions,
+        }
+    }
+
+    /// The templates that a claim needs, by name.
+    fn templates(
+        &self,
+        object: &EC2NodeClass,
+        resolved: &NodeClass,
+        claim: &Claim,
+        offerings: &[OfferingKey],
+    ) -> Result<Vec<launch_template::TemplateGroup>, CloudError> {
+        const OPERATION: &str = "CreateLaunchTemplate";
+        let settings = class::read(&object.spec, ClassDefaults::default())
+            .map_err(|problems| errors::refused(OPERATION, problems.to_string()))?;
+        let source = Source {
+            cluster: &self.cluster,
+            spec: &object.spec,
+            settings: &settings,
+            resolved,
+            instance_profile: object.spec.instance_profile.as_deref().unwrap_or(""),
+        };
+        launch_template::group(&source, claim, offerings)
+            .map_err(|problem| errors::refused(OPERATION, problem.to_string()))
+    }
+}
+
+async fn no_answer(operation: &'static str) -> CloudError {
+    tokio::time::sleep(GIVE_UP).await;
+    errors::cloud_error(
+        operation,
+        errors::NO_ANSWER,
+        "no answer within a minute",
+        None,
+    )
+}
+
+fn throttled(operation: &'static str) -> CloudError {
+    errors::cloud_error(
+        operation,
+        "RequestLimitExceeded",
+        "Request limit exceeded.",
+        Some(503),
+    )
+}
+
+impl Cloud for SimulatedCloud {
+    fn resolve<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
+        let call = Call::read("DescribeSubnets");
+        Box::pin(self.call(call, |state, _fault| Ok(self.resolution(state, node_class))))
+    }
+
+    fn prepare<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+        claim: &'call Claim,
+        offerings: &'call [OfferingKey],
+    ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
+        Box::pin(async move {
+            let mut prepared = Vec::new();
+            for group in self.templates(node_class, resolved, claim, offerings)? {
+                let name = group.template.name();
+                let there = self.ec2.locked().templates.contains_key(&name);
+                if !there {
+                    let call = Call::write("CreateLaunchTemplate", vec![(Bucket::Mutate, 1)]);
+                    let (kept, template) = (name.clone(), group.template);
+                    self.call(call, |state, _fault| {
+                        state.templates.insert(kept, template);
+                        Ok(())
+                    })
+                    .await?;
+                }
+                prepared.push(TemplateOverrides {
+                    name,
+                    overrides: group.overrides,
+                });
+            }
+            Ok(prepared)
+        })
+    }
+
+    fn launch<'call>(
+        &'call self,
+        record: &'call LaunchRecord,
+        claim: &'call Claim,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
+        let settings = class::read(&node_class.spec, ClassDefaults::default());
+        let buyer = Buyer {
+            cluster: self.cluster.name.clone(),
+            node_pool: claim.node_pool.clone(),
+            node_class: node_class.name_any(),
+            fees: settings
+                .map(|settings| settings.volume_fee)
+                .unwrap_or_default(),
+        };
+        let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
+        let call = Call::write(fleet::OPERATION, takes);
+        Box::pin(self.call(call, move |state, fault| {
+            let most = match fault {
+                Some(CallFault::Short(most)) => Some(most),
+                _ => None,
+            };
+            state.launch(record, &buyer, most)
+        }))
+    }
+
+    fn instances<'call>(
+        &'call self,
+        query: &'call InstanceQuery,
+    ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
+        let call = Call::read("DescribeInstances");
+        Box::pin(self.call(call, move |state, _fault| {
+            let now = state.clock.now();
+            let ours = &self.cluster.name;
+            let shown = state
+                .machines
+                .values()
+                .filter_map(|machine| machine.shown(now));
+            Ok(shown
+                .filter(|instance| match query {
+                    InstanceQuery::All => {
+                        instance.tags.get(tags::CLUSTER) == Some(ours)
+                            && instance.state != InstanceState::Terminated
+                    }
+                    InstanceQuery::Batch(batch) => {
+                        instance.tags.get(tags::CLUSTER) == Some(ours)
+                            && instance.tags.get(tags::BATCH) == Some(batch)
+                    }
+                    InstanceQuery::Ids(ids) => ids.contains(&instance.id),
+                })
+                .collect())
+        }))
+    }
+
+    fn terminate<'call>(
+        &'call self,
+        instance_id: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, 1)];
+        let call = Call::write("TerminateInstances", takes);
+        Box::pin(self.call(call, move |state, _fault| {
+            let now = state.clock.now();
+            state.end(instance_id, now, EndCause::Terminated);
+            Ok(())
+        }))
+    }
+
+    fn tag<'call>(
+        &'call self,
+        instance_id: &'call str,
+        tags: &'call BTreeMap<String, String>,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let call = Call::write("CreateTags", vec![(Bucket::Tag, 1)]);
+        Box::pin(self.call(call, move |state, _fault| {
+            let machine = state.machines.get_mut(instance_id).ok_or_else(|| {
+                errors::cloud_error(
+                    "CreateTags",
+                    "InvalidInstanceID.NotFound",
+                    &format!("The instance ID '{instance_id}' does not exist"),
+                    Some(400),
+                )
+            })?;
+            machine.instance.tags.extend(tags.clone());
+            Ok(())
+        }))
+    }
+
+    fn release<'call>(
+        &'call self,
+        node_class: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let call = Call::write("DeleteLaunchTemplate", vec![(Bucket::Mutate, 1)]);
+        Box::pin(self.call(call, move |state, _fault| {
+            state
+                .templates
+                .retain(|_name, template| template.node_class != node_class);
+            Ok(())
+        }))
+    }
+}

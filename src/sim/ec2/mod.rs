@@ -1,0 +1,315 @@
+//! A simulated EC2 region: machines that boot, cost and go, markets that move, capacity that runs
+//! out, client tokens and rate limits as EC2 keeps them.
+//!
+//! [`Ec2`] is the region itself, for everybody in the embedded world; [`SimulatedCloud`] is how one
+//! controller process reaches it, under the `Cloud` trait. Capacity reservations and Elastic Fabric
+//! Adapters are not simulated.
+
+pub mod account;
+mod adapter;
+pub mod bill;
+mod fleet;
+pub mod machine;
+pub mod market;
+mod throttle;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+pub use adapter::SimulatedCloud;
+use bill::Amount;
+use machine::{EndCause, Machine};
+use market::Markets;
+use throttle::Throttle;
+
+use crate::cloud::buckets::BucketSizes;
+use crate::cloud::launch_template::Template;
+use crate::model::launch::{LaunchOutcome, LaunchRecord};
+use crate::model::money::UsdPerHour;
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::sim::history::History;
+use crate::world::{Clock, RandomStream};
+
+/// How long before it takes spot capacity back EC2 says so. Source: "Spot Instance interruption
+/// notices" in the EC2 user guide: two minutes.
+const NOTICE: SignedDuration = SignedDuration::from_mins(2);
+
+/// Everything the region holds.
+#[derive(Debug)]
+pub(super) struct State {
+    clock: Arc<dyn Clock>,
+    history: History,
+    random: RandomStream,
+    reclaims: RandomStream,
+    markets: Markets,
+    throttle: Throttle,
+    machines: BTreeMap<String, Machine>,
+    templates: BTreeMap<String, Template>,
+    answers: BTreeMap<String, (LaunchRecord, LaunchOutcome)>,
+    dry: Vec<(OfferingKey, Timestamp)>,
+    barren: usize,
+    number: u64,
+    interruptions: usize,
+    listeners: Vec<mpsc::UnboundedSender<String>>,
+}
+
+impl State {
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Tells the embedded cluster that something happened to a machine.
+    fn tell(&mut self, id: &str) {
+        self.listeners
+            .retain(|listener| listener.send(id.to_owned()).is_ok());
+    }
+
+    /// Ends a machine at a time; one that has ended already stays as it is.
+    fn end(&mut self, id: &str, at: Timestamp, cause: EndCause) {
+        let linger = Duration::from_millis(8_000 + self.random.below(12_000));
+        let Some(machine) = self.machines.get_mut(id) else {
+            return;
+        };
+        if machine.ended.is_some_and(|(known, _cause)| known <= at) {
+            return;
+        }
+        machine.ended = Some((at, cause));
+        machine.gone_at = Some(later(at, linger));
+        let running = machine.billed(at);
+        let cost = running.map_or_else(Amount::default, |period| {
+            bill::machine(
+                &self.markets,
+                &machine.instance.offering,
+                machine.fees,
+                period,
+            )
+        });
+        self.history.event(
+            "InstanceEnds",
+            json!({ "instance": id, "cause": cause.as_str(), "endsAt": at.to_string(), "usd": cost.to_string() }),
+        );
+        self.tell(id);
+    }
+}
+
+/// The region; clones share it.
+#[derive(Debug, Clone)]
+pub struct Ec2(Arc<Mutex<State>>);
+
+impl Ec2 {
+    /// A region without machines.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        history: History,
+        random: impl Fn(&str) -> RandomStream,
+        markets: Markets,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            clock,
+            history,
+            random: random("ec2/machines"),
+            reclaims: random("ec2/reclaims"),
+            markets,
+            throttle: Throttle::new(BucketSizes::default()),
+            machines: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            dry: Vec::new(),
+            barren: 0,
+            number: 0,
+            interruptions: 0,
+            listeners: Vec::new(),
+        })))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ids of machines that something happens to from now on.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<String> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.locked().listeners.push(sender);
+        receiver
+    }
+
+    /// A machine.
+    pub fn machine(&self, id: &str) -> Option<Machine> {
+        self.locked().machines.get(id).cloned()
+    }
+
+    /// Every machine there ever was, in the order of launches.
+    pub fn machines(&self) -> Vec<Machine> {
+        self.locked().machines.values().cloned().collect()
+    }
+
+    /// Machines that run or are about to.
+    pub fn alive(&self) -> Vec<Machine> {
+        let state = self.locked();
+        let now = state.clock.now();
+        let alive = state
+            .machines
+            .values()
+            .filter(|machine| machine.is_alive(now));
+        alive.cloned().collect()
+    }
+
+    /// What everything has cost so far.
+    pub fn billed(&self) -> Amount {
+        let state = self.locked();
+        let now = state.clock.now();
+        let costs = state.machines.values().filter_map(|machine| {
+            let period = machine.billed(now)?;
+            let offering = &machine.instance.offering;
+            Some(bill::machine(
+                &state.markets,
+                offering,
+                machine.fees,
+                period,
+            ))
+        });
+        costs.sum()
+    }
+
+    /// What the machines that run now cost per hour.
+    pub fn rate(&self) -> UsdPerHour {
+        let state = self.locked();
+        let now = state.clock.now();
+        let alive = state
+            .machines
+            .values()
+            .filter(|machine| machine.is_alive(now));
+        alive
+            .map(|machine| {
+                let price = state.markets.price(&machine.instance.offering, now);
+                price.unwrap_or(UsdPerHour::ZERO) + machine.fees
+            })
+            .sum()
+    }
+
+    /// The markets.
+    pub fn markets(&self) -> Markets {
+        self.locked().markets.clone()
+    }
+
+    /// How many spot machines EC2 took back.
+    pub fn interruptions(&self) -> usize {
+        self.locked().interruptions
+    }
+
+    /// Ends a machine, as somebody at the console would, or as a fault of its hardware.
+    pub fn end(&self, id: &str, cause: EndCause) {
+        let mut state = self.locked();
+        let now = state.clock.now();
+        state.end(id, now, cause);
+    }
+
+    /// Gives notice to a spot machine: it ends two minutes later.
+    pub fn reclaim(&self, id: &str) {
+        let mut state = self.locked();
+        let until = state.clock.now().saturating_add(NOTICE);
+        let Ok(until) = until else { return };
+        state.interruptions += 1;
+        state.history.event(
+            "InterruptionNotice",
+            json!({ "instance": id, "endsAt": until.to_string() }),
+        );
+        state.end(id, until, EndCause::Reclaimed);
+    }
+
+    /// What the region does by itself each minute: it takes spot capacity back, by chance and where a
+    /// pool has shrunk below what runs in it.
+    pub fn pass_minute(&self) {
+        let taken: Vec<String> = {
+            let state = self.locked();
+            let now = state.clock.now();
+            let rate = state.markets.weather().reclaimed_per_mille;
+            let running = state.machines.values().filter(|machine| {
+                machine.instance.offering.capacity_type == CapacityType::Spot
+                    && machine.ended.is_none()
+                    && now >= machine.running_at
+            });
+            running
+                .filter(|_machine| state.reclaims.below(60_000) < rate)
+                .map(|machine| machine.instance.id.clone())
+                .collect()
+        };
+        for id in taken {
+            self.reclaim(&id);
+        }
+    }
+
+    /// Lets a pool run dry for a while.
+    pub fn dry(&self, offering: &OfferingKey, minutes: i64) {
+        let mut state = self.locked();
+        let now = state.clock.now();
+        if let Ok(until) = now.checked_add(SignedDuration::from_mins(minutes)) {
+            state.dry.retain(|(_offering, until)| now < *until);
+            state.dry.push((offering.clone(), until));
+        }
+    }
+
+    /// The next so many machines never get as far as a kubelet.
+    pub fn make_barren(&self, count: usize) {
+        self.locked().barren += count;
+    }
+
+    /// Starts a machine with a cluster's tags that no claim asked for.
+    pub fn stray(&self, cluster: &str, offering: &OfferingKey) -> String {
+        self.locked().stray(cluster, offering)
+    }
+}
+
+impl State {
+    fn stray(&mut self, cluster: &str, offering: &OfferingKey) -> String {
+        let now = self.clock.now();
+        let number = self.next_number();
+        let id = format!("i-{number:017x}");
+        let tags = [
+            (crate::cloud::tags::CLUSTER, cluster),
+            (crate::cloud::tags::BATCH, "stray"),
+        ];
+        let machine = Machine {
+            instance: crate::model::instance::Instance {
+                id: id.clone(),
+                offering: offering.clone(),
+                state: crate::model::instance::InstanceState::Pending,
+                launched: now,
+                image_id: "ami-amd64".to_owned(),
+                subnet_id: "subnet-a".to_owned(),
+                private_dns_name: format!(
+                    "ip-10-255-{}-{}.ec2.internal",
+                    number / 250,
+                    number % 250
+                ),
+                tags: tags
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .into(),
+            },
+            user_data: String::new(),
+            fees: UsdPerHour::ZERO,
+            running_at: now,
+            boot: Duration::ZERO,
+            never_joins: true,
+            ended: None,
+            gone_at: None,
+        };
+        self.machines.insert(id.clone(), machine);
+        self.tell(&id);
+        id
+    }
+}
+
+/// A time so much later.
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| at.checked_add(by).ok())
+        .unwrap_or(at)
+}

@@ -1,0 +1,266 @@
+//! A whole embedded world, put together: server, cluster, region, and controller processes in it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::api_server::{ApiServer, Key, Refusal, Resource};
+use super::clock::VirtualClock;
+use super::cluster::Cluster;
+use super::ec2::market::{FAMILIES, Markets, Weather};
+use super::ec2::{Ec2, SimulatedCloud};
+use super::faults::{Calm, Faults};
+use super::history::{Detail, History};
+use super::life::Life;
+use crate::cloud::Cloud;
+use crate::cluster::Mirror;
+use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
+use crate::cluster::events::Recorder;
+use crate::cluster::observe::node_pool::PoolDefaults;
+use crate::controllers::context::{Acting, Context, Eyes, Parts};
+use crate::metrics::Metrics;
+use crate::plan::lifecycle::LifecycleSettings;
+use crate::plan::provision::ContestedPods;
+use crate::settings::{Mode, Settings};
+use crate::world::{Clock, World};
+
+/// What an embedded world is made with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Everything that is left to chance follows from it.
+    pub seed: u64,
+    /// The cluster's name, in tags.
+    pub cluster: String,
+    /// What the region is like.
+    pub weather: Weather,
+    /// Instance families that the region sells.
+    pub families: Vec<&'static str>,
+    /// What the history keeps.
+    pub detail: Detail,
+}
+
+impl Options {
+    /// A calm world.
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            cluster: "embedded".to_owned(),
+            weather: Weather::CALM,
+            families: FAMILIES.to_vec(),
+            detail: Detail::Events,
+        }
+    }
+}
+
+/// A world; clones share it.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// What it was made with.
+    pub options: Options,
+    /// Its time.
+    pub clock: Arc<dyn Clock>,
+    /// What happened in it.
+    pub history: History,
+    /// Its API server.
+    pub api: ApiServer,
+    /// Its region.
+    pub ec2: Ec2,
+    world: World,
+}
+
+/// A controller process.
+#[derive(Debug)]
+pub struct Process {
+    /// What it shares among its loops.
+    pub context: Arc<Context>,
+    /// Whether it lives.
+    pub life: Life,
+    world: World,
+}
+
+/// What a controller process is started with.
+#[derive(Debug, Clone)]
+pub struct ProcessOptions {
+    /// Its name towards the server.
+    pub who: String,
+    /// Its own seed.
+    pub seed: u64,
+    /// Its settings.
+    pub settings: Settings,
+    /// Whether and when it dies.
+    pub life: Life,
+    /// What goes wrong around it.
+    pub faults: Arc<dyn Faults>,
+}
+
+impl ProcessOptions {
+    /// A controller that lives in a calm world.
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            who: "tonnage".to_owned(),
+            seed,
+            settings,
+            life: Life::new(),
+            faults: Arc::new(Calm),
+        }
+    }
+}
+
+/// The settings of the controller as its flags default, with a search budget for each plan.
+pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
+    Settings {
+        mode,
+        contested_pods: ContestedPods::Leave,
+        drivers_on_demand: true,
+        batch_idle: Duration::from_secs(1),
+        batch_max: Duration::from_secs(10),
+        plan_budget_ms,
+        price_band_percent: 100,
+        nominate_pods: true,
+        lifecycle: LifecycleSettings::default(),
+        orphan_sweep: SignedDuration::from_secs(30),
+        resolve_again: SignedDuration::from_mins(1),
+    }
+}
+
+impl Embedded {
+    /// Begins a world. Must be called within its runtime.
+    pub fn begin(options: Options) -> Self {
+        let clock = VirtualClock::start();
+        let world = World::new(Arc::clone(&clock), options.seed);
+        let history = History::new(Arc::clone(&clock), options.detail);
+        let api = ApiServer::new(
+            Arc::clone(&clock),
+            history.clone(),
+            world.random("api-server"),
+        );
+        let markets = Markets::new(options.seed, options.weather.clone(), &options.families);
+        let ec2 = Ec2::new(
+            Arc::clone(&clock),
+            history.clone(),
+            |purpose| world.random(purpose),
+            markets,
+        );
+        let cluster = Cluster::new(&api, &ec2, &clock, &world);
+        world.spawn(cluster.run(world.clone()));
+        Self {
+            options,
+            clock,
+            history,
+            api,
+            ec2,
+            world,
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Random streams of this world, by purpose.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Starts a controller process.
+    pub fn start(&self, options: ProcessOptions) -> Process {
+        let ProcessOptions {
+            who,
+            seed,
+            settings,
+            life,
+            faults,
+        } = options;
+        let world = World::new(Arc::clone(&self.clock), seed);
+        let client = self.api.client(&who, life.clone(), Arc::clone(&faults));
+        let mirror = Mirror::new();
+        mirror.set_pool_defaults(PoolDefaults {
+            launch_timeout: settings.lifecycle.launch_timeout,
+            registration_timeout: settings.lifecycle.registration_timeout,
+            initialization_timeout: settings.lifecycle.initialization_timeout,
+        });
+        mirror.start(&client, &world);
+        let metrics = Arc::new(Metrics::new());
+        let apply = ApplyOptions {
+            access: match settings.mode {
+                Mode::Run => Access::ReadWrite,
+                Mode::Observe => Access::ReadOnly,
+            },
+            per_second: NonZeroU32::MIN.saturating_add(199),
+            burst: NonZeroU32::MIN.saturating_add(299),
+            metrics: Arc::clone(&metrics),
+        };
+        let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), apply);
+        let recorder = Recorder::start(&kubernetes, &who, Arc::clone(&metrics), &world);
+        let cluster = &self.options.cluster;
+        let cloud = SimulatedCloud::new(&self.ec2, &who, cluster, life.clone(), faults);
+        let cloud: Arc<dyn Cloud> = Arc::new(cloud);
+        let context = Arc::new(Context::new(Parts {
+            world: world.clone(),
+            mirror,
+            eyes: Eyes::new(Arc::clone(&cloud)),
+            recorder,
+            metrics,
+            settings,
+        }));
+        let hands = Acting::new(&context, kubernetes, cloud);
+        crate::controllers::start(&context, hands.as_ref());
+        Process {
+            context,
+            life,
+            world,
+        }
+    }
+
+    /// Creates an object as a user, or changes its spec and labels if it is there.
+    ///
+    /// # Errors
+    /// What the API server says against it.
+    pub fn apply(&self, object: Value) -> Result<Value, Refusal> {
+        let resource = Resource::of_object(&object)
+            .ok_or_else(|| Refusal::bad_request("no kind that is served here"))?;
+        let named = |field: &str| {
+            object["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut key = Key::new(resource, &named("namespace"), &named("name"));
+        if resource.definition().namespaced && key.namespace.is_empty() {
+            "default".clone_into(&mut key.namespace);
+        }
+        if self.api.get(&key).is_none() {
+            return self.api.create("user", object);
+        }
+        self.api.change("user", &key, None, |known| {
+            known["spec"] = object["spec"].clone();
+            for field in ["labels", "annotations"] {
+                if object["metadata"][field].is_object() {
+                    known["metadata"][field] = object["metadata"][field].clone();
+                }
+            }
+        })
+    }
+
+    /// Ends everybody but the controllers.
+    pub async fn end(&self) {
+        self.world.shut_down().await;
+    }
+}
+
+impl Process {
+    /// Ends it as SIGKILL does: nothing it waits for ever comes.
+    pub fn kill(&self) {
+        self.life.kill();
+        self.world.stop().cancel();
+    }
+
+    /// Ends it as SIGTERM does.
+    pub async fn stop(&self) {
+        self.world.shut_down().await;
+    }
+}

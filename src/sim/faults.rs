@@ -1,0 +1,81 @@
+//! What can go wrong on the way to the API server, and in EC2.
+//!
+//! Given a request; given back how long it travels and what happens to it. The calm world answers
+//! everything after a moment; the simulation tests bring their own.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::api_server::Refusal;
+
+/// What happens to a request to the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestFault {
+    /// It never arrives.
+    Lost,
+    /// It takes effect, and the answer never arrives.
+    AnswerLost,
+    /// The server refuses it without looking.
+    Refused(Refusal),
+}
+
+/// The way of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journey {
+    /// Time to the server.
+    pub there: Duration,
+    /// Time back.
+    pub back: Duration,
+    /// For watches: how late each event is.
+    pub lag: Duration,
+    /// What goes wrong.
+    pub fault: Option<RequestFault>,
+}
+
+/// What happens to a call to EC2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CallFault {
+    /// It never arrives.
+    Lost,
+    /// It takes effect, and the answer never arrives.
+    AnswerLost,
+    /// Too many calls.
+    Throttled,
+    /// A fault of EC2.
+    Internal,
+    /// A launch gets at most so many instances.
+    Short(usize),
+}
+
+/// The source of faults.
+pub trait Faults: Send + Sync + fmt::Debug {
+    /// The way of a request of a process.
+    fn request(&self, who: &str, method: &http::Method, path: &str) -> Journey;
+
+    /// How long a call to EC2 takes, and what goes wrong with it.
+    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>);
+}
+
+/// Nothing goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calm;
+
+impl Faults for Calm {
+    fn request(&self, _who: &str, _method: &http::Method, _path: &str) -> Journey {
+        Journey {
+            there: Duration::from_millis(1),
+            back: Duration::from_millis(1),
+            lag: Duration::ZERO,
+            fault: None,
+        }
+    }
+
+    fn call(&self, _who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+        let milliseconds = match operation {
+            "CreateFleet" => 700,
+            "TerminateInstances" => 250,
+            _ => 60,
+        };
+        (Duration::from_millis(milliseconds), None)
+    }
+}
