@@ -7,6 +7,7 @@
 
 mod controller;
 mod crds;
+mod demo;
 mod explain;
 mod plan;
 
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Controller(Box<controller::Args>),
     Crds(crds::Args),
+    Demo(demo::Args),
     Explain(Box<explain::Args>),
     Plan(Box<plan::Args>),
 }
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Controller(args) => controller::run(&args).map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
+        Command::Demo(args) => demo::run(&args).map_err(Into::into),
         Command::Explain(args) => explain::run(&args).map_err(Into::into),
         Command::Plan(args) => plan::run(&args).map_err(Into::into),
     };

@@ -42,6 +42,8 @@ pub struct Pool<'text> {
     pub taint: Option<(&'text str, &'text str)>,
     /// Seconds after which an empty node goes.
     pub empty_seconds: u32,
+    /// Higher is tried first.
+    pub weight: Option<u32>,
     /// The most nodes.
     pub most_nodes: Option<u32>,
 }
@@ -67,6 +69,9 @@ impl Pool<'_> {
                 "consolidateAfter": format!("{}s", self.empty_seconds),
             },
         });
+        if let Some(weight) = self.weight {
+            spec["weight"] = json!(weight);
+        }
         if let Some(most) = self.most_nodes {
             spec["limits"] = json!({ "nodes": most.to_string() });
         }
@@ -90,6 +95,8 @@ pub struct Work<'text> {
     pub gpus: u32,
     /// The taint that its pods tolerate.
     pub tolerates: Option<&'text str>,
+    /// Value of the label `spark-role`, as Spark sets it.
+    pub role: Option<&'text str>,
     /// Pods at a time.
     pub pods: u32,
     /// Seconds that each pod runs; `None` is for ever.
@@ -106,6 +113,9 @@ impl Work<'_> {
             container["resources"]["limits"] = json!({ "nvidia.com/gpu": self.gpus });
         }
         let mut metadata = json!({ "labels": { "app": self.name } });
+        if let Some(role) = self.role {
+            metadata["labels"]["spark-role"] = json!(role);
+        }
         if let Some(seconds) = self.seconds {
             metadata["annotations"] = json!({ RUN_SECONDS: seconds.to_string() });
         }

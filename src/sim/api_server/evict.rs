@@ -4,7 +4,7 @@
 //! from the pods of this very moment, so that two evictions at once can never both be the last one.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 use super::resource::{Key, Resource, text};
@@ -57,6 +57,16 @@ impl Store {
                     ));
                 }
             }
+        }
+        if !going {
+            self.history.event(
+                "PodEvicted",
+                json!({
+                    "pod": format!("{}/{}", key.namespace, key.name),
+                    "node": text(&pod, "/spec/nodeName"),
+                    "by": who,
+                }),
+            );
         }
         self.delete(who, key, &options).map(drop)
     }

@@ -68,7 +68,12 @@ fn of_node(key: &Key, before: Option<&Value>, after: Option<&Value>) -> Told {
             .to_owned()
     };
     if before.is_none() {
-        told.push(("NodeJoined", json!({ "node": key.name })));
+        let provider_id = after.map_or("", |node| text(node, "/spec/providerID"));
+        let instance = provider_id.rsplit('/').next();
+        told.push((
+            "NodeJoined",
+            json!({ "node": key.name, "instance": instance }),
+        ));
     }
     let initialized = "/metadata/labels/karpenter.sh~1initialized";
     if became(before, after, initialized).is_some() {

@@ -2,14 +2,17 @@
 //! selectors of a node class find.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use kube::ResourceExt as _;
 
 use crate::api::ConditionType;
 use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
+use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults, ClassSettings};
 use crate::cloud::{Unresolved, builtin};
-use crate::model::node_class::{Image, Subnet};
+use crate::model::node_class::{Image, NodeClass, Subnet};
+use crate::model::offering::Catalogue;
 
 /// The tag that everything of the account carries, with the cluster's name.
 pub const DISCOVERY: &str = "tonnage.dev/discovery";
@@ -21,7 +24,7 @@ pub(super) type Conditions = BTreeMap<&'static str, Result<(), Unresolved>>;
 
 /// What was found for a node class.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(in crate::sim) struct Found {
     pub(super) subnets: BTreeMap<String, Vec<Subnet>>,
     pub(super) groups: Vec<String>,
     pub(super) images: BTreeMap<String, Vec<Image>>,
@@ -29,8 +32,53 @@ pub(super) struct Found {
     pub(super) conditions: Conditions,
 }
 
+impl Found {
+    /// What decides what can be bought; `None` when the spec cannot be read.
+    pub(in crate::sim) fn terms(&self, object: &EC2NodeClass) -> Option<Terms> {
+        let settings = self.settings.as_ref()?;
+        let public = object.spec.associate_public_ip_address == Some(true);
+        Some(Terms {
+            shape: settings.shape.clone(),
+            architectures: self.images.keys().cloned().collect(),
+            zones: self
+                .subnets
+                .keys()
+                .map(|zone| (zone.clone(), public))
+                .collect(),
+            volume_fee: settings.volume_fee,
+            nitro_only: settings.nitro_only,
+        })
+    }
+
+    /// The node class, resolved.
+    pub(in crate::sim) fn node_class(
+        self,
+        object: &EC2NodeClass,
+        catalogue: Arc<Catalogue>,
+    ) -> NodeClass {
+        let problems: Vec<&str> = self
+            .conditions
+            .values()
+            .filter_map(|condition| condition.as_ref().err())
+            .map(|unresolved| unresolved.message.as_str())
+            .collect();
+        NodeClass {
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
+            ready: problems.is_empty(),
+            not_ready: problems.join("; "),
+            subnets: self.subnets,
+            security_groups: self.groups,
+            images: self.images,
+            hash: class::hash(&object.spec),
+            catalogue,
+        }
+    }
+}
+
 /// Runs the selectors of a node class.
-pub(super) fn find(cluster: &str, object: &EC2NodeClass) -> Found {
+pub(in crate::sim) fn find(cluster: &str, object: &EC2NodeClass) -> Found {
     let spec = &object.spec;
     let subnets = subnets(cluster, spec);
     let groups = groups(cluster, spec);
@@ -108,6 +156,9 @@ fn tagged(cluster: &str, tags: &BTreeMap<String, String>) -> bool {
             .all(|(key, value)| key == DISCOVERY && (value == cluster || value == "*"))
 }
 
+/// The region's zones.
+static ZONES: LazyLock<Vec<String>> = LazyLock::new(|| builtin::zones().into_keys().collect());
+
 fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subnet>> {
     let of_zone = |zone: String| {
         let letter = zone.chars().last().unwrap_or('a');
@@ -123,7 +174,7 @@ fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subne
             .any(|term| term.id.as_ref() == Some(&subnet.id) || tagged(cluster, &term.tags));
         selected.then_some((zone, vec![subnet]))
     };
-    builtin::zones().into_keys().filter_map(of_zone).collect()
+    ZONES.iter().cloned().filter_map(of_zone).collect()
 }
 
 fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use kube::ResourceExt as _;
 use tokio::time::Instant;
 
-use super::account::{self, Found};
+use super::account;
 use super::fleet::{self, Buyer};
 use super::machine::EndCause;
 use super::market::PRICE_STEP;
@@ -161,44 +161,13 @@ impl SimulatedCloud {
     }
 
     fn resolution(&self, state: &State, object: &EC2NodeClass) -> Resolution {
-        let Found {
-            subnets,
-            groups,
-            images,
-            settings,
-            conditions,
-        } = account::find(&self.cluster.name, object);
-        let name = object.name_any();
-        let problems: Vec<&str> = conditions
-            .values()
-            .filter_map(|condition| condition.as_ref().err())
-            .map(|unresolved| unresolved.message.as_str())
-            .collect();
-        let catalogue = settings.map_or_else(Arc::default, |settings| {
-            let public = object.spec.associate_public_ip_address == Some(true);
-            let terms = Terms {
-                shape: settings.shape,
-                architectures: images.keys().cloned().collect(),
-                zones: subnets.keys().map(|zone| (zone.clone(), public)).collect(),
-                volume_fee: settings.volume_fee,
-                nitro_only: settings.nitro_only,
-            };
-            self.catalogue(state, &name, terms)
+        let found = account::find(&self.cluster.name, object);
+        let catalogue = found.terms(object).map_or_else(Arc::default, |terms| {
+            self.catalogue(state, &object.name_any(), terms)
         });
         Resolution {
-            class: NodeClass {
-                name,
-                uid: object.uid().unwrap_or_default(),
-                generation: object.metadata.generation.unwrap_or(0),
-                ready: problems.is_empty(),
-                not_ready: problems.join("; "),
-                subnets,
-                security_groups: groups,
-                images,
-                hash: class::hash(&object.spec),
-                catalogue,
-            },
-            conditions,
+            conditions: found.conditions.clone(),
+            class: found.node_class(object, catalogue),
         }
     }
 

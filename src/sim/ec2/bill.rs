@@ -17,19 +17,24 @@ use crate::model::offering::OfferingKey;
 /// pages: per second, with a minimum of 60 seconds.
 const LEAST_SECONDS: i64 = 60;
 
-/// An amount of money: units of a rate times seconds, so that sums are exact.
+/// An amount of money: units of a rate times milliseconds, so that sums are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Amount(i128);
 
 impl Amount {
     /// What a rate comes to in so many seconds.
     pub fn of(rate: UsdPerHour, seconds: i64) -> Self {
-        Self(i128::from(rate.units()) * i128::from(seconds))
+        Self::of_milliseconds(rate, i128::from(seconds) * 1_000)
+    }
+
+    /// What a rate comes to in so many milliseconds.
+    pub fn of_milliseconds(rate: UsdPerHour, milliseconds: i128) -> Self {
+        Self(i128::from(rate.units()) * milliseconds)
     }
 
     /// In 10⁻¹⁰ US dollars, rounded to the nearest.
     pub fn units(self) -> i64 {
-        i64::try_from((self.0 + 1_800) / 3_600).unwrap_or(i64::MAX)
+        i64::try_from((self.0 + 1_800_000) / 3_600_000).unwrap_or(i64::MAX)
     }
 }
 

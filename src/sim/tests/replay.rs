@@ -27,6 +27,7 @@ async fn hour(seed: u64) -> (Vec<String>, (u64, u64)) {
         capacity_types: &["spot", "on-demand"],
         taint: None,
         empty_seconds: 10,
+        weight: None,
         most_nodes: None,
     };
     world.apply(pool.manifest()).unwrap();
@@ -38,6 +39,7 @@ async fn hour(seed: u64) -> (Vec<String>, (u64, u64)) {
             memory: "3Gi",
             gpus: 0,
             tolerates: None,
+            role: None,
             pods: 3 + round,
             seconds: Some(400),
         };
