@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::plan::scene::SceneArgs;
 use super::plan::{Output, PlanError, planned, structured};
-use crate::model::pod::PodKey;
+use crate::model::pod::{Pod, PodKey};
 use crate::model::report::ProvisioningPlan;
 
 /// Explain a decision about one object.
@@ -56,18 +56,19 @@ pub(super) fn run(args: &Args) -> Result<(), ExplainError> {
         return Err(ExplainError::NoSuchPod(key));
     }
     let (plan, _elapsed) = planned(&scene, &args.scene);
-    let bound = scene
-        .snapshot
-        .pods
-        .get(&key)
-        .and_then(|pod| pod.node_name.clone());
+    let Some(pod) = scene.snapshot.pods.get(&key) else {
+        return Err(ExplainError::NoSuchPod(key));
+    };
     let text = match args.output {
-        Output::Table => sentence(&key, &plan, bound.as_deref()),
-        form => structured(&document(&key, &plan, bound.as_deref()), form)?,
+        Output::Table => sentence(pod, &plan),
+        form => structured(&document(pod, &plan), form)?,
     };
     super::write_stdout(&text).map_err(PlanError::from)?;
     Ok(())
 }
+
+/// What is said of a pod with scheduling gates.
+const GATED: &str = "waits for its scheduling gates: nothing looks for a node until whoever set spec.schedulingGates removes them";
 
 /// Where a pod goes.
 enum Place<'plan> {
@@ -99,7 +100,8 @@ fn place<'plan>(key: &PodKey, plan: &'plan ProvisioningPlan) -> Place<'plan> {
     }
 }
 
-fn sentence(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> String {
+fn sentence(pod: &Pod, plan: &ProvisioningPlan) -> String {
+    let key = &pod.key;
     match place(key, plan) {
         Place::New(index) => plan.new_nodes.get(index).map_or_else(String::new, |node| {
             let first = node.offerings.first().map_or_else(String::new, ToString::to_string);
@@ -115,18 +117,20 @@ fn sentence(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> Strin
         Place::InFlight(claim) => {
             format!("pod {key} fits on what is on its way for NodeClaim {claim}\n")
         }
-        Place::Nowhere => match (plan.unschedulable.get(key), bound) {
+        Place::Nowhere => match (plan.unschedulable.get(key), &pod.node_name) {
             (Some(why), _) => format!(
                 "pod {key} is left out:\n{}",
                 super::plan::sentences(why)
             ),
             (None, Some(node)) => format!("pod {key} runs on node {node}\n"),
+            (None, None) if pod.spec.gated => format!("pod {key} {GATED}\n"),
             (None, None) => format!("pod {key} does not wait for a node\n"),
         },
     }
 }
 
-fn document(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> serde_json::Value {
+fn document(pod: &Pod, plan: &ProvisioningPlan) -> serde_json::Value {
+    let key = &pod.key;
     let mut document = json!({"schemaVersion": "1", "pod": key.to_string()});
     match place(key, plan) {
         Place::New(index) => {
@@ -145,7 +149,8 @@ fn document(key: &PodKey, plan: &ProvisioningPlan, bound: Option<&str>) -> serde
             if let Some(why) = plan.unschedulable.get(key) {
                 document["reasons"] = json!(super::plan::reasons(why));
             } else {
-                document["node"] = json!(bound);
+                document["node"] = json!(pod.node_name);
+                document["gated"] = json!(pod.spec.gated);
             }
         }
     }

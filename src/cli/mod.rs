@@ -5,6 +5,8 @@
 //! understood. What a subcommand produces goes to standard output, everything said about it to
 //! standard error. No subcommand decides anything of its own here; each calls the library.
 
+mod advise;
+mod bench_schedule;
 mod controller;
 mod crds;
 mod demo;
@@ -33,6 +35,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Advise(Box<advise::Args>),
+    BenchSchedule(bench_schedule::Args),
     Controller(Box<controller::Args>),
     Crds(crds::Args),
     Demo(demo::Args),
@@ -51,6 +55,8 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let outcome = match cli.command {
+        Command::Advise(args) => advise::run(&args).map_err(Into::into),
+        Command::BenchSchedule(args) => bench_schedule::run(&args).map_err(Into::into),
         Command::Controller(args) => controller::run(&args).map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
         Command::Demo(args) => demo::run(&args).map_err(Into::into),

@@ -8,6 +8,7 @@
     clippy::disallowed_types
 )]
 
+pub mod advise;
 pub mod budget;
 pub mod check;
 pub mod collect;

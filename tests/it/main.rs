@@ -9,5 +9,6 @@ mod crds;
 mod iam;
 mod layering;
 mod rbac;
+mod scenarios;
 mod sources;
 mod tidy;

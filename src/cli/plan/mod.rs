@@ -7,7 +7,7 @@ pub(super) mod catalog;
 mod render;
 pub(super) mod scene;
 
-pub(super) use render::{reasons, sentences};
+pub(super) use render::{columns, reasons, sentences};
 
 use std::io;
 use std::time::Instant;
@@ -76,12 +76,9 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The plan of a scene and the milliseconds that planning took.
-pub(super) fn planned(
-    scene: &Scene,
-    args: &SceneArgs,
-) -> (crate::model::report::ProvisioningPlan, u64) {
-    let settings = ProvisionSettings {
+/// The planner's settings that the arguments ask for.
+pub(super) fn settings(args: &SceneArgs) -> ProvisionSettings {
+    ProvisionSettings {
         contested_pods: if args.takes_contested_pods() {
             ContestedPods::Take
         } else {
@@ -89,7 +86,15 @@ pub(super) fn planned(
         },
         ..ProvisionSettings::default()
     }
-    .with_budget_ms(args.budget_ms());
+    .with_budget_ms(args.budget_ms())
+}
+
+/// The plan of a scene and the milliseconds that planning took.
+pub(super) fn planned(
+    scene: &Scene,
+    args: &SceneArgs,
+) -> (crate::model::report::ProvisioningPlan, u64) {
+    let settings = settings(args);
     let began = Instant::now();
     let plan = provision(&scene.snapshot, &settings);
     let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

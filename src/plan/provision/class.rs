@@ -55,7 +55,7 @@ pub struct Class {
 
 /// Reads classes; candidates come later, by [`match_candidates`].
 pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
-    let mut classes: BTreeMap<(Arc<PodSpec>, Vec<Vec<DemandTerm>>), Class> = BTreeMap::new();
+    let mut classes: BTreeMap<_, Class> = BTreeMap::new();
     for group in waiting {
         let volumes = volumes(snapshot, &group.spec);
         let (own_demand, problem) = match NodeDemand::of(&group.spec) {
@@ -87,7 +87,13 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
         let mut needs = group.spec.requests.clone();
         needs.add(&volumes.attached);
         let spec = without_claim_names(&group.spec);
-        let key = (Arc::clone(&spec), volumes.places);
+        // What cannot be placed for its volume must not keep those out that differ in nothing else.
+        let key = (
+            Arc::clone(&spec),
+            volumes.places,
+            volumes.attached,
+            volumes.problem,
+        );
         let class = classes.entry(key).or_insert_with(|| Class {
             hash: promise::class_hash(&spec),
             spec,
@@ -247,6 +253,22 @@ pub fn match_candidates(
     let capacities = dense_supply(dimensions, supply);
     let count = supply.candidates.len();
     let mut suitable: BTreeMap<(NodeDemand, Vec<Toleration>), Bits> = BTreeMap::new();
+    let available = Bits::of(count, |index| {
+        supply
+            .candidates
+            .get(index)
+            .is_some_and(|candidate| candidate.offering.available)
+    });
+    let of_variant: Vec<Bits> = (0..supply.variants.len())
+        .map(|variant| {
+            Bits::of(count, |index| {
+                supply
+                    .candidates
+                    .get(index)
+                    .is_some_and(|candidate| candidate.variant == variant)
+            })
+        })
+        .collect();
     for class in classes {
         class.size = dense_needs(dimensions, &class.needs);
         class.suitable = suitable
@@ -259,7 +281,13 @@ pub fn match_candidates(
                     .get(index)
                     .is_some_and(|free| fits(&class.size, free))
         });
-        class.levels = levels(class, supply, drivers_on_demand);
+        class.levels = levels(
+            class,
+            supply,
+            &class.fitting.and(&available),
+            &of_variant,
+            drivers_on_demand,
+        );
     }
 }
 
@@ -283,39 +311,51 @@ fn suits(class: &Class, supply: &Supply) -> Bits {
 /// Groups the available fitting candidates by how well the class likes them, then by the weight of
 /// their pool. Likes are summed as kube-scheduler sums them: every preferred term that matches
 /// counts with its weight.
-fn levels(class: &Class, supply: &Supply, drivers_on_demand: bool) -> Vec<Bits> {
+fn levels(
+    class: &Class,
+    supply: &Supply,
+    usable: &Bits,
+    of_variant: &[Bits],
+    drivers_on_demand: bool,
+) -> Vec<Bits> {
     let preferred = preferences(class);
     let driver = drivers_on_demand
         && is_spark_driver(&class.spec)
         && !class.demand.keys().any(|key| key == CAPACITY_TYPE);
     let mut levels: BTreeMap<(i64, i32), Bits> = BTreeMap::new();
-    let count = supply.candidates.len();
-    for index in class.fitting.iter() {
-        let (Some(candidate), Some(labels)) = (supply.candidates.get(index), supply.labels(index))
-        else {
-            continue;
-        };
-        if !candidate.offering.available {
+    for (variant, bits) in supply.variants.iter().zip(of_variant) {
+        let here = usable.and(bits);
+        if here.is_empty() {
             continue;
         }
-        let Some(variant) = supply.variants.get(candidate.variant) else {
+        let weight = variant.pool.weight;
+        let unwelcome = has_unwelcome_taint(&variant.pool.taints, &class.spec.tolerations);
+        let base: i64 = if unwelcome { -(1 << 33) } else { 0 };
+        if preferred.is_empty() && !driver {
+            levels
+                .entry((base, weight))
+                .or_insert_with(|| Bits::empty(supply.candidates.len()))
+                .add_all(&here);
             continue;
-        };
-        let mut liking: i64 = preferred
-            .iter()
-            .filter(|(_weight, term)| term.accepts(&labels))
-            .map(|(weight, _term)| *weight)
-            .sum();
-        if driver && labels.label(CAPACITY_TYPE) != Some("spot") {
-            liking = liking.saturating_add(1 << 32);
         }
-        if has_unwelcome_taint(&variant.pool.taints, &class.spec.tolerations) {
-            liking = liking.saturating_sub(1 << 33);
+        for index in here.iter() {
+            let Some(labels) = supply.labels(index) else {
+                continue;
+            };
+            let mut liking: i64 = preferred
+                .iter()
+                .filter(|(_weight, term)| term.accepts(&labels))
+                .map(|(weight, _term)| *weight)
+                .sum::<i64>()
+                .saturating_add(base);
+            if driver && labels.label(CAPACITY_TYPE) != Some("spot") {
+                liking = liking.saturating_add(1 << 32);
+            }
+            levels
+                .entry((liking, weight))
+                .or_insert_with(|| Bits::empty(supply.candidates.len()))
+                .insert(index);
         }
-        levels
-            .entry((liking, variant.pool.weight))
-            .or_insert_with(|| Bits::empty(count))
-            .insert(index);
     }
     levels.into_values().rev().collect()
 }

@@ -96,23 +96,40 @@ pub fn will_move(pod: &Pod) -> bool {
 /// The pods that need a place, in classes ordered by their specs.
 pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
     let leaving = leaving_nodes(snapshot);
-    let mut by_spec: BTreeMap<&PodSpec, PodClass> = BTreeMap::new();
+    // Caches share one copy of equal specs, so most pods are told apart by address alone; the order
+    // of classes is that of the specs.
+    let mut by_address: BTreeMap<*const PodSpec, Vec<&Arc<Pod>>> = BTreeMap::new();
     for pod in snapshot.pods.values() {
         let wanted = match pod.node_name.as_deref() {
             None => is_waiting(snapshot, pod),
             Some(node) => leaving.contains(node) && will_move(pod),
         };
-        if !wanted {
-            continue;
+        if wanted {
+            by_address
+                .entry(Arc::as_ptr(&pod.spec))
+                .or_default()
+                .push(pod);
         }
+    }
+    let mut by_spec: BTreeMap<&PodSpec, PodClass> = BTreeMap::new();
+    for pods in by_address.into_values() {
+        let Some(first) = pods.first() else {
+            continue;
+        };
         by_spec
-            .entry(&pod.spec)
+            .entry(&first.spec)
             .or_insert_with(|| PodClass {
-                spec: Arc::clone(&pod.spec),
+                spec: Arc::clone(&first.spec),
                 pods: Vec::new(),
             })
             .pods
-            .push(pod.key.clone());
+            .extend(pods.iter().map(|pod| pod.key.clone()));
     }
-    by_spec.into_values().collect()
+    by_spec
+        .into_values()
+        .map(|mut class| {
+            class.pods.sort_unstable();
+            class
+        })
+        .collect()
 }

@@ -78,6 +78,7 @@ pub fn provision_guarded(
         supply: &supply,
         bins: &bins,
         suitable: &suitable,
+        capacities: &capacities,
         dimensions: &dimensions,
     };
     let mut arranged = topology::arrange(&stage);

@@ -212,13 +212,7 @@ fn unmet(class: &Class, supply: &Supply, own: &[usize]) -> (String, Option<Strin
                 .0
                 .iter()
                 .filter(|(key, requirement)| !requirement.accepts(labels.label(key)))
-                .map(|(key, requirement)| {
-                    format!(
-                        "{key} {}, the NodePool gives {}",
-                        wish(requirement),
-                        found(labels.label(key))
-                    )
-                })
+                .map(|(key, requirement)| unmet_key(key, requirement, labels.label(key)))
                 .collect();
             if best
                 .as_ref()
@@ -235,7 +229,18 @@ fn unmet(class: &Class, supply: &Supply, own: &[usize]) -> (String, Option<Strin
             None,
         );
     }
-    (format!("the pod wants {}", missing.join("; and ")), None)
+    (missing.join("; and "), None)
+}
+
+fn unmet_key(key: &str, requirement: &Requirement, given: Option<&str>) -> String {
+    if *requirement == Requirement::nothing() {
+        return format!("the pod's own demands on {key} contradict each other");
+    }
+    format!(
+        "the pod wants {key} {}, the NodePool gives {}",
+        wish(requirement),
+        found(given)
+    )
 }
 
 fn wish(requirement: &Requirement) -> String {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::choices;
 use super::group::{Groups, Kind};
 use super::state::{Choice, Key, State, Tie};
 use super::world::Placed;
@@ -40,13 +41,14 @@ pub fn assign(stage: &Stage<'_>, groups: &Groups, placed: &Placed) -> Arranged {
     let ties: Vec<Vec<Tie>> = (0..classes.len())
         .map(|class| assignment.ties(class))
         .collect();
+    let unit_prices = choices::unit_prices(supply, stage.capacities);
     let mut choices: Vec<Vec<Choice>> = classes
         .iter()
         .enumerate()
         .map(|(index, class)| {
             let ties = ties.get(index).map_or(&[][..], Vec::as_slice);
             let bins_here = suitable.get(index).map_or(&[][..], Vec::as_slice);
-            assignment.choices(class, ties, supply, bins, bins_here)
+            assignment.choices(class, ties, &unit_prices, bins, bins_here)
         })
         .collect();
     assignment.before = assignment.states.clone();

@@ -156,7 +156,7 @@ impl Assignment {
         &self,
         class: &Class,
         ties: &[Tie],
-        supply: &Supply,
+        unit_prices: &[Vec<f64>],
         bins: &[Bin],
         suitable: &[usize],
     ) -> Vec<Choice> {
@@ -185,7 +185,7 @@ impl Assignment {
                 let there = self.bits(&keys, &values)?;
                 let cost = class.levels.iter().find_map(|level| {
                     let here = level.and(&there);
-                    cheapest_share(class, supply, &here)
+                    cheapest_share(class, unit_prices, &here)
                 });
                 let (mut room, mut promised) = (0_u32, 0_u32);
                 for bin in suitable
@@ -262,24 +262,58 @@ fn could_count(supply: &Supply, candidate: usize, kind: &Kind) -> bool {
         })
 }
 
-/// The price of one pod's share of the machine where that share is cheapest.
-fn cheapest_share(class: &Class, supply: &Supply, candidates: &Bits) -> Option<i64> {
+/// What one unit of each dimension costs on each candidate, if that dimension alone is paid for.
+pub(super) fn unit_prices(supply: &Supply, capacities: &[Vec<i64>]) -> Vec<Vec<f64>> {
+    supply
+        .candidates
+        .iter()
+        .zip(capacities)
+        .map(|(candidate, capacity)| {
+            let price = real(candidate.price.units());
+            capacity
+                .iter()
+                .map(|capacity| {
+                    if *capacity > 0 {
+                        price / real(*capacity)
+                    } else {
+                        0.0
+                    }
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// The price of one pod's share of the machine where that share is cheapest, rounded down.
+fn cheapest_share(class: &Class, unit_prices: &[Vec<f64>], candidates: &Bits) -> Option<i64> {
+    let size: Vec<f64> = class.size.iter().map(|size| real(*size)).collect();
     candidates
         .iter()
-        .filter_map(|index| supply.candidates.get(index))
-        .map(|candidate| {
-            let mut most: i64 = 0;
-            for (name, amount) in class.needs.iter() {
-                let free = candidate.free.get(name);
-                if free > 0 {
-                    let share =
-                        i128::from(amount) * i128::from(candidate.price.units()) / i128::from(free);
-                    most = most.max(i64::try_from(share).unwrap_or(i64::MAX));
-                }
-            }
-            most
+        .filter_map(|index| unit_prices.get(index))
+        .map(|prices| {
+            size.iter()
+                .zip(prices)
+                .map(|(size, price)| size * price)
+                .fold(0.0, f64::max)
         })
-        .min()
+        .min_by(f64::total_cmp)
+        .map(whole)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "only compares places; what is beyond 2^53 differs by less than any price"
+)]
+const fn real(value: i64) -> f64 {
+    value as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "saturates, and only compares places"
+)]
+const fn whole(value: f64) -> i64 {
+    value as i64
 }
 
 fn room_on(class: &Class, bin: &Bin, needed: usize) -> u32 {

@@ -114,7 +114,15 @@ impl Assignment {
 
     pub(super) fn failure(&self, ties: &[Tie], position: &[usize], choices: &[Choice]) -> String {
         if choices.is_empty() {
-            return "no node that could be had carries the label that the pod's spread or affinity is about".to_owned();
+            let keys: Vec<&str> = self
+                .keys_of(ties)
+                .into_iter()
+                .filter_map(|key| Some(self.keys.get(key)?.name.as_str()))
+                .collect();
+            return format!(
+                "no node that the pod could use carries the label {}, which its spread or affinity is about",
+                keys.join(" and ")
+            );
         }
         let blocking = ties.iter().zip(position).find(|(tie, position)| {
             choices.iter().all(|choice| {

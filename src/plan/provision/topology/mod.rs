@@ -50,6 +50,8 @@ pub struct Stage<'round> {
     pub bins: &'round [Bin],
     /// The bins that suit each class.
     pub suitable: &'round [Vec<usize>],
+    /// What each candidate offers, by dimension.
+    pub capacities: &'round [Vec<i64>],
     /// Names of the dimensions.
     pub dimensions: &'round [String],
 }

@@ -1,0 +1,111 @@
+//! `tonnage bench-schedule`: times the planning of synthetic worlds.
+//!
+//! Given numbers of pods and instance types; given back one JSON object on standard output: time,
+//! nodes, price, lower bound and peak memory. The plan is judged by the independent checker where
+//! asked. It is not listed in the help: `hack/bench-schedule` runs it, one process for each case, so
+//! that peak memory is the case's own.
+
+mod world;
+
+use std::fs;
+use std::io;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::plan::check;
+use crate::plan::provision::{ProvisionSettings, provision};
+
+/// Time the planning of a synthetic world
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub(super) struct Args {
+    /// Pods that wait
+    #[arg(long, default_value_t = 1000)]
+    pods: usize,
+    /// Instance types
+    #[arg(long, default_value_t = 400)]
+    types: i64,
+    /// Pods that are all alike and have preferences that cannot all be met
+    #[arg(long)]
+    wishes: bool,
+    /// Search effort in milliseconds
+    #[arg(long, default_value_t = 100)]
+    budget_ms: u64,
+    /// Judge the plan with the independent checker, which takes longer than planning
+    #[arg(long)]
+    check: bool,
+}
+
+/// Why the bench failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BenchError {
+    /// A plan that may not be carried out.
+    #[error("the plan is wrong: {0}")]
+    Violation(String),
+    /// Pods without a place, though everything can be bought.
+    #[error("{count} pods were left out; the first: {first}")]
+    LeftOut {
+        /// How many.
+        count: usize,
+        /// One of them, with its reason.
+        first: String,
+    },
+    /// Standard output is gone.
+    #[error("standard output cannot be written to")]
+    Write(#[from] io::Error),
+}
+
+/// Plans one world and prints its figures.
+pub(super) fn run(args: &Args) -> Result<(), BenchError> {
+    let snapshot = world::world(args.pods, args.types, args.wishes);
+    let settings = ProvisionSettings::default().with_budget_ms(args.budget_ms);
+    let began = Instant::now();
+    let plan = provision(&snapshot, &settings);
+    let elapsed = began.elapsed();
+    let pods = u64::try_from(args.pods).unwrap_or(u64::MAX);
+    let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    let case = if args.wishes {
+        "preferences"
+    } else {
+        "diverse"
+    };
+    let line = json!({
+        "case": case,
+        "pods": pods,
+        "types": args.types,
+        "elapsed_ms": elapsed.as_secs_f64() * 1000.0,
+        "pods_per_s": pods.saturating_mul(1_000_000) / microseconds.max(1),
+        "nodes": plan.new_nodes.len(),
+        "usd_per_hour": plan.price.to_string(),
+        "lower_bound": plan.lower_bound.to_string(),
+        "peak_rss_mb": peak_memory_mb(),
+    });
+    super::write_stdout(&format!("{line}\n"))?;
+    if let Some((pod, why)) = plan.unschedulable.iter().next() {
+        let detail = why.reasons.first().map_or("", |reason| &reason.detail);
+        return Err(BenchError::LeftOut {
+            count: plan.unschedulable.len(),
+            first: format!("{pod}: {detail}"),
+        });
+    }
+    if args.check
+        && let Some(violation) = check::violations(&snapshot, &plan).first()
+    {
+        return Err(BenchError::Violation(violation.clone()));
+    }
+    Ok(())
+}
+
+/// The most memory that the process has held, in MiB; 0 where the system does not say.
+fn peak_memory_mb() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| {
+            let kibibytes = line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?;
+            kibibytes.trim().parse::<u64>().ok()
+        })
+        .unwrap_or(0)
+        / 1024
+}

@@ -1,0 +1,148 @@
+//! Scenes in the users' language: manifests in, the plan and its reasons out.
+//!
+//! Every file of `scenarios/` is planned together with `base.yaml` by the binary itself and compared
+//! with its snapshot. The plan is judged by the independent checker besides.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tonnage::cloud::builtin;
+use tonnage::cluster::manifests::{Manifests, read_files};
+use tonnage::plan::check;
+use tonnage::plan::provision::{ProvisionSettings, provision};
+
+/// Small, because tests run without optimisation.
+const BUDGET_MS: u64 = 5;
+
+fn scenario(name: &str) -> [PathBuf; 2] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scenarios");
+    [folder.join("base.yaml"), folder.join(name)]
+}
+
+fn tonnage(arguments: &[&str], name: &str) -> String {
+    let [base, scene] = scenario(name);
+    let output = Command::new(env!("CARGO_BIN_EXE_tonnage"))
+        .args(arguments)
+        .arg("-f")
+        .arg(base)
+        .arg("-f")
+        .arg(scene)
+        .args(["--budget-ms", &BUDGET_MS.to_string()])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The plan without what differs between runs, or is proven elsewhere.
+fn planned(name: &str) -> String {
+    let mut plan: Value = serde_json::from_str(&tonnage(&["plan", "-o", "json"], name)).unwrap();
+    let fields = plan.as_object_mut().unwrap();
+    assert!(fields.remove("elapsedMs").is_some());
+    assert!(fields.remove("certificate").is_some());
+    assert!(fields.remove("lowerBoundUsdPerHour").is_some());
+    serde_json::to_string_pretty(&plan).unwrap()
+}
+
+fn judge(name: &str) {
+    let documents = read_files(&scenario(name)).unwrap();
+    let manifests = Manifests::read(documents).unwrap();
+    let classes = manifests
+        .node_classes
+        .iter()
+        .map(|object| {
+            let class = builtin::node_class(object).unwrap();
+            (class.name.clone(), class.into())
+        })
+        .collect();
+    let snapshot = manifests.snapshot(Timestamp::UNIX_EPOCH, classes);
+    let settings = ProvisionSettings::default().with_budget_ms(BUDGET_MS);
+    let plan = provision(&snapshot, &settings);
+    assert_eq!(check::violations(&snapshot, &plan), Vec::<String>::new());
+}
+
+macro_rules! scenarios {
+    ($($function:ident: $file:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $function() {
+                judge(concat!($file, ".yaml"));
+                insta::with_settings!({
+                    snapshot_path => "scenarios/snapshots",
+                    prepend_module_to_snapshot => false,
+                    omit_expression => true,
+                }, {
+                    insta::assert_snapshot!($file, planned(concat!($file, ".yaml")));
+                });
+            }
+        )*
+
+        #[test]
+        fn every_scenario_is_listed() {
+            let mut files = vec!["base.yaml".to_owned()];
+            files.extend([$(concat!($file, ".yaml")),*].map(str::to_owned));
+            files.sort();
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scenarios");
+            let mut found: Vec<String> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|file| file.ends_with(".yaml"))
+                .collect();
+            found.sort();
+            assert_eq!(found, files);
+        }
+    };
+}
+
+scenarios! {
+    executors_and_jobs_get_the_cheapest_mix: "executors",
+    pinned_workloads_pay_for_it: "pinned",
+    pods_spread_over_zones_and_nodes: "spread",
+    pods_go_where_their_company_is: "affinity",
+    limits_hold_and_priority_decides: "limits",
+    volumes_decide_the_place: "volumes",
+    daemon_sets_take_their_part: "daemon-sets",
+    host_ports_keep_pods_apart: "host-ports",
+    room_that_is_there_comes_first: "existing-nodes",
+    bad_input_gets_a_reason: "bad-input",
+    preferences_choose_among_what_is_allowed: "preferences",
+    contested_pods_are_left: "contested",
+}
+
+#[test]
+fn explain_names_the_smallest_change() {
+    let text = tonnage(&["explain", "pod", "default/train-0"], "pinned.yaml");
+    assert!(
+        text.contains("g4dn.xlarge: 3920m cpu allocatable, pod asks 4: lower the request by 80m"),
+        "{text}"
+    );
+    let text = tonnage(&["explain", "pod", "executor-0"], "pinned.yaml");
+    assert!(
+        text.contains("new node of NodePool executors: c5.xlarge"),
+        "{text}"
+    );
+    let text = tonnage(&["explain", "pod", "gated"], "contested.yaml");
+    assert!(text.contains("waits for its scheduling gates"), "{text}");
+}
+
+#[test]
+fn advice_names_changes_that_a_second_plan_confirms() {
+    let text = tonnage(&["advise", "-o", "json"], "executors.yaml");
+    let advice: Value = serde_json::from_str(&text).unwrap();
+    let executors = advice["workloads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|workload| workload["name"] == "executor")
+        .unwrap();
+    assert_eq!(executors["priceSetter"], "memory");
+    let best = &executors["changes"][0];
+    assert_eq!(best["requests"]["cpu"], "1950m");
+    assert!(best["savesPercent"].as_i64().unwrap() >= 14, "{text}");
+}
