@@ -165,12 +165,13 @@ pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) 
     }
 }
 
-/// True when the running watch would only repeat its failure: its place in history is gone, or an
-/// event could not be read and would be missing for ever.
+/// True when only a new list helps: the place in history is gone, an event could not be read and
+/// would be missing for ever, or a failure was told. A watch that works again says nothing until
+/// something changes, which for some kinds is never; a list shows that it does.
 fn needs_new_list(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410,
-        watcher::Error::WatchFailed(kube::Error::SerdeError(_)) => true,
+        watcher::Error::WatchStartFailed(_) => true,
+        watcher::Error::WatchFailed(_) => !is_routine(error),
         _ => false,
     }
 }

@@ -78,7 +78,10 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
             }
         }
         EmptyStep::Unfence { claim, node } => unfence(&context, &claim, &node).await?,
-        EmptyStep::Remove { claim, message } => remove(&context, &claim, &message).await?,
+        EmptyStep::Remove { claim, message } => {
+            still_empty(&context, &claim).await?;
+            remove(&context, &claim, &message).await?;
+        }
         EmptyStep::Touch { claim, at } => {
             let change = ClaimStatusChange {
                 last_pod_event: Some(at),
@@ -88,6 +91,22 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
         }
     }
     Ok(())
+}
+
+/// Asks the API server itself: the node is fenced, so what it says now stays true, while a watch that
+/// is behind could hide a pod that came just before the fence.
+async fn still_empty(context: &Acting, claim: &Claim) -> Result<(), StepError> {
+    if claim.node_name.is_empty() {
+        return Ok(());
+    }
+    let pods = context.kubernetes.pods_on(&claim.node_name).await?;
+    let busy = pods.iter().find(|pod| !pod.is_daemon() && !pod.mirror);
+    busy.map_or(Ok(()), |pod| {
+        Err(StepError::Outdated(format!(
+            "Node {} is not empty: pod {} is on it",
+            claim.node_name, pod.key
+        )))
+    })
 }
 
 async fn unfence(context: &Acting, claim: &Claim, node: &Node) -> Result<(), StepError> {

@@ -3,7 +3,7 @@
 //! Woken by claims, Nodes and pods; asks [`crate::plan::terminate`]; fences, evicts, terminates and lets
 //! finalizers go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -103,7 +103,12 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
             };
             kubernetes.patch_claim_status(&claim, &change).await?;
         }
-        TerminateStep::TerminateInstance { instance } => {
+        TerminateStep::TerminateInstance {
+            instance,
+            nodes,
+            pods,
+        } => {
+            nothing_new(&context, &nodes, &pods).await?;
             context.cloud.terminate(&instance).await?;
             let now = context.now();
             context.instances(|view| view.terminated(&instance, now));
@@ -112,6 +117,25 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
         }
         TerminateStep::ReleaseNode { node } => release_node(&context, &node).await?,
         TerminateStep::ReleaseClaim { claim } => release_claim(&context, &claim).await?,
+    }
+    Ok(())
+}
+
+/// Asks the API server itself for the pods of Nodes whose instance is about to go: a watch may be
+/// behind, and a pod that came just before the fence must not be lost.
+async fn nothing_new(
+    context: &Acting,
+    nodes: &[Arc<Node>],
+    known: &BTreeSet<String>,
+) -> Result<(), StepError> {
+    for node in nodes {
+        let pods = context.kubernetes.pods_on(&node.name).await?;
+        if let Some(pod) = pods.iter().find(|pod| !known.contains(&pod.uid)) {
+            return Err(StepError::Outdated(format!(
+                "pod {} is on Node {} and was not known to be",
+                pod.key, node.name
+            )));
+        }
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub enum Operation {
     PatchNode,
     /// Deletes a Node.
     DeleteNode,
+    /// Lists the pods of one Node as the API server has them.
+    ListPods,
     /// Evicts a pod.
     EvictPod,
     /// Deletes a pod.
@@ -48,7 +50,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::GetClaim,
         Self::ListClaims,
         Self::CreateClaim,
@@ -58,6 +60,7 @@ impl Operation {
         Self::GetNode,
         Self::PatchNode,
         Self::DeleteNode,
+        Self::ListPods,
         Self::EvictPod,
         Self::DeletePod,
         Self::PatchPodStatus,
@@ -83,6 +86,7 @@ impl Operation {
             Self::GetNode => ("get", "", "nodes"),
             Self::PatchNode => ("patch", "", "nodes"),
             Self::DeleteNode => ("delete", "", "nodes"),
+            Self::ListPods => ("list", "", "pods"),
             Self::EvictPod => ("create", "", "pods/eviction"),
             Self::DeletePod => ("delete", "", "pods"),
             Self::PatchPodStatus => ("patch", "", "pods/status"),
@@ -99,7 +103,7 @@ impl Operation {
     pub const fn is_read(self) -> bool {
         matches!(
             self,
-            Self::GetClaim | Self::ListClaims | Self::GetNode | Self::GetNodeClass
+            Self::GetClaim | Self::ListClaims | Self::GetNode | Self::ListPods | Self::GetNodeClass
         )
     }
 
@@ -115,6 +119,7 @@ impl Operation {
             Self::GetNode => "get nodes",
             Self::PatchNode => "patch nodes",
             Self::DeleteNode => "delete nodes",
+            Self::ListPods => "list pods",
             Self::EvictPod => "create pods/eviction",
             Self::DeletePod => "delete pods",
             Self::PatchPodStatus => "patch pods/status",

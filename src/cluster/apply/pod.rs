@@ -1,10 +1,11 @@
-//! Pods: evict, delete, nominate.
+//! Pods: list on purpose, evict, delete, nominate.
 
 use k8s_openapi::api::core::v1 as core;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::json;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
+use crate::cluster::observe;
 use crate::model::pod::Pod;
 
 /// What became of an eviction.
@@ -19,6 +20,18 @@ pub enum Eviction {
 }
 
 impl Kubernetes {
+    /// The pods that are bound to a Node and have not ended, straight from the API server: what the
+    /// watch has not shown yet is among them.
+    pub async fn pods_on(&self, node: &str) -> Result<Vec<Pod>, WriteError> {
+        let api = self.all::<core::Pod>();
+        let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let listed = self
+            .call(Operation::ListPods, node, || api.list(&params))
+            .await?;
+        let pods = listed.items.iter().map(observe::pod::pod);
+        Ok(pods.filter(Pod::is_active_on_node).collect())
+    }
+
     /// Evicts this very pod through the eviction API, so that disruption budgets hold.
     pub async fn evict_pod(&self, pod: &Pod) -> Result<Eviction, WriteError> {
         let object = pod.key.to_string();

@@ -158,6 +158,23 @@ async fn a_missing_permission_is_named_until_it_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_works_again_is_no_problem_any_more_even_if_nothing_changes() {
+    let script = Script::new();
+    script.refuse_watch(PODS, 500);
+    let (world, mirror) = (world(), Mirror::new());
+    mirror.start(&script.client(), &world);
+    until("the problem is known", || {
+        mirror
+            .problems()
+            .iter()
+            .any(|problem| problem.starts_with("pods: watch failed"))
+    })
+    .await;
+    until("it is over", || mirror.problems().is_empty()).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_definition_says_how_to_install_it() {
     let script = Script::new();
     for _attempt in 0..50 {

@@ -20,19 +20,28 @@ use crate::sim::faults::{CallFault, Calm, Faults, Journey};
 use crate::sim::life::Life;
 use crate::sim::{Embedded, Options, Process};
 
-/// What goes wrong with the next launch calls.
+/// What goes wrong: with the next launch calls, and how late watches of pods are.
 #[derive(Debug, Clone, Default)]
-struct Launches(Arc<Mutex<VecDeque<CallFault>>>);
+struct Trouble {
+    launches: Arc<Mutex<VecDeque<CallFault>>>,
+    pods_late: Arc<Mutex<Duration>>,
+}
 
-impl Faults for Launches {
+impl Faults for Trouble {
     fn request(&self, who: &str, method: &http::Method, path: &str) -> Journey {
-        Calm.request(who, method, path)
+        let mut journey = Calm.request(who, method, path);
+        if path == "/api/v1/pods" {
+            journey.lag = *self.pods_late.lock().unwrap();
+        }
+        journey
     }
 
     fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
         let (takes, _nothing) = Calm.call(who, operation);
         let launch = operation == "CreateFleet";
-        let fault = launch.then(|| self.0.lock().unwrap().pop_front()).flatten();
+        let fault = launch
+            .then(|| self.launches.lock().unwrap().pop_front())
+            .flatten();
         (takes, fault)
     }
 }
@@ -40,7 +49,7 @@ impl Faults for Launches {
 /// Everything around the controller.
 struct Stage {
     world: Embedded,
-    launches: Launches,
+    trouble: Trouble,
     owner: Value,
 }
 
@@ -86,20 +95,26 @@ impl Stage {
         let owner = world.apply(owner).unwrap();
         Self {
             world,
-            launches: Launches::default(),
+            trouble: Trouble::default(),
             owner,
         }
     }
 
     fn fail_launches(&self, faults: &[CallFault]) {
-        self.launches.0.lock().unwrap().extend(faults);
+        self.trouble.launches.lock().unwrap().extend(faults);
+    }
+
+    /// From now on each event of a pod comes so much late, one after the other.
+    fn delay_pods(&self, by: Duration) {
+        *self.trouble.pods_late.lock().unwrap() = by;
+        self.world.api.cut_watches("tonnage");
     }
 
     /// Starts a controller.
     fn start(&self, mode: Mode, seed: u64, life: Life) -> Process {
         self.world.start(ProcessOptions {
             life,
-            faults: Arc::new(self.launches.clone()),
+            faults: Arc::new(self.trouble.clone()),
             ..ProcessOptions::new(seed, default_settings(mode, 1))
         })
     }

@@ -1,5 +1,7 @@
 //! What must hold, told as stories.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Stage;
@@ -198,13 +200,37 @@ async fn a_machine_that_belongs_to_no_claim_is_collected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_a_slow_watch_hides_keeps_its_node() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    stage.delay_pods(Duration::from_secs(20));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.delete(Pod, "a");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.pod("b");
+    stage
+        .until(10, "the next pod runs on the same node", |stage| {
+            stage.running_pods() == 1
+        })
+        .await;
+    // The controller learns of the end of the first pod long before it learns of the second.
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(stage.running_pods(), 1, "the second pod was not touched");
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn observing_writes_nothing() {
     let stage = Stage::new();
     let before = (stage.all(NodePool), stage.all(NodeClass));
     let process = stage.start(Mode::Observe, 7, Life::new());
     stage.pod("a");
     for _second in 0..60 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!((stage.all(NodePool), stage.all(NodeClass)), before);
     assert!(stage.all(NodeClaim).is_empty() && stage.machines().is_empty());
@@ -226,7 +252,7 @@ async fn a_paused_pool_buys_nothing_and_lets_nothing_go() {
     stage.pod("b");
     stage.pod("c");
     for _second in 0..60 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(stage.machines().len(), 1);
     assert_eq!(stage.running().len(), 1);
@@ -256,7 +282,7 @@ async fn killed_after_any_write_it_ends_the_same() {
             if stage.all(Pod).is_empty() && stage.is_bare() {
                 break;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         let bought = stage.machines().len();
         assert!(

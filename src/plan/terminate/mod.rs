@@ -91,6 +91,11 @@ pub enum TerminateStep {
     TerminateInstance {
         /// Its id.
         instance: String,
+        /// Its Nodes.
+        nodes: Vec<Arc<Node>>,
+        /// The uids of the pods that are known to be on them: if there is another by now, it must
+        /// not be terminated yet.
+        pods: BTreeSet<String>,
     },
     /// Nothing of the instance is left: let the Node go.
     ReleaseNode {
@@ -118,7 +123,7 @@ impl TerminateStep {
             Self::Evict { pod, .. } | Self::ForceDelete { pod, .. } => {
                 format!("pod/{}/{}", pod.key, pod.uid)
             }
-            Self::TerminateInstance { instance } => format!("instance/{instance}"),
+            Self::TerminateInstance { instance, .. } => format!("instance/{instance}"),
         }
     }
 }
@@ -249,7 +254,7 @@ impl Ending<'_> {
             .claim
             .is_some_and(|claim| claim.is(ConditionType::InstanceTerminating.as_str()));
         if drained || terminating {
-            self.end_instance(id, decision);
+            self.end_instance(id, nodes, decision);
         }
     }
 
@@ -378,15 +383,22 @@ impl Ending<'_> {
     }
 
     /// Terminates the instance and looks until it is gone.
-    fn end_instance(&self, id: &str, decision: &mut Decision<TerminateStep>) {
+    fn end_instance(&self, id: &str, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
         let now = self.snapshot.now;
         let ending =
             matches!(self.instances.get(id), Sight::Seen(instance) if instance.state.is_ending());
         let accepted = self.instances.terminated_at(id);
         let asked_lately = accepted.is_some_and(|at| now.duration_since(at) < TERMINATE_AGAIN);
         if !ending && !asked_lately {
+            let known = nodes
+                .iter()
+                .filter_map(|node| self.pods.get(node.name.as_str()))
+                .flatten()
+                .map(|pod| pod.uid.clone());
             decision.push(TerminateStep::TerminateInstance {
                 instance: id.to_owned(),
+                nodes: nodes.iter().map(|node| Arc::clone(node)).collect(),
+                pods: known.collect(),
             });
             return;
         }

@@ -300,6 +300,10 @@ impl State {
             ended: None,
             gone_at: None,
         };
+        self.history.event(
+            "InstanceLaunched",
+            json!({ "instance": id, "offering": offering.to_string(), "nodePool": null }),
+        );
         self.machines.insert(id.clone(), machine);
         self.tell(&id);
         id

@@ -1,0 +1,228 @@
+//! What must hold: at every step, and when it has been quiet for long enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tonnage::cloud::tags;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::Resource;
+use tonnage::sim::demo::Tally;
+
+/// How long a machine may be without an owner while faults strike: two complete lists a minute apart,
+/// with what the storm takes from them.
+const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) violations: BTreeSet<String>,
+    pub(crate) tally: Tally,
+    /// Claims that were ever seen with a batch.
+    batches: BTreeMap<String, BTreeSet<String>>,
+    ownerless: BTreeMap<String, Timestamp>,
+}
+
+/// A claim as the checks see it.
+#[derive(Debug, Clone)]
+struct Claim {
+    uid: String,
+    pool: String,
+    provider_id: String,
+    batch: String,
+    deleting: bool,
+}
+
+fn text(object: &Value, pointer: &str) -> String {
+    let found = object.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or_default().to_owned()
+}
+
+fn claims(world: &Embedded) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    world.api.each(Resource::NodeClaim, |_key, claim| {
+        let record = text(claim, "/metadata/annotations/tonnage.dev~1launch");
+        let record: Value = serde_json::from_str(&record).unwrap_or_default();
+        claims.push(Claim {
+            uid: text(claim, "/metadata/uid"),
+            pool: text(claim, "/metadata/labels/karpenter.sh~1nodepool"),
+            provider_id: text(claim, "/status/providerID"),
+            batch: text(&record, "/batch"),
+            deleting: claim["metadata"]["deletionTimestamp"].is_string(),
+        });
+    });
+    claims
+}
+
+impl Checks {
+    fn violated(&mut self, what: String) {
+        self.violations.insert(what);
+    }
+
+    /// Looks at everything once.
+    pub(crate) fn step(&mut self, world: &Embedded, limits: &BTreeMap<String, usize>) {
+        self.tally.read(&world.history);
+        if self.tally.voluntary_evictions > 0 {
+            self.violated(
+                "a pod was evicted from a machine that nothing was wrong with".to_owned(),
+            );
+        }
+        let claims = claims(world);
+        for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {
+            self.batches
+                .entry(claim.batch.clone())
+                .or_default()
+                .insert(claim.uid.clone());
+        }
+        self.limits(&claims, limits);
+        self.machines(world, &claims);
+        self.lost_work(world);
+    }
+
+    /// No NodePool has more nodes than it may.
+    fn limits(&mut self, claims: &[Claim], limits: &BTreeMap<String, usize>) {
+        for (pool, limit) in limits {
+            let count = claims
+                .iter()
+                .filter(|claim| claim.pool == *pool && !claim.deleting)
+                .count();
+            if count > *limit {
+                self.violated(format!(
+                    "NodePool {pool} has {count} claims, its limit is {limit}"
+                ));
+            }
+        }
+    }
+
+    /// No claim has two machines, and no machine is without a claim for long.
+    fn machines(&mut self, world: &Embedded, claims: &[Claim]) {
+        let now = world.now();
+        let mut alive: BTreeMap<String, usize> = BTreeMap::new();
+        let mut ownerless = BTreeSet::new();
+        for machine in world.ec2.alive() {
+            let Some(shown) = machine.shown(now) else {
+                continue;
+            };
+            let batch = shown.tags.get(tags::BATCH).cloned().unwrap_or_default();
+            *alive.entry(batch.clone()).or_default() += 1;
+            let owned = claims.iter().any(|claim| {
+                claim.provider_id == shown.provider_id()
+                    || (claim.provider_id.is_empty() && claim.batch == batch)
+            });
+            if !owned {
+                ownerless.insert(shown.id);
+            }
+        }
+        for (batch, count) in alive {
+            let claims = self.batches.get(&batch).map_or(0, BTreeSet::len);
+            if batch != "stray" && count > claims {
+                self.violated(format!(
+                    "batch {batch} has {count} machines for {claims} claims"
+                ));
+            }
+        }
+        self.ownerless.retain(|id, _since| ownerless.contains(id));
+        for id in ownerless {
+            let since = *self.ownerless.entry(id.clone()).or_insert(now);
+            if now.duration_since(since) > OWNERLESS {
+                self.violated(format!("machine {id} has had no owner since {since}"));
+            }
+        }
+    }
+
+    /// Nothing runs on a machine that Tonnage terminates.
+    fn lost_work(&mut self, world: &Embedded) {
+        let now = world.now();
+        let terminated = self.tally.latest.iter().filter(|line| {
+            line.event == "InstanceEnds"
+                && line
+                    .fields
+                    .get("cause")
+                    .is_some_and(|cause| cause == "terminated")
+        });
+        let fresh: Vec<(String, String)> = terminated
+            .filter_map(|line| line.fields.get("instance")?.as_str())
+            .filter_map(|id| world.ec2.machine(id)?.shown(now))
+            .map(|shown| (shown.id, shown.private_dns_name))
+            .collect();
+        for (id, node) in fresh {
+            let mut lost = Vec::new();
+            world.api.each(Resource::Pod, |key, pod| {
+                let runs = pod["status"]["phase"] == "Running"
+                    && pod["metadata"]["deletionTimestamp"].is_null()
+                    && pod["spec"]["nodeName"] == node.as_str();
+                if runs {
+                    lost.push(key.to_string());
+                }
+            });
+            if !lost.is_empty() {
+                self.violated(format!(
+                    "machine {id} was terminated under {}",
+                    lost.join(", ")
+                ));
+            }
+        }
+    }
+}
+
+/// Pods that neither run nor have ended.
+pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
+    let mut waiting = Vec::new();
+    world.api.each(Resource::Pod, |key, pod| {
+        if !matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Running" | "Succeeded")
+        ) {
+            waiting.push(key.to_string());
+        }
+    });
+    waiting
+}
+
+/// What is left of machines, nodes and claims.
+pub(crate) fn left(world: &Embedded) -> Vec<String> {
+    let mut left: Vec<String> = world
+        .ec2
+        .alive()
+        .iter()
+        .map(|machine| format!("machine {}", machine.id()))
+        .collect();
+    for resource in [Resource::Node, Resource::NodeClaim] {
+        world
+            .api
+            .each(resource, |key, _object| left.push(key.to_string()));
+    }
+    left
+}
+
+/// Claims, nodes and machines that do not belong together.
+pub(crate) fn mismatches(world: &Embedded) -> Vec<String> {
+    let now = world.now();
+    let claims: BTreeSet<String> = claims(world)
+        .into_iter()
+        .map(|claim| claim.provider_id)
+        .collect();
+    let mut nodes = BTreeSet::new();
+    world.api.each(Resource::Node, |_key, node| {
+        nodes.insert(text(node, "/spec/providerID"));
+    });
+    let machines: BTreeSet<String> = world
+        .ec2
+        .alive()
+        .iter()
+        .filter_map(|machine| machine.shown(now))
+        .map(|shown| shown.provider_id())
+        .collect();
+    let all: BTreeSet<&String> = claims.iter().chain(&nodes).chain(&machines).collect();
+    all.into_iter()
+        .filter(|id| !(claims.contains(*id) && nodes.contains(*id) && machines.contains(*id)))
+        .map(|id| {
+            format!(
+                "`{id}`: claim {}, node {}, machine {}",
+                claims.contains(id),
+                nodes.contains(id),
+                machines.contains(id)
+            )
+        })
+        .collect()
+}
