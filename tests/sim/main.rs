@@ -21,6 +21,8 @@ use trial::Report;
 
 /// Seeds that are run when nobody says how many.
 const SEEDS: u64 = 2;
+/// One line of progress for so many seeds.
+const PROGRESS: u64 = 25;
 /// Lines of a failing history that are shown.
 const SHOWN: usize = 40;
 
@@ -88,6 +90,9 @@ fn run(args: &Args) -> io::Result<bool> {
     let mut failed: u64 = 0;
     for seed in args.start..args.start.saturating_add(args.seeds) {
         let report = judged(seed)?;
+        if seed % PROGRESS == 0 {
+            writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
+        }
         for (kind, count) in &report.faults {
             *faults.entry(kind).or_default() += count;
         }

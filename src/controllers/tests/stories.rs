@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
+use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
 use crate::sim::faults::CallFault;
@@ -221,6 +222,103 @@ async fn a_pod_that_a_slow_watch_hides_keeps_its_node() {
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(stage.running_pods(), 1, "the second pod was not touched");
     assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_on_nodes_is_exact_within_one_burst() {
+    let stage = Stage::new();
+    stage.change(NodePool, "general", |pool| {
+        pool["spec"]["limits"] = json!({ "nodes": "2" });
+    });
+    let _process = stage.run();
+    for name in ["a", "b", "c", "d", "e"] {
+        stage.pod(name);
+    }
+    stage
+        .until(120, "as many run as may", |stage| stage.running_pods() == 2)
+        .await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(stage.machines().len(), 2);
+    let told = stage.told("FailedScheduling");
+    assert!(
+        told.iter().any(|message| message.contains("limit")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_walks_on_in_place_when_its_first_choice_is_sold_out() {
+    let stage = Stage::new();
+    let spot = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
+    stage.world.ec2.dry(&spot, 30);
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    let bought = &stage.machines()[0];
+    assert_eq!(bought.offering.capacity_type, CapacityType::OnDemand);
+    let history = stage.world.history.since(0);
+    let made = history
+        .iter()
+        .filter(|line| line.event == "ClaimMade")
+        .count();
+    assert_eq!(made, 1, "the claim was never given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_bought_stalls_nobody_else() {
+    let stage = Stage::new();
+    for capacity_type in [CapacityType::Spot, CapacityType::OnDemand] {
+        let offering = OfferingKey::new("c5.xlarge", "us-east-1a", capacity_type);
+        stage.world.ec2.dry(&offering, 60);
+    }
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(60, "its claim waits", |stage| {
+            stage.all(NodeClaim).len() == 1
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    stage.change(NodePool, "general", |pool| {
+        pool["spec"]["template"]["spec"]["requirements"][2]["values"] =
+            json!(["us-east-1a", "us-east-1b"]);
+    });
+    stage.pod("b");
+    stage
+        .until(120, "another pod runs meanwhile", |stage| {
+            stage.running_pods() >= 1
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_api_server_costs_nobody_a_fleet() {
+    let stage = Stage::new();
+    let backup = stage.world.api.backup();
+    let _process = stage.run();
+    for name in ["a", "b", "c", "d", "e"] {
+        stage.pod(name);
+    }
+    stage
+        .until(300, "every pod runs", |stage| stage.running_pods() == 5)
+        .await;
+    stage.world.api.restore(&backup);
+    tokio::time::sleep(Duration::from_mins(15)).await;
+    assert_eq!(stage.running().len(), 5, "nothing was terminated");
+    let told = stage.told("OrphanCollectionHalted");
+    let token = told
+        .iter()
+        .find_map(|message| message.rsplit_once("acknowledge-orphans="))
+        .map(|(_before, token)| token.to_owned());
+    let token = token.unwrap_or_else(|| panic!("nobody is told how to go on: {told:?}"));
+    stage.change(NodePool, "general", |pool| {
+        pool["metadata"]["annotations"] = json!({ "tonnage.dev/acknowledge-orphans": token });
+    });
+    stage
+        .until(300, "what was acknowledged is collected", Stage::is_bare)
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

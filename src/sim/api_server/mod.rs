@@ -22,6 +22,7 @@ mod transport;
 mod watch;
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -39,8 +40,12 @@ use super::faults::Faults;
 use super::history::History;
 use super::life::Life;
 use crate::world::{Clock, RandomStream};
-use store::Store;
+use store::{Store, Stored};
 use write::Change;
+
+/// The objects of a moment.
+#[derive(Debug, Clone)]
+pub struct Backup(BTreeMap<Key, Stored>);
 
 /// The server; clones share it.
 #[derive(Debug, Clone)]
@@ -160,11 +165,19 @@ impl ApiServer {
         self.locked().watchers.retain(|watcher| !watcher.is_of(who));
     }
 
+    /// Everything as it is now, to be restored later.
+    pub fn backup(&self) -> Backup {
+        Backup(self.locked().objects.clone())
+    }
+
+    /// Goes back to a backup, as after a loss of the server's data: what came since is gone, whatever
+    /// held it, and every watch ends.
+    pub fn restore(&self, backup: &Backup) {
+        self.locked().restore(&backup.0);
+    }
+
     /// Forgets past events: watches that begin before now get 410 and must list again.
     pub fn compact(&self) {
-        let mut store = self.locked();
-        store.compacted = store.version;
-        store.window.clear();
-        store.pages.clear();
+        self.locked().compact();
     }
 }

@@ -4,7 +4,7 @@
 //! watchers and the embedded cluster, and is recorded. Each object is kept as a value and as encoded
 //! text, so that lists and events are put together from texts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -169,6 +169,29 @@ impl Store {
         self.listeners
             .retain(|listener| listener.send(key.clone()).is_ok());
         object
+    }
+
+    /// Forgets past events.
+    pub(super) fn compact(&mut self) {
+        self.compacted = self.version;
+        self.window.clear();
+        self.pages.clear();
+    }
+
+    /// Holds the given objects and no others from now on.
+    pub(super) fn restore(&mut self, objects: &BTreeMap<Key, Stored>) {
+        let changed: BTreeSet<Key> = self.objects.keys().chain(objects.keys()).cloned().collect();
+        self.objects.clone_from(objects);
+        self.applied.clear();
+        self.version += 1;
+        self.compact();
+        self.watchers.clear();
+        self.history
+            .event("Restored", json!({ "objects": self.objects.len() }));
+        for key in changed {
+            self.listeners
+                .retain(|listener| listener.send(key.clone()).is_ok());
+        }
     }
 
     fn emit(&mut self, key: &Key, word: &str, object: &Bytes) {
