@@ -174,7 +174,7 @@ pub const TABLE: &[Row] = &[
         example: "1.50",
         default: None,
         meaning: "Buys no machine that costs more per hour.",
-        support: Support::NotYet,
+        support: Support::ActedOn,
     },
     Row {
         key: Key::MaxPercentOfOnDemand,
@@ -182,7 +182,7 @@ pub const TABLE: &[Row] = &[
         example: "60",
         default: None,
         meaning: "Buys no spot machine that costs more than this share of its on-demand price, in percent.",
-        support: Support::NotYet,
+        support: Support::ActedOn,
     },
     Row {
         key: Key::AlternativePriceBandPercent,

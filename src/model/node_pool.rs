@@ -64,6 +64,10 @@ pub struct NodePool {
     /// The annotation `tonnage.dev/acknowledge-orphans`: the token of a halted collection that a
     /// person allows to go on.
     pub acknowledged_orphans: Option<String>,
+    /// It buys no machine whose price per hour, fees apart, is above this.
+    pub max_price: Option<UsdPerHour>,
+    /// It buys no spot machine that costs more than this share of its on-demand price, in percent.
+    pub max_percent_of_on_demand: Option<u32>,
 }
 
 /// One of a NodePool's disruption budgets.

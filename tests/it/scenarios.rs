@@ -113,6 +113,8 @@ scenarios! {
     bad_input_gets_a_reason: "bad-input",
     preferences_choose_among_what_is_allowed: "preferences",
     contested_pods_are_left: "contested",
+    price_ceilings_hold: "price-ceilings",
+    requests_add_up_as_kubernetes_adds_them: "requests",
 }
 
 #[test]

@@ -20,8 +20,10 @@ use scene::{Scene, SceneArgs, SceneError};
 /// Print what would be bought for pods that wait, why, at what price, and how far that is from the
 /// proven lower bound.
 ///
-/// Pods of Deployments, ReplicaSets, StatefulSets and Jobs that do not exist yet are taken as waiting:
+/// Without manifests the cluster of the kubeconfig is read; nothing is written. In manifests, pods of
+/// Deployments, ReplicaSets, StatefulSets and Jobs that do not exist yet are taken as waiting:
 ///
+///   tonnage plan
 ///   tonnage plan -f manifests/
 ///   kubectl get pods,nodes,nodepools,ec2nodeclasses -A -o yaml | tonnage plan -f -
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 
 use super::catalog::{self, CatalogError};
 use crate::cloud::builtin;
-use crate::cluster::manifests::{ManifestError, Manifests, read_files};
+use crate::cluster::client::{ConnectError, ConnectOptions, connect};
+use crate::cluster::manifests::{
+    Document, LiveError, ManifestError, Manifests, read_cluster, read_files,
+};
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 use crate::model::snapshot::Snapshot;
@@ -17,14 +20,16 @@ use crate::settings::Contested;
 /// Where the world comes from.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct SceneArgs {
-    /// Manifests: files, directories, or - for standard input; may be repeated
-    #[arg(
-        long = "filename",
-        short = 'f',
-        value_name = "FILE|DIR",
-        required = true
-    )]
+    /// Manifests: files, directories, or - for standard input; may be repeated. Without any, the
+    /// cluster of the kubeconfig is read
+    #[arg(long = "filename", short = 'f', value_name = "FILE|DIR")]
     filenames: Vec<PathBuf>,
+    /// Kubeconfig file; without it, `$KUBECONFIG`, `~/.kube/config`, or the pod's ServiceAccount
+    #[arg(long, env = "TONNAGE_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; without it, its current one
+    #[arg(long, env = "TONNAGE_CONTEXT")]
+    context: Option<String>,
     /// A JSON list of offerings to plan with instead of the built-in catalogue of us-east-1
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
@@ -51,6 +56,15 @@ pub(in crate::cli) enum SceneError {
     /// The manifests.
     #[error(transparent)]
     Manifests(#[from] ManifestError),
+    /// The connection to the cluster.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The machine has no room for a runtime.
+    #[error("the runtime for the connection cannot be started")]
+    Runtime(#[source] std::io::Error),
     /// The catalog file.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -67,9 +81,29 @@ impl SceneArgs {
         self.contested_pods == Contested::Take
     }
 
+    fn read_live(&self) -> Result<Vec<Document>, SceneError> {
+        let options = ConnectOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(SceneError::Runtime)?;
+        runtime.block_on(async {
+            let client = connect(&options).await?;
+            Ok(read_cluster(&client).await?)
+        })
+    }
+
     /// Reads the world; what planning has no use for is named on standard error.
     pub(in crate::cli) fn read(&self) -> Result<Scene, SceneError> {
-        let manifests = Manifests::read(read_files(&self.filenames)?)?;
+        let documents = if self.filenames.is_empty() {
+            self.read_live()?
+        } else {
+            read_files(&self.filenames)?
+        };
+        let manifests = Manifests::read(documents)?;
         for unknown in &manifests.unknown {
             tracing::debug!(
                 path = unknown.path,

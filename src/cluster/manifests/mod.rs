@@ -5,8 +5,10 @@
 //! not default, and what is not understood is named.
 
 mod expand;
+mod live;
 mod read;
 mod world;
 
-pub use read::{ManifestError, read_files};
+pub use live::{LiveError, read_cluster};
+pub use read::{Document, ManifestError, read_files};
 pub use world::{Manifests, Unknown};

@@ -210,6 +210,10 @@ impl Manifests {
 
     /// What the API server does to a pod that is created: priority and defaults.
     fn admit(&self, pod: &mut Pod) {
+        // What an API server holds went through admission when it was made.
+        if pod.metadata.uid.is_some() {
+            return;
+        }
         let space = namespace(&pod.metadata).to_owned();
         let Some(spec) = pod.spec.as_mut() else {
             return;

@@ -115,6 +115,8 @@ pub fn node_pool(object: &api::NodePool) -> NodePool {
         registration_timeout: signed(settings.registration_timeout),
         initialization_timeout: settings.initialization_timeout.map(signed),
         acknowledged_orphans: settings.acknowledged_orphans,
+        max_price: settings.max_price.map(UsdPerHour::from_units),
+        max_percent_of_on_demand: settings.max_percent_of_on_demand,
     }
 }
 

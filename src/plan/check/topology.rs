@@ -25,7 +25,8 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
                 check_spread(fleet, node, pod, spread, wrong);
             }
             for term in &constraints.affinity {
-                check_affinity(snapshot, fleet, node, pod, term, wrong);
+                let terms = &constraints.affinity;
+                check_affinity(snapshot, fleet, node, (pod, terms), term, wrong);
             }
         }
         for pod in node.planned.iter().chain(&node.present) {
@@ -151,24 +152,30 @@ fn check_affinity(
     snapshot: &Snapshot,
     fleet: &Fleet,
     node: &FutureNode,
-    pod: &Pod,
+    (pod, terms): (&Pod, &[PodTerm]),
     term: &PodTerm,
     wrong: &mut Vec<String>,
 ) {
+    // One and the same pod must meet every term.
+    let selects_all = |other: &PodSpec| {
+        terms
+            .iter()
+            .all(|term| term_selects(snapshot, &pod.spec, term, other))
+    };
     let own = node.labels.get(&term.topology_key);
     let mut near = false;
     let mut far = false;
     for other in &fleet.nodes {
         let matching = pods(other)
             .filter(|found| found.key != pod.key)
-            .any(|found| term_selects(snapshot, &pod.spec, term, &found.spec));
+            .any(|found| selects_all(&found.spec));
         if matching {
             let value = other.labels.get(&term.topology_key);
             near |= own.is_some() && value == own;
             far |= value.is_some() && value != own;
         }
     }
-    let itself = term_selects(snapshot, &pod.spec, term, &pod.spec);
+    let itself = selects_all(&pod.spec);
     if own.is_none() || !(near || (itself && !far)) {
         wrong.push(format!(
             "{}: {} has no pod near it over {} that its affinity selects",

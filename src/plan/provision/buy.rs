@@ -265,6 +265,8 @@ impl Market<'_> {
                 settle(&accepted, left);
                 purchase.nodes.extend(accepted);
             }
+            // What was meant for nodes beyond the limit may fit beside what was bought.
+            self.top_up(&ranked, level, left, &mut purchase.nodes);
         }
     }
 

@@ -144,6 +144,9 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
             .is_some_and(|candidate| candidate.offering.available)
     });
     let Some(available) = available else {
+        if let Some(explained) = too_dear(left, fitting, variant) {
+            return explained;
+        }
         let named: Vec<String> = fitting
             .iter()
             .take(3)
@@ -176,6 +179,33 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
             .to_owned(),
         None,
     )
+}
+
+/// The price ceilings of the pool keep out what would fit.
+fn too_dear(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> Option<Explained> {
+    let cheapest = fitting
+        .iter()
+        .filter_map(|index| left.supply.candidates.get(*index))
+        .filter(|candidate| candidate.too_dear)
+        .min_by_key(|candidate| (candidate.offering.price, &candidate.offering.key))?;
+    let mut ceilings = Vec::new();
+    if let Some(most) = variant.pool.max_price {
+        ceilings.push(format!("tonnage.dev/max-usd-per-hour {most}"));
+    }
+    if let Some(percent) = variant.pool.max_percent_of_on_demand {
+        ceilings.push(format!("tonnage.dev/max-percent-of-on-demand {percent}"));
+    }
+    Some((
+        ReasonKind::PriceCeiling,
+        format!(
+            "what fits costs more than the NodePool's {} allows",
+            ceilings.join(" or ")
+        ),
+        Some(format!(
+            "{}: {} USD per hour",
+            cheapest.offering.key, cheapest.offering.price
+        )),
+    ))
 }
 
 fn pool_of(supply: &Supply, candidate: usize) -> Option<&str> {

@@ -12,7 +12,7 @@ use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{InstanceType, Offering};
+use crate::model::offering::{CapacityType, InstanceType, Offering};
 use crate::model::report::{PoolReason, ReasonKind};
 use crate::model::requirement::Requirement;
 use crate::model::resources::{NODES, Resources};
@@ -56,6 +56,8 @@ pub struct Candidate {
     pub free: Resources,
     /// What the DaemonSets take.
     pub daemons: Resources,
+    /// The pool's price ceilings keep it out; it is not available then.
+    pub too_dear: bool,
     /// Host ports that the DaemonSets take: indices into [`Daemons::specs`].
     pub daemon_sets: Vec<usize>,
 }
@@ -323,6 +325,12 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
         .collect();
     let catalogue = Arc::clone(&variant.class.catalogue);
+    let on_demand: BTreeMap<(&str, &str), UsdPerHour> = catalogue
+        .offerings
+        .iter()
+        .filter(|offering| offering.key.capacity_type == CapacityType::OnDemand)
+        .map(|offering| (of_place(offering), offering.price))
+        .collect();
     for offering in &catalogue.offerings {
         let Some(instance) = catalogue.types.get(&offering.key.instance_type) else {
             continue;
@@ -336,17 +344,22 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         if !pool_allows(&variant.pool, &labels) {
             continue;
         }
+        let zone_id = labels.zone_id.map(str::to_owned);
         let landing = daemons.landing_on(&labels, &variant.pool.taints);
         let overhead = daemons.requests(&landing);
         let mut free = instance.allocatable();
         free.subtract(&overhead);
         let fees = offering.fees + variant.pool.fee;
+        let too_dear = is_too_dear(&variant.pool, offering, on_demand.get(&of_place(offering)));
+        let mut offering = offering.clone();
+        offering.available &= !too_dear;
         supply.candidates.push(Candidate {
             variant: index,
             instance: Arc::clone(instance),
-            offering: offering.clone(),
-            zone_id: labels.zone_id.map(str::to_owned),
+            zone_id,
             price: offering.price + fees,
+            offering,
+            too_dear,
             fees,
             free,
             daemons: overhead,
@@ -354,6 +367,26 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         });
     }
     supply.variants.push(variant);
+}
+
+/// The type and zone of an offering: its on-demand price is that of the same place.
+fn of_place(offering: &Offering) -> (&str, &str) {
+    (&offering.key.instance_type, &offering.key.zone)
+}
+
+/// True when the pool's price ceilings forbid the offering. A spot machine whose on-demand price
+/// nobody knows cannot be compared, and is allowed.
+fn is_too_dear(pool: &NodePool, offering: &Offering, on_demand: Option<&UsdPerHour>) -> bool {
+    let absolute = pool.max_price.is_some_and(|most| offering.price > most);
+    let relative = offering.key.capacity_type == CapacityType::Spot
+        && pool
+            .max_percent_of_on_demand
+            .zip(on_demand)
+            .is_some_and(|(percent, on_demand)| {
+                i128::from(offering.price.units()) * 100
+                    > i128::from(on_demand.units()) * i128::from(percent)
+            });
+    absolute || relative
 }
 
 fn pool_allows(pool: &NodePool, labels: &CandidateLabels<'_>) -> bool {

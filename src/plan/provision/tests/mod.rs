@@ -97,6 +97,8 @@ fn pool(name: &str, types: &[&str]) -> NodePool {
         registration_timeout: SignedDuration::from_mins(15),
         initialization_timeout: None,
         acknowledged_orphans: None,
+        max_price: None,
+        max_percent_of_on_demand: None,
     }
 }
 

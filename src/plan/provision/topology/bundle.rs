@@ -164,7 +164,7 @@ fn bundle_group(
     let leaders = positions(arranged, &|class| {
         group.members.contains(&class) && !group.triggers.contains_key(&class)
     });
-    let leaders = if leaders.is_empty() {
+    let mut leaders = if leaders.is_empty() {
         let own = positions(arranged, &|class| {
             group.members.contains(&class) && group.triggers.contains_key(&class)
         });
@@ -174,7 +174,10 @@ fn bundle_group(
     };
     for position in triggers {
         if !leaders.contains(&position) {
+            let first = arranged.items.len();
             join(arranged, position, &leaders, room);
+            // Others may join those that are led already.
+            leaders.extend(first..arranged.items.len());
         }
     }
 }

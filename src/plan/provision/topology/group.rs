@@ -45,6 +45,8 @@ pub enum Scope {
         /// The selector.
         selector: Option<SelectorKey>,
     },
+    /// Pods that all of these count: kube-scheduler looks for one pod that meets every affinity term.
+    Every(Vec<Self>),
     /// Pods with this port on this address or on every address.
     Port(HostPort),
 }
@@ -100,6 +102,7 @@ impl Scope {
                             })
                     })
             }
+            Self::Every(scopes) => scopes.iter().all(|scope| scope.counts(spec)),
             Self::Port(port) => ports(spec).any(|own| {
                 own.protocol == port.protocol
                     && own.port == port.port
@@ -171,6 +174,54 @@ impl Groups {
         Self { groups }
     }
 
+    /// Takes out the classes whose required affinity kube-scheduler can never meet, whatever nodes
+    /// there are, and gives them back: the pods that they select wait for them in turn, or do not
+    /// exist. `runs` says whether a member of a group runs already.
+    pub fn take_stuck(&mut self, count: usize, runs: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let follows: Vec<(usize, &Group)> = self
+            .groups
+            .iter()
+            .enumerate()
+            .filter(|(_index, group)| group.required && group.kind == Kind::Affinity)
+            .collect();
+        let mut stuck: BTreeSet<usize> = (0..count)
+            .filter(|class| {
+                follows
+                    .iter()
+                    .any(|(_, group)| group.triggers.contains_key(class))
+            })
+            .collect();
+        loop {
+            let free: Vec<usize> = stuck
+                .iter()
+                .copied()
+                .filter(|class| {
+                    follows
+                        .iter()
+                        .filter(|(_index, group)| group.triggers.contains_key(class))
+                        .all(|(index, group)| {
+                            runs(*index)
+                                || group.members.contains(class)
+                                || group.members.iter().any(|member| !stuck.contains(member))
+                        })
+                })
+                .collect();
+            if free.is_empty() {
+                break;
+            }
+            for class in free {
+                stuck.remove(&class);
+            }
+        }
+        for group in &mut self.groups {
+            group
+                .triggers
+                .retain(|class, _weight| !stuck.contains(class));
+            group.members.retain(|class| !stuck.contains(class));
+        }
+        stuck
+    }
+
     /// True when nothing couples any pods.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
@@ -191,8 +242,12 @@ fn constraints_of(snapshot: &Snapshot, spec: &PodSpec, class: &Class) -> Vec<(Id
             found.push((term_identity(snapshot, spec, term, kind.clone(), true), 1));
         }
     };
-    terms(&constraints.affinity, &Kind::Affinity);
     terms(&constraints.anti_affinity, &Kind::Anti);
+    found.extend(
+        affinity_identities(snapshot, spec, &constraints.affinity)
+            .into_iter()
+            .map(|identity| (identity, 1)),
+    );
     let preferred = [
         (&constraints.preferred_affinity, Kind::Affinity),
         (&constraints.preferred_anti_affinity, Kind::Anti),
@@ -233,6 +288,27 @@ fn spread_identity(spec: &PodSpec, spread: &TopologySpread, class: &Class) -> Id
         selector,
     };
     (kind, spread.topology_key.clone(), scope, spread.required)
+}
+
+/// Required affinity: one identity for each term, all with the scope of all terms together.
+fn affinity_identities(snapshot: &Snapshot, spec: &PodSpec, terms: &[PodTerm]) -> Vec<Identity> {
+    let identities: Vec<Identity> = terms
+        .iter()
+        .map(|term| term_identity(snapshot, spec, term, Kind::Affinity, true))
+        .collect();
+    let mut scopes: Vec<Scope> = identities
+        .iter()
+        .map(|identity| identity.2.clone())
+        .collect();
+    scopes.sort();
+    scopes.dedup();
+    let [_first, _second, ..] = scopes.as_slice() else {
+        return identities;
+    };
+    identities
+        .into_iter()
+        .map(|(kind, key, _scope, required)| (kind, key, Scope::Every(scopes.clone()), required))
+        .collect()
 }
 
 fn term_identity(

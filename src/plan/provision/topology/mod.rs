@@ -14,6 +14,8 @@ mod outcome;
 mod state;
 pub mod world;
 
+use std::collections::BTreeSet;
+
 use super::class::Class;
 use super::item::Item;
 use super::labels::HOSTNAME;
@@ -23,6 +25,8 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::pack::problem::{Loads, Relation};
 use group::{Group, Groups, Kind};
 use world::Placed;
+
+const STUCK: &str = "no pod that the pod's affinity selects runs, and those that wait, if any, wait for this pod in turn";
 
 /// Items, and what is on the bins already.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +68,7 @@ pub fn arrange(stage: &Stage<'_>) -> Arranged {
         bins,
         ..
     } = *stage;
-    let groups = Groups::of(snapshot, classes);
+    let mut groups = Groups::of(snapshot, classes);
     if groups.is_empty() {
         return Arranged {
             items: classes
@@ -79,7 +83,9 @@ pub fn arrange(stage: &Stage<'_>) -> Arranged {
         };
     }
     let placed = Placed::of(snapshot, &groups);
+    let stuck = groups.take_stuck(classes.len(), |group| placed.has_members(group));
     let mut arranged = assign::assign(stage, &groups, &placed);
+    leave_stuck(&mut arranged, &stuck);
     for item in &mut arranged.items {
         if let Some(class) = item.main_class() {
             item.relations = relations(&groups, class);
@@ -94,6 +100,20 @@ pub fn arrange(stage: &Stage<'_>) -> Arranged {
         .collect();
     bundle::bundle(&mut arranged, stage, &groups, &placed);
     arranged
+}
+
+/// Pods that could never be bound are not packed.
+fn leave_stuck(arranged: &mut Arranged, stuck: &BTreeSet<usize>) {
+    arranged.items.retain(|item| {
+        !item
+            .main_class()
+            .is_some_and(|class| stuck.contains(&class))
+    });
+    for class in stuck {
+        if let Some(failed) = arranged.failed.get_mut(*class) {
+            *failed = Some(STUCK.to_owned());
+        }
+    }
 }
 
 /// What a class has to do with the groups that count on single nodes.
