@@ -81,7 +81,11 @@ pub fn assign(stage: &Stage<'_>, groups: &Groups, placed: &Placed) -> Arranged {
             continue;
         }
         let promised = kept.get_mut(index).map(std::mem::take).unwrap_or_default();
-        let (counts, failure) = assignment.divide(class, ties, choices, promised);
+        let together = groups.gathers(index);
+        if together {
+            only_promised(choices, &promised);
+        }
+        let (counts, failure) = assignment.divide(class, ties, choices, promised, together);
         arranged
             .items
             .extend(assignment.items(index, class, ties, counts));
@@ -92,6 +96,27 @@ pub fn assign(stage: &Stage<'_>, groups: &Groups, placed: &Placed) -> Arranged {
     assignment.ties = ties;
     arranged.assignment = assignment;
     arranged
+}
+
+/// Pods that must share a node cannot be divided by what they only prefer: once one has its place,
+/// the others have no choice.
+fn close_others(choices: &mut [Choice], kept: usize) {
+    for (index, choice) in choices.iter_mut().enumerate() {
+        if index != kept {
+            choice.cost = None;
+            choice.room = 0;
+        }
+    }
+}
+
+/// The same for pods that a node on its way was bought for.
+fn only_promised(choices: &mut [Choice], promised: &BTreeMap<Vec<usize>, u32>) {
+    let known = choices
+        .iter()
+        .position(|choice| promised.contains_key(&choice.values));
+    if let Some(known) = known {
+        close_others(choices, known);
+    }
 }
 
 /// How far chains of pods that follow other pods are followed.
@@ -258,6 +283,7 @@ impl Assignment {
         ties: &[Tie],
         choices: &mut [Choice],
         mut counts: BTreeMap<Vec<usize>, u32>,
+        together: bool,
     ) -> (BTreeMap<Vec<usize>, u32>, Option<String>) {
         let position = self.positions(ties);
         let prefers = ties.iter().any(|tie| {
@@ -278,6 +304,9 @@ impl Assignment {
                 let failure = self.failure(ties, &position, choices);
                 return (counts, Some(failure));
             };
+            if together {
+                close_others(choices, best);
+            }
             let Some(choice) = choices.get_mut(best) else {
                 break;
             };

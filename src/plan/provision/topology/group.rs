@@ -222,6 +222,17 @@ impl Groups {
         stuck
     }
 
+    /// True for a class whose pods must share a node with each other.
+    pub fn gathers(&self, class: usize) -> bool {
+        self.groups.iter().any(|group| {
+            group.required
+                && group.kind == Kind::Affinity
+                && group.key == HOSTNAME
+                && group.triggers.contains_key(&class)
+                && group.members.contains(&class)
+        })
+    }
+
     /// True when nothing couples any pods.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
