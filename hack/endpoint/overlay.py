@@ -57,6 +57,8 @@ def _states_by_time(pending_seconds: float, visible_seconds: float) -> None:
         for nic in self.nics.values():
             nic.delete_on_termination = True
         subnet = self.ec2_backend.get_subnet(self.subnet_id)
+        # Already while it ends, or an instance that lived for long counts as long forgotten and is not found.
+        self.__dict__["_settles_at"] = time.monotonic() + pending_seconds
         terminate(self)
         for address in self._private_ips:
             subnet.del_subnet_ip(address)

@@ -16,5 +16,6 @@ mod controller;
 mod endpoint;
 mod faults;
 mod modes;
+mod orphans;
 mod scene;
 mod world;

@@ -1,5 +1,4 @@
-//! Ways to run: observing without a write, paused, beside another provisioner, and the brake on
-//! orphan collection.
+//! Ways to run: observing without a write, paused, and beside another provisioner.
 
 use kube::api::ListParams;
 use serde_json::json;
