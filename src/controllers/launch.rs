@@ -88,7 +88,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         LaunchStep::Propose(proposal) => propose(&context, &proposal).await,
         LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing).await,
         LaunchStep::Call(batch) => call(&context, &batch).await,
-        LaunchStep::LookUp(batch) => look_up(&context, &batch).await,
+        LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
         LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
     }
 }
@@ -205,21 +205,16 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
             match error.class {
                 ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
                     let now = context.now();
-                    context.launches(|memory| {
-                        memory.shortages.note_all(record, error.class, now);
-                        memory.settled(record);
-                    });
-                    settled(context);
-                    refused(context, &batch.claims, error).await
+                    context.launches(|memory| memory.shortages.note_all(record, error.class, now));
+                    after_all(context, batch, error).await
                 }
-                // EC2 made nothing of the call and never will: templates, subnets or permissions are
-                // not what they were. The next attempt, after a rest, is made of what is there then.
+                // EC2 made nothing of this call: templates, subnets or permissions are not what they
+                // were. But an earlier one of the same record, whose answer was lost, may have made
+                // instances, so they are looked for before the next attempt, after a rest, is made.
                 ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
-                    context.launches(|memory| memory.settled(record));
-                    settled(context);
-                    refused(context, &batch.claims, error).await
+                    after_all(context, batch, error).await
                 }
-                ErrorClass::TokenMismatch => look_up(context, batch).await,
+                ErrorClass::TokenMismatch => look_up(context, batch).await.map(drop),
                 ErrorClass::Throttled | ErrorClass::Transient => Err(error.into()),
             }
         }
@@ -262,15 +257,25 @@ fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
     }
 }
 
-/// What came of a record that nobody will repeat.
-async fn look_up(context: &Acting, batch: &Batch) -> Result<(), StepError> {
+/// Settles a record whose call was refused, and tells its claims, unless an earlier call of it was
+/// granted after all.
+async fn after_all(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
+    if look_up(context, batch).await? == 0 {
+        return refused(context, &batch.claims, error).await;
+    }
+    Err(error.into())
+}
+
+/// What came of a record that nobody will repeat: its instances are written down. Gives back how
+/// many there are.
+async fn look_up(context: &Acting, batch: &Batch) -> Result<usize, StepError> {
     let query = InstanceQuery::Batch(batch.record.batch.clone());
     let found = context.eyes.instances(&query).await?;
     let found: Vec<BatchInstance> = found.iter().map(|found| (&**found).into()).collect();
     write_instances(context, batch, &found).await?;
     context.launches(|memory| memory.settled(&batch.record));
     settled(context);
-    Ok(())
+    Ok(found.len())
 }
 
 /// Wakes what waits for launches to be settled.

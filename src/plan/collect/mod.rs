@@ -234,8 +234,9 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
             continue;
         }
         match orphan(snapshot, instance) {
-            step @ CollectStep::Readopt { .. } => collection.decision.push(step),
-            step => condemned.push(step),
+            Some(step @ CollectStep::Readopt { .. }) => collection.decision.push(step),
+            Some(step) => condemned.push(step),
+            None => {}
         }
     }
     let fleet = memory.instances().len();
@@ -263,17 +264,26 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     collection
 }
 
-fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> CollectStep {
+/// What becomes of an instance without a claim. Nothing, while its Node is being drained: the
+/// termination of the Node ends the instance too, and not before its pods have left.
+fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> Option<CollectStep> {
     let node = snapshot
         .node_by_provider_id(&instance.provider_id())
         .cloned();
+    let is_leaving = node.as_ref().is_some_and(|node| {
+        let is_ours = |finalizer: &String| finalizer == labels::TERMINATION_FINALIZER;
+        node.deleting_since.is_some() && node.finalizers.iter().any(is_ours)
+    });
+    if is_leaving {
+        return None;
+    }
     let works = node.as_ref().is_some_and(|node| {
         node.deleting_since.is_none()
             && snapshot
                 .pods_on(&node.name)
                 .any(|pod| !pod.is_daemon() && !pod.mirror)
     });
-    match node {
+    Some(match node {
         Some(node) if works => CollectStep::Readopt {
             instance: Arc::clone(instance),
             node,
@@ -282,7 +292,7 @@ fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> CollectStep {
             instance: Arc::clone(instance),
             node,
         },
-    }
+    })
 }
 
 fn halt(ids: &[&str], fleet: usize) -> Halt {

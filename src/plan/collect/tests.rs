@@ -91,6 +91,20 @@ fn an_orphan_whose_node_has_pods_is_adopted_again() {
 }
 
 #[test]
+fn an_orphan_whose_node_is_being_drained_ends_with_its_node() {
+    let mut leaving = node("a");
+    leaving.deleting_since = Some(at(100));
+    leaving.finalizers = vec![labels::TERMINATION_FINALIZER.to_owned()];
+    let snapshot = world(1_000, &[], &[leaving.clone()], &[pod("job", "ip-a")]);
+    let memory = twice(900, 1_000, &[tagged("a")], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
+    // Without the finalizer nobody ends the instance with the Node.
+    leaving.finalizers.clear();
+    let snapshot = world(1_000, &[], &[leaving], &[]);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["terminate i-a"]);
+}
+
+#[test]
 fn a_restored_api_server_does_not_cost_a_fleet() {
     let mut snapshot = world(1_000, &[], &[], &[]);
     let names = ["a", "b", "c", "d"];
