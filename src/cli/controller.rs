@@ -77,18 +77,14 @@ mod running {
     use tokio::signal::unix::{SignalKind, signal};
 
     use super::{Args, ControllerError};
-    use crate::cloud::Cloud;
     use crate::cloud::cluster::ClusterFacts;
     use crate::cloud::ec2::Ec2Cloud;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
-    use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
     use crate::cluster::client::{ConnectOptions, connect};
-    use crate::cluster::events::Recorder;
-    use crate::cluster::observe::node_pool::PoolDefaults;
-    use crate::controllers::context::{Acting, Context, Eyes, Parts};
+    use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
-    use crate::settings::{ControllerFlags, Mode, OnDemandChoice, SpotChoice};
+    use crate::settings::{ControllerFlags, OnDemandChoice, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
     use crate::world::World;
 
@@ -118,44 +114,24 @@ mod running {
         })
         .await?;
         let mirror = Mirror::new();
-        let lifecycle = settings.lifecycle;
-        mirror.set_pool_defaults(PoolDefaults {
-            launch_timeout: lifecycle.launch_timeout,
-            registration_timeout: lifecycle.registration_timeout,
-            initialization_timeout: lifecycle.initialization_timeout,
-        });
         serve_endpoints(flags, &metrics, &mirror, &world).await?;
         let cloud = Ec2Cloud::connect(cloud_settings(flags), world.clone()).await?;
-        mirror.start(&client, &world);
-        let options = ApplyOptions {
-            access: match settings.mode {
-                Mode::Run => Access::ReadWrite,
-                Mode::Observe => Access::ReadOnly,
-            },
-            per_second: flags.kube_qps,
-            burst: flags.kube_burst,
-            metrics: Arc::clone(&metrics),
-        };
-        let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), options);
-        let instance = std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned());
-        let recorder = Recorder::start(&kubernetes, &instance, Arc::clone(&metrics), &world);
-        let cloud: Arc<dyn Cloud> = Arc::new(cloud);
-        let context = Arc::new(Context::new(Parts {
-            world: world.clone(),
-            mirror,
-            eyes: Eyes::new(Arc::clone(&cloud)),
-            recorder,
-            metrics,
-            settings,
-        }));
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             cluster = flags.cluster_name,
             mode = ?flags.mode,
             "tonnage starts"
         );
-        let hands = Acting::new(&context, kubernetes, cloud);
-        crate::controllers::start(&context, hands.as_ref());
+        let connections = Connections {
+            client,
+            per_second: flags.kube_qps,
+            burst: flags.kube_burst,
+            cloud: Arc::new(cloud),
+            mirror,
+            metrics,
+            instance: std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned()),
+        };
+        assemble(connections, settings, &world);
         stop_when_told(&world).await;
         Ok(())
     }

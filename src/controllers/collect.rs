@@ -181,19 +181,15 @@ async fn delete_claim(context: &Acting, claim: &Claim, instance: &str) -> Result
     Ok(())
 }
 
-/// Fences the node and then asks the API server itself: a watch that is behind could hide a pod that
-/// came meanwhile, and that pod makes the instance one to take back.
+/// Fences the node and then asks the API server itself; a pod that came meanwhile makes the instance
+/// one to take back.
 async fn runs_nothing(context: &Acting, node: &Node) -> Result<(), StepError> {
     context.kubernetes.taint_node_disrupted(node).await?;
-    let pods = context.kubernetes.pods_on(&node.name).await?;
-    let Some(pod) = pods.iter().find(|pod| !pod.is_daemon() && !pod.mirror) else {
-        return Ok(());
-    };
-    context.kubernetes.untaint_node_disrupted(node).await?;
-    Err(StepError::Outdated(format!(
-        "pod {} is on Node {}",
-        pod.key, node.name
-    )))
+    let idle = context.no_work_on(&node.name).await;
+    if idle.is_err() {
+        context.kubernetes.untaint_node_disrupted(node).await?;
+    }
+    idle
 }
 
 async fn terminate(

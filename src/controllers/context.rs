@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::run::StepError;
 use crate::api::EC2NodeClass;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
@@ -62,6 +63,20 @@ pub struct Acting {
 }
 
 impl Acting {
+    /// Asks the API server itself whether work is on a Node: a watch that is behind could hide a pod
+    /// that came just before the Node was fenced. Fence it first, then a no stays true.
+    ///
+    /// # Errors
+    /// [`StepError::Outdated`] names a pod that is there.
+    pub async fn no_work_on(&self, node: &str) -> Result<(), StepError> {
+        let pods = self.kubernetes.pods_on(node).await?;
+        let busy = pods.iter().find(|pod| pod.is_work());
+        busy.map_or(Ok(()), |pod| {
+            let message = format!("Node {node} is not empty: pod {} is on it", pod.key);
+            Err(StepError::Outdated(message))
+        })
+    }
+
     /// Hands for a context; `None` in observe mode.
     pub fn new(
         context: &Arc<Context>,

@@ -79,7 +79,9 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
         }
         EmptyStep::Unfence { claim, node } => unfence(&context, &claim, &node).await?,
         EmptyStep::Remove { claim, message } => {
-            still_empty(&context, &claim).await?;
+            if !claim.node_name.is_empty() {
+                context.no_work_on(&claim.node_name).await?;
+            }
             remove(&context, &claim, &message).await?;
         }
         EmptyStep::Touch { claim, at } => {
@@ -91,22 +93,6 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
         }
     }
     Ok(())
-}
-
-/// Asks the API server itself: the node is fenced, so what it says now stays true, while a watch that
-/// is behind could hide a pod that came just before the fence.
-async fn still_empty(context: &Acting, claim: &Claim) -> Result<(), StepError> {
-    if claim.node_name.is_empty() {
-        return Ok(());
-    }
-    let pods = context.kubernetes.pods_on(&claim.node_name).await?;
-    let busy = pods.iter().find(|pod| !pod.is_daemon() && !pod.mirror);
-    busy.map_or(Ok(()), |pod| {
-        Err(StepError::Outdated(format!(
-            "Node {} is not empty: pod {} is on it",
-            claim.node_name, pod.key
-        )))
-    })
 }
 
 async fn unfence(context: &Acting, claim: &Claim, node: &Node) -> Result<(), StepError> {

@@ -158,7 +158,7 @@ async fn register(
     };
     context
         .kubernetes
-        .register_node(node, claim, &registration)
+        .register_node(node, &registration)
         .await?;
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;

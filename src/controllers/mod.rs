@@ -5,6 +5,7 @@
 //! rest: it gathers changes, starts steps that may run, and lets what failed rest before it is
 //! tried again.
 
+pub mod assembly;
 pub mod collect;
 pub mod context;
 pub mod empty;
@@ -25,7 +26,7 @@ use run::{Controller, run};
 
 /// Starts every loop; they end with the world. Without hands, as in observe mode, only those run that
 /// look.
-pub fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
+fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
     start_one(
         context,
         provision::Provisioning::new(Arc::clone(context), hands.cloned()),

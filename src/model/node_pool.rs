@@ -70,6 +70,41 @@ pub struct NodePool {
     pub max_percent_of_on_demand: Option<u32>,
 }
 
+impl NodePool {
+    /// A pool that is valid, asks for nothing and has the defaults of the API.
+    pub fn named(name: &str, node_class: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: String::new(),
+            generation: 1,
+            deleting_since: None,
+            problems: Vec::new(),
+            paused: false,
+            node_class: node_class.to_owned(),
+            requirements: Requirements::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            taints: Vec::new(),
+            startup_taints: Vec::new(),
+            limits: Resources::new(),
+            zero_limits: Vec::new(),
+            weight: 0,
+            budgets: Vec::new(),
+            consolidate_after: None,
+            termination_grace: None,
+            expire_after: None,
+            hash: String::new(),
+            fee: UsdPerHour::ZERO,
+            launch_timeout: SignedDuration::from_mins(5),
+            registration_timeout: SignedDuration::from_mins(15),
+            initialization_timeout: None,
+            acknowledged_orphans: None,
+            max_price: None,
+            max_percent_of_on_demand: None,
+        }
+    }
+}
+
 /// One of a NodePool's disruption budgets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolBudget {

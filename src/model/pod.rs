@@ -120,6 +120,12 @@ impl Pod {
             .is_some_and(|owner| owner.kind == "DaemonSet")
     }
 
+    /// True for work: neither a DaemonSet's pod nor the mirror of a static one, which come and go
+    /// with their node.
+    pub fn is_work(&self) -> bool {
+        !self.is_daemon() && !self.mirror
+    }
+
     /// True while it occupies its node: bound and not ended.
     pub fn is_active_on_node(&self) -> bool {
         self.node_name.is_some() && !self.phase.is_terminal()
@@ -153,6 +159,22 @@ pub struct PodSpec {
     pub problem: Option<String>,
     /// Affinity, spread, ports and volumes; `None` when it has none of them.
     pub constraints: Option<Arc<PodConstraints>>,
+}
+
+impl PodSpec {
+    /// True when node selector and required node affinity select a node of that name with these
+    /// labels.
+    pub fn selects(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let selected = self
+            .node_selector
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value));
+        let terms = self
+            .constraints
+            .as_ref()
+            .map_or(&[][..], |constraints| &constraints.required_node_terms);
+        selected && (terms.is_empty() || terms.iter().any(|term| term.matches(name, labels)))
+    }
 }
 
 impl LabelSelector {

@@ -14,7 +14,6 @@ use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::node_pool::NodePool;
 use crate::model::offering::{Catalogue, InstanceType, Offering, OfferingKey};
 use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
-use crate::model::requirement::Requirements;
 use crate::model::resources::{CPU, MEMORY, Resources};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -186,33 +185,9 @@ pub(crate) fn daemon(name: &str, node: &str) -> Pod {
 /// A NodePool with the defaults.
 pub(crate) fn node_pool(name: &str) -> NodePool {
     NodePool {
-        name: name.to_owned(),
         uid: format!("pool-uid-{name}"),
-        generation: 1,
-        deleting_since: None,
-        problems: Vec::new(),
-        paused: false,
-        node_class: "default".to_owned(),
-        requirements: Requirements::default(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
-        limits: Resources::new(),
-        zero_limits: Vec::new(),
-        weight: 0,
-        budgets: Vec::new(),
         consolidate_after: Some(SignedDuration::from_secs(30)),
-        termination_grace: None,
-        expire_after: None,
-        hash: String::new(),
-        fee: UsdPerHour::ZERO,
-        launch_timeout: SignedDuration::from_mins(5),
-        registration_timeout: SignedDuration::from_mins(15),
-        initialization_timeout: None,
-        acknowledged_orphans: None,
-        max_price: None,
-        max_percent_of_on_demand: None,
+        ..NodePool::named(name, "default")
     }
 }
 

@@ -15,12 +15,9 @@ use super::ec2::{Ec2, SimulatedCloud};
 use super::faults::{Calm, Faults};
 use super::history::{Detail, History};
 use super::life::Life;
-use crate::cloud::Cloud;
 use crate::cluster::Mirror;
-use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
-use crate::cluster::events::Recorder;
-use crate::cluster::observe::node_pool::PoolDefaults;
-use crate::controllers::context::{Acting, Context, Eyes, Parts};
+use crate::controllers::assembly::{Connections, assemble};
+use crate::controllers::context::Context;
 use crate::metrics::Metrics;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
@@ -176,39 +173,19 @@ impl Embedded {
             faults,
         } = options;
         let world = World::new(Arc::clone(&self.clock), seed);
-        let client = self.api.client(&who, life.clone(), Arc::clone(&faults));
-        let mirror = Mirror::new();
-        mirror.set_pool_defaults(PoolDefaults {
-            launch_timeout: settings.lifecycle.launch_timeout,
-            registration_timeout: settings.lifecycle.registration_timeout,
-            initialization_timeout: settings.lifecycle.initialization_timeout,
-        });
-        mirror.start(&client, &world);
-        let metrics = Arc::new(Metrics::new());
-        let apply = ApplyOptions {
-            access: match settings.mode {
-                Mode::Run => Access::ReadWrite,
-                Mode::Observe => Access::ReadOnly,
-            },
+        let cluster = &self.options.cluster;
+        let cloud =
+            SimulatedCloud::new(&self.ec2, &who, cluster, life.clone(), Arc::clone(&faults));
+        let connections = Connections {
+            client: self.api.client(&who, life.clone(), faults),
             per_second: NonZeroU32::MIN.saturating_add(199),
             burst: NonZeroU32::MIN.saturating_add(299),
-            metrics: Arc::clone(&metrics),
+            cloud: Arc::new(cloud),
+            mirror: Mirror::new(),
+            metrics: Arc::new(Metrics::new()),
+            instance: who,
         };
-        let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), apply);
-        let recorder = Recorder::start(&kubernetes, &who, Arc::clone(&metrics), &world);
-        let cluster = &self.options.cluster;
-        let cloud = SimulatedCloud::new(&self.ec2, &who, cluster, life.clone(), faults);
-        let cloud: Arc<dyn Cloud> = Arc::new(cloud);
-        let context = Arc::new(Context::new(Parts {
-            world: world.clone(),
-            mirror,
-            eyes: Eyes::new(Arc::clone(&cloud)),
-            recorder,
-            metrics,
-            settings,
-        }));
-        let hands = Acting::new(&context, kubernetes, cloud);
-        crate::controllers::start(&context, hands.as_ref());
+        let context = assemble(connections, settings, &world);
         Process {
             context,
             life,

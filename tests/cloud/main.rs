@@ -15,3 +15,5 @@ mod launches;
 mod resolution;
 mod scene;
 mod templates;
+#[path = "../waiting/mod.rs"]
+mod waiting;

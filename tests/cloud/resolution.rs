@@ -1,13 +1,12 @@
 //! Node classes, resolved: what their selectors find and what can be bought through them.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tonnage::cloud::Cloud;
 use tonnage::model::launch::ErrorClass;
 use tonnage::model::offering::Offering;
 
 use crate::scene::{Scene, class};
+use crate::waiting::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_class_finds_its_network_images_and_offerings() {
@@ -121,13 +120,10 @@ async fn a_catalogue_that_cannot_be_read_at_first_is_read_later() {
     let class = class(&json!({}));
     let class_of_error = fresh.resolve(&class).await.err().map(|error| error.class);
     assert_eq!(class_of_error, Some(ErrorClass::Transient));
-    let recovered = async {
-        while fresh.resolve(&class).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_mins(1), recovered)
-        .await
-        .unwrap();
+    eventually("the catalogue is read", 60, async || {
+        let resolved = fresh.resolve(&class).await;
+        resolved.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
     scene.end().await;
 }

@@ -2,9 +2,7 @@
 //! driver's provisioner would.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -12,9 +10,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::constraints::volume;
+use crate::waiting::eventually;
 
 /// Calls that are under way at the same time.
 const AT_ONCE: usize = 24;
@@ -221,23 +219,4 @@ impl Cluster {
 pub(crate) fn key(object: &Value) -> String {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     format!("{}/{}", text("namespace"), text("name"))
-}
-
-/// Polls until `check` gives a value; panics with its last complaint at the deadline.
-pub(crate) async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, String>>,
-{
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        let complaint = match check().await {
-            Ok(value) => return value,
-            Err(complaint) => complaint,
-        };
-        assert!(
-            Instant::now() < deadline,
-            "after {seconds} s not yet: {what}\n{complaint}"
-        );
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
 }

@@ -1,5 +1,6 @@
 //! Some sets at a time: planned, carried out, and compared with what kube-scheduler does.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -7,13 +8,16 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, eventually, key};
+use crate::cluster::{Cluster, key};
 use crate::generate::{Set, machines};
 use crate::objects;
 use crate::plan::{Planned, plan};
+use crate::waiting::eventually;
 
 /// kube-scheduler tries a pod again after at most ten seconds; nothing new for longer is its verdict.
 const QUIET: Duration = Duration::from_secs(15);
+/// Seconds after which pods that are still being bound one by one are a failure.
+const LONGEST: u64 = 600;
 
 /// What came out.
 #[derive(Debug, Default)]
@@ -307,9 +311,8 @@ async fn quiet(
     placed: &BTreeMap<String, String>,
     done: impl Fn(&BTreeMap<String, Value>) -> bool,
 ) -> BTreeMap<String, Value> {
-    let mut most = 0;
-    let mut since = Instant::now();
-    loop {
+    let progress = Cell::new((0, Instant::now()));
+    eventually("no further pod is bound", LONGEST, async || {
         cluster.provision_volumes(zones).await;
         let pods = cluster.pods().await;
         for (name, node) in placed {
@@ -320,15 +323,16 @@ async fn quiet(
             }
         }
         let bound = pods.keys().filter(|name| is_bound(&pods, name)).count();
+        let (most, since) = progress.get();
         if bound > most {
-            most = bound;
-            since = Instant::now();
+            progress.set((bound, Instant::now()));
         }
         if done(&pods) || since.elapsed() > QUIET {
-            return pods;
+            return Ok(pods);
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+        Err(format!("{bound} are bound"))
+    })
+    .await
 }
 
 /// One node of every offering that a set may buy: what was left out must be refused there too.

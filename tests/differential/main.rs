@@ -16,6 +16,8 @@ mod generate;
 mod judge;
 mod objects;
 mod plan;
+#[path = "../waiting/mod.rs"]
+mod waiting;
 
 use std::collections::BTreeMap;
 

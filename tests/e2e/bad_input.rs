@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
-use crate::world::{World, eventually};
+use crate::waiting::eventually;
+use crate::world::World;
 
 async fn says(world: &World, kind: &str, name: &str, words: &[&str]) {
     eventually(

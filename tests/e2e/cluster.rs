@@ -11,7 +11,8 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::endpoint::Endpoint;
-use crate::world::{eventually, variable};
+use crate::waiting::eventually;
+use crate::world::variable;
 
 /// The namespace that the chart is installed into.
 pub(crate) const SYSTEM_NAMESPACE: &str = "tonnage-system";

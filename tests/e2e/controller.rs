@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use crate::cluster::{SYSTEM_NAMESPACE, run};
-use crate::world::{eventually, variable};
+use crate::waiting::eventually;
+use crate::world::variable;
 
 /// How the controller reaches the Kubernetes API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,17 +127,14 @@ impl Controller {
     /// SIGTERM; returns the exit code, which must come within ten seconds.
     pub(crate) async fn stop(mut self) -> Option<i32> {
         drop(run("kill", &["-TERM", &self.process.id().to_string()]));
-        let process = &mut self.process;
-        for _poll in 0..100 {
-            if let Some(status) = process.try_wait().unwrap() {
-                return status.code();
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!(
-            "the controller does not stop within 10 s of SIGTERM; log: {}",
-            self.log.display()
-        );
+        let log = self.log.display().to_string();
+        let process = std::cell::RefCell::new(&mut self.process);
+        let status = eventually("the controller stops after SIGTERM", 10, async || {
+            let status = process.borrow_mut().try_wait().unwrap();
+            status.ok_or_else(|| format!("log: {log}"))
+        })
+        .await;
+        status.code()
     }
 
     /// Everything it has logged.

@@ -84,6 +84,17 @@ impl Endpoint {
         )
     }
 
+    /// How many calls have gone through the proxies to both sides.
+    pub(crate) async fn calls(&self) -> u64 {
+        let calls = self.control("GET", "/calls", None).await;
+        ["ec2", "kubernetes"]
+            .into_iter()
+            .filter_map(|side| calls[side].as_object())
+            .flatten()
+            .filter_map(|(_call, count)| count.as_u64())
+            .sum()
+    }
+
     /// Asks the control interface of the proxy or of the overlay.
     pub(crate) async fn control(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         call(&self.faults, method, path, body).await

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
-use crate::world::{World, eventually};
+use crate::waiting::eventually;
+use crate::world::World;
 
 const EXECUTORS: usize = 10;
 
@@ -205,7 +206,8 @@ async fn killed_with_an_eviction_sent() {
     end(&world).await;
 }
 
-/// Two kills at moments that differ from run to run; the moment is printed for the record.
+/// Two kills at moments that differ from run to run: after so many calls to both sides; the number is
+/// printed for the record.
 #[tokio::test]
 async fn killed_at_two_random_moments() {
     for _kill in 0..2 {
@@ -213,9 +215,18 @@ async fn killed_at_two_random_moments() {
         let controller = Controller::start(Route::Faults, &[]).await;
         prepare();
         world.cluster.scale_executors(10).await;
-        let moment = std::time::Duration::from_millis(fastrand::u64(0..8000));
-        println!("killed {moment:?} after the burst");
-        tokio::time::sleep(moment).await;
+        let before = world.endpoint.calls().await;
+        let number = fastrand::u64(0..60);
+        println!("killed {number} calls after the burst");
+        eventually("so many calls are made", 60, async || {
+            let made = world.endpoint.calls().await.saturating_sub(before);
+            if made >= number {
+                Ok(())
+            } else {
+                Err(format!("{made} of {number}"))
+            }
+        })
+        .await;
         controller.kill();
         let _again = Controller::start(Route::Faults, &[]).await;
         settled(&world).await;

@@ -18,4 +18,6 @@ mod faults;
 mod modes;
 mod orphans;
 mod scene;
+#[path = "../waiting/mod.rs"]
+mod waiting;
 mod world;

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
-use crate::world::{World, eventually};
+use crate::waiting::eventually;
+use crate::world::World;
 
 fn prepare() {
     Cluster::apply_file("hack/scene/node-classes.yaml");

@@ -11,7 +11,8 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
-use crate::world::{World, eventually};
+use crate::waiting::eventually;
+use crate::world::World;
 
 /// Two complete lists a minute apart, a sweep between them, and some patience.
 const CONFIRMED_SECONDS: u64 = 120;
@@ -39,19 +40,6 @@ async fn forget_claims(world: &World) {
             .unwrap();
         claims
             .delete(&name, &DeleteParams::default())
-            .await
-            .unwrap();
-    }
-}
-
-/// Takes the Nodes' owners away, as on Nodes that registered again after the restore: otherwise the
-/// garbage collector of Kubernetes deletes each Node whose claim is gone.
-async fn disown_nodes(world: &World) {
-    for node in world.cluster.worker_nodes().await {
-        let disowned = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
-        let nodes = world.cluster.nodes();
-        nodes
-            .patch(&node.name_any(), &PatchParams::default(), &disowned)
             .await
             .unwrap();
     }
@@ -99,7 +87,6 @@ async fn many_orphans_at_once_are_left_until_a_person_allows_their_end() {
         }
     })
     .await;
-    disown_nodes(&world).await;
     forget_claims(&world).await;
     forget_nodes(&world).await;
     let orphans = machine_ids(&world).await;
@@ -163,7 +150,6 @@ async fn machines_that_work_are_taken_back_and_nothing_is_bought_twice() {
     let machines = machine_ids(&world).await;
     let pods = executor_uids(&world).await;
     controller.kill();
-    disown_nodes(&world).await;
     forget_claims(&world).await;
 
     let _again = Controller::start(Route::Direct, &SWEEPS).await;

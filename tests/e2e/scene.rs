@@ -8,7 +8,8 @@ use kube::api::ListParams;
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::endpoint::Machine;
-use crate::world::{World, eventually};
+use crate::waiting::eventually;
+use crate::world::World;
 
 /// Seconds from a burst to the last pod running, on a machine that does other things too.
 const BURST_SECONDS: u64 = 120;

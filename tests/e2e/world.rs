@@ -1,12 +1,9 @@
-//! The environment of the tests: where the services are, and waiting with a deadline.
+//! The environment of the tests: where the services are.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::endpoint::Endpoint;
@@ -49,23 +46,4 @@ pub(crate) async fn client_of(path: &str) -> Client {
         .await
         .unwrap();
     Client::try_from(config).unwrap()
-}
-
-/// Polls until `check` gives a value; panics with its last complaint at the deadline.
-pub(crate) async fn eventually<T, F>(what: &str, seconds: u64, mut check: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, String>>,
-{
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    loop {
-        let complaint = match check().await {
-            Ok(value) => return value,
-            Err(complaint) => complaint,
-        };
-        assert!(
-            Instant::now() < deadline,
-            "after {seconds} s not yet: {what}\n{complaint}"
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

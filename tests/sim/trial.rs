@@ -142,6 +142,7 @@ impl Trial {
         if self.process.is_none() && self.second >= self.restart {
             self.start();
         }
+        // A second of the world's own time: the clock is paused, so nobody waits.
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.second += 1;
         self.checks.step(&self.world, &self.limits);

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use fastrand::Rng;
+use jiff::Timestamp;
 
+use crate::api::labels::{HOSTNAME, ZONE};
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
@@ -16,35 +18,16 @@ use crate::model::pod::{
     DoNotDisrupt, Expression, LabelSelector, NodeTerm, Pod, PodConstraints, PodKey, PodPhase,
     PodSpec, PodTerm, TopologySpread,
 };
-use crate::model::requirement::Requirements;
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
 use crate::model::snapshot::Snapshot;
 
-const ZONE: &str = "topology.kubernetes.io/zone";
-const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONES: [&str; 3] = ["test-zone-1", "test-zone-2", "test-zone-3"];
 const LETTERS: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 const CPUS: [i64; 5] = [100, 250, 500, 1000, 1500];
 const MEMORIES: [i64; 6] = [100, 256, 512, 1024, 2048, 4096];
 
-/// SplitMix64: small, and the same everywhere.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn pick<'list, Value>(&mut self, list: &'list [Value]) -> Option<&'list Value> {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        let index = (u128::from(mixed) * list.len() as u128) >> 64;
-        list.get(usize::try_from(index).unwrap_or(0))
-    }
-
-    fn letter(&mut self) -> &'static str {
-        self.pick(&LETTERS).copied().unwrap_or("a")
-    }
+fn any<Value: Copy>(random: &mut Rng, list: &[Value], fallback: Value) -> Value {
+    random.choice(list.iter().copied()).unwrap_or(fallback)
 }
 
 /// So many types: the i-th has i vCPU, 2·i GiB and 10·i pod slots, costs 0.1 USD per vCPU and 0.1
@@ -89,35 +72,10 @@ fn catalogue(types: i64) -> Catalogue {
 
 fn pool() -> NodePool {
     NodePool {
-        name: "default".to_owned(),
-        uid: String::new(),
-        generation: 1,
-        deleting_since: None,
-        problems: Vec::new(),
-        paused: false,
-        node_class: "default".to_owned(),
-        requirements: Requirements::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
         limits: Resources::new()
             .with(CPU, 10_000_000_000)
             .with(MEMORY, 1 << 60),
-        zero_limits: Vec::new(),
-        weight: 0,
-        budgets: Vec::new(),
-        consolidate_after: None,
-        termination_grace: None,
-        expire_after: None,
-        hash: String::new(),
-        fee: UsdPerHour::ZERO,
-        launch_timeout: SignedDuration::from_mins(5),
-        registration_timeout: SignedDuration::from_mins(15),
-        initialization_timeout: None,
-        acknowledged_orphans: None,
-        max_price: None,
-        max_percent_of_on_demand: None,
+        ..NodePool::named("default", "default")
     }
 }
 
@@ -168,16 +126,20 @@ fn spec(label: (&str, &str), cpu: i64, memory_mib: i64, constraints: PodConstrai
 
 /// One of five kinds: plain, spread over zones, spread over nodes, near each other in a zone, apart
 /// on nodes.
-fn diverse(kind: usize, random: &mut Random) -> PodSpec {
-    let own = random.letter();
+fn diverse(kind: usize, random: &mut Rng) -> PodSpec {
+    let own = any(random, &LETTERS, "a");
     let mut constraints = PodConstraints::default();
     let label = match kind {
         1 => {
-            constraints.spread.push(spread(ZONE, random.letter()));
+            constraints
+                .spread
+                .push(spread(ZONE, any(random, &LETTERS, "a")));
             ("my-label", own)
         }
         2 => {
-            constraints.spread.push(spread(HOSTNAME, random.letter()));
+            constraints
+                .spread
+                .push(spread(HOSTNAME, any(random, &LETTERS, "a")));
             ("my-label", own)
         }
         3 => {
@@ -192,8 +154,8 @@ fn diverse(kind: usize, random: &mut Random) -> PodSpec {
         }
         _ => ("my-label", own),
     };
-    let cpu = random.pick(&CPUS).copied().unwrap_or(100);
-    let memory = random.pick(&MEMORIES).copied().unwrap_or(100);
+    let cpu = any(random, &CPUS, 100);
+    let memory = any(random, &MEMORIES, 100);
     spec(label, cpu, memory, constraints)
 }
 
@@ -242,7 +204,7 @@ pub(super) fn world(pods: usize, types: i64, wishes: bool) -> Snapshot {
     snapshot
         .node_pools
         .insert("default".to_owned(), Arc::new(pool()));
-    let mut random = Random(42);
+    let mut random = Rng::with_seed(42);
     // One copy of equal specs, as the watch caches keep it.
     let mut specs: BTreeMap<PodSpec, Arc<PodSpec>> = BTreeMap::new();
     for index in 0..pods {

@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
 use crate::api::labels;
-use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::taint::{Taint, TaintEffect};
 
@@ -31,16 +29,16 @@ pub struct NodeRegistration {
 }
 
 impl Kubernetes {
-    /// Binds a Node to its claim in one write: finalizer, owner, labels, annotations and taints,
+    /// Binds a Node to its claim in one write: finalizer, labels, annotations and taints,
     /// and takes the taint `karpenter.sh/unregistered` off. A Node that is registered already keeps
-    /// its taints as they are, so startup taints that were removed do not come back.
+    /// its taints as they are, so startup taints that were removed do not come back. The claim does not
+    /// own the Node: were claims ever lost, Kubernetes would collect every Node under running pods.
     pub async fn register_node(
         &self,
         node: &Node,
-        claim: &Claim,
         registration: &NodeRegistration,
     ) -> Result<(), WriteError> {
-        self.change_node(node, |object| register(object, claim, registration))
+        self.change_node(node, |object| register(object, registration))
             .await
     }
 
@@ -179,7 +177,7 @@ impl Kubernetes {
 }
 
 /// What [`Kubernetes::register_node`] makes of a Node.
-fn register(object: &mut core::Node, claim: &Claim, registration: &NodeRegistration) {
+fn register(object: &mut core::Node, registration: &NodeRegistration) {
     let metadata = &mut object.metadata;
     let finalizers = metadata.finalizers.get_or_insert_default();
     if !finalizers
@@ -187,17 +185,6 @@ fn register(object: &mut core::Node, claim: &Claim, registration: &NodeRegistrat
         .any(|finalizer| finalizer == labels::TERMINATION_FINALIZER)
     {
         finalizers.push(labels::TERMINATION_FINALIZER.to_owned());
-    }
-    let owners = metadata.owner_references.get_or_insert_default();
-    if !owners.iter().any(|owner| owner.uid == claim.uid) {
-        owners.push(OwnerReference {
-            api_version: format!("{}/v1", labels::KARPENTER_GROUP),
-            kind: "NodeClaim".to_owned(),
-            name: claim.name.clone(),
-            uid: claim.uid.clone(),
-            block_owner_deletion: Some(true),
-            controller: None,
-        });
     }
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.extend(registration.annotations.clone());
@@ -250,7 +237,6 @@ fn node_patch(before: &core::Node, after: &core::Node) -> serde_json::Value {
             "labels": node_labels,
             "annotations": after.metadata.annotations.clone().unwrap_or_default(),
             "finalizers": after.metadata.finalizers,
-            "ownerReferences": after.metadata.owner_references,
         },
         "spec": {
             "taints": after.spec.as_ref().and_then(|spec| spec.taints.as_ref()),

@@ -223,6 +223,13 @@ impl Stage {
         );
     }
 
+    /// Makes the pod `a` and waits until it runs.
+    async fn one_pod_runs(&self) {
+        self.pod("a");
+        self.until(120, "the pod runs", |stage| stage.running_pods() == 1)
+            .await;
+    }
+
     fn running_pods(&self) -> usize {
         let pods = self.all(Resource::Pod);
         pods.iter()

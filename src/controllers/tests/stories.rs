@@ -65,10 +65,7 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
 async fn pods_are_nominated_to_the_nodes_that_were_bought_for_them() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
-        .await;
+    stage.one_pod_runs().await;
     let pod = &stage.all(Pod)[0];
     let node = &stage.all(Node)[0]["metadata"]["name"];
     assert_eq!(&pod["status"]["nominatedNodeName"], node);
@@ -122,10 +119,7 @@ async fn a_partial_fleet_is_filled_up_with_what_else_the_claim_allows() {
 async fn a_node_with_anothers_provider_id_is_ignored() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
-        .await;
+    stage.one_pod_runs().await;
     let provider_id = stage.machines()[0].provider_id();
     let impostor = json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "impostor"},
@@ -204,10 +198,7 @@ async fn a_machine_that_belongs_to_no_claim_is_collected() {
 async fn a_pod_that_a_slow_watch_hides_keeps_its_node() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
-        .await;
+    stage.one_pod_runs().await;
     stage.delay_pods(Duration::from_secs(20));
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.delete(Pod, "a");
@@ -252,10 +243,7 @@ async fn a_claim_walks_on_in_place_when_its_first_choice_is_sold_out() {
     let spot = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
     stage.world.ec2.dry(&spot, 30);
     let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
-        .await;
+    stage.one_pod_runs().await;
     let bought = &stage.machines()[0];
     assert_eq!(bought.offering.capacity_type, CapacityType::OnDemand);
     let history = stage.world.history.since(0);
@@ -322,6 +310,33 @@ async fn a_restored_api_server_costs_nobody_a_fleet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn claims_that_are_lost_do_not_take_working_nodes_along() {
+    let stage = Stage::new();
+    let process = stage.run();
+    stage.one_pod_runs().await;
+    let machine = stage.running()[0].id.clone();
+    process.kill();
+    for claim in stage.all(NodeClaim) {
+        let name = claim["metadata"]["name"].as_str().unwrap();
+        stage.change(NodeClaim, name, |claim| {
+            claim["metadata"]["finalizers"] = json!([]);
+        });
+        stage.delete(NodeClaim, name);
+    }
+    let _again = stage.start(Mode::Run, 8, Life::new());
+    stage
+        .until(300, "the machine has a claim again", |stage| {
+            stage.all(NodeClaim).len() == 1
+        })
+        .await;
+    assert_eq!(stage.running_pods(), 1, "the pod was not touched");
+    assert_eq!(stage.machines().len(), 1, "nothing was bought twice");
+    assert_eq!(stage.running()[0].id, machine);
+    stage.delete(Pod, "a");
+    stage.until(300, "nothing is left", Stage::is_bare).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn observing_writes_nothing() {
     let stage = Stage::new();
     let before = (stage.all(NodePool), stage.all(NodeClass));
@@ -339,10 +354,7 @@ async fn observing_writes_nothing() {
 async fn a_paused_pool_buys_nothing_and_lets_nothing_go() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
-        .await;
+    stage.one_pod_runs().await;
     stage.change(NodePool, "general", |pool| {
         pool["metadata"]["annotations"] = json!({"tonnage.dev/paused": "true"});
     });

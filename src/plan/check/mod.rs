@@ -55,8 +55,7 @@ fn once(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) {
             && pod.nominated_node.is_none()
             && pod.deleting_until.is_none()
             && !pod.phase.is_terminal()
-            && !pod.mirror
-            && !pod.is_daemon()
+            && pod.is_work()
             && !pod.spec.gated;
         if waits && !known.contains(&pod.key) {
             wrong.push(format!("pod {} waits and is forgotten", pod.key));

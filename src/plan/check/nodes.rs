@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fleet::{Fleet, FutureNode};
-use crate::model::pod::{HostPort, Pod, PodSpec};
+use crate::model::pod::{HostPort, Pod};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::first_untolerated;
@@ -29,19 +29,6 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
     }
 }
 
-/// True when node selector and required node affinity hold.
-pub fn accepts(spec: &PodSpec, name: &str, labels: &BTreeMap<String, String>) -> bool {
-    let selected = spec
-        .node_selector
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    let terms = spec
-        .constraints
-        .as_ref()
-        .map_or(&[][..], |constraints| &constraints.required_node_terms);
-    selected && (terms.is_empty() || terms.iter().any(|term| term.matches(name, labels)))
-}
-
 fn placement(
     snapshot: &Snapshot,
     node: &FutureNode,
@@ -49,7 +36,7 @@ fn placement(
     labels: &BTreeMap<String, String>,
     wrong: &mut Vec<String>,
 ) {
-    if !accepts(&pod.spec, &node.name, labels) {
+    if !pod.spec.selects(&node.name, labels) {
         wrong.push(format!(
             "{}: {} does not accept the labels {labels:?}",
             node.name, pod.key
@@ -89,7 +76,7 @@ fn room(snapshot: &Snapshot, node: &FutureNode, wrong: &mut Vec<String>) {
         node.expects_daemons
             && daemon_set.spec.problem.is_none()
             && first_untolerated(&node.taints, &daemon_set.spec.tolerations).is_none()
-            && accepts(&daemon_set.spec, &node.name, &node.labels)
+            && daemon_set.spec.selects(&node.name, &node.labels)
             && !node.present.iter().any(|pod| {
                 *pod.key.namespace == *daemon_set.namespace
                     && pod.is_daemon()

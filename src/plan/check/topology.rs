@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::fleet::{Fleet, FutureNode};
-use super::nodes::accepts;
 use crate::model::pod::{LabelSelector, Pod, PodSpec, PodTerm, TopologySpread};
 use crate::model::requirement::Requirement;
 use crate::model::snapshot::Snapshot;
@@ -98,7 +97,7 @@ fn check_spread(
         let Some(value) = other.labels.get(&spread.topology_key) else {
             continue;
         };
-        if spread.honor_node_affinity && !accepts(&pod.spec, &other.name, &other.labels) {
+        if spread.honor_node_affinity && !pod.spec.selects(&other.name, &other.labels) {
             continue;
         }
         if spread.honor_node_taints

@@ -278,10 +278,7 @@ fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> Option<CollectStep> 
         return None;
     }
     let works = node.as_ref().is_some_and(|node| {
-        node.deleting_since.is_none()
-            && snapshot
-                .pods_on(&node.name)
-                .any(|pod| !pod.is_daemon() && !pod.mirror)
+        node.deleting_since.is_none() && snapshot.pods_on(&node.name).any(|pod| pod.is_work())
     });
     Some(match node {
         Some(node) if works => CollectStep::Readopt {

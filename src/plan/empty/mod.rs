@@ -99,8 +99,7 @@ fn waits(pod: &Pod) -> bool {
     pod.node_name.is_none()
         && !pod.phase.is_terminal()
         && pod.deleting_until.is_none()
-        && !pod.is_daemon()
-        && !pod.mirror
+        && pod.is_work()
 }
 
 /// Since when a claim has no work as far as its status tells.
@@ -131,7 +130,7 @@ fn busy_nodes(snapshot: &Snapshot, nominated: bool) -> BTreeSet<&str> {
     snapshot
         .pods
         .values()
-        .filter(|pod| !pod.phase.is_terminal() && !pod.is_daemon() && !pod.mirror)
+        .filter(|pod| !pod.phase.is_terminal() && pod.is_work())
         .filter_map(|pod| {
             let coming = pod.nominated_node.as_deref().filter(|_node| nominated);
             pod.node_name.as_deref().or(coming)

@@ -73,8 +73,7 @@ pub fn is_waiting(snapshot: &Snapshot, pod: &Pod) -> bool {
         && pod.unschedulable
         && !pod.phase.is_terminal()
         && pod.deleting_until.is_none()
-        && !pod.mirror
-        && !pod.is_daemon()
+        && pod.is_work()
         && !pod.spec.gated
         && !foreign_nomination()
 }
@@ -88,8 +87,7 @@ pub fn will_move(pod: &Pod) -> bool {
     !pod.phase.is_terminal()
         && pod.owner.is_some()
         && (pod.deleting_until.is_none() || stateful)
-        && !pod.mirror
-        && !pod.is_daemon()
+        && pod.is_work()
         && pod.do_not_disrupt == DoNotDisrupt::No
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use serde_json::{Value, json};
 
-use super::{Cluster, fit};
+use super::Cluster;
 use crate::cluster::observe;
 use crate::model::pod::PodSpec;
 use crate::model::taint::{Taint, first_untolerated};
@@ -73,7 +73,7 @@ impl Cluster {
                     .cloned()
                     .collect();
                 first_untolerated(&taints, &spec.tolerations).is_none()
-                    && fit::selects(spec, &node.name, &node.labels)
+                    && spec.selects(&node.name, &node.labels)
             })
             .map(|node| node.name.clone())
             .collect()

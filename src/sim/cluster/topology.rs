@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fit;
 use crate::model::node::Node;
 use crate::model::pod::{LabelSelector, Pod, PodConstraints, PodSpec, PodTerm, TopologySpread};
 
@@ -78,8 +77,8 @@ impl Placed<'_> {
         };
         let mut counts: BTreeMap<&String, i32> = BTreeMap::new();
         for candidate in self.nodes.values() {
-            let counted = !spread.honor_node_affinity
-                || fit::selects(spec, &candidate.name, &candidate.labels);
+            let counted =
+                !spread.honor_node_affinity || spec.selects(&candidate.name, &candidate.labels);
             if let (true, Some(domain)) = (counted, candidate.labels.get(&spread.topology_key)) {
                 counts.entry(domain).or_default();
             }

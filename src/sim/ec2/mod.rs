@@ -59,6 +59,16 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Machines that run or are about to.
+    fn alive(&self) -> impl Iterator<Item = &Machine> {
+        let now = self.clock.now();
+        self.machines
+            .values()
+            .filter(move |machine| machine.is_alive(now))
+    }
+}
+
+impl State {
     fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number
@@ -151,13 +161,7 @@ impl Ec2 {
 
     /// Machines that run or are about to.
     pub fn alive(&self) -> Vec<Machine> {
-        let state = self.locked();
-        let now = state.clock.now();
-        let alive = state
-            .machines
-            .values()
-            .filter(|machine| machine.is_alive(now));
-        alive.cloned().collect()
+        self.locked().alive().cloned().collect()
     }
 
     /// What everything has cost so far.
@@ -181,11 +185,8 @@ impl Ec2 {
     pub fn rate(&self) -> UsdPerHour {
         let state = self.locked();
         let now = state.clock.now();
-        let alive = state
-            .machines
-            .values()
-            .filter(|machine| machine.is_alive(now));
-        alive
+        state
+            .alive()
             .map(|machine| {
                 let price = state.markets.price(&machine.instance.offering, now);
                 price.unwrap_or(UsdPerHour::ZERO) + machine.fees

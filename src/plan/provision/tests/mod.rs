@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 mod random;
 
@@ -15,7 +15,7 @@ use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering, OfferingKey};
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::report::{ProvisioningPlan, ReasonKind};
-use crate::model::requirement::{Requirement, Requirements};
+use crate::model::requirement::Requirement;
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect, Toleration, TolerationOperator};
@@ -66,40 +66,12 @@ fn catalogue() -> Catalogue {
 }
 
 fn pool(name: &str, types: &[&str]) -> NodePool {
-    let mut requirements = Requirements::new();
-    requirements.add(
+    let mut pool = NodePool::named(name, "default");
+    pool.requirements.add(
         "node.kubernetes.io/instance-type",
         &Requirement::one_of(types.iter().copied()),
     );
-    NodePool {
-        name: name.to_owned(),
-        uid: String::new(),
-        generation: 1,
-        deleting_since: None,
-        problems: Vec::new(),
-        paused: false,
-        node_class: "default".to_owned(),
-        requirements,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
-        limits: Resources::new(),
-        zero_limits: Vec::new(),
-        weight: 0,
-        budgets: Vec::new(),
-        consolidate_after: None,
-        termination_grace: None,
-        expire_after: None,
-        hash: String::new(),
-        fee: UsdPerHour::ZERO,
-        launch_timeout: SignedDuration::from_mins(5),
-        registration_timeout: SignedDuration::from_mins(15),
-        initialization_timeout: None,
-        acknowledged_orphans: None,
-        max_price: None,
-        max_percent_of_on_demand: None,
-    }
+    pool
 }
 
 fn world(pools: Vec<NodePool>) -> Snapshot {
