@@ -17,7 +17,7 @@ use crate::api::labels;
 use crate::cloud::InstanceQuery;
 use crate::cluster::apply::{ClaimStatusChange, new_claim};
 use crate::cluster::events::{EventKind, Subject};
-use crate::cluster::{Changes, Kind};
+use crate::cluster::{Changes, Kind, View};
 use crate::metrics::{Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, tags};
@@ -27,29 +27,22 @@ use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
 use crate::plan::collect::{CollectMemory, CollectStep, Halt, decide, ended};
 use crate::plan::condition::ConditionChange;
-use crate::world::RandomStream;
-
-/// Length of the random part of a claim's name.
-const SUFFIX: usize = 5;
 
 /// The loop that collects.
 #[derive(Debug)]
 pub struct Collect {
     context: Arc<Acting>,
     memory: CollectMemory,
-    names: RandomStream,
     due: Timestamp,
 }
 
 impl Collect {
     /// Acts with the shared context.
     pub fn new(context: Arc<Acting>) -> Self {
-        let names = context.world.random("claims/readopted");
         let due = context.now();
         Self {
             context,
             memory: CollectMemory::default(),
-            names,
             due,
         }
     }
@@ -105,10 +98,7 @@ impl Collect {
             .steps
             .into_iter()
             .chain(ended.steps)
-            .map(|step| {
-                let name = self.names.name_suffix(SUFFIX);
-                Step::new(step.key(), carry_out(Arc::clone(&context), step, name))
-            })
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(&context), step)))
             .collect();
         Round {
             steps,
@@ -138,15 +128,9 @@ fn halted(context: &Acting, halt: Option<&Halt>) {
     }
 }
 
-async fn carry_out(
-    context: Arc<Acting>,
-    step: CollectStep,
-    suffix: String,
-) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, step: CollectStep) -> Result<(), StepError> {
     match step {
-        CollectStep::Readopt { instance, node } => {
-            readopt(&context, &instance, &node, &suffix).await
-        }
+        CollectStep::Readopt { instance, node } => readopt(&context, &instance, &node).await,
         CollectStep::Terminate { instance, node } => terminate(&context, &instance, node).await,
         CollectStep::DeleteClaim { claim, instance } => {
             delete_claim(&context, &claim, &instance).await
@@ -239,14 +223,42 @@ fn as_planned(node_pool: &str, instance: &Instance) -> PlannedNode {
     }
 }
 
+/// The claim that an instance is taken back with.
+enum Half {
+    /// It was made before and its instance not yet written down.
+    Made(Arc<Claim>),
+    /// It has this name and does not exist.
+    Missing(String),
+}
+
+/// Finds the claim to take an instance back with: by the name it had if that is free, else by one
+/// that follows from the instance, so that taking back a second time makes no second claim.
+fn half_adopted(view: &View, pool: &str, instance: &Instance) -> Half {
+    let suffix = instance.id.trim_start_matches("i-");
+    let derived = format!("{pool}-{suffix}");
+    let named = instance.tags.get(tags::CLAIM);
+    for name in named.into_iter().chain([&derived]) {
+        match view.claims.get(name) {
+            None => return Half::Missing(name.clone()),
+            // A claim that may buy nothing and has nothing: only taking back makes such.
+            Some(claim)
+                if claim.provider_id.is_empty()
+                    && claim.offerings.is_empty()
+                    && claim.launch.is_none()
+                    && claim.deleting_since.is_none() =>
+            {
+                return Half::Made(Arc::clone(claim));
+            }
+            Some(_other) => {}
+        }
+    }
+    // Both are taken: creating the second says so and is tried again.
+    Half::Missing(derived)
+}
+
 /// Makes the claim of a living Node again. It is made without anything to buy, so that nothing can be
 /// bought for it before its instance is written down.
-async fn readopt(
-    context: &Acting,
-    instance: &Instance,
-    node: &Node,
-    suffix: &str,
-) -> Result<(), StepError> {
+async fn readopt(context: &Acting, instance: &Instance, node: &Node) -> Result<(), StepError> {
     let view = context.mirror.view();
     let pool = node
         .labels
@@ -270,21 +282,19 @@ async fn readopt(
         );
         return Ok(());
     };
-    let named = instance
-        .tags
-        .get(tags::CLAIM)
-        .filter(|name| !view.claims.contains_key(*name));
-    let name = named
-        .cloned()
-        .unwrap_or_else(|| format!("{}-{suffix}", observed.pool.name));
-    let object = new_claim(
-        &name,
-        &observed.object,
-        &observed.pool,
-        &as_planned(&observed.pool.name, instance),
-        &BTreeMap::new(),
-    );
-    let claim = context.kubernetes.create_claim(&object).await?;
+    let claim = match half_adopted(&view, &observed.pool.name, instance) {
+        Half::Made(claim) => claim,
+        Half::Missing(name) => {
+            let object = new_claim(
+                &name,
+                &observed.object,
+                &observed.pool,
+                &as_planned(&observed.pool.name, instance),
+                &BTreeMap::new(),
+            );
+            context.kubernetes.create_claim(&object).await?
+        }
+    };
     let change = ClaimStatusChange {
         provider_id: Some(instance.provider_id()),
         image_id: Some(instance.image_id.clone()),

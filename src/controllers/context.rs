@@ -157,6 +157,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Context {
     /// Nothing is known yet.
     pub fn new(parts: Parts) -> Self {
+        let launches = LaunchMemory::new(parts.world.now());
         Self {
             world: parts.world,
             mirror: parts.mirror,
@@ -165,7 +166,7 @@ impl Context {
             metrics: parts.metrics,
             settings: parts.settings,
             classes: Mutex::default(),
-            launches: Mutex::default(),
+            launches: Mutex::new(launches),
             instances: Mutex::default(),
             asked: Mutex::default(),
             halt: Mutex::default(),
@@ -256,8 +257,11 @@ impl Context {
     /// Remembers what the latest plan put pods onto, so that nothing is let go while a pod is about
     /// to come to it.
     pub fn set_planned(&self, planned: Planned) {
-        *locked(&self.planned) = Some(Arc::new(planned));
+        let first = locked(&self.planned).replace(Arc::new(planned)).is_none();
         self.wake(Loop::Emptiness);
+        if first {
+            self.wake(Loop::Registration);
+        }
     }
 
     /// What the latest plan put pods onto.

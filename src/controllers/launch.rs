@@ -17,7 +17,7 @@ use crate::api::EC2NodeClass;
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::cloud::{CloudError, InstanceQuery};
-use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, WriteErrorClass};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, LaunchResult, Loop};
@@ -142,7 +142,10 @@ async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError>
         }
         Err(error) => return refused(context, &proposal.claims, error).await,
     };
-    write_record(context, &proposal.record(templates), &proposal.claims).await?;
+    let record = proposal.record(templates);
+    let now = context.now();
+    context.launches(|memory| memory.chosen(&record, now));
+    write_record(context, &record, &proposal.claims).await?;
     // The claims carry the record now; the call follows in the next round.
     context.wake(Loop::Launch);
     Ok(())
@@ -168,10 +171,21 @@ async fn write_record(
         .buffered(WRITES_AT_ONCE)
         .collect::<Vec<_>>()
         .await;
-    for result in written {
-        result?;
+    let mut failed = None;
+    for (claim, result) in claims.iter().zip(written) {
+        let Err(error) = result else { continue };
+        // Repeating it is no use, and the claims beside it must not wait for that: they are chosen
+        // anew without it.
+        let refused = matches!(
+            error.class,
+            WriteErrorClass::Invalid | WriteErrorClass::Forbidden
+        );
+        if refused && claims.len() > 1 {
+            context.launches(|memory| memory.set_alone(claim));
+        }
+        failed.get_or_insert(error);
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
@@ -184,6 +198,8 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     };
     let object = class_object(context, claim)?;
     let record = &batch.record;
+    let now = context.now();
+    context.launches(|memory| memory.called(record, now));
     match context.cloud.launch(record, claim, &object).await {
         Ok(outcome) => {
             let result = match outcome.instances.len() {
@@ -202,21 +218,35 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
         }
         Err(error) => {
             context.metrics.launch_failed(None, error.class);
-            match error.class {
-                ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
-                    let now = context.now();
-                    context.launches(|memory| memory.shortages.note_all(record, error.class, now));
-                    after_all(context, batch, error).await
-                }
-                // EC2 made nothing of this call: templates, subnets or permissions are not what they
-                // were. But an earlier one of the same record, whose answer was lost, may have made
-                // instances, so they are looked for before the next attempt, after a rest, is made.
-                ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
-                    after_all(context, batch, error).await
-                }
-                ErrorClass::TokenMismatch => look_up(context, batch).await.map(drop),
-                ErrorClass::Throttled | ErrorClass::Transient => Err(error.into()),
+            unanswered(context, batch, error).await
+        }
+    }
+}
+
+/// What follows when EC2 did not say what it launched. It may have launched all the same: in this
+/// call, when the answer was lost, or in an earlier one of the same record.
+async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
+    let record = &batch.record;
+    let now = context.now();
+    match error.class {
+        ErrorClass::Throttled => Err(error.into()),
+        ErrorClass::Transient => {
+            context.launches(|memory| memory.unanswered(record, now));
+            Err(error.into())
+        }
+        ErrorClass::TokenMismatch => {
+            if look_up(context, batch).await? {
+                return Ok(());
             }
+            Err(error.into())
+        }
+        ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
+            context.launches(|memory| memory.shortages.note_all(record, error.class, now));
+            refused_call(context, batch, error).await
+        }
+        // Templates, subnets or permissions are not what they were.
+        ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
+            refused_call(context, batch, error).await
         }
     }
 }
@@ -257,25 +287,38 @@ fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
     }
 }
 
-/// Settles a record whose call was refused, and tells its claims, unless an earlier call of it was
-/// granted after all.
-async fn after_all(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
-    if look_up(context, batch).await? == 0 {
-        return refused(context, &batch.claims, error).await;
+/// EC2 refused a call, which settles its record: at once when it was the first call of all, else
+/// when EC2 has shown what an earlier one bought. The claims are told if it bought nothing.
+async fn refused_call(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
+    if context.launches(|memory| memory.is_first_call(&batch.record)) {
+        context.launches(|memory| memory.settled(&batch.record));
+        settled(context);
+    } else if look_up(context, batch).await? {
+        return Err(error.into());
     }
-    Err(error.into())
+    refused(context, &batch.claims, error).await
 }
 
-/// What came of a record that nobody will repeat: its instances are written down. Gives back how
-/// many there are.
-async fn look_up(context: &Acting, batch: &Batch) -> Result<usize, StepError> {
-    let query = InstanceQuery::Batch(batch.record.batch.clone());
+/// Asks EC2 what came of a record that nobody will repeat, and writes down the instances that it
+/// shows. Gives back whether there are any. The record is settled once all that it asked for is
+/// there, or EC2 has had the time to show everything.
+async fn look_up(context: &Acting, batch: &Batch) -> Result<bool, StepError> {
+    let record = &batch.record;
+    let asked = context.now();
+    let query = InstanceQuery::Batch(record.batch.clone());
     let found = context.eyes.instances(&query).await?;
     let found: Vec<BatchInstance> = found.iter().map(|found| (&**found).into()).collect();
     write_instances(context, batch, &found).await?;
-    context.launches(|memory| memory.settled(&batch.record));
+    let complete = found.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
+    context.launches(|memory| {
+        if complete || asked >= memory.visible_at(record) {
+            memory.settled(record);
+        } else {
+            memory.looked(record, asked);
+        }
+    });
     settled(context);
-    Ok(found.len())
+    Ok(!found.is_empty())
 }
 
 /// Wakes what waits for launches to be settled.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
@@ -22,10 +23,16 @@ use crate::plan::condition::ConditionChange;
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
 use crate::plan::provision::promise::PROMISE;
 
+/// How long after the start Nodes wait for the first plan before they open for pods: it says which
+/// pods to nominate to them, and kube-scheduler would else put pods where others were planned.
+const FIRST_PLAN: SignedDuration = SignedDuration::from_secs(15);
+
 /// The loop that binds Nodes to claims.
 #[derive(Debug)]
 pub struct Lifecycle {
     context: Arc<Acting>,
+    /// When the wait for the first plan is over.
+    opens: Timestamp,
     /// Impostors that were told of: they stay until somebody removes them.
     told: BTreeSet<String>,
 }
@@ -33,7 +40,9 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Acts with the shared context.
     pub fn new(context: Arc<Acting>) -> Self {
+        let opens = context.now().saturating_add(FIRST_PLAN);
         Self {
+            opens: opens.unwrap_or(Timestamp::MIN),
             context,
             told: BTreeSet::new(),
         }
@@ -76,13 +85,19 @@ impl Controller for Lifecycle {
             .filter(|step| matches!(step, LifecycleStep::Impostor { .. }))
             .map(LifecycleStep::key)
             .collect();
-        let steps = decision
-            .steps
-            .into_iter()
-            .filter(|step| !self.told.contains(&step.key()))
-            .map(|step| Step::new(step.key(), carry_out(Arc::clone(context), step)))
-            .collect();
-        let wake = decision.wake;
+        let waits = context.settings.nominate_pods
+            && context.planned().is_none()
+            && snapshot.now < self.opens;
+        let mut wake = decision.wake;
+        let mut steps = Vec::new();
+        for step in decision.steps {
+            if waits && matches!(step, LifecycleStep::Register { .. }) {
+                wake = Some(wake.map_or(self.opens, |wake| wake.min(self.opens)));
+            } else if !self.told.contains(&step.key()) {
+                let key = step.key();
+                steps.push(Step::new(key, carry_out(Arc::clone(context), step)));
+            }
+        }
         self.told = impostors;
         Box::pin(async move { Round { steps, wake } })
     }

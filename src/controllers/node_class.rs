@@ -16,7 +16,7 @@ use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
     Requirement, RequirementOperator, fields, labels,
 };
-use crate::cloud::{CloudError, Resolution};
+use crate::cloud::Resolution;
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
@@ -24,6 +24,9 @@ use crate::model::node_class::NodeClass;
 
 /// How often one that is not ready is: somebody is probably mending it.
 const SOON: SignedDuration = SignedDuration::from_secs(10);
+/// How long the first look at a class may take before the class counts as not ready: until then
+/// nothing is planned at all, and one class that EC2 does not answer about must not stop the others.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(30);
 
 /// The loop that resolves node classes.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ pub struct NodeClasses {
 #[derive(Debug, Clone, Copy)]
 struct Look {
     generation: i64,
+    first: Timestamp,
     at: Timestamp,
 }
 
@@ -48,6 +52,18 @@ impl NodeClasses {
             hands,
             looked: BTreeMap::new(),
         }
+    }
+
+    /// When the first look at a class has taken too long; from then on the class is not ready.
+    fn late(&self, object: &EC2NodeClass, name: &str) -> Option<Timestamp> {
+        let first = self.looked.get(name)?.first;
+        let late = first.saturating_add(FIRST_LOOK).unwrap_or(first);
+        if late > self.context.now() {
+            return Some(late);
+        }
+        let why = format!("EC2 has not answered about the class for {FIRST_LOOK:#}");
+        not_ready(&self.context, object, name, why);
+        None
     }
 }
 
@@ -91,7 +107,13 @@ impl Controller for NodeClasses {
                 }
                 continue;
             }
-            let ready = context.class(name).is_some_and(|found| found.class.ready);
+            let known = context.class(name);
+            if known.is_none()
+                && let Some(late) = self.late(&object, name)
+            {
+                wake = Some(wake.map_or(late, |wake| wake.min(late)));
+            }
+            let ready = known.is_some_and(|found| found.class.ready);
             let generation = object.metadata.generation.unwrap_or(0);
             let due = self
                 .looked
@@ -106,13 +128,13 @@ impl Controller for NodeClasses {
                 wake = Some(wake.map_or(due, |wake| wake.min(due)));
                 continue;
             }
-            self.looked.insert(
-                name.clone(),
-                Look {
-                    generation,
-                    at: now,
-                },
-            );
+            let first = self.looked.get(name).map_or(now, |look| look.first);
+            let look = Look {
+                generation,
+                first,
+                at: now,
+            };
+            self.looked.insert(name.clone(), look);
             let task = resolve(Arc::clone(&context), self.hands.clone(), object);
             round.steps.push(Step::new(key, task));
         }
@@ -135,7 +157,7 @@ async fn resolve(
     if let Some(hands) = &hands {
         // Before anything is made for the class in EC2.
         let uid = object.metadata.uid.clone().unwrap_or_default();
-        hands
+        let held = hands
             .kubernetes
             .add_finalizer(
                 FinalizedKind::NodeClass,
@@ -143,7 +165,16 @@ async fn resolve(
                 &uid,
                 labels::NODE_CLASS_FINALIZER,
             )
-            .await?;
+            .await;
+        if let Err(error) = held {
+            not_ready(
+                &context,
+                &object,
+                &name,
+                format!("its finalizer cannot be written: {error}"),
+            );
+            return Err(error.into());
+        }
     }
     let answer = context.eyes.resolve(&object).await;
     let failure = match answer {
@@ -160,10 +191,7 @@ async fn resolve(
         }
         Err(error) => error,
     };
-    // What was known stays in use; a class that was never resolved is known not to be ready.
-    if context.class(&name).is_none() {
-        context.set_class(&name, Some(Arc::new(unknown(&object, &name, &failure))));
-    }
+    not_ready(&context, &object, &name, failure.to_string());
     if let Some(hands) = &hands {
         write(hands, &object, &name, |object, now| {
             let update = ConditionUpdate::unknown(
@@ -176,6 +204,14 @@ async fn resolve(
         .await?;
     }
     Err(failure.into())
+}
+
+/// Remembers why a class cannot be used. What was known of it stays in use; one that was never
+/// resolved is known not to be ready, and holds up nobody but the pods that need it.
+fn not_ready(context: &Context, object: &EC2NodeClass, name: &str, why: String) {
+    if context.class(name).is_none() {
+        context.set_class(name, Some(Arc::new(unknown(object, name, why))));
+    }
 }
 
 /// Changes the status of a class as it is now.
@@ -206,14 +242,14 @@ async fn write(
 }
 
 /// A class that could not be looked at.
-fn unknown(object: &EC2NodeClass, name: &str, failure: &CloudError) -> Resolution {
+fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
     Resolution {
         class: NodeClass {
             name: name.to_owned(),
             uid: object.metadata.uid.clone().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or(0),
             ready: false,
-            not_ready: failure.to_string(),
+            not_ready: why,
             subnets: BTreeMap::new(),
             security_groups: Vec::new(),
             images: BTreeMap::new(),

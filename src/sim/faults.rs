@@ -43,6 +43,8 @@ pub enum CallFault {
     Throttled,
     /// A fault of EC2.
     Internal,
+    /// The caller may not do it: it has no effect.
+    Denied,
     /// A launch gets at most so many instances.
     Short(usize),
 }

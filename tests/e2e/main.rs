@@ -16,6 +16,7 @@ mod controller;
 mod endpoint;
 mod faults;
 mod modes;
+mod neighbour;
 mod orphans;
 mod scene;
 #[path = "../waiting/mod.rs"]

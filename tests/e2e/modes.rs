@@ -1,7 +1,4 @@
-//! Ways to run: observing without a write, paused, and beside another provisioner.
-
-use kube::api::ListParams;
-use serde_json::json;
+//! Ways to run: observing without a write, and paused.
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
@@ -105,77 +102,4 @@ async fn a_paused_pool_buys_nothing_until_it_is_released() {
     .await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
     world.cluster.wait_for_nothing(&world.endpoint, 90).await;
-}
-
-#[tokio::test]
-async fn another_provisioners_pools_and_machines_are_left_alone() {
-    let world = World::fresh().await;
-    let _controller = Controller::start(Route::Direct, &[]).await;
-    Cluster::apply_file("hack/scene/node-classes.yaml");
-    world
-        .cluster
-        .apply(json!({
-            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "foreign"},
-            "spec": {"template": {"spec": {
-                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
-                "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}],
-                "taints": [{"key": "team", "value": "other", "effect": "NoSchedule"}]
-            }}}
-        }))
-        .await;
-    world
-        .cluster
-        .apply(json!({
-            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
-            "metadata": {"name": "foreign-1", "labels": {"karpenter.sh/nodepool": "foreign"}},
-            "spec": {
-                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
-                "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}]
-            }
-        }))
-        .await;
-    Cluster::apply_file("hack/scene/node-pools.yaml");
-    Cluster::apply_file("hack/scene/workload.yaml");
-    world.cluster.scale_executors(10).await;
-    world.cluster.wait_for_started(13, 120).await;
-    world.cluster.scale_executors(0).await;
-    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
-    eventually("only the foreign claim is left", 90, async || {
-        let claims = world
-            .cluster
-            .node_claims()
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items;
-        let machines = world.endpoint.machines().await;
-        if claims.len() == 1 && machines.is_empty() {
-            Ok(())
-        } else {
-            Err(format!(
-                "{} claims, {} machines",
-                claims.len(),
-                machines.len()
-            ))
-        }
-    })
-    .await;
-    let foreign = world.cluster.node_claims().get("foreign-1").await.unwrap();
-    assert!(
-        foreign.metadata.finalizers.unwrap_or_default().is_empty(),
-        "the foreign claim is untouched"
-    );
-    assert!(
-        foreign
-            .data
-            .get("status")
-            .is_none_or(|status| status.get("conditions").is_none())
-    );
-    let pool = world.cluster.node_pools().get("foreign").await.unwrap();
-    assert!(
-        pool.data
-            .get("status")
-            .is_none_or(|status| status.get("conditions").is_none())
-    );
-    drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
 }

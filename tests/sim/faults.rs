@@ -22,6 +22,7 @@ struct Rates {
     call_answer_lost: u64,
     call_throttled: u64,
     call_error: u64,
+    call_denied: u64,
     short: u64,
 }
 
@@ -63,6 +64,7 @@ impl Storm {
                 call_answer_lost: rate(60),
                 call_throttled: rate(60),
                 call_error: rate(40),
+                call_denied: rate(40),
                 short: rate(300),
             },
             requests: world.random("storm/requests"),
@@ -183,6 +185,7 @@ impl Faults for Storm {
                 ),
                 ("call throttled", rates.call_throttled, CallFault::Throttled),
                 ("call failed", rates.call_error, CallFault::Internal),
+                ("call denied", rates.call_denied, CallFault::Denied),
                 ("launch short", short, CallFault::Short(some)),
             ],
         );

@@ -99,6 +99,11 @@ impl Trial {
             };
             trial.apply(pool.manifest());
         }
+        if trial.dice.below(2) == 0 {
+            let late = 5 + trial.dice.below(85);
+            trial.world.ec2.show_late(Duration::from_secs(late));
+            trial.storm.count("machines shown late");
+        }
         trial.start();
         trial
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{self as ec2, ResourceType};
 
@@ -99,7 +100,12 @@ pub(super) async fn launch(
                 .build(),
         ),
     };
+    // Not repeated by the SDK: the caller repeats the record itself, and has to know whether a refusal
+    // follows a call whose answer was lost.
+    let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
     let answer = request
+        .customize()
+        .config_override(once)
         .send()
         .await
         .map_err(|error| failed(OPERATION, &error))?;

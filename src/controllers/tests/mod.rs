@@ -3,6 +3,7 @@
 //!
 //! The region sells one size here, so that two pods of three cores need two machines.
 
+mod harm;
 mod stories;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,9 +15,9 @@ use serde_json::{Value, json};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
-use crate::sim::api_server::{DeleteOptions, Key, Resource};
+use crate::sim::api_server::{DeleteOptions, Key, Refusal, Resource};
 use crate::sim::embedded::{ProcessOptions, default_settings};
-use crate::sim::faults::{CallFault, Calm, Faults, Journey};
+use crate::sim::faults::{CallFault, Calm, Faults, Journey, RequestFault};
 use crate::sim::life::Life;
 use crate::sim::{Embedded, Options, Process};
 
@@ -24,6 +25,8 @@ use crate::sim::{Embedded, Options, Process};
 #[derive(Debug, Clone, Default)]
 struct Trouble {
     launches: Arc<Mutex<VecDeque<CallFault>>>,
+    resolves: Arc<Mutex<VecDeque<CallFault>>>,
+    refused: Arc<Mutex<Vec<String>>>,
     pods_late: Arc<Mutex<Duration>>,
 }
 
@@ -33,15 +36,21 @@ impl Faults for Trouble {
         if path == "/api/v1/pods" {
             journey.lag = *self.pods_late.lock().unwrap();
         }
+        let refused = self.refused.lock().unwrap();
+        if method != http::Method::GET && refused.iter().any(|part| path.contains(part.as_str())) {
+            journey.fault = Some(RequestFault::Refused(Refusal::invalid("not here")));
+        }
         journey
     }
 
     fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
         let (takes, _nothing) = Calm.call(who, operation);
-        let launch = operation == "CreateFleet";
-        let fault = launch
-            .then(|| self.launches.lock().unwrap().pop_front())
-            .flatten();
+        let next = |faults: &Mutex<VecDeque<CallFault>>| faults.lock().unwrap().pop_front();
+        let fault = match operation {
+            "CreateFleet" => next(&self.launches),
+            "DescribeSubnets" => next(&self.resolves),
+            _ => None,
+        };
         (takes, fault)
     }
 }
@@ -102,6 +111,16 @@ impl Stage {
 
     fn fail_launches(&self, faults: &[CallFault]) {
         self.trouble.launches.lock().unwrap().extend(faults);
+    }
+
+    /// From now on the API server takes no write whose path has this part.
+    fn refuse(&self, part: &str) {
+        self.trouble.refused.lock().unwrap().push(part.to_owned());
+    }
+
+    /// The API server takes everything again.
+    fn relent(&self) {
+        self.trouble.refused.lock().unwrap().clear();
     }
 
     /// From now on each event of a pod comes so much late, one after the other.

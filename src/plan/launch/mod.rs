@@ -6,6 +6,7 @@
 //! deleted holds its finalizer until its launch is settled. Nothing is bought or written here.
 
 mod assign;
+mod memory;
 mod shortage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,13 +17,14 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status};
+pub use memory::LaunchMemory;
 pub use shortage::Shortages;
 
 use super::condition::ConditionChange;
 use super::decision::Decision;
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::model::claim::Claim;
-use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::launch::{LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::snapshot::Snapshot;
@@ -32,19 +34,9 @@ use crate::model::snapshot::Snapshot;
 /// lists every instance, well below EC2's response limits.
 pub const LARGEST_BATCH: usize = 500;
 
-/// How long a batch rests after its last claim was deleted before EC2 is asked what came of it, so
-/// that an instance launched just before a crash has become visible.
+/// How long a batch rests after its last claim was deleted before EC2 is asked what came of it: an
+/// instance launched just before is usually visible by then, and its claim need not wait longer.
 const SETTLE_AFTER: SignedDuration = SignedDuration::from_secs(5);
-
-/// What this process remembers of launches. All of it may be lost: a record that nobody remembers to
-/// be answered is repeated, and EC2 answers a repeated call with the same instances.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LaunchMemory {
-    /// What could not be bought lately.
-    pub shortages: Shortages,
-    /// The latest attempt of each batch that was answered and fully written down.
-    answered: BTreeMap<String, u32>,
-}
 
 /// A batch with its record and every claim that carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,47 +116,6 @@ impl Proposal {
     }
 }
 
-impl LaunchMemory {
-    /// Remembers an answer whose instances have all been written down on their claims.
-    pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
-        self.shortages.learn(record, outcome, now);
-        self.settled(record);
-    }
-
-    /// Remembers that nothing more will come of a record.
-    pub fn settled(&mut self, record: &LaunchRecord) {
-        let attempt = self.answered.entry(record.batch.clone()).or_insert(0);
-        *attempt = record.attempt.max(*attempt);
-    }
-
-    /// True when no call for the claim can still bring an instance that it does not know of.
-    pub fn is_settled(&self, claim: &Claim) -> bool {
-        claim
-            .launch
-            .as_ref()
-            .is_none_or(|record| self.is_answered(record))
-    }
-
-    fn is_answered(&self, record: &LaunchRecord) -> bool {
-        self.answered
-            .get(&record.batch)
-            .is_some_and(|attempt| *attempt >= record.attempt)
-    }
-
-    /// Forgets batches that no claim carries any more, and shortages long over.
-    pub fn forget(&mut self, snapshot: &Snapshot) {
-        let carried: BTreeSet<&str> = snapshot
-            .claims
-            .values()
-            .filter_map(|claim| claim.launch.as_ref())
-            .map(|record| record.batch.as_str())
-            .collect();
-        self.answered
-            .retain(|batch, _attempt| carried.contains(batch.as_str()));
-        self.shortages.forget(snapshot.now);
-    }
-}
-
 /// Names a batch: SHA-256 over the claims' uids in order, the first 32 hex digits.
 pub fn batch_id<'uids>(uids: impl IntoIterator<Item = &'uids str>) -> String {
     let sorted: BTreeSet<&str> = uids.into_iter().collect();
@@ -211,7 +162,11 @@ pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep
         match &claim.launch {
             Some(record) => by_batch.entry(&record.batch).or_default().push(claim),
             None if is_waiting(claim) && claim.deleting_since.is_none() => {
-                fresh.entry(wanted(claim)).or_default().push(claim);
+                let mut key = wanted(claim);
+                if memory.is_alone(claim) {
+                    key.push_str(&claim.uid);
+                }
+                fresh.entry(key).or_default().push(claim);
             }
             None => {}
         }
@@ -297,15 +252,17 @@ fn decide_batch(
     };
     let complete = batch.claims.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
     if !complete {
-        decision.push(match missing_carriers(&batch, claims, fresh) {
-            Some(missing) => LaunchStep::Complete {
+        let missing = missing_carriers(&batch, claims, fresh)
+            .filter(|missing| !missing.iter().any(|claim| memory.is_alone(claim)));
+        match missing {
+            Some(missing) => decision.push(LaunchStep::Complete {
                 record: record.clone(),
                 missing,
-            },
+            }),
             // The record never reached all of its claims, or some are gone since: either nothing was
             // bought, or EC2 shows it under the batch's tag.
-            None => LaunchStep::LookUp(batch),
-        });
+            None => look_up(snapshot, memory, batch, decision),
+        }
         return;
     }
     let last_deletion = waiting
@@ -318,11 +275,24 @@ fn decide_batch(
         Some(deleted) => {
             let due = deleted.saturating_add(SETTLE_AFTER).unwrap_or(deleted);
             if snapshot.now >= due {
-                decision.push(LaunchStep::LookUp(batch));
+                look_up(snapshot, memory, batch, decision);
             } else {
                 decision.wake_at(due);
             }
         }
+    }
+}
+
+/// Asks EC2 what came of a record, unless it was asked a moment ago.
+fn look_up(
+    snapshot: &Snapshot,
+    memory: &LaunchMemory,
+    batch: Batch,
+    decision: &mut Decision<LaunchStep>,
+) {
+    match memory.look_again_at(&batch.record) {
+        Some(due) if due > snapshot.now => decision.wake_at(due),
+        _ => decision.push(LaunchStep::LookUp(batch)),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Launch decisions, told as stories of a batch.
 
 use super::*;
-use crate::model::launch::{ErrorClass, LaunchOverride, LaunchedInstance, Shortfall};
+use crate::model::launch::{
+    ErrorClass, LaunchOutcome, LaunchOverride, LaunchedInstance, Shortfall,
+};
 use crate::plan::examples::{at, claim, launched, offering, world};
 
 const SPOT_A: &str = "c5.xlarge/us-east-1a/spot";
@@ -73,7 +75,7 @@ fn bought(id: &str, text: &str) -> LaunchedInstance {
 #[test]
 fn claims_that_want_the_same_are_one_batch_of_the_first_capacity_type() {
     let claims = [claim("b", ALL), claim("a", ALL), claim("c", &[DEMAND_A])];
-    let decision = decide(&world(1, &claims, &[], &[]), &LaunchMemory::default());
+    let decision = decide(&world(1, &claims, &[], &[]), &LaunchMemory::new(at(0)));
     let mut proposals: Vec<Proposal> = decision
         .steps
         .into_iter()
@@ -95,7 +97,7 @@ fn claims_that_want_the_same_are_one_batch_of_the_first_capacity_type() {
 #[test]
 fn a_written_record_is_called_and_called_again_unchanged_until_it_is_answered() {
     let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
-    let mut memory = LaunchMemory::default();
+    let mut memory = LaunchMemory::new(at(0));
     let (record, claims) = recorded(&proposal(decide(&start, &memory)));
     for second in [1, 100, 1_000] {
         // A shortage learned meanwhile must not change a call that may have been made already.
@@ -116,7 +118,7 @@ fn a_written_record_is_called_and_called_again_unchanged_until_it_is_answered() 
 
 #[test]
 fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_demand() {
-    let mut memory = LaunchMemory::default();
+    let mut memory = LaunchMemory::new(at(0));
     let mut claims = vec![claim("a", ALL)];
     let mut walked = Vec::new();
     for (attempt, missing) in [(1, SPOT_A), (2, SPOT_B), (3, DEMAND_A)] {
@@ -153,7 +155,7 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
 
 #[test]
 fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
-    let mut memory = LaunchMemory::default();
+    let mut memory = LaunchMemory::new(at(0));
     let start = world(
         1,
         &[claim("a", ALL), claim("b", ALL), claim("c", ALL)],
@@ -189,7 +191,7 @@ fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
 
 #[test]
 fn a_claim_deleted_before_its_launch_was_answered_waits_for_a_look_at_ec2() {
-    let mut memory = LaunchMemory::default();
+    let mut memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL)], &[], &[]);
     let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
     claims[0].deleting_since = Some(at(10));
@@ -206,8 +208,99 @@ fn a_claim_deleted_before_its_launch_was_answered_waits_for_a_look_at_ec2() {
 }
 
 #[test]
+fn an_empty_look_is_believed_only_once_ec2_would_show_everything() {
+    let mut memory = LaunchMemory::new(at(0));
+    let start = world(1, &[claim("a", ALL)], &[], &[]);
+    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims[0].deleting_since = Some(at(10));
+    memory.chosen(&record, at(1));
+    assert!(
+        memory.visible_at(&record) < at(1),
+        "what nobody called has bought nothing"
+    );
+    memory.called(&record, at(2));
+    memory.unanswered(&record, at(62));
+    assert_eq!(memory.visible_at(&record), at(182));
+    memory.looked(&record, at(65));
+    let decision = decide(&world(66, &claims, &[], &[]), &memory);
+    assert_eq!((decision.steps.len(), decision.wake), (0, Some(at(80))));
+    assert!(matches!(
+        only(decide(&world(80, &claims, &[], &[]), &memory)),
+        LaunchStep::LookUp(_)
+    ));
+    memory.looked(&record, at(179));
+    let decision = decide(&world(180, &claims, &[], &[]), &memory);
+    assert_eq!(
+        decision.wake,
+        Some(at(182)),
+        "the last look is when all shows"
+    );
+
+    // Who started later cannot know when the last call was made, but that it was before.
+    let restarted = LaunchMemory::new(at(500));
+    assert_eq!(restarted.visible_at(&record), at(620));
+    assert!(!restarted.is_first_call(&record));
+}
+
+#[test]
+fn a_refusal_settles_only_the_first_call_of_a_record() {
+    let mut memory = LaunchMemory::new(at(0));
+    let start = world(1, &[claim("a", ALL)], &[], &[]);
+    let (record, _claims) = recorded(&proposal(decide(&start, &memory)));
+    memory.chosen(&record, at(1));
+    memory.called(&record, at(2));
+    assert!(memory.is_first_call(&record));
+    memory.unanswered(&record, at(3));
+    memory.called(&record, at(4));
+    assert!(!memory.is_first_call(&record));
+    let next = LaunchRecord {
+        attempt: 2,
+        ..record
+    };
+    memory.chosen(&next, at(5));
+    memory.called(&next, at(6));
+    assert!(
+        memory.is_first_call(&next),
+        "another attempt, another token"
+    );
+}
+
+#[test]
+fn a_claim_that_takes_no_record_holds_up_nobody() {
+    let mut memory = LaunchMemory::new(at(0));
+    let names = ["a", "b", "c"].map(|name| claim(name, ALL));
+    let start = world(1, &names, &[], &[]);
+    let (_record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    claims[1].launch = None;
+    memory.set_alone(&claims[1]);
+    let steps = decide(&world(2, &claims, &[], &[]), &memory).steps;
+    let told: Vec<(&str, usize)> = steps
+        .iter()
+        .map(|step| match step {
+            LaunchStep::LookUp(batch) => ("look up", batch.claims.len()),
+            LaunchStep::Propose(proposal) => ("propose", proposal.claims.len()),
+            other => panic!("{other:#?}"),
+        })
+        .collect();
+    assert_eq!(told, [("look up", 2), ("propose", 1)]);
+    let LaunchStep::LookUp(batch) = &steps[0] else {
+        panic!("{steps:#?}")
+    };
+    memory.settled(&batch.record);
+    let steps = decide(&world(3, &claims, &[], &[]), &memory).steps;
+    let sizes: Vec<usize> = steps
+        .iter()
+        .filter_map(|step| match step {
+            LaunchStep::Propose(proposal) => Some(proposal.claims.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [2, 1], "the others are bought without it");
+}
+
+#[test]
 fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
-    let memory = LaunchMemory::default();
+    let memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
     let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
     claims[0].deleting_since = Some(at(2));
@@ -226,7 +319,7 @@ fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
 
 #[test]
 fn a_half_written_record_is_completed_not_called() {
-    let memory = LaunchMemory::default();
+    let memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
     let (_record, mut claims) = recorded(&proposal(decide(&start, &memory)));
     claims[1].launch = None;
@@ -250,7 +343,7 @@ fn a_half_written_record_is_completed_not_called() {
 
 #[test]
 fn a_record_whose_other_claims_cannot_be_proven_is_looked_up_not_repeated() {
-    let memory = LaunchMemory::default();
+    let memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
     let (_record, mut claims) = recorded(&proposal(decide(&start, &memory)));
     claims.truncate(1);
@@ -262,7 +355,7 @@ fn a_record_whose_other_claims_cannot_be_proven_is_looked_up_not_repeated() {
 
 #[test]
 fn a_half_written_second_attempt_is_completed() {
-    let mut memory = LaunchMemory::default();
+    let mut memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
     let (record, claims) = recorded(&proposal(decide(&start, &memory)));
     memory.answered(
@@ -276,7 +369,7 @@ fn a_half_written_second_attempt_is_completed() {
     let (_second, mut written) = recorded(&proposal(decide(&world(1, &claims, &[], &[]), &memory)));
     written[1].launch = Some(record);
     assert!(matches!(
-        only(decide(&world(2, &written, &[], &[]), &LaunchMemory::default())),
+        only(decide(&world(2, &written, &[], &[]), &LaunchMemory::new(at(0)))),
         LaunchStep::Complete { record, missing } if record.attempt == 2 && missing[0].name == "b"
     ));
 }
@@ -316,7 +409,7 @@ fn instances_map_by_provider_id_then_tag_then_order_and_dead_ones_last() {
 fn a_missing_node_class_is_said_once() {
     let mut snapshot = world(1, &[claim("a", ALL)], &[], &[]);
     snapshot.node_classes.clear();
-    let LaunchStep::Report { change, .. } = only(decide(&snapshot, &LaunchMemory::default()))
+    let LaunchStep::Report { change, .. } = only(decide(&snapshot, &LaunchMemory::new(at(0))))
     else {
         panic!("no report");
     };
@@ -333,7 +426,7 @@ fn a_missing_node_class_is_said_once() {
     );
     let mut snapshot = world(2, &[told], &[], &[]);
     snapshot.node_classes.clear();
-    assert_eq!(decide(&snapshot, &LaunchMemory::default()).steps, []);
+    assert_eq!(decide(&snapshot, &LaunchMemory::new(at(0))).steps, []);
 }
 
 #[test]

@@ -273,6 +273,35 @@ impl Turn<'_> {
             });
             return;
         }
+        let Sight::Seen(instance) = sight else {
+            if !nodes.is_empty() {
+                // A Node that may be the instance's own is looked at before its claim is given up,
+                // however late: the controller may have been away while it registered.
+                self.ask(id, decision);
+            } else if !self.registration_expired(id, launched, decision) {
+                self.no_node(decision);
+            }
+            return;
+        };
+        let own = nodes
+            .iter()
+            .any(|node| disagreement(self.claim, node, &instance).is_none());
+        if !own && self.registration_expired(id, launched, decision) {
+            return;
+        }
+        if nodes.is_empty() {
+            self.no_node(decision);
+        } else {
+            self.bind(nodes, &instance, decision);
+        }
+    }
+
+    fn registration_expired(
+        &self,
+        id: &str,
+        launched: Timestamp,
+        decision: &mut Decision<LifecycleStep>,
+    ) -> bool {
         let timeout = self.timeouts.registration_timeout;
         let message = || {
             format!(
@@ -281,34 +310,18 @@ impl Turn<'_> {
                  data)"
             )
         };
-        if self.expired(
-            launched,
-            timeout,
-            GiveUp::RegistrationTimeout,
-            message,
-            decision,
-        ) {
-            return;
-        }
-        if nodes.is_empty() {
-            self.report(
-                ConditionChange::unknown(
-                    ConditionType::Registered,
-                    ConditionReason::NodeNotFound,
-                    format!(
-                        "no Node with provider id {} exists yet",
-                        self.claim.provider_id
-                    ),
-                ),
-                decision,
-            );
-            return;
-        }
-        let Sight::Seen(instance) = sight else {
-            self.ask(id, decision);
-            return;
-        };
-        self.bind(nodes, &instance, decision);
+        let reason = GiveUp::RegistrationTimeout;
+        self.expired(launched, timeout, reason, message, decision)
+    }
+
+    fn no_node(&self, decision: &mut Decision<LifecycleStep>) {
+        let provider_id = &self.claim.provider_id;
+        let change = ConditionChange::unknown(
+            ConditionType::Registered,
+            ConditionReason::NodeNotFound,
+            format!("no Node with provider id {provider_id} exists yet"),
+        );
+        self.report(change, decision);
     }
 
     /// Asks EC2 about an instance, unless it was asked a moment ago.

@@ -169,6 +169,42 @@ fn timeouts_of_the_pool_give_a_claim_up() {
 }
 
 #[test]
+fn a_node_that_registered_while_nobody_looked_is_bound_however_late() {
+    let late = 10 + 5_000;
+    let unknown = decide_at(
+        late,
+        &[launched("a")],
+        &[booted("a")],
+        &InstanceView::default(),
+    );
+    assert_eq!(
+        unknown.steps,
+        [],
+        "EC2 is asked before anything is given up"
+    );
+    assert_eq!(unknown.look_at, BTreeSet::from(["i-a".to_owned()]));
+    let seen = seen(&[instance("a")]);
+    let known = decide_at(late, &[launched("a")], &[booted("a")], &seen);
+    assert!(matches!(
+        known.steps.as_slice(),
+        [LifecycleStep::Register { .. }]
+    ));
+    let mut impostor = booted("a");
+    impostor.name = "ip-evil".to_owned();
+    let alone = decide_at(late, &[launched("a")], &[impostor], &seen);
+    assert!(
+        matches!(
+            alone.steps.as_slice(),
+            [LifecycleStep::GiveUp {
+                reason: GiveUp::RegistrationTimeout,
+                ..
+            }]
+        ),
+        "a Node that is not the instance's own keeps no claim"
+    );
+}
+
+#[test]
 fn a_node_that_never_becomes_usable_is_given_up_unless_pods_run_on_it() {
     let mut claim = initialized("a");
     set(

@@ -46,7 +46,7 @@ fn decide_at(
     decide(
         &world(second, slice::from_ref(claim), slice::from_ref(node), pods),
         &view(second, state),
-        &LaunchMemory::default(),
+        &LaunchMemory::new(at(0)),
     )
 }
 
@@ -114,7 +114,7 @@ fn the_order_is_fence_drain_instance_node_claim() {
     let without_node = decide(
         &world(121, &[claim], &[], &[]),
         &view(121, gone),
-        &LaunchMemory::default(),
+        &LaunchMemory::new(at(0)),
     );
     assert_eq!(names(&without_node), ["release claim"]);
 }
@@ -246,7 +246,7 @@ fn a_deleted_node_takes_its_claim_along() {
     let alone = decide(
         &world(110, &[], &[fenced()], &[]),
         &view(110, InstanceState::Running),
-        &LaunchMemory::default(),
+        &LaunchMemory::new(at(0)),
     );
     assert_eq!(names(&alone), ["terminate"]);
 }
@@ -258,7 +258,7 @@ fn a_node_of_another_provisioner_is_left_alone() {
     let decision = decide(
         &world(110, &[], &[foreign], &[]),
         &InstanceView::default(),
-        &LaunchMemory::default(),
+        &LaunchMemory::new(at(0)),
     );
     assert_eq!(decision.steps, []);
     assert!(decision.look_at.is_empty());
@@ -277,7 +277,7 @@ fn a_claim_without_instance_goes_only_when_its_launch_is_settled() {
     };
     let mut called = unlaunched.clone();
     called.launch = Some(record.clone());
-    let mut launches = LaunchMemory::default();
+    let mut launches = LaunchMemory::new(at(0));
     let steps = |claim: &Claim, launches: &LaunchMemory| {
         names(&decide(
             &world(10, slice::from_ref(claim), &[], &[]),
@@ -299,14 +299,14 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
     absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(21));
     let first = world(21, &[claim.clone()], &[], &[]);
     assert_eq!(
-        names(&decide(&first, &absent, &LaunchMemory::default())),
+        names(&decide(&first, &absent, &LaunchMemory::new(at(0)))),
         ["terminate"]
     );
     absent.terminated("i-a", at(22));
     let poll = decide(
         &world(23, &[claim.clone()], &[], &[]),
         &absent,
-        &LaunchMemory::default(),
+        &LaunchMemory::new(at(0)),
     );
     assert_eq!(
         (names(&poll), poll.wake),
@@ -314,6 +314,6 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
     );
     absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(131));
     let snapshot = world(131, &[claim.clone()], &[], &[]);
-    let late = decide(&snapshot, &absent, &LaunchMemory::default());
+    let late = decide(&snapshot, &absent, &LaunchMemory::new(at(0)));
     assert_eq!(names(&late), ["release claim"]);
 }

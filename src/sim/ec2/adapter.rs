@@ -15,7 +15,7 @@ use super::account;
 use super::fleet::{self, Buyer};
 use super::machine::EndCause;
 use super::market::PRICE_STEP;
-use super::{Ec2, State};
+use super::{Ec2, State, later};
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
@@ -114,6 +114,14 @@ impl SimulatedCloud {
                     "InternalError",
                     "An internal error has occurred",
                     Some(500),
+                ));
+            }
+            Some(CallFault::Denied) => {
+                return Err(errors::cloud_error(
+                    call.operation,
+                    "UnauthorizedOperation",
+                    "You are not authorized to perform this operation.",
+                    Some(403),
                 ));
             }
             Some(CallFault::AnswerLost | CallFault::Short(_)) | None => {}
@@ -286,10 +294,12 @@ impl Cloud for SimulatedCloud {
         Box::pin(self.call(call, move |state, _fault| {
             let now = state.clock.now();
             let ours = &self.cluster.name;
+            let late = state.shown_after;
             let shown = state
                 .machines
                 .values()
-                .filter_map(|machine| machine.shown(now));
+                .filter_map(|machine| machine.shown(now))
+                .filter(|instance| now >= later(instance.launched, late));
             Ok(shown
                 .filter(|instance| match query {
                     InstanceQuery::All => {

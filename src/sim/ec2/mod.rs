@@ -53,6 +53,7 @@ pub(super) struct State {
     answers: BTreeMap<String, (LaunchRecord, LaunchOutcome)>,
     dry: Vec<(OfferingKey, Timestamp)>,
     barren: usize,
+    shown_after: Duration,
     number: u64,
     interruptions: usize,
     listeners: Vec<mpsc::UnboundedSender<String>>,
@@ -132,6 +133,7 @@ impl Ec2 {
             answers: BTreeMap::new(),
             dry: Vec::new(),
             barren: 0,
+            shown_after: Duration::ZERO,
             number: 0,
             interruptions: 0,
             listeners: Vec::new(),
@@ -192,6 +194,12 @@ impl Ec2 {
                 price.unwrap_or(UsdPerHour::ZERO) + machine.fees
             })
             .sum()
+    }
+
+    /// From now on a new machine is left out of answers to `DescribeInstances` for so long, as EC2,
+    /// which is eventually consistent, may do.
+    pub fn show_late(&self, after: Duration) {
+        self.locked().shown_after = after;
     }
 
     /// The markets.

@@ -1,0 +1,184 @@
+//! One thing goes wrong, and only that one thing suffers.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Stage;
+use crate::settings::Mode;
+use crate::sim::api_server::Resource::{NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::faults::CallFault;
+use crate::sim::life::Life;
+
+impl Stage {
+    /// A second class and pool, before the others in every order.
+    fn another_class(&self) {
+        for (resource, name) in [(NodeClass, "default"), (NodePool, "general")] {
+            let mut object = self
+                .all(resource)
+                .into_iter()
+                .find(|object| object["metadata"]["name"] == name)
+                .unwrap();
+            object["metadata"] = json!({ "name": "another" });
+            if resource == NodePool {
+                object["spec"]["template"]["spec"]["nodeClassRef"]["name"] = json!("another");
+                object["spec"]["template"]["spec"]["taints"] =
+                    json!([{ "key": "another", "effect": "NoSchedule" }]);
+            }
+            self.world.apply(object).unwrap();
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let claims = self.all(NodeClaim);
+        let names = claims.iter().map(|claim| &claim["metadata"]["name"]);
+        names
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_class_that_cannot_be_held_stops_no_other() {
+    let stage = Stage::new();
+    stage.another_class();
+    stage.refuse("ec2nodeclasses/another");
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let classes = stage.all(NodeClass);
+    let held: Vec<bool> = classes
+        .iter()
+        .map(|class| class["metadata"]["finalizers"].is_array())
+        .collect();
+    assert_eq!(held, [false, true], "another, default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_class_that_ec2_does_not_answer_about_stops_no_other_for_long() {
+    let stage = Stage::new();
+    stage.another_class();
+    let lost = std::iter::repeat_n(CallFault::Lost, 1);
+    stage.trouble.resolves.lock().unwrap().extend(lost);
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(45, "a machine is bought from the other class", |stage| {
+            stage.machines().len() == 1
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_written_holds_up_no_other() {
+    let names = {
+        let rehearsal = Stage::new();
+        let _process = rehearsal.run();
+        for pod in ["a", "b", "c"] {
+            rehearsal.pod(pod);
+        }
+        rehearsal
+            .until(30, "three claims", |stage| stage.names().len() == 3)
+            .await;
+        rehearsal.names()
+    };
+    let stage = Stage::new();
+    stage.refuse(&format!("nodeclaims/{}", names[1]));
+    let _process = stage.run();
+    for pod in ["a", "b", "c"] {
+        stage.pod(pod);
+    }
+    stage
+        .until(120, "the pods of the other two run", |stage| {
+            stage.running_pods() == 2
+        })
+        .await;
+    assert!(stage.names().contains(&names[1]), "the same names came");
+    assert_eq!(stage.machines().len(), 2);
+    stage.relent();
+    stage
+        .until(600, "the third runs in the end", |stage| {
+            stage.running_pods() == 3
+        })
+        .await;
+    assert_eq!(stage.running().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn taking_a_machine_back_half_way_makes_one_claim_in_the_end() {
+    let stage = Stage::new();
+    let process = stage.run();
+    stage.one_pod_runs().await;
+    process.kill();
+    for name in stage.names() {
+        stage.change(NodeClaim, &name, |claim| {
+            claim["metadata"]["finalizers"] = json!([]);
+        });
+        stage.delete(NodeClaim, &name);
+    }
+    // The claim can be made again, but its instance cannot be written down for a while.
+    stage.refuse("/nodeclaims/");
+    let _again = stage.start(Mode::Run, 8, Life::new());
+    stage
+        .until(300, "a claim without an instance is there", |stage| {
+            stage.all(NodeClaim).len() == 1
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let claims = stage.all(NodeClaim);
+    assert_eq!(claims.len(), 1, "no second claim was made");
+    assert!(
+        claims[0]["status"]["providerID"].is_null(),
+        "half of it is done"
+    );
+    stage.relent();
+    let machine = stage.machines()[0].provider_id();
+    stage
+        .until(120, "it has its machine", |stage| {
+            stage
+                .all(NodeClaim)
+                .iter()
+                .map(|claim| &claim["status"]["providerID"])
+                .eq([&Value::from(machine.clone())])
+        })
+        .await;
+    assert_eq!((stage.running_pods(), stage.machines().len()), (1, 1));
+    stage.delete(Pod, "a");
+    stage.until(300, "nothing is left", Stage::is_bare).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_ec2_shows_late_is_not_lost_with_its_claim() {
+    let stage = Stage::new();
+    stage.world.ec2.show_late(Duration::from_secs(90));
+    stage.fail_launches(&[CallFault::AnswerLost]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(30, "the machine runs unknown to its claim", |stage| {
+            stage.running().len() == 1
+        })
+        .await;
+    let claim = stage.names().remove(0);
+    stage.delete(Pod, "a");
+    stage.delete(NodeClaim, &claim);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(stage.names(), [claim], "EC2 may not show it yet");
+    assert_eq!(stage.running().len(), 1);
+    stage.until(90, "nothing is left", Stage::is_bare).await;
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_refused_after_a_lost_answer_buys_nothing_twice() {
+    let stage = Stage::new();
+    stage.world.ec2.show_late(Duration::from_mins(1));
+    let refusals = std::iter::repeat_n(CallFault::Denied, 5);
+    let faults: Vec<CallFault> = [CallFault::AnswerLost]
+        .into_iter()
+        .chain(refusals)
+        .collect();
+    stage.fail_launches(&faults);
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    assert_eq!(stage.machines().len(), 1);
+}

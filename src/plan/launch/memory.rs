@@ -1,0 +1,204 @@
+//! What one process remembers of the launches it made.
+//!
+//! Given what was written, called, answered and looked up, it says which records are settled, when an
+//! empty answer of EC2 may be believed, and which claims must not hold up others. All of it may be
+//! lost: a record that nobody remembers to be answered is repeated, and EC2 answers a repeated call
+//! with the same instances. Nothing is decided here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Shortages;
+use crate::model::claim::Claim;
+use crate::model::launch::{LaunchOutcome, LaunchRecord};
+use crate::model::snapshot::Snapshot;
+use crate::plan::instances::VISIBLE_WITHIN;
+
+/// How long to wait before EC2 is asked again what came of a record while an instance may not be
+/// visible yet.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// What this process remembers of launches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchMemory {
+    /// What could not be bought lately.
+    pub shortages: Shortages,
+    /// Calls that this process does not know of were made before this moment.
+    since: Timestamp,
+    /// The latest attempt of each batch that was answered and fully written down.
+    answered: BTreeMap<String, u32>,
+    /// Records that this process wrote, called or looked up, by batch.
+    trails: BTreeMap<String, Trail>,
+    /// Uids of claims that take no record: they are bought by themselves, or not at all.
+    alone: BTreeSet<String>,
+}
+
+/// What this process did about the latest attempt of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trail {
+    attempt: u32,
+    /// This process chose the attempt, so nobody called before it did.
+    own: bool,
+    calls: u32,
+    last_call: Option<Timestamp>,
+    last_look: Option<Timestamp>,
+    /// When any of this was last learned.
+    touched: Timestamp,
+}
+
+impl LaunchMemory {
+    /// Remembers nothing yet. Whoever bought before did so before `since`.
+    pub fn new(since: Timestamp) -> Self {
+        Self {
+            shortages: Shortages::default(),
+            since,
+            answered: BTreeMap::new(),
+            trails: BTreeMap::new(),
+            alone: BTreeSet::new(),
+        }
+    }
+
+    /// This process is about to write a record that it chose itself: nothing was called under it yet.
+    pub fn chosen(&mut self, record: &LaunchRecord, now: Timestamp) {
+        self.trail(record, true, now);
+    }
+
+    /// A call of the record begins.
+    pub fn called(&mut self, record: &LaunchRecord, now: Timestamp) {
+        let trail = self.trail(record, false, now);
+        trail.calls = trail.calls.saturating_add(1);
+        trail.last_call = Some(now);
+    }
+
+    /// A call of the record ended without an answer that says what was bought: it may have taken
+    /// effect as late as this.
+    pub fn unanswered(&mut self, record: &LaunchRecord, now: Timestamp) {
+        self.trail(record, false, now).last_call = Some(now);
+    }
+
+    /// EC2 was asked about the record and may not have shown everything yet.
+    pub fn looked(&mut self, record: &LaunchRecord, now: Timestamp) {
+        self.trail(record, false, now).last_look = Some(now);
+    }
+
+    fn trail(&mut self, record: &LaunchRecord, own: bool, now: Timestamp) -> &mut Trail {
+        let fresh = Trail {
+            attempt: record.attempt,
+            own,
+            calls: 0,
+            last_call: None,
+            last_look: None,
+            touched: now,
+        };
+        let trail = self.trails.entry(record.batch.clone()).or_insert(fresh);
+        if trail.attempt != record.attempt {
+            *trail = fresh;
+        }
+        trail.touched = now;
+        trail
+    }
+
+    fn trail_of(&self, record: &LaunchRecord) -> Option<&Trail> {
+        self.trails
+            .get(&record.batch)
+            .filter(|trail| trail.attempt == record.attempt)
+    }
+
+    /// True while this process has made at most the one call under the record that there ever was:
+    /// when EC2 refuses that call, nothing was bought.
+    pub fn is_first_call(&self, record: &LaunchRecord) -> bool {
+        self.trail_of(record)
+            .is_some_and(|trail| trail.own && trail.calls <= 1)
+    }
+
+    /// From when on EC2 shows everything that was bought under a record, so that what is missing from
+    /// its answer does not exist.
+    pub fn visible_at(&self, record: &LaunchRecord) -> Timestamp {
+        let last = match self.trail_of(record) {
+            Some(Trail {
+                own: true,
+                last_call: None,
+                ..
+            }) => return Timestamp::MIN,
+            Some(Trail {
+                last_call: Some(at),
+                ..
+            }) => *at,
+            _ => self.since,
+        };
+        last.saturating_add(VISIBLE_WITHIN)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// When EC2 is to be asked again what came of a record; `None` when it was not asked yet.
+    pub fn look_again_at(&self, record: &LaunchRecord) -> Option<Timestamp> {
+        let looked = self.trail_of(record)?.last_look?;
+        let again = looked.saturating_add(LOOK_AGAIN).unwrap_or(looked);
+        Some(again.min(self.visible_at(record)))
+    }
+
+    /// Remembers an answer whose instances have all been written down on their claims.
+    pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
+        self.shortages.learn(record, outcome, now);
+        self.settled(record);
+    }
+
+    /// Remembers that nothing more will come of a record.
+    pub fn settled(&mut self, record: &LaunchRecord) {
+        let attempt = self.answered.entry(record.batch.clone()).or_insert(0);
+        *attempt = record.attempt.max(*attempt);
+    }
+
+    /// True when no call for the claim can still bring an instance that it does not know of.
+    pub fn is_settled(&self, claim: &Claim) -> bool {
+        claim
+            .launch
+            .as_ref()
+            .is_none_or(|record| self.is_answered(record))
+    }
+
+    pub(super) fn is_answered(&self, record: &LaunchRecord) -> bool {
+        self.answered
+            .get(&record.batch)
+            .is_some_and(|attempt| *attempt >= record.attempt)
+    }
+
+    /// The API server takes no record for the claim: others shall not wait for it.
+    pub fn set_alone(&mut self, claim: &Claim) {
+        self.alone.insert(claim.uid.clone());
+    }
+
+    /// True for a claim that others do not wait for.
+    pub fn is_alone(&self, claim: &Claim) -> bool {
+        self.alone.contains(&claim.uid)
+    }
+
+    /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.
+    pub fn forget(&mut self, snapshot: &Snapshot) {
+        let carried: BTreeSet<&str> = snapshot
+            .claims
+            .values()
+            .filter_map(|claim| claim.launch.as_ref())
+            .map(|record| record.batch.as_str())
+            .collect();
+        self.answered
+            .retain(|batch, _attempt| carried.contains(batch.as_str()));
+        // A record that was chosen a moment ago is on no claim yet.
+        let lately = snapshot
+            .now
+            .saturating_sub(VISIBLE_WITHIN)
+            .unwrap_or(Timestamp::MIN);
+        self.trails
+            .retain(|batch, trail| carried.contains(batch.as_str()) || trail.touched > lately);
+        if !self.alone.is_empty() {
+            let uids: BTreeSet<&str> = snapshot
+                .claims
+                .values()
+                .map(|claim| claim.uid.as_str())
+                .collect();
+            self.alone.retain(|uid| uids.contains(uid.as_str()));
+        }
+        self.shortages.forget(snapshot.now);
+    }
+}

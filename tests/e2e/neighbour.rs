@@ -1,0 +1,205 @@
+//! Beside another provisioner: what is its own stays untouched, and pods that either could serve are
+//! left to it unless the setting says otherwise.
+
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::cluster::{Cluster, run};
+use crate::controller::{Controller, Route};
+use crate::waiting::eventually;
+use crate::world::{World, variable};
+
+#[tokio::test]
+async fn another_provisioners_pools_claims_and_machines_are_left_alone() {
+    let world = World::fresh().await;
+    let _controller = Controller::start(Route::Direct, &[]).await;
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    world
+        .cluster
+        .apply(json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "foreign"},
+            "spec": {"template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
+                "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}],
+                "taints": [{"key": "team", "value": "other", "effect": "NoSchedule"}]
+            }}}
+        }))
+        .await;
+    world
+        .cluster
+        .apply(json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+            "metadata": {"name": "foreign-1", "labels": {"karpenter.sh/nodepool": "foreign"}},
+            "spec": {
+                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
+                "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}]
+            }
+        }))
+        .await;
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload.yaml");
+    world.cluster.scale_executors(10).await;
+    world.cluster.wait_for_started(13, 120).await;
+    world.cluster.scale_executors(0).await;
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    eventually("only the foreign claim is left", 90, async || {
+        let claims = world
+            .cluster
+            .node_claims()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
+        let machines = world.endpoint.machines().await;
+        if claims.len() == 1 && machines.is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} claims, {} machines",
+                claims.len(),
+                machines.len()
+            ))
+        }
+    })
+    .await;
+    let foreign = world.cluster.node_claims().get("foreign-1").await.unwrap();
+    assert!(
+        foreign.metadata.finalizers.unwrap_or_default().is_empty(),
+        "the foreign claim is untouched"
+    );
+    assert!(
+        foreign
+            .data
+            .get("status")
+            .is_none_or(|status| status.get("conditions").is_none())
+    );
+    let pool = world.cluster.node_pools().get("foreign").await.unwrap();
+    assert!(
+        pool.data
+            .get("status")
+            .is_none_or(|status| status.get("conditions").is_none())
+    );
+    drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
+}
+
+/// A NodePool of another provisioner that takes pods of the other team, and a pod of that team.
+async fn contested_pod(world: &World) {
+    world
+        .cluster
+        .apply(json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "foreign"},
+            "spec": {"template": {"spec": {
+                "nodeClassRef": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "default"},
+                "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["on-demand"]}]
+            }}}
+        }))
+        .await;
+    world
+        .cluster
+        .apply(json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "contested", "namespace": "default"},
+            "spec": {"template": {
+                "metadata": {"annotations": {"tonnage.test/run-seconds": "30"}},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{
+                        "name": "evaluate", "image": "example.invalid/evaluate:1",
+                        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}
+                    }]
+                }
+            }}
+        }))
+        .await;
+}
+
+#[tokio::test]
+async fn contested_pods_are_left_until_the_setting_takes_them() {
+    let world = World::fresh().await;
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    contested_pod(&world).await;
+    let controller = Controller::start(Route::Direct, &[]).await;
+    eventually("the pod is told to whom it is left", 60, async || {
+        let pods = world
+            .cluster
+            .pods()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        let mut told = Vec::new();
+        for pod in pods {
+            let name = pod.metadata.name.unwrap_or_default();
+            told.extend(world.cluster.events_about("Pod", &name).await);
+        }
+        let said = told
+            .iter()
+            .any(|event| event.contains("foreign") && event.contains("--contested-pods take"));
+        if said {
+            Ok(())
+        } else {
+            Err(format!("{told:#?}"))
+        }
+    })
+    .await;
+    assert!(
+        world.endpoint.machines().await.is_empty(),
+        "nothing was bought"
+    );
+    controller.kill();
+    let _takes = Controller::start(Route::Direct, &["--contested-pods", "take"]).await;
+    world.cluster.wait_for_started(1, 90).await;
+    assert_eq!(world.endpoint.machines().await.len(), 1);
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    drop(run("kubectl", &["delete", "nodepool", "foreign"]));
+    world.cluster.wait_for_nothing(&world.endpoint, 90).await;
+}
+
+#[tokio::test]
+async fn another_provisioners_machine_outlives_an_orphan_of_ours() {
+    let world = World::fresh().await;
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    let _controller = Controller::start(Route::Direct, &["--orphan-sweep", "5s"]).await;
+    let classes = world.cluster.node_classes();
+    let what = "the node class is resolved";
+    let status = eventually(what, 60, async || {
+        let status = classes.get("default").await.unwrap().data["status"].clone();
+        let resolved =
+            status["subnets"][0]["id"].is_string() && status["amis"][0]["id"].is_string();
+        if resolved {
+            Ok(status)
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await;
+    let image = status["amis"][0]["id"].as_str().unwrap();
+    let subnet = status["subnets"][0]["id"].as_str().unwrap();
+    let cluster = variable("TONNAGE_CLUSTER_NAME");
+    let owned = format!("kubernetes.io/cluster/{cluster}");
+    let theirs = [
+        (owned.as_str(), "owned"),
+        ("karpenter.sh/nodepool", "foreign"),
+    ];
+    let theirs = world.endpoint.run_instance(image, subnet, &theirs).await;
+    let ours = [
+        (owned.as_str(), "owned"),
+        ("tonnage.dev/cluster", cluster.as_str()),
+    ];
+    let ours = world.endpoint.run_instance(image, subnet, &ours).await;
+    eventually("the orphan is ended", 150, async || {
+        let machines = world.endpoint.machines().await;
+        let ids: Vec<&str> = machines.iter().map(|machine| machine.id.as_str()).collect();
+        if ids.contains(&ours.as_str()) {
+            Err(format!("{ids:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    let left = world.endpoint.machines().await;
+    let states: Vec<(&str, &str)> = left
+        .iter()
+        .map(|machine| (machine.id.as_str(), machine.state.as_str()))
+        .collect();
+    assert_eq!(states, [(theirs.as_str(), "running")]);
+}
