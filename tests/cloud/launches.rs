@@ -71,10 +71,10 @@ async fn a_lost_answer_is_transient_and_the_repeated_record_finds_the_machines()
     let record = scene
         .record(&class, 2, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    // The SDK repeats once by itself.
+    // Once is enough: the SDK does not repeat this call by itself.
     scene
         .endpoint
-        .fault("CreateFleet", "lose_response", 2, json!({}))
+        .fault("CreateFleet", "lose_response", 1, json!({}))
         .await;
     let error = scene
         .cloud
@@ -97,7 +97,7 @@ async fn throttling_is_told_apart() {
         .await;
     scene
         .endpoint
-        .fault("CreateFleet", "throttle", 2, json!({}))
+        .fault("CreateFleet", "throttle", 1, json!({}))
         .await;
     let error = scene
         .cloud

@@ -12,10 +12,24 @@ use crate::world::World;
 
 const EXECUTORS: usize = 10;
 
+/// The scene with the executors held to their own pool. kube-scheduler may else put one onto spare room
+/// of the machine for the jobs, and the machine that was bought for it is rightly given back: here
+/// every machine that was bought must be needed, so that one too many is seen.
 fn prepare() {
     Cluster::apply_file("hack/scene/node-classes.yaml");
     Cluster::apply_file("hack/scene/node-pools.yaml");
     Cluster::apply_file("hack/scene/workload.yaml");
+    let selector =
+        r#"{"spec":{"template":{"spec":{"nodeSelector":{"karpenter.sh/nodepool":"executors"}}}}}"#;
+    let patch = [
+        "patch",
+        "deployment",
+        "executor",
+        "--type=merge",
+        "-p",
+        selector,
+    ];
+    drop(run("kubectl", &patch));
 }
 
 fn ec2(action: &str, kind: &str, times: Option<u64>) -> Value {
