@@ -14,6 +14,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod node_class;
 pub mod node_pool;
+pub mod notices;
 pub mod provision;
 pub mod queue;
 pub mod run;
@@ -43,6 +44,7 @@ fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
     start_one(context, terminate::Terminate::new(Arc::clone(hands)));
     start_one(context, empty::Empty::new(Arc::clone(hands)));
     start_one(context, collect::Collect::new(Arc::clone(hands)));
+    start_one(context, notices::Maintenance::new(Arc::clone(hands)));
 }
 
 fn start_one(context: &Arc<Context>, controller: impl Controller) {

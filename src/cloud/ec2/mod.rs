@@ -10,6 +10,7 @@ mod fleet;
 mod instances;
 mod market;
 mod on_demand;
+mod queue;
 mod selectors;
 mod templates;
 mod types;
