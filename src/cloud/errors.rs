@@ -26,9 +26,11 @@ use ErrorClass::{
 /// Sources: the EC2 API reference, "Error codes"; the CreateFleet error codes that EC2 gives inside
 /// a successful answer; the signature and service errors common to all AWS APIs.
 const TABLE: &[(&str, ErrorClass)] = &[
+    ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
     ("AccessDenied", Unauthorized),
     ("AccessDeniedException", Unauthorized),
     ("AuthFailure", Unauthorized),
+    ("QueueDoesNotExist", NotFound),
     (
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         Unauthorized,
