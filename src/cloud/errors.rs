@@ -30,7 +30,6 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("AccessDenied", Unauthorized),
     ("AccessDeniedException", Unauthorized),
     ("AuthFailure", Unauthorized),
-    ("QueueDoesNotExist", NotFound),
     (
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         Unauthorized,
@@ -71,6 +70,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("OptInRequired", Unauthorized),
     ("PendingVerification", Unauthorized),
     ("PriorRequestNotComplete", Throttled),
+    ("QueueDoesNotExist", NotFound),
     (REFUSED, Invalid),
     ("RequestExpired", Unauthorized),
     ("RequestLimitExceeded", Throttled),
