@@ -127,6 +127,10 @@ pub struct ControllerFlags {
     /// How often selectors, images, prices and types of node classes are resolved again
     #[arg(long, env = "TONNAGE_RESOLVE_AGAIN", value_parser = duration, default_value = "1m")]
     pub resolve_again: Duration,
+    /// Name of the SQS queue that EventBridge sends EC2's announcements to: spot interruptions,
+    /// rebalance recommendations, maintenance; without it, machines end without a warning
+    #[arg(long, env = "TONNAGE_INTERRUPTION_QUEUE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub interruption_queue: Option<String>,
     /// How EC2 chooses among the offerings of a spot launch
     #[arg(long, env = "TONNAGE_SPOT_STRATEGY", value_enum, default_value_t = SpotChoice::PriceCapacityOptimized)]
     pub spot_strategy: SpotChoice,

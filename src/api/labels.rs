@@ -134,6 +134,8 @@ pub const NODE_POOL_HASH_VERSION: &str = "karpenter.sh/nodepool-hash-version";
 pub const NODE_CLASS_HASH: &str = "tonnage.dev/ec2nodeclass-hash";
 /// How [`NODE_CLASS_HASH`] was computed; hashes of different versions are not compared.
 pub const NODE_CLASS_HASH_VERSION: &str = "tonnage.dev/ec2nodeclass-hash-version";
+/// On NodeClaims: when EC2 stops or retires the machine for maintenance, RFC 3339.
+pub const MAINTENANCE: &str = "tonnage.dev/maintenance";
 /// On NodeClaims: when the drain is over at the latest, RFC 3339.
 pub const TERMINATION_TIMESTAMP: &str = "karpenter.sh/nodeclaim-termination-timestamp";
 /// On NodeClaims, `true` or `false`: whether `minValues` was lowered to make the launch possible.

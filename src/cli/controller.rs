@@ -78,7 +78,8 @@ mod running {
 
     use super::{Args, ControllerError};
     use crate::cloud::cluster::ClusterFacts;
-    use crate::cloud::ec2::Ec2Cloud;
+    use crate::cloud::ec2::{Ec2Cloud, Queue};
+    use crate::cloud::notices::NoticeSource;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
     use crate::cluster::client::{ConnectOptions, connect};
@@ -115,7 +116,15 @@ mod running {
         .await?;
         let mirror = Mirror::new();
         serve_endpoints(flags, &metrics, &mirror, &world).await?;
-        let cloud = Ec2Cloud::connect(cloud_settings(flags), world.clone()).await?;
+        let cloud_settings = cloud_settings(flags);
+        let notices = match &flags.interruption_queue {
+            Some(name) => {
+                let queue = Queue::connect(&cloud_settings, name.clone()).await;
+                Some(Arc::new(queue) as Arc<dyn NoticeSource>)
+            }
+            None => None,
+        };
+        let cloud = Ec2Cloud::connect(cloud_settings, world.clone()).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             cluster = flags.cluster_name,
@@ -127,6 +136,7 @@ mod running {
             per_second: flags.kube_qps,
             burst: flags.kube_burst,
             cloud: Arc::new(cloud),
+            notices,
             mirror,
             metrics,
             instance: std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned()),

@@ -26,6 +26,7 @@ use ErrorClass::{
 /// Sources: the EC2 API reference, "Error codes"; the CreateFleet error codes that EC2 gives inside
 /// a successful answer; the signature and service errors common to all AWS APIs.
 const TABLE: &[(&str, ErrorClass)] = &[
+    ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
     ("AccessDenied", Unauthorized),
     ("AccessDeniedException", Unauthorized),
     ("AuthFailure", Unauthorized),
@@ -69,6 +70,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("OptInRequired", Unauthorized),
     ("PendingVerification", Unauthorized),
     ("PriorRequestNotComplete", Throttled),
+    ("QueueDoesNotExist", NotFound),
     (REFUSED, Invalid),
     ("RequestExpired", Unauthorized),
     ("RequestLimitExceeded", Throttled),

@@ -17,6 +17,7 @@ pub mod facts;
 pub mod fees;
 pub mod labels;
 pub mod launch_template;
+pub mod notices;
 pub mod prices;
 pub mod settings;
 pub mod token;

@@ -11,6 +11,7 @@ use kube::Client;
 
 use super::context::{Acting, Context, Eyes, Parts};
 use crate::cloud::Cloud;
+use crate::cloud::notices::NoticeSource;
 use crate::cluster::Mirror;
 use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
 use crate::cluster::events::Recorder;
@@ -29,6 +30,8 @@ pub struct Connections {
     pub burst: NonZeroU32,
     /// EC2.
     pub cloud: Arc<dyn Cloud>,
+    /// Its announcements, if there is a queue of them.
+    pub notices: Option<Arc<dyn NoticeSource>>,
     /// The mirror, not started yet.
     pub mirror: Mirror,
     /// Where figures go.
@@ -53,6 +56,7 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         per_second,
         burst,
         cloud,
+        notices,
         mirror,
         metrics,
         instance,
@@ -83,6 +87,6 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         settings,
     }));
     let hands = Acting::new(&context, kubernetes, cloud);
-    super::start(&context, hands.as_ref());
+    super::start(&context, hands.as_ref(), notices);
     context
 }

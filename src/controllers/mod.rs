@@ -14,6 +14,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod node_class;
 pub mod node_pool;
+pub mod notices;
 pub mod provision;
 pub mod queue;
 pub mod run;
@@ -21,12 +22,17 @@ pub mod terminate;
 
 use std::sync::Arc;
 
+use crate::cloud::notices::NoticeSource;
 use context::{Acting, Context};
 use run::{Controller, run};
 
 /// Starts every loop; they end with the world. Without hands, as in observe mode, only those run that
 /// look.
-fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
+fn start(
+    context: &Arc<Context>,
+    hands: Option<&Arc<Acting>>,
+    notices: Option<Arc<dyn NoticeSource>>,
+) {
     start_one(
         context,
         provision::Provisioning::new(Arc::clone(context), hands.cloned()),
@@ -43,6 +49,12 @@ fn start(context: &Arc<Context>, hands: Option<&Arc<Acting>>) {
     start_one(context, terminate::Terminate::new(Arc::clone(hands)));
     start_one(context, empty::Empty::new(Arc::clone(hands)));
     start_one(context, collect::Collect::new(Arc::clone(hands)));
+    start_one(context, notices::Maintenance::new(Arc::clone(hands)));
+    if let Some(source) = notices {
+        context
+            .world
+            .spawn(notices::listen(Arc::clone(hands), source));
+    }
 }
 
 fn start_one(context: &Arc<Context>, controller: impl Controller) {

@@ -146,6 +146,8 @@ label_values! {
         Pods = "pods",
         /// Follows the instances that EC2 has.
         Instances = "instances",
+        /// Acts on EC2's announcements.
+        Notices = "notices",
     }
 }
 
@@ -274,6 +276,10 @@ label_set!(
 label_set!(
     KindLabel { resource: &'static str },
     (resource: &'static str) => { resource: resource }
+);
+label_set!(
+    MessageLabel { message_type: &'static str },
+    (message_type: &'static str) => { message_type: message_type }
 );
 label_set!(
     LoopLabel { controller: &'static str },

@@ -21,8 +21,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use labels::{
     Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, KindLabel,
-    LaunchLabels, LoopLabel, LoopOutcome, PoolCapacity, PoolLabel, PoolResource, StepLabels,
-    WaitLabel, ZoneLabels,
+    LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource,
+    StepLabels, WaitLabel, ZoneLabels,
 };
 pub use labels::{
     ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
@@ -66,6 +66,7 @@ pub struct Metrics {
     evictions: Family<EvictionLabels, Counter>,
     orphans: Gauge,
     orphans_halted: Gauge,
+    messages: Family<MessageLabel, Counter>,
     ec2_calls: Family<Call, Counter>,
     ec2_call_seconds: Timings<CallName>,
     ec2_wait_seconds: Timings<CallName>,
@@ -121,6 +122,7 @@ impl Metrics {
             evictions: Family::default(),
             orphans: Gauge::default(),
             orphans_halted: Gauge::default(),
+            messages: Family::default(),
             ec2_calls: Family::default(),
             ec2_call_seconds: Family::new_with_constructor(seconds),
             ec2_wait_seconds: Family::new_with_constructor(seconds),
@@ -266,6 +268,11 @@ impl Metrics {
             "orphan_collection_halted",
             "1 while too many orphans were found at once and a person must acknowledge them.",
             self.orphans_halted.clone(),
+        );
+        registry.register(
+            "interruption_received_messages",
+            "Messages from the queue of EC2's announcements, by what they announce.",
+            self.messages.clone(),
         );
     }
 

@@ -6,11 +6,12 @@ use super::Metrics;
 use super::labels::{
     self, Call, CallName, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels, EvictionLabels,
     EvictionOutcome, FailureLabels, KindLabel, LaunchLabels, LaunchResult, Loop, LoopLabel,
-    LoopOutcome, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome, RemovalReason,
-    StepLabels, WaitLabel, ZoneLabels,
+    LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome,
+    RemovalReason, StepLabels, WaitLabel, ZoneLabels,
 };
 use crate::model::launch::ErrorClass;
 use crate::model::money::{UNITS_PER_USD, UsdPerHour};
+use crate::model::notice::{NoticeKind, Unread};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::report::ReasonKind;
 
@@ -168,6 +169,20 @@ impl Metrics {
     pub fn orphans_found(&self, count: usize, halted: bool) {
         self.orphans.set(i64::try_from(count).unwrap_or(i64::MAX));
         self.orphans_halted.set(i64::from(halted));
+    }
+
+    /// A message was read, and this is what it announces.
+    pub fn message_read(&self, kind: &NoticeKind) {
+        self.message(kind.as_str());
+    }
+
+    /// A message announces nothing.
+    pub fn message_unread(&self, why: Unread) {
+        self.message(why.as_str());
+    }
+
+    fn message(&self, kind: &'static str) {
+        self.messages.get_or_create(&MessageLabel::new(kind)).inc();
     }
 
     /// A call to AWS ended; `None` is success.

@@ -16,6 +16,7 @@ pub mod money;
 pub mod node;
 pub mod node_class;
 pub mod node_pool;
+pub mod notice;
 pub mod offering;
 pub mod pod;
 pub mod quantity;

@@ -21,6 +21,7 @@ pub(crate) mod examples;
 pub mod instances;
 pub mod launch;
 pub mod lifecycle;
+pub mod notices;
 pub mod pack;
 pub mod pool_status;
 pub mod provision;

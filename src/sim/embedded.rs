@@ -15,6 +15,7 @@ use super::ec2::{Ec2, SimulatedCloud};
 use super::faults::{Calm, Faults};
 use super::history::{Detail, History};
 use super::life::Life;
+use crate::cloud::notices::NoticeSource;
 use crate::cluster::Mirror;
 use crate::controllers::assembly::{Connections, assemble};
 use crate::controllers::context::Context;
@@ -174,13 +175,19 @@ impl Embedded {
         } = options;
         let world = World::new(Arc::clone(&self.clock), seed);
         let cluster = &self.options.cluster;
-        let cloud =
-            SimulatedCloud::new(&self.ec2, &who, cluster, life.clone(), Arc::clone(&faults));
+        let cloud = Arc::new(SimulatedCloud::new(
+            &self.ec2,
+            &who,
+            cluster,
+            life.clone(),
+            Arc::clone(&faults),
+        ));
         let connections = Connections {
             client: self.api.client(&who, life.clone(), faults),
             per_second: NonZeroU32::MIN.saturating_add(199),
             burst: NonZeroU32::MIN.saturating_add(299),
-            cloud: Arc::new(cloud),
+            notices: Some(Arc::clone(&cloud) as Arc<dyn NoticeSource>),
+            cloud,
             mirror: Mirror::new(),
             metrics: Arc::new(Metrics::new()),
             instance: who,

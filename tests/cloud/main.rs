@@ -12,6 +12,7 @@
 mod endpoint;
 mod instances;
 mod launches;
+mod notices;
 mod resolution;
 mod scene;
 mod templates;

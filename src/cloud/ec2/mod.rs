@@ -10,6 +10,7 @@ mod fleet;
 mod instances;
 mod market;
 mod on_demand;
+mod queue;
 mod selectors;
 mod templates;
 mod types;
@@ -26,6 +27,7 @@ use futures::future::BoxFuture;
 
 use self::classes::Classes;
 use self::market::MarketWatch;
+pub use self::queue::Queue;
 use self::templates::Templates;
 use super::buckets::Buckets;
 use super::settings::CloudSettings;

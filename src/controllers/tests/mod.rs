@@ -4,6 +4,7 @@
 //! The region sells one size here, so that two pods of three cores need two machines.
 
 mod harm;
+mod notices;
 mod stories;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -39,7 +39,7 @@ type Known = BTreeMap<String, (i64, Terms, Arc<Catalogue>)>;
 /// A process's way to the region.
 #[derive(Debug)]
 pub struct SimulatedCloud {
-    ec2: Ec2,
+    pub(super) ec2: Ec2,
     who: String,
     cluster: ClusterFacts,
     life: Life,
@@ -148,6 +148,20 @@ impl SimulatedCloud {
             return Err(no_answer(call.operation).await);
         }
         answer
+    }
+
+    /// A call that no bucket counts.
+    pub(super) async fn asked<T>(
+        &self,
+        operation: &'static str,
+        effect: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, CloudError> {
+        let call = Call {
+            operation,
+            takes: Vec::new(),
+            writes: false,
+        };
+        self.call(call, |state, _fault| Ok(effect(state))).await
     }
 
     fn catalogue(&self, state: &State, name: &str, terms: Terms) -> Arc<Catalogue> {

@@ -11,6 +11,7 @@ pub mod bill;
 mod fleet;
 pub mod machine;
 pub mod market;
+mod queue;
 mod throttle;
 
 use std::collections::BTreeMap;
@@ -57,6 +58,7 @@ pub(super) struct State {
     number: u64,
     interruptions: usize,
     listeners: Vec<mpsc::UnboundedSender<String>>,
+    queue: queue::Queue,
 }
 
 impl State {
@@ -137,6 +139,7 @@ impl Ec2 {
             number: 0,
             interruptions: 0,
             listeners: Vec::new(),
+            queue: queue::Queue::default(),
         })))
     }
 
@@ -222,9 +225,13 @@ impl Ec2 {
     /// Gives notice to a spot machine: it ends two minutes later.
     pub fn reclaim(&self, id: &str) {
         let mut state = self.locked();
-        let until = state.clock.now().saturating_add(NOTICE);
-        let Ok(until) = until else { return };
+        let now = state.clock.now();
+        let Ok(until) = now.saturating_add(NOTICE) else {
+            return;
+        };
         state.interruptions += 1;
+        let what = "EC2 Spot Instance Interruption Warning";
+        state.queue.send(what, id, now);
         state.history.event(
             "InterruptionNotice",
             json!({ "instance": id, "endsAt": until.to_string() }),

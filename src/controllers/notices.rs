@@ -1,0 +1,249 @@
+//! Listens to EC2's announcements and acts on them.
+//!
+//! Messages come from a [`NoticeSource`]; [`crate::plan::notices`] says what follows. A message is taken out
+//! of the queue only after what follows from it was written: one that could not be acted on comes
+//! again. Maintenance that was written onto a claim is acted on when it comes near, message or not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use jiff::Timestamp;
+
+use super::context::Acting;
+use super::run::{Controller, Round, Step, StepError};
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::api::labels;
+use crate::cloud::notices::{Delivery, NoticeSource, read};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
+use crate::cluster::events::{EventKind, Subject};
+use crate::cluster::{Changes, Kind};
+use crate::metrics::{Loop, RemovalReason};
+use crate::model::claim::Claim;
+use crate::model::launch::ErrorClass;
+use crate::model::notice::Notice;
+use crate::model::offering::CapacityType;
+use crate::plan::condition::ConditionChange;
+use crate::plan::notices::{NoticeStep, decide, due};
+
+/// How long to wait before the queue is asked again after it could not be.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The loop that acts on maintenance that comes near.
+#[derive(Debug)]
+pub struct Maintenance {
+    context: Arc<Acting>,
+}
+
+impl Maintenance {
+    /// Acts with the shared context.
+    pub fn new(context: Arc<Acting>) -> Self {
+        Self { context }
+    }
+}
+
+impl Controller for Maintenance {
+    fn name(&self) -> Loop {
+        Loop::Notices
+    }
+
+    fn interests(&self) -> Vec<Kind> {
+        vec![Kind::NodeClaim]
+    }
+
+    fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
+        let decision = due(&self.context.snapshot());
+        let steps = decision
+            .steps
+            .into_iter()
+            .map(|step| Step::new(step.key(), carry_out(Arc::clone(&self.context), step)))
+            .collect();
+        let wake = decision.wake;
+        Box::pin(async move { Round { steps, wake } })
+    }
+}
+
+/// Listens to the queue until the world stops.
+pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
+    let stop = context.world.stop().clone();
+    let listening = async {
+        loop {
+            let outcome = match source.receive().await {
+                Ok(deliveries) => heed(&context, &*source, deliveries).await,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(problem) = outcome {
+                tracing::warn!(problem, "the queue of EC2's announcements cannot be read");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = listening => {}
+    }
+}
+
+/// Acts on messages and takes those out of the queue that were acted on.
+async fn heed(
+    context: &Arc<Acting>,
+    source: &dyn NoticeSource,
+    deliveries: Vec<Delivery>,
+) -> Result<(), String> {
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let addressee = source.addressee();
+    let mut done = Vec::new();
+    let mut notices: Vec<(String, Vec<Notice>)> = Vec::new();
+    for delivery in deliveries {
+        match read(&delivery.body, &addressee) {
+            Ok(read) => notices.push((delivery.receipt, read)),
+            Err(unread) => {
+                context.metrics.message_unread(unread);
+                tracing::debug!(why = unread.as_str(), "a message announces nothing");
+                done.push(delivery.receipt);
+            }
+        }
+    }
+    let acted = join_all(notices.into_iter().map(|(receipt, notices)| async move {
+        match act_on(context, &notices).await {
+            Ok(()) => Some(receipt),
+            Err(error) => {
+                tracing::warn!("not acted on yet, the message comes again: {error}");
+                None
+            }
+        }
+    }));
+    done.extend(acted.await.into_iter().flatten());
+    let acknowledged = source.acknowledge(&done).await;
+    acknowledged.map_err(|error| error.to_string())
+}
+
+async fn act_on(context: &Arc<Acting>, notices: &[Notice]) -> Result<(), StepError> {
+    let snapshot = context.snapshot();
+    let heeded = decide(&snapshot, notices);
+    for notice in notices {
+        context.metrics.message_read(&notice.kind);
+        tracing::info!(
+            instance = notice.instance,
+            kind = notice.kind.as_str(),
+            unowned = heeded.unowned,
+            "EC2 announces"
+        );
+    }
+    context.launches(|memory| {
+        for offering in &heeded.scarce {
+            let class = ErrorClass::InsufficientCapacity;
+            memory.shortages.note(offering, class, snapshot.now);
+        }
+    });
+    context.look_at(heeded.decision.look_at);
+    for step in heeded.decision.steps {
+        carry_out(Arc::clone(context), step).await?;
+    }
+    Ok(())
+}
+
+async fn carry_out(context: Arc<Acting>, step: NoticeStep) -> Result<(), StepError> {
+    match step {
+        NoticeStep::End {
+            claim,
+            deadline,
+            reason,
+            message,
+        } => end(&context, &claim, deadline, (reason, message)).await,
+        NoticeStep::Schedule {
+            claim,
+            begins,
+            message,
+        } => {
+            annotate(&context, &claim, labels::MAINTENANCE, begins).await?;
+            tell(
+                &context,
+                &claim,
+                EventKind::Warning,
+                "ScheduledChange",
+                &message,
+            );
+            Ok(())
+        }
+        NoticeStep::Tell {
+            claim,
+            reason,
+            message,
+        } => {
+            tell(&context, &claim, EventKind::Normal, reason, &message);
+            Ok(())
+        }
+    }
+}
+
+/// The deadline first, so that the drain knows it from its beginning.
+async fn end(
+    context: &Acting,
+    claim: &Arc<Claim>,
+    deadline: Option<Timestamp>,
+    (reason, message): (&'static str, String),
+) -> Result<(), StepError> {
+    if let Some(deadline) = deadline {
+        annotate(context, claim, labels::TERMINATION_TIMESTAMP, deadline).await?;
+    }
+    if claim.deleting_since.is_some() {
+        return Ok(());
+    }
+    let change = ConditionChange::holds_because(
+        ConditionType::DisruptionReason,
+        ConditionReason::from(reason),
+        message.as_str(),
+    );
+    let change = ClaimStatusChange {
+        conditions: vec![change.update()],
+        ..ClaimStatusChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_status(claim, &change)
+        .await?;
+    context.kubernetes.delete_claim(claim).await?;
+    let pool = claim.node_pool.as_deref().unwrap_or_default();
+    let capacity_type = claim
+        .labels
+        .get(labels::CAPACITY_TYPE)
+        .and_then(|text| CapacityType::parse(text));
+    context
+        .metrics
+        .claim_disrupted(pool, RemovalReason::Interrupted, capacity_type);
+    tracing::warn!(claim = claim.name, node = claim.node_name, "{message}");
+    tell(context, claim, EventKind::Warning, reason, &message);
+    Ok(())
+}
+
+async fn annotate(
+    context: &Acting,
+    claim: &Claim,
+    key: &str,
+    at: Timestamp,
+) -> Result<(), StepError> {
+    let change = ClaimMetadataChange {
+        annotations: BTreeMap::from([(key.to_owned(), Some(at.to_string()))]),
+        ..ClaimMetadataChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_metadata(claim, &change)
+        .await?;
+    Ok(())
+}
+
+/// Tells the Node and the claim.
+fn tell(context: &Acting, claim: &Claim, kind: EventKind, reason: &'static str, message: &str) {
+    let words = (reason, "Interrupting");
+    if !claim.node_name.is_empty() {
+        context.tell(Subject::node(&claim.node_name), kind, words, message);
+    }
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(subject, kind, words, message);
+}

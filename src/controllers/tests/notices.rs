@@ -1,0 +1,116 @@
+//! EC2 announces something, and what runs there is moved in time.
+
+use serde_json::json;
+
+use super::Stage;
+use crate::sim::api_server::Resource::{Node, NodeClaim};
+
+impl Stage {
+    /// A Deployment of one pod of three cores.
+    fn service(&self) {
+        let template = json!({
+            "metadata": {"labels": {"app": "service"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 5,
+                "containers": [{"name": "main", "resources": {"requests": {"cpu": "3", "memory": "4Gi"}}}],
+            },
+        });
+        self.world
+            .apply(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "service", "namespace": "default"},
+                "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "service"}}, "template": template},
+            }))
+            .unwrap();
+    }
+
+    async fn service_runs(&self) {
+        self.service();
+        self.until(120, "it runs", |stage| stage.running_pods() == 1)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spot_machine_that_is_taken_back_is_drained_and_replaced_before_it_goes() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.service_runs().await;
+    let first = stage.running()[0].id.clone();
+    let taken = stage.world.now();
+    stage.world.ec2.reclaim(&first);
+    stage
+        .until(100, "its pod runs elsewhere", |stage| {
+            let running = stage.running();
+            let moved = running.len() == 1 && running.iter().all(|machine| machine.id != first);
+            moved && stage.running_pods() == 1 && stage.all(Node).len() == 1
+        })
+        .await;
+    let seconds = stage.world.now().duration_since(taken).as_secs();
+    assert!(seconds < 110, "{seconds} s");
+    assert!(!stage.told("SpotInterrupted").is_empty());
+    stage
+        .until(120, "the message is out of the queue", |stage| {
+            stage.world.ec2.unacknowledged() == 0
+        })
+        .await;
+    assert_eq!(stage.machines().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_not_ours_change_nothing() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.service_runs().await;
+    let id = stage.running()[0].id.clone();
+    let warning = |account: &str| {
+        json!({
+            "version": "0", "id": "x", "source": "aws.ec2", "account": account, "region": "us-east-1",
+            "detail-type": "EC2 Spot Instance Interruption Warning", "time": "2026-01-01T00:00:00Z",
+            "detail": {"instance-id": id, "instance-action": "terminate"},
+        })
+        .to_string()
+    };
+    for text in ["", "no json", &warning("999999999999")] {
+        stage.world.ec2.post(text);
+    }
+    stage
+        .until(60, "all are out of the queue", |stage| {
+            stage.world.ec2.unacknowledged() == 0
+        })
+        .await;
+    assert_eq!(stage.running().len(), 1);
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn maintenance_weeks_away_is_written_down_and_nobody_is_disturbed() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.service_runs().await;
+    let id = stage.running()[0].id.clone();
+    let begins = stage.world.now() + jiff::SignedDuration::from_hours(3);
+    let event = json!({
+        "version": "0", "id": "x", "source": "aws.health", "account": "123456789012", "region": "us-east-1",
+        "detail-type": "AWS Health Event", "time": "2026-01-01T00:00:00Z",
+        "detail": {
+            "service": "EC2", "eventTypeCategory": "scheduledChange", "statusCode": "upcoming",
+            "startTime": begins.to_string(), "affectedEntities": [{"entityValue": id}],
+        },
+    });
+    stage.world.ec2.post(event.to_string());
+    stage
+        .until(60, "it is written down", |stage| {
+            stage.all(NodeClaim)[0]["metadata"]["annotations"]["tonnage.dev/maintenance"]
+                == begins.to_string()
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_hours(1)).await;
+    assert_eq!(stage.running()[0].id, id, "two hours are left");
+    stage
+        .until(2 * 3_600, "it is replaced before", |stage| {
+            stage.running_pods() == 1 && stage.running().iter().all(|machine| machine.id != id)
+        })
+        .await;
+    assert!(stage.world.now() < begins);
+}

@@ -1,0 +1,68 @@
+//! What EC2 announces about a machine before, or just after, it happens, and why a message may
+//! announce nothing.
+
+use jiff::Timestamp;
+
+/// What is announced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoticeKind {
+    /// EC2 takes the spot machine back, two minutes after the notice.
+    SpotInterruption,
+    /// EC2 takes the machine of a capacity reservation back.
+    ReservationInterruption,
+    /// EC2 thinks that the spot machine may soon be taken back. It may never be.
+    RebalanceRecommendation,
+    /// Maintenance stops or retires the machine.
+    ScheduledChange {
+        /// When it begins; `None` when the message does not say.
+        begins: Option<Timestamp>,
+    },
+    /// The machine stops or has ended.
+    StateChange,
+}
+
+impl NoticeKind {
+    /// The word used in logs and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::SpotInterruption => "spot_interrupted",
+            Self::ReservationInterruption => "capacity_reservation_interrupted",
+            Self::RebalanceRecommendation => "rebalance_recommendation",
+            Self::ScheduledChange { .. } => "scheduled_change",
+            Self::StateChange => "state_change",
+        }
+    }
+}
+
+/// A notice about one machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Notice {
+    /// For example `i-0123456789abcdef0`.
+    pub instance: String,
+    /// What is announced.
+    pub kind: NoticeKind,
+    /// When it was announced, by EC2's clock.
+    pub at: Timestamp,
+}
+
+/// Why a message announces nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unread {
+    /// It is no event of the shape that its kind has.
+    Malformed,
+    /// It is about another account or region.
+    Foreign,
+    /// It is an event of a kind that needs no action.
+    Irrelevant,
+}
+
+impl Unread {
+    /// The word used in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Foreign => "foreign",
+            Self::Irrelevant => "irrelevant",
+        }
+    }
+}

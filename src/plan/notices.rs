@@ -1,0 +1,334 @@
+//! What to do about EC2's announcements.
+//!
+//! Given a snapshot and notices, [`decide`] gives back what follows for the claims that own the
+//! machines: a machine that is taken away in two minutes is drained with that as its deadline, so
+//! that its pods end by themselves and their successors are planned at once; maintenance in the
+//! future is written down and acted on when it comes near, so that running jobs are not ended weeks
+//! too early; a recommendation only keeps Tonnage from buying more of the same. Notices about
+//! machines that no claim owns are nobody's business. Nothing is written here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::decision::Decision;
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::notice::{Notice, NoticeKind};
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::snapshot::Snapshot;
+
+/// How long after an interruption notice pods may run. Source: "Spot Instance interruption notices"
+/// in the EC2 user guide gives two minutes; the last ten seconds are for ending the machine itself.
+pub const INTERRUPTION_GRACE: SignedDuration = SignedDuration::from_secs(110);
+/// How long before announced maintenance a node is drained.
+pub const BEFORE_MAINTENANCE: SignedDuration = SignedDuration::from_mins(60);
+
+/// What follows from a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoticeStep {
+    /// Write the drain's deadline onto the claim, then delete it.
+    End {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// When pods go whatever protects them; `None` leaves the claim's own deadline.
+        deadline: Option<Timestamp>,
+        /// The event's reason.
+        reason: &'static str,
+        /// The event's message.
+        message: String,
+    },
+    /// Write onto the claim when its machine's maintenance begins.
+    Schedule {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// When it begins.
+        begins: Timestamp,
+        /// The event's message.
+        message: String,
+    },
+    /// Only tell.
+    Tell {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// The event's reason.
+        reason: &'static str,
+        /// The event's message.
+        message: String,
+    },
+}
+
+impl NoticeStep {
+    /// What may not run twice at the same time.
+    pub fn key(&self) -> String {
+        let (Self::End { claim, .. } | Self::Schedule { claim, .. } | Self::Tell { claim, .. }) =
+            self;
+        format!("claim/{}", claim.name)
+    }
+}
+
+/// What follows from some notices.
+#[derive(Debug, Default)]
+pub struct Heeded {
+    /// Steps, machines to look at, and when to look again.
+    pub decision: Decision<NoticeStep>,
+    /// Offerings that are better not bought for a while.
+    pub scarce: Vec<OfferingKey>,
+    /// Notices about machines that no claim owns.
+    pub unowned: usize,
+}
+
+/// Decides about notices.
+pub fn decide(snapshot: &Snapshot, notices: &[Notice]) -> Heeded {
+    let owners: BTreeMap<&str, &Arc<Claim>> = snapshot
+        .claims
+        .values()
+        .filter_map(|claim| Some((claim.instance_id()?, claim)))
+        .collect();
+    let mut heeded = Heeded::default();
+    for notice in notices {
+        match owners.get(notice.instance.as_str()) {
+            Some(claim) => heeded.heed(snapshot.now, claim, notice),
+            None => heeded.unowned += 1,
+        }
+    }
+    heeded
+}
+
+/// Ends the claims whose machines' maintenance is near.
+pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
+    let mut decision = Decision::default();
+    for claim in snapshot.claims.values() {
+        let begins = claim
+            .annotations
+            .get(labels::MAINTENANCE)
+            .and_then(|text| text.parse::<Timestamp>().ok());
+        let Some(begins) = begins.filter(|_begins| claim.deleting_since.is_none()) else {
+            continue;
+        };
+        let from = begins
+            .saturating_sub(BEFORE_MAINTENANCE)
+            .unwrap_or(Timestamp::MIN);
+        if snapshot.now < from {
+            decision.wake_at(from);
+        } else {
+            decision.push(maintenance(claim, begins));
+        }
+    }
+    decision
+}
+
+fn maintenance(claim: &Arc<Claim>, begins: Timestamp) -> NoticeStep {
+    NoticeStep::End {
+        claim: Arc::clone(claim),
+        deadline: Some(begins),
+        reason: "ScheduledChange",
+        message: format!("EC2 stops or retires the machine at {begins}; its pods are moved before"),
+    }
+}
+
+impl Heeded {
+    fn heed(&mut self, now: Timestamp, claim: &Arc<Claim>, notice: &Notice) {
+        match &notice.kind {
+            NoticeKind::SpotInterruption => self.taken(claim, notice, "SpotInterrupted"),
+            NoticeKind::ReservationInterruption => {
+                self.taken(claim, notice, "CapacityReservationInstanceInterrupted");
+            }
+            NoticeKind::RebalanceRecommendation => {
+                self.scarce.extend(offering(claim));
+                self.decision.push(NoticeStep::Tell {
+                    claim: Arc::clone(claim),
+                    reason: "SpotRebalanceRecommendation",
+                    message: "EC2 may soon take the spot machine back; no more of its kind are \
+                              bought for a while, and its pods are left alone"
+                        .to_owned(),
+                });
+            }
+            NoticeKind::ScheduledChange { begins } => self.scheduled(now, claim, *begins),
+            NoticeKind::StateChange => {
+                self.decision.look_at.insert(notice.instance.clone());
+            }
+        }
+    }
+
+    /// The machine is taken away two minutes after the notice.
+    fn taken(&mut self, claim: &Arc<Claim>, notice: &Notice, reason: &'static str) {
+        self.scarce.extend(offering(claim));
+        let deadline = notice.at.saturating_add(INTERRUPTION_GRACE);
+        let deadline = deadline.unwrap_or(notice.at);
+        if claim.deleting_since.is_some() && termination(claim).is_some_and(|at| at <= deadline) {
+            return;
+        }
+        self.decision.push(NoticeStep::End {
+            claim: Arc::clone(claim),
+            deadline: Some(deadline),
+            reason,
+            message: format!("EC2 takes the machine back; its pods have until {deadline}"),
+        });
+    }
+
+    fn scheduled(&mut self, now: Timestamp, claim: &Arc<Claim>, begins: Option<Timestamp>) {
+        if claim.deleting_since.is_some() {
+            return;
+        }
+        let Some(begins) = begins else {
+            self.decision.push(NoticeStep::End {
+                claim: Arc::clone(claim),
+                deadline: None,
+                reason: "ScheduledChange",
+                message: "EC2 stops or retires the machine and does not say when".to_owned(),
+            });
+            return;
+        };
+        let near = begins
+            .saturating_sub(BEFORE_MAINTENANCE)
+            .unwrap_or(Timestamp::MIN);
+        if now >= near {
+            self.decision.push(maintenance(claim, begins));
+            return;
+        }
+        let written = claim.annotations.get(labels::MAINTENANCE);
+        if written.is_none_or(|known| *known != begins.to_string()) {
+            self.decision.push(NoticeStep::Schedule {
+                claim: Arc::clone(claim),
+                begins,
+                message: format!(
+                    "EC2 stops or retires the machine at {begins}; the node is drained an hour before, \
+                     or goes earlier when it is empty"
+                ),
+            });
+        }
+    }
+}
+
+fn termination(claim: &Claim) -> Option<Timestamp> {
+    claim
+        .annotations
+        .get(labels::TERMINATION_TIMESTAMP)?
+        .parse()
+        .ok()
+}
+
+/// What the claim's machine was bought as.
+fn offering(claim: &Claim) -> Option<OfferingKey> {
+    let label = |key: &str| claim.labels.get(key).map(String::as_str);
+    let capacity_type = CapacityType::parse(label(labels::CAPACITY_TYPE)?)?;
+    Some(OfferingKey::new(
+        label(labels::INSTANCE_TYPE)?,
+        label(labels::ZONE)?,
+        capacity_type,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::examples::{at, initialized, world};
+
+    fn spot(name: &str) -> Claim {
+        let mut claim = initialized(name);
+        for (key, value) in [
+            (labels::INSTANCE_TYPE, "c5.xlarge"),
+            (labels::ZONE, "us-east-1a"),
+            (labels::CAPACITY_TYPE, "spot"),
+        ] {
+            claim.labels.insert(key.to_owned(), value.to_owned());
+        }
+        claim
+    }
+
+    fn notice(name: &str, kind: NoticeKind) -> Notice {
+        Notice {
+            instance: format!("i-{name}"),
+            kind,
+            at: at(100),
+        }
+    }
+
+    fn deadline(heeded: &Heeded) -> Option<Timestamp> {
+        match heeded.decision.steps.as_slice() {
+            [NoticeStep::End { deadline, .. }] => *deadline,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_interrupted_machine_is_drained_by_the_time_it_is_taken() {
+        let notices = [
+            notice("a", NoticeKind::SpotInterruption),
+            notice("nobodys", NoticeKind::SpotInterruption),
+        ];
+        let heeded = decide(&world(101, &[spot("a"), spot("b")], &[], &[]), &notices);
+        assert_eq!(deadline(&heeded), Some(at(210)));
+        assert_eq!(heeded.unowned, 1);
+        let scarce: Vec<String> = heeded.scarce.iter().map(ToString::to_string).collect();
+        assert_eq!(scarce, ["c5.xlarge/us-east-1a/spot"]);
+    }
+
+    #[test]
+    fn a_repeated_notice_changes_nothing_and_a_going_claim_gets_the_sooner_deadline() {
+        let mut going = spot("a");
+        going.deleting_since = Some(at(50));
+        let notices = [notice("a", NoticeKind::SpotInterruption)];
+        let heeded = decide(
+            &world(101, std::slice::from_ref(&going), &[], &[]),
+            &notices,
+        );
+        assert_eq!(deadline(&heeded), Some(at(210)), "it had none");
+        let written = at(210).to_string();
+        going
+            .annotations
+            .insert(labels::TERMINATION_TIMESTAMP.to_owned(), written);
+        let heeded = decide(&world(102, &[going], &[], &[]), &notices);
+        assert_eq!(heeded.decision.steps, []);
+    }
+
+    #[test]
+    fn a_recommendation_disturbs_nobody() {
+        let notices = [notice("a", NoticeKind::RebalanceRecommendation)];
+        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
+        assert!(matches!(
+            heeded.decision.steps.as_slice(),
+            [NoticeStep::Tell { .. }]
+        ));
+        assert_eq!(heeded.scarce.len(), 1);
+    }
+
+    #[test]
+    fn maintenance_is_written_down_and_acted_on_an_hour_before() {
+        let begins = at(100_000);
+        let kind = NoticeKind::ScheduledChange {
+            begins: Some(begins),
+        };
+        let notices = [notice("a", kind)];
+        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
+        assert!(matches!(
+            heeded.decision.steps.as_slice(),
+            [NoticeStep::Schedule { begins: found, .. }] if *found == begins
+        ));
+        let mut told = spot("a");
+        told.annotations
+            .insert(labels::MAINTENANCE.to_owned(), begins.to_string());
+        let again = decide(&world(102, std::slice::from_ref(&told), &[], &[]), &notices);
+        assert_eq!(again.decision.steps, []);
+        let early = due(&world(102, std::slice::from_ref(&told), &[], &[]));
+        assert_eq!(
+            (early.steps.len(), early.wake),
+            (0, Some(at(100_000 - 3_600)))
+        );
+        let near = due(&world(100_000 - 3_600, &[told], &[], &[]));
+        assert!(matches!(
+            near.steps.as_slice(),
+            [NoticeStep::End { deadline: Some(found), .. }] if *found == begins
+        ));
+    }
+
+    #[test]
+    fn a_machine_that_stops_is_looked_at() {
+        let notices = [notice("a", NoticeKind::StateChange)];
+        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
+        assert_eq!(heeded.decision.steps, []);
+        assert!(heeded.decision.look_at.contains("i-a"));
+    }
+}

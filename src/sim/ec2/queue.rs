@@ -1,0 +1,132 @@
+//! The queue that the simulated EC2's announcements are sent to, as EventBridge words them.
+//!
+//! Messages wait until they are acknowledged; one that was handed out comes again after a while. A
+//! receiver waits as it would at SQS, on virtual time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::{Ec2, SimulatedCloud};
+use crate::cloud::CloudError;
+use crate::cloud::notices::{Addressee, Delivery, NoticeSource};
+
+/// The account that everything embedded happens in.
+const ACCOUNT: &str = "123456789012";
+/// How long a message that was handed out stays hidden.
+const HIDDEN: SignedDuration = SignedDuration::from_secs(30);
+/// How long a receiver waits for messages, as SQS has it at most.
+const WAIT: Duration = Duration::from_secs(20);
+/// The most messages of one answer, as SQS has it.
+const MOST: usize = 10;
+
+/// Messages that wait.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    messages: BTreeMap<u64, Message>,
+    number: u64,
+    pub(super) arrived: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Message {
+    body: String,
+    hidden_until: Option<Timestamp>,
+}
+
+impl Queue {
+    /// Sends an event about a machine.
+    pub(super) fn send(&mut self, detail_type: &str, instance: &str, now: Timestamp) {
+        self.number += 1;
+        let body = json!({
+            "version": "0",
+            "id": format!("event-{}", self.number),
+            "source": "aws.ec2",
+            "detail-type": detail_type,
+            "account": ACCOUNT,
+            "region": "us-east-1",
+            "time": now.to_string(),
+            "resources": [format!("arn:aws:ec2:us-east-1:{ACCOUNT}:instance/{instance}")],
+            "detail": { "instance-id": instance, "instance-action": "terminate" },
+        });
+        self.post(body.to_string());
+    }
+
+    /// Puts any text into the queue.
+    pub(super) fn post(&mut self, body: String) {
+        self.number += 1;
+        let message = Message {
+            body,
+            hidden_until: None,
+        };
+        self.messages.insert(self.number, message);
+        self.arrived.notify_one();
+    }
+
+    /// Hands out what is not hidden, and hides it.
+    fn take(&mut self, now: Timestamp) -> Vec<Delivery> {
+        let until = now.saturating_add(HIDDEN).unwrap_or(now);
+        self.messages
+            .iter_mut()
+            .filter(|(_number, message)| message.hidden_until.is_none_or(|hidden| hidden <= now))
+            .take(MOST)
+            .map(|(number, message)| {
+                message.hidden_until = Some(until);
+                Delivery {
+                    receipt: number.to_string(),
+                    body: message.body.clone(),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Ec2 {
+    /// Puts any text into the queue of announcements, as whoever may send to it could.
+    pub fn post(&self, body: impl Into<String>) {
+        self.locked().queue.post(body.into());
+    }
+
+    /// How many announcements nobody has acknowledged yet.
+    pub fn unacknowledged(&self) -> usize {
+        self.locked().queue.messages.len()
+    }
+}
+
+impl NoticeSource for SimulatedCloud {
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Delivery>, CloudError>> {
+        Box::pin(async move {
+            let arrived = Arc::clone(&self.ec2.locked().queue.arrived);
+            // Whatever wakes it, the answer is what waits then; an empty one is usual.
+            tokio::time::timeout(WAIT, arrived.notified()).await.ok();
+            self.asked("ReceiveMessage", |state| {
+                let now = state.clock.now();
+                state.queue.take(now)
+            })
+            .await
+        })
+    }
+
+    fn acknowledge<'call>(
+        &'call self,
+        receipts: &'call [String],
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        Box::pin(self.asked("DeleteMessageBatch", move |state| {
+            for number in receipts.iter().filter_map(|receipt| receipt.parse().ok()) {
+                state.queue.messages.remove(&number);
+            }
+        }))
+    }
+
+    fn addressee(&self) -> Addressee {
+        Addressee {
+            account: Some(ACCOUNT.to_owned()),
+            region: Some("us-east-1".to_owned()),
+        }
+    }
+}
