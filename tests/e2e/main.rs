@@ -15,6 +15,7 @@ mod cluster;
 mod controller;
 mod endpoint;
 mod faults;
+mod interruptions;
 mod modes;
 mod neighbour;
 mod orphans;
