@@ -65,12 +65,28 @@ impl World {
     /// A random stream of its own for each purpose, so that a new draw in one place does not shift
     /// another's.
     pub fn random(&self, purpose: &str) -> RandomStream {
+        let seed = self.seed_of(purpose);
+        RandomStream(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))))
+    }
+
+    /// A part of this world: it stops with the whole or before it, its tasks are awaited apart, and
+    /// its random streams are its own.
+    pub fn part(&self, name: &str) -> Self {
+        Self {
+            clock: Arc::clone(&self.clock),
+            seed: self.seed_of(name),
+            tasks: TaskTracker::new(),
+            stop: self.stop.child_token(),
+        }
+    }
+
+    fn seed_of(&self, purpose: &str) -> u64 {
         // FNV-1a: small, fixed for ever, and good enough to separate purposes.
         let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
         for byte in purpose.bytes() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        RandomStream(Arc::new(Mutex::new(fastrand::Rng::with_seed(hash))))
+        hash
     }
 
     /// Runs a task that ends with the world: it is awaited at shutdown.

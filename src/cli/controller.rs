@@ -71,7 +71,7 @@ pub(super) use running::run;
 mod running {
     //! The controller with its EC2 adapter.
 
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
     use std::time::Duration;
 
     use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +83,7 @@ mod running {
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
     use crate::cluster::client::{ConnectOptions, connect};
+    use crate::cluster::lease::Standing;
     use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, OnDemandChoice, SpotChoice};
@@ -115,7 +116,9 @@ mod running {
         })
         .await?;
         let mirror = Mirror::new();
-        serve_endpoints(flags, &metrics, &mirror, &world).await?;
+        let standing = Arc::new(OnceLock::new());
+        let health = (mirror.clone(), Arc::clone(&standing));
+        serve_endpoints(flags, &metrics, health, &world).await?;
         let cloud_settings = cloud_settings(flags);
         let notices = match &flags.interruption_queue {
             Some(name) => {
@@ -139,9 +142,10 @@ mod running {
             notices,
             mirror,
             metrics,
-            instance: std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned()),
+            host: std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned()),
         };
-        assemble(connections, settings, &world);
+        // Set once; whoever asks before sees a process that has not listed everything yet.
+        standing.get_or_init(|| assemble(connections, settings, &world));
         stop_when_told(&world).await;
         Ok(())
     }
@@ -162,18 +166,21 @@ mod running {
     async fn serve_endpoints(
         flags: &ControllerFlags,
         metrics: &Arc<Metrics>,
-        mirror: &Mirror,
+        (mirror, standing): (Mirror, Arc<OnceLock<Standing>>),
         world: &World,
     ) -> Result<(), ControllerError> {
         let watched = mirror.clone();
+        // Who stands by is ready: it follows the cluster and acts as soon as it holds the lease.
         let readiness: Readiness = Arc::new(move || {
-            if watched.is_synced() {
+            let mut missing = if watched.is_synced() {
                 Vec::new()
             } else {
                 watched.problems()
-            }
+            };
+            missing.extend(standing.get().and_then(Standing::problem));
+            missing
         });
-        let reported = mirror.clone();
+        let reported = mirror;
         let refresh: Refresh = Arc::new(move |metrics| reported.report(metrics));
         let figures = (Arc::clone(metrics), refresh);
         serve(flags.metrics_addr, figures, readiness, world)

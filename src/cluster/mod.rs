@@ -12,6 +12,7 @@ mod changes;
 pub mod client;
 pub mod events;
 mod kind;
+pub mod lease;
 mod ledger;
 pub mod manifests;
 mod mirror;

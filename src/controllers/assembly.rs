@@ -1,4 +1,5 @@
-//! A controller process put together: what it shares, its hands if it may act, and every loop.
+//! A controller process put together: what it shares, its hands if it may act, every loop, and its
+//! part in the election if there may be others.
 //!
 //! Given connections to both sides, settings and a world to run in; given back what the loops share.
 //! The real controller and the embedded world are put together by this very code, so that what is
@@ -9,16 +10,23 @@ use std::sync::Arc;
 
 use kube::Client;
 
-use super::context::{Acting, Context, Eyes, Parts};
+use super::context::{self, Acting, Context, Eyes};
+use super::guard::Guarded;
+use super::leader::lead_by_turns;
 use crate::cloud::Cloud;
 use crate::cloud::notices::NoticeSource;
 use crate::cluster::Mirror;
 use crate::cluster::apply::{Access, ApplyOptions, Kubernetes};
 use crate::cluster::events::Recorder;
+use crate::cluster::lease::{Election, LeaseOptions, LeaseTiming, Standing, Term};
 use crate::cluster::observe::node_pool::PoolDefaults;
 use crate::metrics::Metrics;
-use crate::settings::{Mode, Settings};
+use crate::settings::{LeaseSettings, Mode, Settings};
 use crate::world::World;
+
+/// Length of the random part of a process's name, so that a process never takes the lease of an
+/// earlier one on the same host for its own.
+const SUFFIX: usize = 10;
 
 /// What a process is put together from.
 pub struct Connections {
@@ -36,21 +44,36 @@ pub struct Connections {
     pub mirror: Mirror,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
-    /// The process's name in events.
-    pub instance: String,
+    /// The name of the host that the process runs on; what it is called in events and in the lease
+    /// begins with it.
+    pub host: String,
 }
 
 impl std::fmt::Debug for Connections {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Connections")
-            .field("instance", &self.instance)
+            .field("host", &self.host)
             .finish_non_exhaustive()
     }
 }
 
-/// Starts the mirror and every loop; they end with the world.
-pub fn assemble(connections: Connections, settings: Settings, world: &World) -> Arc<Context> {
+/// What the loops of every term are made of.
+pub(super) struct Parts {
+    client: Client,
+    per_second: NonZeroU32,
+    burst: NonZeroU32,
+    cloud: Arc<dyn Cloud>,
+    notices: Option<Arc<dyn NoticeSource>>,
+    pub(super) mirror: Mirror,
+    pub(super) metrics: Arc<Metrics>,
+    identity: String,
+    settings: Settings,
+}
+
+/// Starts the mirror and every loop, or the part in the election that starts the loops; they end with
+/// the world. Gives back how the process stands in the election.
+pub fn assemble(connections: Connections, settings: Settings, world: &World) -> Standing {
     let Connections {
         client,
         per_second,
@@ -59,7 +82,7 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         notices,
         mirror,
         metrics,
-        instance,
+        host,
     } = connections;
     mirror.set_pool_defaults(PoolDefaults {
         launch_timeout: settings.lifecycle.launch_timeout,
@@ -67,26 +90,83 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         initialization_timeout: settings.lifecycle.initialization_timeout,
     });
     mirror.start(&client, world);
-    let options = ApplyOptions {
-        access: match settings.mode {
-            Mode::Run => Access::ReadWrite,
-            Mode::Observe => Access::ReadOnly,
-        },
+    let suffix = world.random("identity").name_suffix(SUFFIX);
+    let parts = Arc::new(Parts {
+        client,
         per_second,
         burst,
-        metrics: Arc::clone(&metrics),
-    };
-    let kubernetes = Kubernetes::new(client, mirror.clone(), world.clone(), options);
-    let recorder = Recorder::start(&kubernetes, &instance, Arc::clone(&metrics), world);
-    let context = Arc::new(Context::new(Parts {
-        world: world.clone(),
+        cloud,
+        notices,
         mirror,
-        eyes: Eyes::new(Arc::clone(&cloud)),
-        recorder,
         metrics,
+        identity: format!("{host}_{suffix}"),
         settings,
-    }));
-    let hands = Acting::new(&context, kubernetes, cloud);
-    super::start(&context, hands.as_ref(), notices);
-    context
+    });
+    // Who only observes does not stand in anybody's way.
+    let lease = parts.settings.lease.clone();
+    let Some(lease) = lease.filter(|_lease| parts.settings.mode == Mode::Run) else {
+        let term = Term::without_lease();
+        if parts.settings.mode == Mode::Run {
+            parts.metrics.leads();
+        }
+        parts.start(parts.kubernetes(&term, world), term, world);
+        return Standing::default();
+    };
+    let election = parts.election(lease, world);
+    let standing = election.standing();
+    world.spawn(lead_by_turns(parts, election, world.clone()));
+    standing
+}
+
+impl Parts {
+    fn election(&self, lease: LeaseSettings, world: &World) -> Election {
+        let options = LeaseOptions {
+            namespace: lease
+                .namespace
+                .unwrap_or_else(|| self.client.default_namespace().to_owned()),
+            name: lease.name,
+            identity: self.identity.clone(),
+            timing: LeaseTiming {
+                duration: lease.duration,
+                renew_deadline: lease.renew_deadline,
+                retry_period: lease.retry_period,
+            },
+        };
+        let metrics = Arc::clone(&self.metrics);
+        Election::new(self.client.clone(), options, world, metrics)
+    }
+
+    /// The API server for as long as a term lasts.
+    pub(super) fn kubernetes(&self, term: &Term, world: &World) -> Kubernetes {
+        let options = ApplyOptions {
+            access: match self.settings.mode {
+                Mode::Run => Access::ReadWrite,
+                Mode::Observe => Access::ReadOnly,
+            },
+            term: term.clone(),
+            per_second: self.per_second,
+            burst: self.burst,
+            metrics: Arc::clone(&self.metrics),
+        };
+        let (client, mirror) = (self.client.clone(), self.mirror.clone());
+        Kubernetes::new(client, mirror, world.clone(), options)
+    }
+
+    /// Starts every loop, with nothing remembered; they end with `world`, and act only within `term`.
+    pub(super) fn start(&self, kubernetes: Kubernetes, term: Term, world: &World) {
+        let metrics = Arc::clone(&self.metrics);
+        let recorder = Recorder::start(&kubernetes, &self.identity, metrics, world);
+        let context = Arc::new(Context::new(context::Parts {
+            world: world.clone(),
+            term: term.clone(),
+            mirror: self.mirror.clone(),
+            eyes: Eyes::new(Arc::clone(&self.cloud)),
+            recorder,
+            metrics: Arc::clone(&self.metrics),
+            settings: self.settings.clone(),
+        }));
+        let cloud = Arc::new(Guarded::new(Arc::clone(&self.cloud), term));
+        let hands = Acting::new(&context, kubernetes, cloud);
+        super::start(&context, hands.as_ref(), self.notices.clone());
+    }
 }

@@ -5,7 +5,8 @@
 //! write is not merely forbidden then but cannot be expressed.
 //!
 //! Each piece of shared knowledge has one writer and is replaced as a whole under a short lock;
-//! nothing here is needed after a restart, because it is learned again.
+//! nothing here is needed after a restart, because it is learned again. It is not kept from one term
+//! of leadership to the next either: another controller has acted meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
 use crate::cluster::apply::Kubernetes;
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
+use crate::cluster::lease::Term;
 use crate::metrics::{Loop, Metrics};
 use crate::model::instance::Instance;
 use crate::model::snapshot::Snapshot;
@@ -105,6 +107,8 @@ impl Deref for Acting {
 pub struct Context {
     /// Time, randomness, tasks.
     pub world: crate::world::World,
+    /// How long all this lasts.
+    pub term: Term,
     /// What the API server holds.
     pub mirror: Mirror,
     /// EC2, to look at.
@@ -129,6 +133,8 @@ pub struct Context {
 pub struct Parts {
     /// Time, randomness, tasks.
     pub world: crate::world::World,
+    /// How long all this lasts.
+    pub term: Term,
     /// What the API server holds.
     pub mirror: Mirror,
     /// EC2, to look at.
@@ -160,6 +166,7 @@ impl Context {
         let launches = LaunchMemory::new(parts.world.now());
         Self {
             world: parts.world,
+            term: parts.term,
             mirror: parts.mirror,
             eyes: parts.eyes,
             recorder: parts.recorder,

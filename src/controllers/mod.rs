@@ -3,14 +3,16 @@
 //! Each loop says what wakes it, which part of the view it needs, which decision of `plan` it asks
 //! for, and how the steps of that decision are carried out. The shared loop in [`mod@run`] does the
 //! rest: it gathers changes, starts steps that may run, and lets what failed rest before it is
-//! tried again.
+//! tried again. Of several processes one acts: see [`mod@leader`].
 
 pub mod assembly;
 pub mod collect;
 pub mod context;
 pub mod empty;
+pub mod guard;
 pub mod instances;
 pub mod launch;
+pub mod leader;
 pub mod lifecycle;
 pub mod node_class;
 pub mod node_pool;

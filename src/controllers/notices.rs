@@ -64,7 +64,7 @@ impl Controller for Maintenance {
     }
 }
 
-/// Listens to the queue until the world stops.
+/// Listens to the queue until the world stops or the term is over.
 pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     let stop = context.world.stop().clone();
     let listening = async {
@@ -82,7 +82,7 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = listening => {}
+        _over = context.term.within(listening) => {}
     }
 }
 

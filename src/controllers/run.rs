@@ -3,7 +3,8 @@
 //! Given a [`Controller`], it waits for changes, for the time the controller asked for, or for a
 //! step to end; lets a burst of changes settle; asks for a round; and starts those of its steps that
 //! may run. A step that panics or fails rests and is decided again; nothing a step does can end the
-//! loop. It ends when the world stops, after the steps that run.
+//! loop. It ends when the world stops, after the steps that run, or at once, with all that it has
+//! begun, when the term is over.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::guard::NOT_LEADING;
 use super::queue::{Outcome, Queue};
 use crate::cloud::CloudError;
 use crate::cluster::apply::{WriteError, WriteErrorClass};
@@ -31,9 +33,10 @@ use crate::model::launch::ErrorClass;
 const MOST_RUNNING: usize = 200;
 /// The longest sleep of a loop that nobody wakes: a net under every missed wake-up.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
-/// How long steps may take to end when the world stops. What is interrupted then is taken up again
-/// after the start: all that matters is in the API objects and in EC2 tags.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How long rounds and steps may take to end when the world stops: another controller waits for it,
+/// and shall act within 3 s. What is interrupted then is taken up again by it, or after the start: all
+/// that matters is in the API objects and in EC2 tags.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a step did not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +74,10 @@ impl StepError {
             Self::Write(error) => {
                 matches!(
                     error.class,
-                    WriteErrorClass::Conflict | WriteErrorClass::Gone
+                    WriteErrorClass::Conflict | WriteErrorClass::Gone | WriteErrorClass::NotLeading
                 )
             }
-            Self::Cloud(error) => error.class == ErrorClass::Throttled,
+            Self::Cloud(error) => error.class == ErrorClass::Throttled || error.code == NOT_LEADING,
             Self::Outdated(_) | Self::Blocked(_) => true,
         }
     }
@@ -142,17 +145,9 @@ pub trait Controller: Send + 'static {
     fn round<'round>(&'round mut self, changes: &'round Changes) -> BoxFuture<'round, Round>;
 }
 
-/// Runs a controller until the world stops.
+/// Runs a controller until the world stops or the term is over.
 pub async fn run(context: Arc<Context>, mut controller: impl Controller) {
     let name = controller.name();
-    let stop = context.world.stop().clone();
-    let subscription = context.mirror.subscribe(controller.interests());
-    let waker = context.waker(name);
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => return,
-        () = context.mirror.synced() => {}
-    }
     let mut work = Work {
         name,
         queue: Queue::new(context.world.random(&format!("queue/{}", name.as_str()))),
@@ -160,6 +155,38 @@ pub async fn run(context: Arc<Context>, mut controller: impl Controller) {
         keys: BTreeMap::new(),
         metrics: Arc::clone(&context.metrics),
     };
+    tokio::select! {
+        biased;
+        () = must_end(&context) => {}
+        () = turn(&context, &mut controller, &mut work) => {}
+    }
+    // Nothing that was begun outlives this.
+    work.tasks.shutdown().await;
+}
+
+/// Waits until nothing may go on: the term is over, or the world was told to stop a while ago.
+async fn must_end(context: &Context) {
+    let told = async {
+        context.world.stop().cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        biased;
+        () = context.term.over() => {}
+        () = told => {}
+    }
+}
+
+/// Makes rounds until the world stops, then waits for the steps that run.
+async fn turn(context: &Context, controller: &mut impl Controller, work: &mut Work) {
+    let stop = context.world.stop().clone();
+    let subscription = context.mirror.subscribe(controller.interests());
+    let waker = context.waker(work.name);
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        () = context.mirror.synced() => {}
+    }
     let mut wake = Instant::now();
     loop {
         let mut changes = Changes::default();
@@ -173,13 +200,13 @@ pub async fn run(context: Arc<Context>, mut controller: impl Controller) {
             found = subscription.changed() => changes = found,
             () = tokio::time::sleep_until(wake) => {}
         }
-        if !settle(&mut controller, &subscription, &stop, &mut changes).await {
+        if !settle(controller, &subscription, &stop, &mut changes).await {
             break;
         }
-        let round = work.round(&mut controller, &changes).await;
-        wake = next_wake(&context, &work.queue, round, Instant::now());
+        let round = work.round(controller, &changes).await;
+        wake = next_wake(context, &work.queue, round, Instant::now());
     }
-    end(work.tasks).await;
+    while work.tasks.join_next().await.is_some() {}
 }
 
 /// Lets a burst of changes settle; false when the world stops meanwhile.
@@ -321,13 +348,5 @@ fn conclude(name: Loop, key: &str, result: Result<(), StepError>) -> Outcome {
             }
             error.outcome()
         }
-    }
-}
-
-/// Lets running steps end, and drops those that take too long.
-async fn end(mut tasks: JoinSet<(String, Outcome)>) {
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
-        tasks.shutdown().await;
     }
 }

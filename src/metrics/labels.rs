@@ -278,6 +278,10 @@ label_set!(
     (resource: &'static str) => { resource: resource }
 );
 label_set!(
+    HolderLabel { holder: String },
+    (holder: &str) => { holder: holder.to_owned() }
+);
+label_set!(
     MessageLabel { message_type: &'static str },
     (message_type: &'static str) => { message_type: message_type }
 );

@@ -20,9 +20,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use labels::{
-    Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, KindLabel,
-    LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource,
-    StepLabels, WaitLabel, ZoneLabels,
+    Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, HolderLabel,
+    KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel,
+    PoolResource, StepLabels, WaitLabel, ZoneLabels,
 };
 pub use labels::{
     ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
@@ -80,6 +80,8 @@ pub struct Metrics {
     mirror_lists: Family<KindLabel, Gauge>,
     mirror_synced: Gauge,
     mirror_unseen_writes: Gauge,
+    leading: Gauge,
+    lease_holder: Family<HolderLabel, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -136,10 +138,13 @@ impl Metrics {
             mirror_lists: Family::default(),
             mirror_synced: Gauge::default(),
             mirror_unseen_writes: Gauge::default(),
+            leading: Gauge::default(),
+            lease_holder: Family::default(),
         };
         metrics.register_fleet();
         metrics.register_decisions();
         metrics.register_machinery();
+        metrics.register_lease();
         metrics
     }
 
@@ -349,6 +354,20 @@ impl Metrics {
         );
     }
 
+    fn register_lease(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "leading",
+            "1 while this controller acts: it holds the lease, or runs without one; 0 while it stands by.",
+            self.leading.clone(),
+        );
+        registry.register(
+            "lease_holder",
+            "1 for the controller that holds the lease, as far as this one has seen.",
+            self.lease_holder.clone(),
+        );
+    }
+
     /// The metrics in the OpenMetrics text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -395,6 +414,27 @@ mod tests {
         line(r#"tonnage_cluster_usd_per_hour{nodepool="general",capacity_type="spot"} 0.085"#);
         line(r#"tonnage_nodeclaims_created_total{nodepool="general",capacity_type="spot"} 2"#);
         assert!(!text.contains("on-demand"), "{text}");
+    }
+
+    #[test]
+    fn who_stands_by_says_nothing_of_the_fleet() {
+        let metrics = Metrics::new();
+        metrics.leads();
+        metrics.set_lease_holder(Some("a"));
+        metrics.set_claims([("general", ClaimPhase::Launched, 3)]);
+        metrics.set_waiting(2, []);
+        assert!(metrics.text().contains("\ntonnage_leading 1\n"));
+        metrics.stands_by();
+        metrics.set_lease_holder(Some("b"));
+        let text = metrics.text();
+        assert!(text.contains("\ntonnage_leading 0\n"), "{text}");
+        assert!(
+            text.contains("tonnage_lease_holder{holder=\"b\"} 1"),
+            "{text}"
+        );
+        for gone in ["general", "holder=\"a\"", "Planned"] {
+            assert!(!text.contains(gone), "{gone}\n{text}");
+        }
     }
 
     #[test]

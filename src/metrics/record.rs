@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Metrics;
 use super::labels::{
     self, Call, CallName, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels, EvictionLabels,
-    EvictionOutcome, FailureLabels, KindLabel, LaunchLabels, LaunchResult, Loop, LoopLabel,
-    LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome,
+    EvictionOutcome, FailureLabels, HolderLabel, KindLabel, LaunchLabels, LaunchResult, Loop,
+    LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome,
     RemovalReason, StepLabels, WaitLabel, ZoneLabels,
 };
 use crate::model::launch::ErrorClass;
@@ -263,6 +263,35 @@ impl Metrics {
         self.mirror_synced.set(i64::from(synced));
         self.mirror_unseen_writes
             .set(i64::try_from(unseen_writes).unwrap_or(i64::MAX));
+    }
+
+    /// Who holds the lease, as far as this process has seen; `None` is nobody.
+    pub fn set_lease_holder(&self, holder: Option<&str>) {
+        self.lease_holder.clear();
+        if let Some(holder) = holder {
+            let labels = HolderLabel::new(holder);
+            self.lease_holder.get_or_create(&labels).set(1);
+        }
+    }
+
+    /// This process acts from now on.
+    pub fn leads(&self) {
+        self.leading.set(1);
+    }
+
+    /// This process does not act: what it last said of the fleet and of plans is for whoever leads to
+    /// say now.
+    pub fn stands_by(&self) {
+        self.leading.set(0);
+        self.set_fleet([]);
+        self.set_claims([]);
+        self.set_limits([]);
+        self.pods_waiting.clear();
+        self.plan_nodes.set(0);
+        self.plan_usd_per_hour.set(0.0);
+        self.plan_lower_bound.set(0.0);
+        self.orphans_found(0, false);
+        self.queue_depth.clear();
     }
 }
 

@@ -18,7 +18,6 @@ use super::life::Life;
 use crate::cloud::notices::NoticeSource;
 use crate::cluster::Mirror;
 use crate::controllers::assembly::{Connections, assemble};
-use crate::controllers::context::Context;
 use crate::metrics::Metrics;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
@@ -72,8 +71,6 @@ pub struct Embedded {
 /// A controller process.
 #[derive(Debug)]
 pub struct Process {
-    /// What it shares among its loops.
-    pub context: Arc<Context>,
     /// Whether it lives.
     pub life: Life,
     world: World,
@@ -107,7 +104,8 @@ impl ProcessOptions {
     }
 }
 
-/// The settings of the controller as its flags default, with a search budget for each plan.
+/// The settings of the controller as its flags default, with a search budget for each plan, and
+/// without a lease: it is alone unless somebody says otherwise.
 pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
     Settings {
         mode,
@@ -121,6 +119,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         lifecycle: LifecycleSettings::default(),
         orphan_sweep: SignedDuration::from_secs(30),
         resolve_again: SignedDuration::from_mins(1),
+        lease: None,
     }
 }
 
@@ -166,6 +165,15 @@ impl Embedded {
 
     /// Starts a controller process.
     pub fn start(&self, options: ProcessOptions) -> Process {
+        self.start_with(options, |connections| connections)
+    }
+
+    /// Starts a controller process whose connections are changed before.
+    pub fn start_with(
+        &self,
+        options: ProcessOptions,
+        change: impl FnOnce(Connections) -> Connections,
+    ) -> Process {
         let ProcessOptions {
             who,
             seed,
@@ -190,14 +198,10 @@ impl Embedded {
             cloud,
             mirror: Mirror::new(),
             metrics: Arc::new(Metrics::new()),
-            instance: who,
+            host: who,
         };
-        let context = assemble(connections, settings, &world);
-        Process {
-            context,
-            life,
-            world,
-        }
+        assemble(change(connections), settings, &world);
+        Process { life, world }
     }
 
     /// Creates an object as a user, or changes its spec and labels if it is there.

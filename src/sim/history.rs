@@ -2,11 +2,12 @@
 //!
 //! Given events as they happen; given back lines of JSON with the virtual time, and a running hash
 //! of all of them. Lines of people's interest are kept; requests only go into the hash unless all
-//! are asked for, because a day has many of them.
+//! are asked for, because a day has many of them. Whoever listens gets them all.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 
 use crate::world::Clock;
 
@@ -51,6 +52,7 @@ struct Record {
     clock: Arc<dyn Clock>,
     detail: Detail,
     lines: Vec<Line>,
+    listeners: Vec<mpsc::UnboundedSender<Line>>,
     hash: u64,
     count: u64,
 }
@@ -66,6 +68,7 @@ impl History {
             clock,
             detail,
             lines: Vec::new(),
+            listeners: Vec::new(),
             // FNV-1a's offset basis.
             hash: 0xcbf2_9ce4_8422_2325,
             count: 0,
@@ -100,9 +103,19 @@ impl History {
             record.hash = (record.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         record.count += 1;
+        record
+            .listeners
+            .retain(|listener| listener.send(line.clone()).is_ok());
         if detail <= record.detail {
             record.lines.push(line);
         }
+    }
+
+    /// Every line from now on, requests included.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Line> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.locked().listeners.push(sender);
+        receiver
     }
 
     /// Hash over all lines so far, kept or not, and their number.

@@ -18,6 +18,17 @@ pub(crate) enum Route {
     Faults,
 }
 
+/// Short, so that a test that starts a controller again does not wait for long; it still leaves a
+/// renewal time to spare on a busy machine.
+const SHORT_LEASE: [&str; 6] = [
+    "--lease-duration",
+    "3s",
+    "--lease-renew-deadline",
+    "2s",
+    "--lease-retry-period",
+    "500ms",
+];
+
 /// A running controller; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -75,7 +86,16 @@ fn kubeconfig_of_service_account(route: Route) -> PathBuf {
 impl Controller {
     /// Starts the binary with further arguments and waits until it is ready.
     pub(crate) async fn start(route: Route, arguments: &[&str]) -> Self {
-        let controller = Self::spawn(route, arguments);
+        Self::spawn(route, arguments).ready().await
+    }
+
+    /// Starts the binary with the lease as it is by default and waits until it is ready.
+    pub(crate) async fn start_with_default_lease(route: Route) -> Self {
+        Self::launch(route, &[]).ready().await
+    }
+
+    async fn ready(self) -> Self {
+        let controller = self;
         let address = controller.metrics.clone();
         let log = controller.log.clone();
         eventually("the controller is ready", 60, async || {
@@ -94,6 +114,10 @@ impl Controller {
 
     /// Starts the binary and returns at once.
     pub(crate) fn spawn(route: Route, arguments: &[&str]) -> Self {
+        Self::launch(route, &[&SHORT_LEASE, arguments].concat())
+    }
+
+    fn launch(route: Route, arguments: &[&str]) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let state = PathBuf::from(variable("TONNAGE_STATE"));
         let log = state.join(format!("controller-{}-{number}.log", std::process::id()));
@@ -105,6 +129,7 @@ impl Controller {
             .arg(kubeconfig_of_service_account(route))
             .args(["--metrics-addr", &metrics, "--log-format", "text"])
             .args(["--cluster-name", &variable("TONNAGE_CLUSTER_NAME")])
+            .args(["--lease-namespace", SYSTEM_NAMESPACE])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
@@ -124,9 +149,14 @@ impl Controller {
         let _status = self.process.wait().unwrap();
     }
 
+    /// SIGTERM, as a rollout would.
+    pub(crate) fn terminate(&self) {
+        drop(run("kill", &["-TERM", &self.process.id().to_string()]));
+    }
+
     /// SIGTERM; returns the exit code, which must come within ten seconds.
     pub(crate) async fn stop(mut self) -> Option<i32> {
-        drop(run("kill", &["-TERM", &self.process.id().to_string()]));
+        self.terminate();
         let log = self.log.display().to_string();
         let process = std::cell::RefCell::new(&mut self.process);
         let status = eventually("the controller stops after SIGTERM", 10, async || {
@@ -140,6 +170,12 @@ impl Controller {
     /// Everything it has logged.
     pub(crate) fn logged(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Whether it says that it acts.
+    pub(crate) async fn leads(&self) -> bool {
+        let metrics = self.metrics_text().await;
+        metrics.lines().any(|line| line == "tonnage_leading 1")
     }
 
     /// The text of /metrics.

@@ -15,7 +15,7 @@ const EXECUTORS: usize = 10;
 /// The scene with the executors held to their own pool. kube-scheduler may else put one onto spare room
 /// of the machine for the jobs, and the machine that was bought for it is rightly given back: here
 /// every machine that was bought must be needed, so that one too many is seen.
-fn prepare() {
+pub(crate) fn prepare() {
     Cluster::apply_file("hack/scene/node-classes.yaml");
     Cluster::apply_file("hack/scene/node-pools.yaml");
     Cluster::apply_file("hack/scene/workload.yaml");
@@ -54,7 +54,7 @@ async fn wait_until_held(world: &World, rule: &str) {
 }
 
 /// Everything runs, one node and one claim for each machine, and nothing was bought and thrown away.
-async fn settled(world: &World) {
+pub(crate) async fn settled(world: &World) {
     world.cluster.wait_for_started(EXECUTORS + 3, 120).await;
     eventually("one node and one claim for each machine", 60, async || {
         let machines = world.endpoint.machines().await.len();
@@ -78,7 +78,7 @@ async fn settled(world: &World) {
     .await;
 }
 
-async fn end(world: &World) {
+pub(crate) async fn end(world: &World) {
     world.cluster.scale_executors(0).await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
     world.cluster.wait_for_nothing(&world.endpoint, 90).await;

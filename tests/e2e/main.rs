@@ -16,6 +16,7 @@ mod controller;
 mod endpoint;
 mod faults;
 mod interruptions;
+mod leader;
 mod modes;
 mod neighbour;
 mod orphans;

@@ -13,6 +13,8 @@ use tonnage::api::{
     settings_table,
 };
 
+use tonnage::settings::lease_markdown;
+
 use crate::sources::files_below;
 
 /// Compares a file with what it should hold, or writes it when asked to.
@@ -47,7 +49,8 @@ fn the_definitions_are_those_of_the_types() {
 
 #[test]
 fn the_settings_page_is_that_of_the_table() {
-    golden(Path::new("docs/settings.md"), &settings_table::markdown());
+    let page = settings_table::markdown() + &lease_markdown();
+    golden(Path::new("docs/settings.md"), &page);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The chart's ClusterRoles against what the code asks the API server for.
+//! The chart's ClusterRoles and its Role against what the code asks the API server for.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +10,28 @@ use tonnage::cluster::apply::Operation;
 /// Verbs that change nothing.
 const READS: [&str; 3] = ["get", "list", "watch"];
 
-/// The permissions of the roles whose name ends so, as (verb, group, resource).
+/// One permission of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Permission {
+    /// (verb, group, resource).
+    call: (String, String, String),
+    /// The only objects that it is for; empty for all.
+    names: Vec<String>,
+}
+
+/// The calls that a ClusterRole allows.
 fn permissions(role: &str) -> BTreeSet<(String, String, String)> {
-    let template = fs::read_to_string("charts/tonnage/templates/clusterrole.yaml").unwrap();
+    let found = rules("clusterrole", "ClusterRole", role);
+    assert!(found.iter().all(|permission| permission.names.is_empty()));
+    found
+        .into_iter()
+        .map(|permission| permission.call)
+        .collect()
+}
+
+/// The permissions of a role in a template.
+fn rules(file: &str, kind: &str, role: &str) -> BTreeSet<Permission> {
+    let template = fs::read_to_string(format!("charts/tonnage/templates/{file}.yaml")).unwrap();
     // Helm's own lines are taken off: what is optional counts as given.
     let plain: Vec<String> = template
         .lines()
@@ -23,7 +42,7 @@ fn permissions(role: &str) -> BTreeSet<(String, String, String)> {
     let mut found = BTreeSet::new();
     for document in plain.join("\n").split("\n---") {
         let object: Value = serde_saphyr::from_str(document).unwrap();
-        if object["kind"] != "ClusterRole" || object["metadata"]["name"] != role {
+        if object["kind"] != kind || object["metadata"]["name"] != role {
             continue;
         }
         let texts = |value: &Value| -> Vec<String> {
@@ -34,13 +53,16 @@ fn permissions(role: &str) -> BTreeSet<(String, String, String)> {
             for verb in texts(&rule["verbs"]) {
                 for group in texts(&rule["apiGroups"]) {
                     for resource in texts(&rule["resources"]) {
-                        found.insert((verb.clone(), group.clone(), resource));
+                        found.insert(Permission {
+                            call: (verb.clone(), group.clone(), resource),
+                            names: texts(&rule["resourceNames"]),
+                        });
                     }
                 }
             }
         }
     }
-    assert!(!found.is_empty(), "there is no ClusterRole {role}");
+    assert!(!found.is_empty(), "there is no {kind} {role}");
     found
 }
 
@@ -52,9 +74,35 @@ fn owned((verb, group, resource): (&str, &str, &str)) -> (String, String, String
 fn every_call_is_allowed_by_the_chart() {
     let mut allowed = permissions("tonnage");
     allowed.extend(permissions("tonnage-observe"));
+    let in_namespace = rules("role", "Role", "tonnage");
+    allowed.extend(in_namespace.into_iter().map(|permission| permission.call));
     for operation in Operation::ALL {
         let needed = owned(operation.permission());
         assert!(allowed.contains(&needed), "no rule for {needed:?}");
+    }
+}
+
+#[test]
+fn the_role_is_for_one_lease_and_for_nothing_that_is_not_asked_for() {
+    let asked: BTreeSet<(String, String, String)> = Operation::ALL
+        .iter()
+        .map(|operation| owned(operation.permission()))
+        .collect();
+    for Permission { call, names } in rules("role", "Role", "tonnage") {
+        assert!(asked.contains(&call), "nobody asks for {call:?}");
+        assert_eq!(call.2, "leases");
+        // Kubernetes does not know the name of what is made when it looks at the rules.
+        let expected: &[&str] = if call.0 == "create" {
+            &[]
+        } else {
+            &["tonnage"]
+        };
+        assert_eq!(names, expected, "{call:?}");
+    }
+    for role in ["tonnage", "tonnage-observe"] {
+        for (verb, _group, resource) in permissions(role) {
+            assert_ne!(resource, "leases", "{verb} in all namespaces");
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::demo::Tally;
 
+use crate::leadership::Leadership;
+
 /// How long a machine may be without an owner while faults strike: two complete lists a minute apart,
 /// with what the storm takes from them.
 const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
@@ -18,6 +20,8 @@ const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
 pub(crate) struct Checks {
     pub(crate) violations: BTreeSet<String>,
     pub(crate) tally: Tally,
+    /// Where controllers need a lease.
+    pub(crate) leadership: Option<Leadership>,
     /// Claims that were ever seen with a batch.
     batches: BTreeMap<String, BTreeSet<String>>,
     ownerless: BTreeMap<String, Timestamp>,
@@ -66,6 +70,9 @@ impl Checks {
             self.violated(
                 "a pod was evicted from a machine that nothing was wrong with".to_owned(),
             );
+        }
+        if let Some(leadership) = &mut self.leadership {
+            self.violations.extend(leadership.violations());
         }
         let claims = claims(world);
         for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Method;
+use tokio::time::Instant;
 use tonnage::sim::api_server::Refusal;
 use tonnage::sim::faults::{CallFault, Faults, Journey, RequestFault};
 use tonnage::world::{RandomStream, World};
@@ -29,6 +30,8 @@ struct Rates {
 #[derive(Debug)]
 struct State {
     storm: bool,
+    /// Those whom the API server does not hear, until when, and whether connections are refused or silent.
+    cut_off: BTreeMap<String, (Instant, bool)>,
     counts: BTreeMap<&'static str, usize>,
 }
 
@@ -71,6 +74,7 @@ impl Storm {
             calls: world.random("storm/calls"),
             state: Arc::new(Mutex::new(State {
                 storm: true,
+                cut_off: BTreeMap::new(),
                 counts: BTreeMap::new(),
             })),
         }
@@ -78,10 +82,37 @@ impl Storm {
 
     /// From now on nothing goes wrong.
     pub(crate) fn calm_down(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .storm = false;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.storm = false;
+        state.cut_off.clear();
+    }
+
+    /// The API server does not hear a controller for a while; EC2 does.
+    pub(crate) fn cut_off(&self, who: &str, length: Duration, silent: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + length;
+        state.cut_off.insert(who.to_owned(), (until, silent));
+    }
+
+    /// The way of a request of one who is not heard.
+    fn unheard(&self, who: &str) -> Option<Journey> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, silent) = state.cut_off.get(who)?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        let there = if *silent {
+            left
+        } else {
+            Duration::from_millis(1)
+        };
+        Some(Journey {
+            there,
+            back: Duration::ZERO,
+            lag: Duration::ZERO,
+            fault: Some(RequestFault::Lost),
+        })
     }
 
     /// Counts a fault.
@@ -120,7 +151,10 @@ fn refusal(code: u16, reason: &'static str) -> RequestFault {
 }
 
 impl Faults for Storm {
-    fn request(&self, _who: &str, method: &Method, path: &str) -> Journey {
+    fn request(&self, who: &str, method: &Method, path: &str) -> Journey {
+        if let Some(journey) = self.unheard(who) {
+            return journey;
+        }
         let mut journey = Journey {
             there: Duration::from_millis(1 + self.requests.below(4)),
             back: Duration::from_millis(1 + self.requests.below(4)),

@@ -6,14 +6,19 @@
 //! command that replays it.
 
 mod checks;
+mod controllers;
+mod deceived;
 mod faults;
+mod leadership;
 mod trial;
+mod wander;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use controllers::Controllers;
 use serde_json::json;
 use tonnage::settings::LogFormat;
 use tonnage::telemetry::start_logs;
@@ -21,6 +26,8 @@ use trial::Report;
 
 /// Seeds that are run when nobody says how many.
 const SEEDS: u64 = 2;
+/// Seeds within which a deceived controller must be found out.
+const DECEIVED_SEEDS: u64 = 3;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 /// Lines of a failing history that are shown.
@@ -30,7 +37,8 @@ const SHOWN: usize = 40;
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 struct Args {
-    seeds: u64,
+    /// `None` is a run of the test suite, which also looks whether the checks find what they should.
+    seeds: Option<u64>,
     start: u64,
     history: bool,
     log: Option<String>,
@@ -39,7 +47,7 @@ struct Args {
 /// Reads `--seeds N`, `--start S`, `--history` and `--log FILTER`; the test runner's own flags are let through.
 fn args() -> Result<Args, String> {
     let mut args = Args {
-        seeds: SEEDS,
+        seeds: None,
         start: 1,
         history: false,
         log: None,
@@ -52,7 +60,7 @@ fn args() -> Result<Args, String> {
             value.parse::<u64>().map_err(wrong)
         };
         match word.as_str() {
-            "--seeds" => args.seeds = number()?,
+            "--seeds" => args.seeds = Some(number()?),
             "--start" => args.start = number()?,
             "--history" => args.history = true,
             "--log" => args.log = words.next(),
@@ -88,7 +96,8 @@ fn run(args: &Args) -> io::Result<bool> {
     let mut faults: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut violations = Vec::new();
     let mut failed: u64 = 0;
-    for seed in args.start..args.start.saturating_add(args.seeds) {
+    let seeds = args.seeds.unwrap_or(SEEDS);
+    for seed in args.start..args.start.saturating_add(seeds) {
         let report = judged(seed)?;
         if seed % PROGRESS == 0 {
             writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
@@ -110,17 +119,36 @@ fn run(args: &Args) -> io::Result<bool> {
             );
         }
     }
-    let summary = json!({ "seeds": args.seeds, "faults": faults, "violations": violations });
+    let mut found = true;
+    if args.seeds.is_none() {
+        found = deceived_is_found(args.start)?;
+        let word = if found { "found" } else { "NOT found" };
+        writeln!(out, "a controller that believes it leads for ever: {word}")?;
+    }
+    let summary = json!({ "seeds": seeds, "faults": faults, "violations": violations });
     writeln!(out, "{summary}")?;
-    writeln!(out, "{} passed, {failed} failed", args.seeds - failed)?;
-    Ok(failed == 0)
+    writeln!(out, "{} passed, {failed} failed", seeds - failed)?;
+    Ok(failed == 0 && found)
+}
+
+/// Whether the checks find controllers that act without the lease because their guard never says so.
+fn deceived_is_found(start: u64) -> io::Result<bool> {
+    for seed in start..start.saturating_add(DECEIVED_SEEDS) {
+        let report = trial::run(seed, Controllers::Deceived)?;
+        let acted = |violation: &String| violation.contains("acted without the lease");
+        if report.violations.iter().any(acted) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Runs a seed twice.
 fn judged(seed: u64) -> io::Result<Report> {
     let panics = PANICS.load(Ordering::SeqCst);
-    let mut first = trial::run(seed)?;
-    let second = trial::run(seed)?;
+    let controllers = Controllers::of(seed);
+    let mut first = trial::run(seed, controllers)?;
+    let second = trial::run(seed, controllers)?;
     if first.digest != second.digest {
         let parted = first
             .history

@@ -2,24 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tonnage::model::offering::{CapacityType, OfferingKey};
-use tonnage::settings::Mode;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
 use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::ec2::market::Weather;
-use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::history::{Detail, Line};
 use tonnage::sim::scene::{Pool, Work, node_class};
-use tonnage::sim::{Embedded, Options, Process, runtime};
+use tonnage::sim::{Embedded, Options, runtime};
 use tonnage::world::RandomStream;
 
 use crate::checks::{self, Checks};
+use crate::controllers::{Controllers, Places};
 use crate::faults::Storm;
+use crate::leadership::Leadership;
+use crate::wander::{self, Wander};
 
 const CLUSTER: &str = "trial";
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
@@ -36,9 +35,9 @@ pub(crate) struct Report {
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64) -> io::Result<Report> {
+pub(crate) fn run(seed: u64, controllers: Controllers) -> io::Result<Report> {
     runtime::run(async {
-        let mut trial = Trial::begin(seed);
+        let mut trial = Trial::begin(seed, controllers);
         trial.storm().await;
         trial.quiet().await;
         trial.end().await
@@ -50,9 +49,9 @@ struct Trial {
     storm: Storm,
     checks: Checks,
     dice: RandomStream,
-    process: Option<Process>,
-    generation: u64,
-    restart: u64,
+    controllers: Controllers,
+    places: Places,
+    wander: Wander,
     second: u64,
     limits: BTreeMap<String, usize>,
     works: usize,
@@ -60,7 +59,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn begin(seed: u64) -> Self {
+    fn begin(seed: u64, controllers: Controllers) -> Self {
         let world = Embedded::begin(Options {
             cluster: CLUSTER.to_owned(),
             weather: Weather {
@@ -76,9 +75,9 @@ impl Trial {
             storm: Storm::new(world.world()),
             checks: Checks::default(),
             dice: world.world().random("trial"),
-            process: None,
-            generation: 0,
-            restart: 0,
+            controllers,
+            places: Places::new(controllers),
+            wander: Wander::default(),
             second: 0,
             limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
             works: 0,
@@ -99,12 +98,14 @@ impl Trial {
             };
             trial.apply(pool.manifest());
         }
+        if controllers.elect() {
+            trial.checks.leadership = Some(Leadership::watch(&trial.world));
+        }
         if trial.dice.below(2) == 0 {
             let late = 5 + trial.dice.below(85);
             trial.world.ec2.show_late(Duration::from_secs(late));
             trial.storm.count("machines shown late");
         }
-        trial.start();
         trial
     }
 
@@ -114,18 +115,6 @@ impl Trial {
                 .violations
                 .insert(format!("a manifest was refused: {refusal}"));
         }
-    }
-
-    /// Starts a controller, which knows nothing of those before it.
-    fn start(&mut self) {
-        self.generation += 1;
-        let mut settings = default_settings(Mode::Run, 1);
-        settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
-        let seed = self.world.options.seed.wrapping_mul(1_000) + self.generation;
-        self.process = Some(self.world.start(ProcessOptions {
-            faults: Arc::new(self.storm.clone()),
-            ..ProcessOptions::new(seed, settings)
-        }));
     }
 
     /// Work comes and goes and everything fails now and then.
@@ -138,15 +127,16 @@ impl Trial {
             if self.dice.below(20) == 0 {
                 self.disturb();
             }
+            if self.controllers.elect() && self.dice.below(60) == 0 {
+                self.wander();
+            }
             self.pass().await;
         }
         self.storm.calm_down();
     }
 
     async fn pass(&mut self) {
-        if self.process.is_none() && self.second >= self.restart {
-            self.start();
-        }
+        self.places.fill(&self.world, &self.storm, self.second);
         // A second of the world's own time: the clock is paused, so nobody waits.
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.second += 1;
@@ -207,15 +197,16 @@ impl Trial {
         let machine = machines.get(index);
         let kind = match (self.dice.below(12), machine) {
             (0 | 1, _) => {
-                let Some(process) = self.process.take() else {
+                let Some(process) = self.places.take(&self.dice, self.second) else {
                     return;
                 };
                 process.kill();
-                self.restart = self.second + self.dice.below(90);
                 "controller crash"
             }
             (2 | 3, _) => {
-                self.world.api.cut_watches("tonnage");
+                for who in self.places.names() {
+                    self.world.api.cut_watches(who);
+                }
                 "watch cut"
             }
             (4, _) => {
@@ -251,6 +242,27 @@ impl Trial {
             _ => return,
         };
         self.storm.count(kind);
+    }
+
+    /// Something happens to the lease or to who holds it.
+    fn wander(&mut self) {
+        let kind = match self.dice.below(3) {
+            0 => self.wander.strike(&self.world, &self.dice),
+            1 => wander::holder(&self.world).map(|who| {
+                let seconds = 2 + self.dice.below(30);
+                let silent = self.dice.below(2) == 0;
+                self.storm
+                    .cut_off(&who, Duration::from_secs(seconds), silent);
+                "leader cut off"
+            }),
+            _ => self.places.take(&self.dice, self.second).map(|process| {
+                drop(tokio::spawn(async move { process.stop().await }));
+                "controller stop"
+            }),
+        };
+        if let Some(kind) = kind {
+            self.storm.count(kind);
+        }
     }
 
     /// Nothing goes wrong any more: everything runs, then everything is deleted, and nothing is left.
@@ -300,14 +312,16 @@ impl Trial {
     }
 
     async fn end(self) -> Report {
-        if let Some(process) = &self.process {
-            process.stop().await;
-        }
+        self.places.stop().await;
         self.world.end().await;
         let history = self.world.history.since(0);
+        let mut faults = self.storm.counts();
+        if let Some(leadership) = &self.checks.leadership {
+            faults.insert("lease taken", leadership.terms());
+        }
         Report {
+            faults,
             violations: self.checks.violations.into_iter().collect(),
-            faults: self.storm.counts(),
             history: history.iter().map(Line::text).collect(),
             digest: self.world.history.digest(),
         }

@@ -36,6 +36,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end -}}
 
+{{/* "yes" when controllers act by turns: observing takes no turn. */}}
+{{- define "tonnage.elects" -}}
+{{- if and .Values.leaderElection.enabled (ne .Values.settings.mode "observe") -}}
+yes
+{{- end -}}
+{{- end -}}
+
 {{- define "tonnage.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}

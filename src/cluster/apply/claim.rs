@@ -201,6 +201,15 @@ impl Kubernetes {
         }
     }
 
+    /// Puts every claim of ours as the API server has it into the ledger. Whoever begins to act where
+    /// another has just stopped must not decide by a watch that is behind what the other wrote last.
+    pub async fn catch_up(&self) -> Result<(), WriteError> {
+        for claim in self.list_claims().await? {
+            self.shared.mirror.claim_written(&Arc::new(claim));
+        }
+        Ok(())
+    }
+
     /// Puts an answered claim into the ledger.
     pub(super) fn written(&self, object: &NodeClaim) -> Arc<Claim> {
         let claim = Arc::new(observe::claim::claim(object));

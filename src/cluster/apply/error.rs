@@ -25,6 +25,9 @@ pub enum WriteErrorClass {
     Transient,
     /// `--mode observe` holds: nothing may be written.
     ReadOnly,
+    /// This controller does not lead: nothing may be written, and what was on its way may or may not
+    /// have taken effect.
+    NotLeading,
 }
 
 impl WriteErrorClass {
@@ -40,6 +43,7 @@ impl WriteErrorClass {
             Self::Throttled => "throttled",
             Self::Transient => "transient",
             Self::ReadOnly => "read_only",
+            Self::NotLeading => "not_leading",
         }
     }
 
@@ -74,7 +78,7 @@ impl WriteError {
         self.class == WriteErrorClass::Conflict
     }
 
-    pub(super) fn new(
+    pub(in crate::cluster) fn new(
         operation: Operation,
         object: &str,
         class: WriteErrorClass,
@@ -89,7 +93,7 @@ impl WriteError {
     }
 
     /// The failure of one attempt, and how long the API server asks to wait.
-    pub(super) fn classify(
+    pub(in crate::cluster) fn classify(
         operation: Operation,
         object: &str,
         error: &kube::Error,

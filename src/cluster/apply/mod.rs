@@ -4,7 +4,8 @@
 //! to do next. Every call may be repeated: it names the very object it means by uid or resource
 //! version, and does nothing when what it asks for is so already. Calls pass a token bucket, and
 //! those that got no answer are repeated a few times with jittered pauses. What is written is put
-//! into the mirror's ledger, so the next view shows it. Nothing is decided here.
+//! into the mirror's ledger, so the next view shows it. Every call is made within a [`Term`] and is
+//! cut off when that is over. Nothing is decided here.
 
 mod claim;
 mod error;
@@ -31,6 +32,7 @@ pub use operation::Operation;
 pub use pod::Eviction;
 pub use status::FinalizedKind;
 
+use super::lease::Term;
 use super::mirror::Mirror;
 use super::rate::RateLimit;
 use crate::metrics::Metrics;
@@ -60,6 +62,8 @@ pub enum Access {
 pub struct ApplyOptions {
     /// Whether anything may be written.
     pub access: Access,
+    /// As long as this lasts.
+    pub term: Term,
     /// Calls per second on average.
     pub per_second: NonZeroU32,
     /// Calls at once.
@@ -81,6 +85,7 @@ struct Shared {
     random: RandomStream,
     limit: RateLimit,
     access: Access,
+    term: Term,
     metrics: Arc<Metrics>,
 }
 
@@ -101,6 +106,7 @@ impl Kubernetes {
                 random: world.random("kubernetes/retry"),
                 limit: RateLimit::new(options.per_second, options.burst),
                 access: options.access,
+                term: options.term,
                 metrics: options.metrics,
                 client,
                 mirror,
@@ -133,7 +139,8 @@ impl Kubernetes {
         kube::Api::namespaced(self.shared.client.clone(), namespace)
     }
 
-    /// Makes one call: waits for a token, repeats what got no answer, classifies what failed.
+    /// Makes one call: waits for a token, repeats what got no answer, classifies what failed. All of
+    /// that ends with the term.
     async fn call<T, Attempt, Answer>(
         &self,
         operation: Operation,
@@ -153,7 +160,12 @@ impl Kubernetes {
             ));
         }
         let begin = Instant::now();
-        let outcome = self.attempts(operation, object, &attempt).await;
+        let attempts = Box::pin(self.attempts(operation, object, &attempt));
+        let outcome = self.shared.term.within(attempts).await;
+        let outcome = outcome.unwrap_or_else(|over| {
+            let class = WriteErrorClass::NotLeading;
+            Err(WriteError::new(operation, object, class, over.to_string()))
+        });
         let told = match &outcome {
             Ok(_) => "success",
             Err(error) => error.class.as_str(),

@@ -46,11 +46,17 @@ pub enum Operation {
     CreateEvent,
     /// Counts an event up.
     PatchEvent,
+    /// Reads the leader's Lease.
+    GetLease,
+    /// Makes the leader's Lease.
+    CreateLease,
+    /// Takes, renews or releases the leader's Lease.
+    UpdateLease,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::GetClaim,
         Self::ListClaims,
         Self::CreateClaim,
@@ -70,12 +76,16 @@ impl Operation {
         Self::UpdateNodeClassStatus,
         Self::CreateEvent,
         Self::PatchEvent,
+        Self::GetLease,
+        Self::CreateLease,
+        Self::UpdateLease,
     ];
 
     /// The RBAC verb, API group and resource that it needs.
     pub const fn permission(self) -> (&'static str, &'static str, &'static str) {
         const KARPENTER: &str = "karpenter.sh";
         const TONNAGE: &str = "tonnage.dev";
+        const COORDINATION: &str = "coordination.k8s.io";
         match self {
             Self::GetClaim => ("get", KARPENTER, "nodeclaims"),
             Self::ListClaims => ("list", KARPENTER, "nodeclaims"),
@@ -96,6 +106,9 @@ impl Operation {
             Self::UpdateNodeClassStatus => ("update", TONNAGE, "ec2nodeclasses/status"),
             Self::CreateEvent => ("create", "events.k8s.io", "events"),
             Self::PatchEvent => ("patch", "events.k8s.io", "events"),
+            Self::GetLease => ("get", COORDINATION, "leases"),
+            Self::CreateLease => ("create", COORDINATION, "leases"),
+            Self::UpdateLease => ("update", COORDINATION, "leases"),
         }
     }
 
@@ -103,7 +116,12 @@ impl Operation {
     pub const fn is_read(self) -> bool {
         matches!(
             self,
-            Self::GetClaim | Self::ListClaims | Self::GetNode | Self::ListPods | Self::GetNodeClass
+            Self::GetClaim
+                | Self::ListClaims
+                | Self::GetNode
+                | Self::ListPods
+                | Self::GetNodeClass
+                | Self::GetLease
         )
     }
 
@@ -129,6 +147,9 @@ impl Operation {
             Self::UpdateNodeClassStatus => "update ec2nodeclasses/status",
             Self::CreateEvent => "create events",
             Self::PatchEvent => "patch events",
+            Self::GetLease => "get leases",
+            Self::CreateLease => "create leases",
+            Self::UpdateLease => "update leases",
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::cluster::apply::{
     Kubernetes, NodeRegistration, WriteErrorClass,
 };
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
+use crate::cluster::lease::Term;
 use crate::cluster::{Mirror, observe};
 use crate::metrics::Metrics;
 use crate::model::claim::Claim;
@@ -30,6 +31,7 @@ const NODE: &str = "/api/v1/nodes/n1";
 fn kubernetes(script: &Script, access: Access, world: &World) -> Kubernetes {
     let options = ApplyOptions {
         access,
+        term: Term::without_lease(),
         per_second: NonZeroU32::new(200).unwrap(),
         burst: NonZeroU32::new(300).unwrap(),
         metrics: Arc::new(Metrics::new()),

@@ -4,6 +4,7 @@
 //! The region sells one size here, so that two pods of three cores need two machines.
 
 mod harm;
+mod leader;
 mod notices;
 mod stories;
 
@@ -29,6 +30,7 @@ struct Trouble {
     resolves: Arc<Mutex<VecDeque<CallFault>>>,
     refused: Arc<Mutex<Vec<String>>>,
     pods_late: Arc<Mutex<Duration>>,
+    cut_off: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Faults for Trouble {
@@ -36,6 +38,11 @@ impl Faults for Trouble {
         let mut journey = Calm.request(who, method, path);
         if path == "/api/v1/pods" {
             journey.lag = *self.pods_late.lock().unwrap();
+        }
+        if self.cut_off.lock().unwrap().contains(who) {
+            // A connection that is silent, not one that is refused.
+            journey.there = Duration::from_mins(2);
+            journey.fault = Some(RequestFault::Lost);
         }
         let refused = self.refused.lock().unwrap();
         if method != http::Method::GET && refused.iter().any(|part| path.contains(part.as_str())) {

@@ -16,12 +16,27 @@ pub(super) fn narrate(key: &Key, before: Option<&Value>, after: Option<&Value>) 
         Resource::Node => of_node(key, before, after),
         Resource::NodeClaim => of_claim(key, before, after),
         Resource::Event => of_event(before, after),
+        Resource::Lease => of_lease(key, before, after),
         _ => Vec::new(),
     }
 }
 
 fn pod_name(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
+}
+
+fn of_lease(key: &Key, before: Option<&Value>, after: Option<&Value>) -> Told {
+    let holder = |lease: Option<&Value>| {
+        lease.map_or_else(String::new, |lease| {
+            text(lease, "/spec/holderIdentity").to_owned()
+        })
+    };
+    let now = holder(after);
+    if now == holder(before) {
+        return Vec::new();
+    }
+    let lease = format!("{}/{}", key.namespace, key.name);
+    vec![("LeaseHolder", json!({ "lease": lease, "holder": now }))]
 }
 
 /// True when a text at a path is there after the change and was another before.

@@ -159,10 +159,13 @@ impl Store {
             };
             self.objects.insert(key.clone(), stored);
         }
-        self.history.request(
-            "Write",
-            json!({ "client": who, "verb": verb, "object": key.to_string(), "change": word, "version": self.version }),
-        );
+        let mut write = json!({
+            "client": who, "verb": verb, "object": key.to_string(), "change": word, "version": self.version,
+        });
+        if key.resource == Resource::Lease {
+            write["holder"] = object["spec"]["holderIdentity"].clone();
+        }
+        self.history.request("Write", write);
         for (event, fields) in told {
             self.history.event(event, fields);
         }

@@ -176,7 +176,8 @@ fn success() -> Bytes {
 
 /// True for a request that changes something a process would have to take up again.
 fn wrote(parts: &Parts) -> bool {
-    parts.method != Method::GET && !parts.uri.path().contains("/events")
+    let path = parts.uri.path();
+    parts.method != Method::GET && !path.contains("/events") && !path.contains("/leases")
 }
 
 fn refused(refusal: &Refusal) -> Response<Answered> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kube::ResourceExt as _;
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::account;
@@ -134,7 +135,12 @@ impl SimulatedCloud {
                 .iter()
                 .all(|(bucket, count)| state.throttle.take(*bucket, *count, now));
             if served {
-                effect(&mut state, fault)
+                let answer = effect(&mut state, fault);
+                if call.writes && answer.is_ok() {
+                    let fields = json!({ "client": self.who, "operation": call.operation });
+                    state.history.request("Call", fields);
+                }
+                answer
             } else {
                 Err(throttled(call.operation))
             }

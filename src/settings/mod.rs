@@ -3,6 +3,8 @@
 //! Given flags and their environment twins, read by clap; given back validated [`Settings`], or an
 //! error that names the flag and the fix. Nothing else in the crate reads flags or environment.
 
+mod lease;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
+
+pub use lease::{LeaseFlags, LeaseSettings, markdown as lease_markdown};
 
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
@@ -155,6 +159,9 @@ pub struct ControllerFlags {
     /// A level, or a filter such as info,tonnage::plan=debug
     #[arg(long, env = "TONNAGE_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+    /// Who acts when several controllers run
+    #[command(flatten)]
+    pub lease: LeaseFlags,
     /// Kubeconfig file; without it, the ServiceAccount of the pod
     #[arg(long, env = "TONNAGE_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
@@ -198,6 +205,8 @@ pub struct Settings {
     pub orphan_sweep: SignedDuration,
     /// Time after which a node class is resolved again.
     pub resolve_again: SignedDuration,
+    /// The lease that must be held to act; `None` acts without one.
+    pub lease: Option<LeaseSettings>,
 }
 
 /// A positive duration such as `300ms`, `10s`, `5m` or `1h30m`.
@@ -269,6 +278,7 @@ impl ControllerFlags {
             },
             orphan_sweep: signed(self.orphan_sweep),
             resolve_again: signed(self.resolve_again),
+            lease: self.lease.settings()?,
         })
     }
 }
@@ -321,6 +331,9 @@ mod tests {
         assert_eq!(settings.mode, Mode::Run);
         assert_eq!(settings.batch_idle, Duration::from_secs(1));
         assert_eq!(settings.provision(), ProvisionSettings::default());
+        let lease = settings.lease.unwrap();
+        assert_eq!(lease, LeaseSettings::default());
+        assert_eq!(lease.duration, Duration::from_secs(9));
     }
 
     #[test]
@@ -333,5 +346,25 @@ mod tests {
         assert!(with(&["--batch-max", "soon"]).contains("`soon` is not a duration"));
         assert!(with(&["--orphan-sweep", "0s"]).contains("--orphan-sweep"));
         assert!(with(&["--kube-qps", "0"]).contains("--kube-qps"));
+        for wrong in [
+            ["--lease-duration", "1500ms"],
+            ["--lease-duration", "0s"],
+            ["--lease-duration", "6s"],
+            ["--lease-renew-deadline", "2s"],
+            ["--lease-retry-period", "0s"],
+            ["--lease-name", "Not A Name"],
+        ] {
+            assert!(with(&wrong).contains("--lease-"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn without_election_there_is_no_lease() {
+        let all: Vec<&str> = ACT
+            .iter()
+            .copied()
+            .chain(["--leader-elect", "false"])
+            .collect();
+        assert_eq!(settings(&all).unwrap().lease, None);
     }
 }

@@ -1,0 +1,333 @@
+//! Takes the lease, keeps it, and lets it go.
+//!
+//! Given a client; given back [`Term`]s. Each request is cut off after half the renew deadline, so
+//! that one that hangs leaves time for another before the term is over. Requests do not wait for the
+//! token bucket of other writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::PostParams;
+use tokio::time::Instant;
+
+use super::candidate::{Candidate, Record, Verdict};
+use super::standing::Standing;
+use super::term::Term;
+use crate::cluster::apply::{Operation, WriteError, WriteErrorClass};
+use crate::metrics::Metrics;
+use crate::world::{RandomStream, World};
+
+/// How long letting go may take: whoever waits for it starts over after the lease anyway.
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long things take around a lease. See the flags of the controller for what to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTiming {
+    /// How long the others wait after the last change of the lease; whole seconds.
+    pub duration: Duration,
+    /// How long a term lasts after the last renewal that was answered; shorter than `duration`, and
+    /// what is between them is for what is still on its way then.
+    pub renew_deadline: Duration,
+    /// Time between renewals, and between looks of those who wait.
+    pub retry_period: Duration,
+}
+
+/// What an [`Election`] is about.
+#[derive(Debug, Clone)]
+pub struct LeaseOptions {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+    /// This process among all others, the earlier ones of the same host included.
+    pub identity: String,
+    /// How long things take.
+    pub timing: LeaseTiming,
+}
+
+/// One process's part in the election.
+pub struct Election {
+    api: Api<Lease>,
+    options: LeaseOptions,
+    candidate: Candidate,
+    /// The Lease as this process last wrote it, while it leads.
+    held: Option<Lease>,
+    standing: Standing,
+    jitter: RandomStream,
+    world: World,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Election {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Election")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of trying to take the lease.
+enum Attempt {
+    Taken(Term),
+    Wait(Instant),
+}
+
+/// What came of a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    Done,
+    Unanswered,
+    Lost,
+}
+
+impl Election {
+    /// Takes part through `client`.
+    pub fn new(
+        client: kube::Client,
+        options: LeaseOptions,
+        world: &World,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, &options.namespace),
+            candidate: Candidate::new(options.identity.clone(), options.timing.duration),
+            held: None,
+            standing: Standing::default(),
+            jitter: world.random("lease/pauses"),
+            world: world.clone(),
+            metrics,
+            options,
+        }
+    }
+
+    /// How this process stands.
+    pub fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    /// Waits until this process holds the lease.
+    pub async fn acquire(&mut self) -> Term {
+        loop {
+            let pause = Instant::now() + self.pause();
+            let next = match self.attempt().await {
+                Ok(Attempt::Taken(term)) => {
+                    tracing::info!(identity = self.options.identity, "this controller leads");
+                    return term;
+                }
+                Ok(Attempt::Wait(until)) => until.min(pause),
+                Err(error) => {
+                    self.failed(&error);
+                    pause
+                }
+            };
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    /// Renews the lease until the term is over.
+    pub async fn keep(&mut self, term: &Term) {
+        let retry_period = self.options.timing.retry_period;
+        loop {
+            let renewal = async {
+                tokio::time::sleep(retry_period).await;
+                self.renew(term).await
+            };
+            match term.within(renewal).await {
+                Ok(Renewal::Done | Renewal::Unanswered) => {}
+                Ok(Renewal::Lost) => {
+                    term.end();
+                    tracing::warn!("the lease was taken away, this controller stops acting");
+                    break;
+                }
+                Err(_over) => {
+                    tracing::warn!(
+                        "the lease could not be renewed in time, this controller stops acting"
+                    );
+                    break;
+                }
+            }
+        }
+        if let Some(held) = self.held.take() {
+            self.candidate.saw(Record::of(&held), Instant::now());
+        }
+    }
+
+    /// Lets the lease go if this process holds it, so that the others need not wait. To be called
+    /// when nothing acts any more.
+    pub async fn release(&mut self) {
+        if !self.candidate.may_hold() {
+            return;
+        }
+        let released = tokio::time::timeout(RELEASE_WITHIN, self.let_go()).await;
+        let problem = match released {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_elapsed) => Some("no answer in time".to_owned()),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!(problem, "the lease is not released, it runs out by itself");
+        }
+    }
+
+    /// Reads the Lease and takes it if that is allowed.
+    async fn attempt(&mut self) -> Result<Attempt, WriteError> {
+        let found = self.read().await?;
+        let record = found.as_ref().map(Record::of);
+        if let Verdict::Wait(until) = self.candidate.look(record.as_ref(), Instant::now()) {
+            return Ok(Attempt::Wait(until));
+        }
+        let taken = self.candidate.take(record.as_ref(), self.world.now());
+        let sent = Instant::now();
+        match self.write(taken, found.as_ref()).await {
+            Ok(()) => Ok(Attempt::Taken(Term::up_to(
+                sent + self.options.timing.renew_deadline,
+            ))),
+            // Another was quicker. That a new Lease cannot be made is something else.
+            Err(error) if is_overtaken(&error) && !(found.is_none() && error.is_gone()) => {
+                Ok(Attempt::Wait(sent + self.pause()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Renews once. The term counts from before the request: the others count from when they see it.
+    async fn renew(&mut self, term: &Term) -> Renewal {
+        let mut base = self.held.clone();
+        for _try in 0..2 {
+            let Some(found) = base else {
+                return Renewal::Lost;
+            };
+            let record = Record::of(&found);
+            if !self.candidate.is_named_by(&record) {
+                return Renewal::Lost;
+            }
+            let renewed = self.candidate.renew(&record, self.world.now());
+            let sent = Instant::now();
+            match self.write(renewed, Some(&found)).await {
+                Ok(()) => {
+                    term.prolong(sent + self.options.timing.renew_deadline);
+                    return Renewal::Done;
+                }
+                // An own renewal whose answer was lost, somebody else's change, or their lease.
+                Err(error) if is_overtaken(&error) => {}
+                Err(error) => {
+                    self.failed(&error);
+                    return Renewal::Unanswered;
+                }
+            }
+            base = match self.read().await {
+                Ok(found) => found,
+                Err(error) => {
+                    self.failed(&error);
+                    return Renewal::Unanswered;
+                }
+            };
+        }
+        Renewal::Unanswered
+    }
+
+    async fn let_go(&mut self) -> Result<(), WriteError> {
+        let mut base = self.held.take();
+        loop {
+            let found = match base.take() {
+                Some(held) => Some(held),
+                None => self.read().await?,
+            };
+            let record = found.as_ref().map(Record::of);
+            let Some(record) = record.filter(|record| self.candidate.is_named_by(record)) else {
+                return Ok(());
+            };
+            let released = self.candidate.release(&record, self.world.now());
+            match self.write(released, found.as_ref()).await {
+                Err(error) if is_overtaken(&error) => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, WriteError> {
+        let name = &self.options.name;
+        let found = self
+            .call(Operation::GetLease, self.api.get_opt(name))
+            .await?;
+        let holder = found.as_ref().and_then(|lease| Record::of(lease).holder);
+        self.metrics.set_lease_holder(holder.as_deref());
+        self.standing.set_problem(None);
+        Ok(found)
+    }
+
+    /// Writes a record over a Lease as it was found, or makes a new one.
+    async fn write(&mut self, record: Record, found: Option<&Lease>) -> Result<(), WriteError> {
+        let name = &self.options.name;
+        let lease = record.into_lease(name, found);
+        let params = PostParams::default();
+        let written = if found.is_some() {
+            let replaced = self.api.replace(name, &params, &lease);
+            self.call(Operation::UpdateLease, replaced).await?
+        } else {
+            let created = self.api.create(&params, &lease);
+            self.call(Operation::CreateLease, created).await?
+        };
+        let holder = Record::of(&written).holder;
+        self.metrics.set_lease_holder(holder.as_deref());
+        self.standing.set_problem(None);
+        self.held = Some(written);
+        Ok(())
+    }
+
+    async fn call<T>(
+        &self,
+        operation: Operation,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
+        let object = format!("{}/{}", self.options.namespace, self.options.name);
+        let begin = Instant::now();
+        let most = self.options.timing.renew_deadline / 2;
+        let outcome = match tokio::time::timeout(most, Box::pin(answer)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(WriteError::classify(operation, &object, &error).0),
+            Err(_elapsed) => Err(WriteError::new(
+                operation,
+                &object,
+                WriteErrorClass::Transient,
+                format!("the API server did not answer within {most:?}"),
+            )),
+        };
+        let told = outcome
+            .as_ref()
+            .map_or_else(|error| error.class.as_str(), |_answer| "success");
+        self.metrics
+            .kubernetes_call(operation.as_str(), told, begin.elapsed());
+        outcome
+    }
+
+    /// Says what failed; what only a person can mend makes the process not ready.
+    fn failed(&self, error: &WriteError) {
+        tracing::warn!("the lease: {error}");
+        let lasting = matches!(
+            error.class,
+            WriteErrorClass::Forbidden | WriteErrorClass::Invalid | WriteErrorClass::Gone
+        );
+        if lasting {
+            self.standing.set_problem(Some(error.to_string()));
+        }
+    }
+
+    /// Up to a fifth shorter than the retry period, so that those who wait do not ask together.
+    fn pause(&self) -> Duration {
+        let period = self.options.timing.retry_period;
+        let fifth = u64::try_from(period.as_millis() / 5).unwrap_or(0);
+        period.saturating_sub(Duration::from_millis(self.jitter.below(fifth + 1)))
+    }
+}
+
+/// True when the Lease is not as it was seen any more.
+fn is_overtaken(error: &WriteError) -> bool {
+    matches!(
+        error.class,
+        WriteErrorClass::Conflict | WriteErrorClass::AlreadyExists | WriteErrorClass::Gone
+    )
+}

@@ -1,0 +1,251 @@
+//! Several controllers run and one acts, whatever happens to it or to the lease.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::Stage;
+use crate::settings::{LeaseSettings, Mode};
+use crate::sim::Process;
+use crate::sim::api_server::{DeleteOptions, Key, Resource};
+use crate::sim::embedded::{ProcessOptions, default_settings};
+use crate::sim::faults::CallFault;
+use crate::sim::history::Line;
+
+/// A controller with a name, in the election.
+fn start(stage: &Stage, who: &str, mode: Mode) -> Process {
+    let mut settings = default_settings(mode, 1);
+    settings.lease = Some(LeaseSettings::default());
+    let seed = who.bytes().map(u64::from).sum();
+    stage.world.start(ProcessOptions {
+        who: who.to_owned(),
+        faults: std::sync::Arc::new(stage.trouble.clone()),
+        ..ProcessOptions::new(seed, settings)
+    })
+}
+
+fn lease() -> Key {
+    Key::new(Resource::Lease, "default", "tonnage")
+}
+
+/// The name of the controller that holds the lease; empty when nobody does.
+fn holder(stage: &Stage) -> String {
+    let held = stage.world.api.read(&lease(), |lease| {
+        let identity = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        identity.split('_').next().unwrap_or_default().to_owned()
+    });
+    held.unwrap_or_default()
+}
+
+async fn until_held_by(stage: &Stage, who: &str, most: Duration) -> Duration {
+    let begin = Instant::now();
+    while holder(stage) != who {
+        assert!(
+            begin.elapsed() < most,
+            "held by `{}`, not by {who}, after {most:?}",
+            holder(stage)
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    begin.elapsed()
+}
+
+/// What a controller did, at EC2 and in the cluster, the lease apart: when and what.
+fn deeds(lines: &mut UnboundedReceiver<Line>, who: &str) -> Vec<(String, String)> {
+    let mut deeds = Vec::new();
+    while let Ok(line) = lines.try_recv() {
+        let text = |field: &str| {
+            let value = line.fields.get(field).and_then(|value| value.as_str());
+            value.unwrap_or_default().to_owned()
+        };
+        if text("client") == who && !text("object").starts_with("leases/") {
+            deeds.push((line.at.clone(), text("operation") + &text("object")));
+        }
+    }
+    deeds
+}
+
+/// Two controllers, the first of which leads.
+async fn two(stage: &Stage) -> (Process, Process) {
+    let a = start(stage, "a", Mode::Run);
+    until_held_by(stage, "a", Duration::from_secs(12)).await;
+    let b = start(stage, "b", Mode::Run);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    (a, b)
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_controllers_one_acts() {
+    let stage = Stage::new();
+    let (_a, _b) = two(&stage).await;
+    let mut lines = stage.world.history.listen();
+    let mut again = stage.world.history.listen();
+    stage.one_pod_runs().await;
+    assert_eq!(deeds(&mut lines, "b"), []);
+    assert!(!deeds(&mut again, "a").is_empty());
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_leads_within_12_s_of_a_crash_whenever_that_comes() {
+    for quarter in 0..8 {
+        let stage = Stage::new();
+        let (a, _b) = two(&stage).await;
+        stage.one_pod_runs().await;
+        tokio::time::sleep(Duration::from_millis(quarter * 250)).await;
+        a.kill();
+        let after = until_held_by(&stage, "b", Duration::from_secs(12)).await;
+        assert!(after >= Duration::from_secs(6), "only {after:?}");
+        stage.pod("b");
+        stage
+            .until(120, "the other goes on", |stage| stage.running_pods() == 2)
+            .await;
+        assert_eq!(stage.machines().len(), 2, "nothing was bought twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_leads_within_3_s_of_a_stop_and_a_call_on_its_way_buys_nothing_twice() {
+    // Up to the end of the call, which takes 0.7 s, and then some.
+    for tenth in 0..14 {
+        let stage = Stage::new();
+        let (a, _b) = two(&stage).await;
+        stage.pod("a");
+        stage
+            .until(30, "a claim waits to be bought for", |stage| {
+                !stage.all(Resource::NodeClaim).is_empty()
+            })
+            .await;
+        tokio::time::sleep(Duration::from_millis(tenth * 100)).await;
+        let stopped = tokio::spawn(async move { a.stop().await });
+        until_held_by(&stage, "b", Duration::from_secs(3)).await;
+        stopped.await.unwrap();
+        let mut lines = stage.world.history.listen();
+        stage
+            .until(120, "the other goes on", |stage| stage.running_pods() == 1)
+            .await;
+        assert_eq!(deeds(&mut lines, "a"), []);
+        assert_eq!(stage.machines().len(), 1, "nothing was bought twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_the_api_server_does_not_hear_stops_before_another_begins() {
+    let stage = Stage::new();
+    let (_a, _b) = two(&stage).await;
+    // Its calls to EC2 go on and on: they are throttled for as long as anybody asks.
+    stage.fail_launches(&[CallFault::Throttled; 100]);
+    stage.pod("a");
+    stage
+        .until(30, "a claim is bought for", |stage| {
+            stage.trouble.launches.lock().unwrap().len() < 100
+        })
+        .await;
+    stage.trouble.cut_off.lock().unwrap().insert("a".to_owned());
+    let begin = Instant::now();
+    let mut asked = stage.trouble.launches.lock().unwrap().len();
+    let mut last = begin;
+    while holder(&stage) != "b" {
+        assert!(begin.elapsed() < Duration::from_secs(12));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let left = stage.trouble.launches.lock().unwrap().len();
+        if left != asked && holder(&stage) != "b" {
+            (asked, last) = (left, Instant::now());
+        }
+    }
+    let quiet = last.duration_since(begin);
+    assert!(
+        quiet <= Duration::from_secs(6),
+        "it still acted after {quiet:?}"
+    );
+    assert!(
+        begin.elapsed() > Duration::from_millis(7_400),
+        "{:?}",
+        begin.elapsed()
+    );
+    stage.trouble.launches.lock().unwrap().clear();
+    let mut lines = stage.world.history.listen();
+    stage
+        .until(120, "the other goes on", |stage| stage.running_pods() == 1)
+        .await;
+    assert_eq!(deeds(&mut lines, "a"), []);
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_the_lease_stands_by_and_leads_again_with_nothing_remembered() {
+    let stage = Stage::new();
+    let (_a, b) = two(&stage).await;
+    stage.one_pod_runs().await;
+    stage.trouble.cut_off.lock().unwrap().insert("a".to_owned());
+    until_held_by(&stage, "b", Duration::from_secs(12)).await;
+    stage.trouble.cut_off.lock().unwrap().clear();
+    stage.world.api.cut_watches("a");
+    stage.delete(Resource::Pod, "a");
+    stage.until(120, "nothing is left", Stage::is_bare).await;
+    b.kill();
+    until_held_by(&stage, "a", Duration::from_secs(12)).await;
+    stage.one_pod_runs().await;
+    assert_eq!(stage.machines().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_taken_deleted_or_annotated_never_gives_two_leaders() {
+    let stage = Stage::new();
+    let (_a, _b) = two(&stage).await;
+    // An annotation changes nothing about who holds it.
+    let key = lease();
+    let annotate = |lease: &mut serde_json::Value| {
+        lease["metadata"]["annotations"] = json!({"team": "platform"});
+    };
+    stage
+        .world
+        .api
+        .change("user", &key, None, annotate)
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(holder(&stage), "a");
+    let kept = stage.world.api.get(&key).unwrap();
+    assert_eq!(kept["metadata"]["annotations"]["team"], "platform");
+
+    // A stranger writes itself in: whoever led stops at its next renewal, and nobody leads for as long
+    // as the stranger could.
+    let steal = |lease: &mut serde_json::Value| {
+        lease["spec"]["holderIdentity"] = json!("stranger");
+    };
+    stage.world.api.change("user", &key, None, steal).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    let mut lines = stage.world.history.listen();
+    let mut again = stage.world.history.listen();
+    stage.pod("a");
+    tokio::time::sleep(Duration::from_millis(7_300)).await;
+    assert_eq!(holder(&stage), "stranger");
+    assert_eq!(deeds(&mut lines, "a"), []);
+    assert_eq!(deeds(&mut again, "b"), []);
+    stage
+        .until(60, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+
+    // Deleted: the leader stops, and nobody makes a new one before the old one would have run out.
+    let options = DeleteOptions::default();
+    stage.world.api.delete("user", &key, &options).unwrap();
+    let fresh = start(&stage, "c", Mode::Run);
+    tokio::time::sleep(Duration::from_millis(7_400)).await;
+    assert_eq!(holder(&stage), "");
+    fresh.kill();
+    stage
+        .until(5, "there is a leader again", |stage| {
+            !holder(stage).is_empty()
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_observes_takes_no_lease() {
+    let stage = Stage::new();
+    let _observer = start(&stage, "o", Mode::Observe);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(stage.world.api.get(&lease()), None);
+}

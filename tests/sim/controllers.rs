@@ -1,0 +1,126 @@
+//! The controllers of a trial: how many there are, and when each is started again.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use tonnage::settings::{LeaseSettings, Mode};
+use tonnage::sim::embedded::{ProcessOptions, default_settings};
+use tonnage::sim::{Embedded, Process};
+use tonnage::world::RandomStream;
+
+use crate::deceived;
+use crate::faults::Storm;
+use crate::leadership::PREFIX;
+
+/// Which controllers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controllers {
+    /// One, without a lease.
+    Alone,
+    /// Two, of which the one acts that holds the lease.
+    Two,
+    /// Two that believe that they lead for ever once they have led.
+    Deceived,
+}
+
+impl Controllers {
+    /// Those of a seed: two of three worlds have two.
+    pub(crate) const fn of(seed: u64) -> Self {
+        if seed.is_multiple_of(3) {
+            Self::Alone
+        } else {
+            Self::Two
+        }
+    }
+
+    /// Whether they need a lease.
+    pub(crate) fn elect(self) -> bool {
+        self != Self::Alone
+    }
+}
+
+/// One place for a controller: it is empty between a crash and the next start.
+#[derive(Debug, Default)]
+struct Place {
+    who: String,
+    process: Option<Process>,
+    restart: u64,
+}
+
+/// Where controllers run.
+#[derive(Debug)]
+pub(crate) struct Places {
+    controllers: Controllers,
+    slots: Vec<Place>,
+    generation: u64,
+}
+
+impl Places {
+    /// Nobody runs yet.
+    pub(crate) fn new(controllers: Controllers) -> Self {
+        let count = if controllers.elect() { 2 } else { 1 };
+        Self {
+            controllers,
+            slots: (0..count).map(|_place| Place::default()).collect(),
+            generation: 0,
+        }
+    }
+
+    /// Fills the places whose time has come.
+    pub(crate) fn fill(&mut self, world: &Embedded, storm: &Storm, second: u64) {
+        for place in &mut self.slots {
+            if place.process.is_none() && second >= place.restart {
+                self.generation += 1;
+                place.who = format!("{PREFIX}{}", self.generation);
+                let seed = world.options.seed.wrapping_mul(1_000) + self.generation;
+                let process = start(self.controllers, world, storm, (&place.who, seed));
+                place.process = Some(process);
+            }
+        }
+    }
+
+    /// Takes a controller out of its place, which stays empty for a while.
+    pub(crate) fn take(&mut self, dice: &RandomStream, second: u64) -> Option<Process> {
+        let index = usize::try_from(dice.below(self.slots.len() as u64)).ok()?;
+        let restart = second + dice.below(90);
+        let place = self.slots.get_mut(index)?;
+        let process = place.process.take()?;
+        place.restart = restart;
+        Some(process)
+    }
+
+    /// The names of those who run or ran last.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|place| place.who.as_str())
+    }
+
+    /// Stops everybody.
+    pub(crate) async fn stop(&self) {
+        for process in self.slots.iter().filter_map(|place| place.process.as_ref()) {
+            process.stop().await;
+        }
+    }
+}
+
+/// Starts a controller under a name of its own, which knows nothing of those before it.
+fn start(
+    controllers: Controllers,
+    world: &Embedded,
+    storm: &Storm,
+    (who, seed): (&str, u64),
+) -> Process {
+    let mut settings = default_settings(Mode::Run, 1);
+    settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
+    settings.lease = controllers.elect().then(LeaseSettings::default);
+    let options = ProcessOptions {
+        who: who.to_owned(),
+        faults: Arc::new(storm.clone()),
+        ..ProcessOptions::new(seed, settings)
+    };
+    world.start_with(options, |mut connections| {
+        if controllers == Controllers::Deceived {
+            connections.client = deceived::client(connections.client);
+        }
+        connections
+    })
+}

@@ -1,0 +1,64 @@
+//! What happens to a lease and to those who want it.
+
+use serde_json::{Value, json};
+use tonnage::settings::LeaseSettings;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
+use tonnage::world::RandomStream;
+
+/// The Lease of the default settings, in the clients' namespace.
+fn key() -> Key {
+    Key::new(Resource::Lease, "default", &LeaseSettings::default().name)
+}
+
+/// The controller that the API server has as the holder.
+pub(crate) fn holder(world: &Embedded) -> Option<String> {
+    let held = world.api.read(&key(), |lease| {
+        let identity = lease["spec"]["holderIdentity"].as_str()?;
+        Some(identity.split('_').next()?.to_owned())
+    });
+    held.flatten()
+}
+
+/// A lease that wanders by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Wander {
+    /// What the Lease said a while ago.
+    before: Option<Value>,
+}
+
+impl Wander {
+    /// Somebody who is no controller takes, deletes or sets back the lease; gives back what happened.
+    pub(crate) fn strike(&mut self, world: &Embedded, dice: &RandomStream) -> Option<&'static str> {
+        let now = world.api.get(&key())?["spec"].clone();
+        let before = self.before.replace(now);
+        match dice.below(3) {
+            0 => {
+                write(world, |spec| {
+                    spec["holderIdentity"] = json!("stranger");
+                    let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
+                    spec["leaseTransitions"] = json!(transitions + 1);
+                });
+                Some("lease stolen")
+            }
+            1 => {
+                let options = DeleteOptions::default();
+                world.api.delete("stranger", &key(), &options).ok()?;
+                Some("lease deleted")
+            }
+            _ => {
+                let before = before?;
+                write(world, |spec| *spec = before);
+                Some("lease set back")
+            }
+        }
+    }
+}
+
+fn write(world: &Embedded, change: impl FnOnce(&mut Value)) {
+    // It may be gone already.
+    world
+        .api
+        .change("stranger", &key(), None, |lease| change(&mut lease["spec"]))
+        .ok();
+}
