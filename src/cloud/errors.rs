@@ -26,7 +26,6 @@ use ErrorClass::{
 /// Sources: the EC2 API reference, "Error codes"; the CreateFleet error codes that EC2 gives inside
 /// a successful answer; the signature and service errors common to all AWS APIs.
 const TABLE: &[(&str, ErrorClass)] = &[
-    ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
     ("AccessDenied", Unauthorized),
     ("AccessDeniedException", Unauthorized),
     ("AuthFailure", Unauthorized),
@@ -34,6 +33,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
         "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
         Unauthorized,
     ),
+    ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
     ("Blocked", Unauthorized),
     ("Client.RequestLimitExceeded", Throttled),
     ("EC2ThrottledException", Throttled),
