@@ -49,6 +49,7 @@ pub fn searched<const D: usize>(
     used: &[usize],
     reduced: &Reduced<D>,
     values: &[f64],
+    caps: &[f64],
     worth: &dyn Fn(&[f64]) -> Vec<Worth<D>>,
     steps: u64,
 ) -> Option<Proven> {
@@ -72,7 +73,7 @@ pub fn searched<const D: usize>(
             }
             Err(Fault::Undecided { machine }) => {
                 let kind = reduced.replaced_by.get(machine).copied().flatten()?;
-                let total: f64 = worth[kind].whole.0.iter().sum();
+                let total = worth[kind].total(caps);
                 let factor = real(reduced.kinds[kind].price) / total * (1.0 - 1e-7);
                 for value in &mut values {
                     *value *= factor;

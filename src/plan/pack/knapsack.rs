@@ -14,7 +14,7 @@ const MOST_STEPS: usize = 60;
 const TINY: f64 = 1e-10;
 
 /// What a machine's capacities are worth.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Worth<const D: usize> {
     /// Of the whole capacity, by dimension.
     pub whole: Dimensions<D>,
@@ -26,13 +26,15 @@ pub struct Worth<const D: usize> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dimensions<const D: usize>(pub [f64; D]);
 
-impl<const D: usize> Default for Dimensions<D> {
-    fn default() -> Self {
-        Self([0.0; D])
-    }
-}
-
 impl<const D: usize> Worth<D> {
+    /// Worth nothing, with so many capped groups.
+    pub fn none(groups: usize) -> Self {
+        Self {
+            whole: Dimensions([0.0; D]),
+            load: vec![0.0; groups],
+        }
+    }
+
     /// Worth of everything on the machine.
     pub fn total(&self, caps: &[f64]) -> f64 {
         self.whole.0.iter().sum::<f64>()

@@ -8,6 +8,7 @@ use super::budget::Meter;
 use super::fill::{Filler, Lot, Taken};
 use super::knapsack::{Knapsacks, Worth};
 use super::master::{Column, Master};
+use super::problem::times_into;
 use super::real::{real, short, whole_count};
 use super::reduced::{Reduced, fits};
 use super::relaxation::enter;
@@ -263,6 +264,7 @@ impl<const D: usize> Pricing<'_, D> {
                     count: class.count,
                     value,
                     loss: (carried - value).max(0.0),
+                    excess: (value - carried).max(0.0),
                     carried,
                 }
             })
@@ -275,7 +277,13 @@ impl<const D: usize> Pricing<'_, D> {
                 .total_cmp(&density(left))
                 .then(left.class.cmp(&right.class))
         });
+        let mut excess_after = vec![0.0; candidates.len() + 1];
+        for (place, candidate) in candidates.iter().enumerate().rev() {
+            let most = times_into(&candidate.size, &machine.capacity, candidate.count);
+            excess_after[place] = excess_after[place + 1] + candidate.excess * f64::from(most);
+        }
         let mut search = Search {
+            excess_after,
             unit,
             counts: vec![0; candidates.len()],
             best: real(machine.price) * (1.0 + TINY),
@@ -307,12 +315,16 @@ struct Candidate<const D: usize> {
     value: f64,
     /// Worth of what it takes above its value.
     loss: f64,
+    /// Its value above the worth of what it takes.
+    excess: f64,
     carried: f64,
 }
 
 struct Search<const D: usize> {
     unit: [f64; D],
     candidates: Vec<Candidate<D>>,
+    /// What the excess of the candidates from each place on adds at most.
+    excess_after: Vec<f64>,
     counts: Vec<u32>,
     best: f64,
     found: Option<Vec<u32>>,
@@ -336,17 +348,17 @@ impl<const D: usize> Search<D> {
         let Some(candidate) = self.candidates.get(place) else {
             return;
         };
-        let reachable = value + self.open(free);
+        let reachable = value + self.open(free) + self.excess_after[place];
         if reachable <= self.best || self.steps == 0 {
             return;
         }
         let (size, each, loss) = (candidate.size, candidate.value, candidate.loss);
         let mut most = if fits(&size, free) {
-            super::problem::times_into(&size, free, candidate.count)
+            times_into(&size, free, candidate.count)
         } else {
             0
         };
-        if loss > 0.0 {
+        if loss > 0.0 && candidate.excess == 0.0 {
             most = most.min(whole_count((reachable - self.best) / loss));
         }
         let mut rest = *free;

@@ -52,7 +52,7 @@ pub fn relax<const D: usize>(
         rows,
         prices: reduced.kinds.iter().map(|kind| real(kind.price)).collect(),
         knapsacks: Knapsacks::of(reduced, rows),
-        worth: vec![Worth::default(); reduced.kinds.len()],
+        worth: vec![Worth::none(rows.caps.len()); reduced.kinds.len()],
         best: Vec::new(),
         best_values: Vec::new(),
         bound: -1.0,

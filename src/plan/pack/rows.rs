@@ -74,6 +74,19 @@ impl<const D: usize> Rows<D> {
         rows
     }
 
+    /// The same rows, where every class without a capped group becomes a group of its own, capped by
+    /// how many of it there are: no machine holds more of it.
+    pub fn counted(&self) -> Self {
+        let mut counted = self.clone();
+        for row in &mut counted.list {
+            if row.capped.is_none() {
+                row.capped = Some((counted.caps.len(), 1.0));
+                counted.caps.push(row.demand);
+            }
+        }
+        counted
+    }
+
     fn add(
         &mut self,
         reduced: &Reduced<D>,

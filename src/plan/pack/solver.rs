@@ -109,8 +109,9 @@ pub fn bound<const D: usize>(problem: &Problem, used: &[usize], meter: &mut Mete
     if reduced.classes.len() <= FEW_CLASSES && !reduced.classes.is_empty() {
         let shape = Shape::of(&reduced);
         let orders = shape.orders(&reduced, &values);
-        let patterns = patterns(&reduced, &rows, &orders, &[], 100, solve.meter);
-        solve.prove_patterns(&patterns, &mut proven);
+        let counted = rows.counted();
+        let patterns = patterns(&reduced, &counted, &orders, &[], 100, solve.meter);
+        solve.prove_patterns(&counted, &patterns, &mut proven);
     }
     proven
 }
@@ -153,15 +154,16 @@ impl<const D: usize> Solve<'_, '_, D> {
                 .flat_map(Fleet::counted)
                 .map(|(node, _copies)| (node.kind, node.contents))
                 .collect();
+            let counted = self.rows.counted();
             let patterns = patterns(
                 self.reduced,
-                self.rows,
+                &counted,
                 &orders,
                 &seeds,
                 PATTERNS_UNTIL,
                 self.meter,
             );
-            self.prove_patterns(&patterns, proven);
+            self.prove_patterns(&counted, &patterns, proven);
             starts.extend(rounding::round(
                 self.reduced,
                 &patterns.bought,
@@ -194,7 +196,12 @@ impl<const D: usize> Solve<'_, '_, D> {
         cheapest.is_some_and(|price| price <= target(proven)) || self.meter.is_truncated()
     }
 
-    fn prove_patterns(&mut self, patterns: &patterns::Patterns, proven: &mut Proven) {
+    fn prove_patterns(
+        &mut self,
+        rows: &Rows<D>,
+        patterns: &patterns::Patterns,
+        proven: &mut Proven,
+    ) {
         // Farley 1990: values divided by the most that a pattern is worth for its price.
         let factor = patterns
             .most
@@ -208,7 +215,8 @@ impl<const D: usize> Solve<'_, '_, D> {
             self.used,
             self.reduced,
             &values,
-            &|values| patterns::carrying(self.reduced, self.rows, values),
+            &rows.caps,
+            &|values| patterns::carrying(self.reduced, rows, values),
             (self.meter.limit() / PROOF_PART).clamp(20_000, 2_000_000),
         );
         if let Some(found) = found.filter(|found| found.bound > proven.bound) {

@@ -98,6 +98,7 @@ pub fn provision_guarded(
     } = placed;
     let items = arranged.items;
 
+    let by_price = assemble::by_price(&supply);
     let parts = Parts {
         classes: &classes,
         items: &items,
@@ -105,6 +106,7 @@ pub fn provision_guarded(
         capacities: &capacities,
         dimensions: &dimensions,
         settings,
+        by_price: &by_price,
     };
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes);
