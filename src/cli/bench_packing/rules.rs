@@ -41,7 +41,8 @@ pub(super) struct Figures {
 #[derive(Debug, Deserialize)]
 struct Known {
     lower_bound: f64,
-    best_known: f64,
+    #[serde(rename = "best_known")]
+    best: f64,
     price_aware_ffd: f64,
     exact_bound: bool,
     bound_kind: String,
@@ -119,7 +120,7 @@ fn each(figures: &Figures, known: &Known, long: bool, budget_ms: u64, misses: &m
     if long && exact && price > 1.01 * known.lower_bound + ROUNDING {
         misses.push(format!("R5 {name}: {}", gaps(figures, known)));
     }
-    if known.pods >= LARGE_PODS && price > 1.02 * known.best_known + ROUNDING {
+    if known.pods >= LARGE_PODS && price > 1.02 * known.best + ROUNDING {
         misses.push(format!("scale {name}: {}", gaps(figures, known)));
     }
     let most = 1.5 * budget(budget_ms) + 50.0;
@@ -140,14 +141,14 @@ fn gaps(figures: &Figures, known: &Known) -> String {
     format!(
         "{} is {:.4} x the best known and {:.4} x the bound",
         figures.usd,
-        figures.usd / known.best_known,
+        figures.usd / known.best,
         figures.usd / known.lower_bound
     )
 }
 
 fn is_near(figures: &Figures, known: &Known) -> bool {
     let of_bound = if known.pods <= 300 { 1.02 } else { 1.01 };
-    let most = f64::max(1.01 * known.best_known, of_bound * known.lower_bound);
+    let most = f64::max(1.01 * known.best, of_bound * known.lower_bound);
     figures.usd <= most + ROUNDING
 }
 
@@ -157,7 +158,7 @@ fn together(judged: &[(&Figures, &Known)], long: bool) -> Vec<String> {
     let count = f64::from(u32::try_from(judged.len().max(1)).unwrap_or(u32::MAX));
     let mean: f64 = judged
         .iter()
-        .map(|(figures, known)| (figures.usd / known.best_known).ln())
+        .map(|(figures, known)| (figures.usd / known.best).ln())
         .sum::<f64>()
         / count;
     let most = if long { 1.0015 } else { 1.003 };
@@ -182,7 +183,7 @@ fn together(judged: &[(&Figures, &Known)], long: bool) -> Vec<String> {
         ));
     }
     for (figures, known) in far {
-        if figures.usd > 1.02 * known.best_known + ROUNDING {
+        if figures.usd > 1.02 * known.best + ROUNDING {
             misses.push(format!("R2 {}: {}", figures.name, gaps(figures, known)));
         }
     }

@@ -21,11 +21,20 @@ pub struct Proven {
     pub certificate: Certificate,
 }
 
+/// What a bound is proven for.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'solve, const D: usize> {
+    /// The problem.
+    pub problem: &'solve Problem,
+    /// The dimensions that its items use.
+    pub used: &'solve [usize],
+    /// The same, reduced.
+    pub reduced: &'solve Reduced<D>,
+}
+
 /// The certificate of worths that carry the values: proven by sums alone.
 pub fn carried<const D: usize>(
-    problem: &Problem,
-    used: &[usize],
-    reduced: &Reduced<D>,
+    subject: Subject<'_, D>,
     values: &[f64],
     worth: &[Worth<D>],
 ) -> Proven {
@@ -35,19 +44,17 @@ pub fn carried<const D: usize>(
         .iter()
         .map(|value| (whole(value * (1.0 - 1e-12)) - margin).max(0))
         .collect::<Vec<i64>>();
-    let offering_prices = worths(problem, used, reduced, &|kind, dimension, share| {
+    let offering_prices = worths(subject, &|kind, dimension, share| {
         whole(worth[kind].whole.0[dimension] * (1.0 - 1e-12) * share)
     });
-    proven(problem, reduced, &prices, offering_prices)
+    proven(subject, &prices, offering_prices)
 }
 
 /// The certificate of values that only a search through all contents proves, if the independent
 /// checker proves it within so many steps. Values that turn out too high are lowered: by what the
 /// checker finds, or, where its search does not end, until sums alone prove them.
 pub fn searched<const D: usize>(
-    problem: &Problem,
-    used: &[usize],
-    reduced: &Reduced<D>,
+    subject: Subject<'_, D>,
     values: &[f64],
     caps: &[f64],
     worth: &dyn Fn(&[f64]) -> Vec<Worth<D>>,
@@ -58,11 +65,11 @@ pub fn searched<const D: usize>(
         let mut steps = steps;
         let worth = worth(&values);
         let prices: Vec<i64> = values.iter().map(|value| whole(*value).max(0)).collect();
-        let offering_prices = worths(problem, used, reduced, &|kind, dimension, share| {
+        let offering_prices = worths(subject, &|kind, dimension, share| {
             whole(worth[kind].whole.0[dimension] * share) + 2
         });
-        let found = proven(problem, reduced, &prices, offering_prices);
-        match verify_certificate_within(problem, &found.certificate, &mut steps) {
+        let found = proven(subject, &prices, offering_prices);
+        match verify_certificate_within(subject.problem, &found.certificate, &mut steps) {
             Ok(_bound) => return Some(found),
             Err(Fault::Overvalued { worth, price, .. }) => {
                 let worth = i64::try_from(worth).unwrap_or(i64::MAX);
@@ -72,9 +79,14 @@ pub fn searched<const D: usize>(
                 }
             }
             Err(Fault::Undecided { machine }) => {
-                let kind = reduced.replaced_by.get(machine).copied().flatten()?;
+                let kind = subject
+                    .reduced
+                    .replaced_by
+                    .get(machine)
+                    .copied()
+                    .flatten()?;
                 let total = worth[kind].total(caps);
-                let factor = real(reduced.kinds[kind].price) / total * (1.0 - 1e-7);
+                let factor = real(subject.reduced.kinds[kind].price) / total * (1.0 - 1e-7);
                 for value in &mut values {
                     *value *= factor;
                 }
@@ -88,11 +100,14 @@ pub fn searched<const D: usize>(
 /// Worth of each machine's capacities, by the problem's dimensions. `of` is given the kind, its
 /// dimension and the machine's share of the kind's capacity.
 fn worths<const D: usize>(
-    problem: &Problem,
-    used: &[usize],
-    reduced: &Reduced<D>,
+    subject: Subject<'_, D>,
     of: &dyn Fn(usize, usize, f64) -> i64,
 ) -> Vec<Vec<i64>> {
+    let Subject {
+        problem,
+        used,
+        reduced,
+    } = subject;
     problem
         .machines
         .iter()
@@ -115,14 +130,13 @@ fn worths<const D: usize>(
 }
 
 fn proven<const D: usize>(
-    problem: &Problem,
-    reduced: &Reduced<D>,
+    subject: Subject<'_, D>,
     prices: &[i64],
     offering_prices: Vec<Vec<i64>>,
 ) -> Proven {
-    let mut class_prices = vec![0; problem.items.len()];
+    let mut class_prices = vec![0; subject.problem.items.len()];
     let mut bound: i128 = 0;
-    for (class, price) in reduced.classes.iter().zip(prices) {
+    for (class, price) in subject.reduced.classes.iter().zip(prices) {
         for (item, count) in &class.items {
             if let Some(slot) = class_prices.get_mut(*item) {
                 *slot = *price;

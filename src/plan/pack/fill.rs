@@ -13,6 +13,9 @@ use super::reduced::{Reduced, fits};
 /// Lots longer than this are searched by their tree.
 const LONG: usize = 96;
 
+/// So many classes that cap others may be refused in one fill.
+const MOST_REFUSED: u32 = 24;
+
 /// Position in a lot and how many are taken there.
 pub type Taken = Vec<(u32, u32)>;
 
@@ -32,6 +35,8 @@ pub struct Lot<const D: usize> {
     /// Least sizes below each inner node; `i64::MAX` where nothing is left. Empty for short lots.
     tree: Vec<[i64; D]>,
     leaves: usize,
+    /// Behind the last class that caps what shares its machine, in orders that put those first.
+    picky: usize,
 }
 
 /// Loads and caps of all groups on the machine that is being filled.
@@ -102,6 +107,7 @@ impl<const D: usize> Default for Lot<D> {
             least: [0; D],
             tree: Vec::new(),
             leaves: 0,
+            picky: 0,
         }
     }
 }
@@ -117,6 +123,14 @@ impl<const D: usize> Lot<D> {
         lot.refill(reduced, entries, values);
         if lot.class.len() > LONG {
             lot.plant();
+            lot.picky = lot
+                .class
+                .iter()
+                .position(|class| {
+                    let relations = &reduced.classes[*class as usize].relations;
+                    relations.iter().all(|relation| relation.cap.is_none())
+                })
+                .unwrap_or(0);
         }
         lot
     }
@@ -180,6 +194,13 @@ impl<const D: usize> Lot<D> {
             .zip(&self.value)
             .map(|(left, value)| f64::from(*left) * value)
             .sum()
+    }
+
+    /// Other values for the same classes.
+    pub fn revalue(&mut self, values: &[f64]) {
+        for (value, class) in self.value.iter_mut().zip(&self.class) {
+            *value = values[*class as usize];
+        }
     }
 
     /// True when nothing is left.
@@ -265,6 +286,7 @@ impl<'solve, const D: usize> Filler<'solve, D> {
         let mut value = 0.0;
         let mut position = 0;
         let long = !lot.tree.is_empty();
+        let mut refused = 0;
         while position < lot.class.len() {
             if long {
                 let Some(next) = lot.next_fit(position, &free, &mut self.units) else {
@@ -295,6 +317,13 @@ impl<'solve, const D: usize> Filler<'solve, D> {
                 }
             }
             position += 1;
+            // What keeps apart is refused again and again once its kind is there.
+            if count == 0 && position < lot.picky {
+                refused += 1;
+                if refused >= MOST_REFUSED {
+                    position = lot.picky;
+                }
+            }
         }
         if self.reduced.groups > 0 {
             self.loads.clear();

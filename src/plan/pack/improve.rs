@@ -130,7 +130,7 @@ impl<'solve, const D: usize> Search<'solve, D> {
         self.entries.clear();
         for index in &chosen {
             let node = &self.fleet.nodes[*index];
-            old += self.reduced.kinds[node.kind].price;
+            old = i64::saturating_add(old, self.reduced.kinds[node.kind].price);
             for (class, count) in &node.contents {
                 let out = &mut self.out[*class as usize];
                 if *out == 0 {
@@ -186,7 +186,10 @@ impl<'solve, const D: usize> Search<'solve, D> {
         self.kinds.clear();
         let share = 0.25 + 0.75 * self.random.unit();
         // With many kinds only the ones around what was there are looked at.
-        let count = self.reduced.kinds.len();
+        let count = self
+            .reduced
+            .kinds
+            .partition_point(|kind| kind.price <= most);
         let share = share.min(100.0 / real_count(count));
         for kind in 0..count {
             let price = self.reduced.kinds[kind].price;
@@ -246,7 +249,7 @@ impl<'solve, const D: usize> Search<'solve, D> {
             contents.sort_unstable();
             let kind = self.reduced.cheapest(&contents, kind).unwrap_or(kind);
             self.filler.spend(30 + contents.len() * 2);
-            cost += self.reduced.kinds[kind].price;
+            cost = i64::saturating_add(cost, self.reduced.kinds[kind].price);
             if cost > old || real(cost) + rest > real(old) + slack {
                 return None;
             }
@@ -292,7 +295,7 @@ impl<'solve, const D: usize> Search<'solve, D> {
         }
         let mut price = 0;
         for node in nodes {
-            price += self.reduced.kinds[node.kind].price;
+            price = i64::saturating_add(price, self.reduced.kinds[node.kind].price);
             self.worth.push(self.worth_of(&node));
             self.fleet.nodes.push(node);
         }

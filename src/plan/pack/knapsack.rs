@@ -128,14 +128,19 @@ impl<'solve, const D: usize> Knapsacks<'solve, D> {
         1.0 / share
     }
 
-    /// True when no row is worth more than the worth of what it takes.
-    pub fn holds(&mut self, kind: usize, values: &[f64], worth: &Worth<D>) -> bool {
+    /// The most that a row is worth for the worth of what it takes.
+    pub fn ratio(&mut self, kind: usize, values: &[f64], worth: &Worth<D>) -> f64 {
         let rows = &self.rows.of_kind[kind];
         self.units += rows.len() as u64;
-        rows.iter().all(|row| {
-            let row = *row as usize;
-            values[row] <= self.value(row, kind, worth) * (1.0 + 1e-7) + f64::MIN_POSITIVE
-        })
+        let mut most = 0.0_f64;
+        for row in rows {
+            let carried = self.value(*row as usize, kind, worth);
+            let value = values[*row as usize];
+            if value > carried * most {
+                most = value / carried.max(f64::MIN_POSITIVE);
+            }
+        }
+        most
     }
 
     /// The best divisible contents of the kind, and the worth that proves it.

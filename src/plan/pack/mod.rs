@@ -11,6 +11,7 @@ pub mod dual;
 pub mod fill;
 pub mod first_fit;
 pub mod fleet;
+pub mod fluid;
 pub mod greedy;
 pub mod improve;
 pub mod knapsack;

@@ -393,7 +393,6 @@ fn kinds<const D: usize>(
         left.price
             .cmp(&right.price)
             .then_with(|| room(right).cmp(&room(left)))
-            .then_with(|| right.accepts.len().cmp(&left.accepts.len()))
             .then_with(|| left.machine.cmp(&right.machine))
     });
     let mut kept: Vec<Kind<D>> = Vec::new();

@@ -5,6 +5,7 @@
 //! kind that takes it, so they always prove a lower bound; column generation makes it a good one.
 
 use super::budget::Meter;
+use super::fluid;
 use super::knapsack::{Dimensions, Knapsacks, Worth};
 use super::master::{Column, Master};
 use super::real::{real, short};
@@ -15,6 +16,8 @@ use super::rows::Rows;
 const CLOSE: f64 = 1e-5;
 /// Above this gap the duals are smoothed (Wentges 1997).
 const WIDE: f64 = 0.02;
+/// Most kinds that one round prices anew: those whose worth is farthest from carrying the values.
+const MOST_PRICED: usize = 100;
 /// Most columns that one round brings in for each row.
 const COLUMNS_PER_ROW: usize = 2;
 
@@ -52,7 +55,7 @@ pub fn relax<const D: usize>(
         rows,
         prices: reduced.kinds.iter().map(|kind| real(kind.price)).collect(),
         knapsacks: Knapsacks::of(reduced, rows),
-        worth: vec![Worth::none(rows.caps.len()); reduced.kinds.len()],
+        worth: fluid::worth(reduced, rows),
         best: Vec::new(),
         best_values: Vec::new(),
         bound: -1.0,
@@ -60,7 +63,8 @@ pub fn relax<const D: usize>(
     let singles = run.singles();
     let demands: Vec<f64> = rows.list.iter().map(|row| row.demand).collect();
     let mut master = Master::of(&demands, singles);
-    let mut smooth = false;
+    run.note_bound();
+    let mut smooth = true;
     loop {
         let values: Vec<f64> = master
             .duals()
@@ -178,12 +182,13 @@ impl<const D: usize> Run<'_, D> {
     /// make the master cheaper.
     fn price(&mut self, values: &[f64], master: &Master) -> Vec<(f64, Column)> {
         let mut columns = Vec::new();
-        for kind in 0..self.prices.len() {
-            if self.rows.of_kind[kind].is_empty()
-                || self.knapsacks.holds(kind, values, &self.worth[kind])
-            {
-                continue;
-            }
+        let mut broken: Vec<(f64, usize)> = (0..self.prices.len())
+            .map(|kind| (self.knapsacks.ratio(kind, values, &self.worth[kind]), kind))
+            .filter(|(ratio, _kind)| *ratio > 1.0 + 1e-7)
+            .collect();
+        broken.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+        broken.truncate(MOST_PRICED);
+        for (_ratio, kind) in broken {
             let (entries, mut worth) = self.knapsacks.solve(kind, values);
             let price = self.prices[kind];
             let total = worth.total(&self.rows.caps);

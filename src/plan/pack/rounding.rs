@@ -6,17 +6,28 @@ use super::greedy::{Effort, Greedy};
 use super::patterns::Bought;
 use super::real::whole_count;
 use super::reduced::Reduced;
+use super::rows::Rows;
 
 /// A pattern is bought once more when at least this part of one is left; above 1 never.
 const THRESHOLDS: [f64; 4] = [2.0, 0.7, 0.5, 0.3];
 
+/// What greedy goes by for what is left.
+#[derive(Debug)]
+pub struct Guide<'solve> {
+    /// What one of each class is worth.
+    pub values: &'solve [f64],
+    /// Orders to fill in.
+    pub orders: &'solve [Vec<u32>],
+    /// Kinds to try.
+    pub kinds: &'solve [usize],
+}
+
 /// Buys whole patterns and greedily the rest; the cheapest of some ways to round.
 pub fn round<const D: usize>(
     reduced: &Reduced<D>,
+    rows: &Rows<D>,
     bought: &[Bought],
-    values: &[f64],
-    orders: &[Vec<u32>],
-    kinds: &[usize],
+    guide: &Guide<'_>,
     meter: &mut Meter<'_>,
 ) -> Option<Fleet> {
     let mut largest: Vec<&Bought> = bought.iter().collect();
@@ -39,7 +50,11 @@ pub fn round<const D: usize>(
             enough: 0.9999,
             units: u64::MAX,
         };
-        let rest = Greedy::of(reduced, values, orders, &left).run(kinds, effort, meter);
+        let rest = Greedy::of(reduced, rows, guide.values, guide.orders, &left).run(
+            guide.kinds,
+            effort,
+            meter,
+        );
         fleet.price = fleet.price.saturating_add(rest.price);
         fleet.nodes.extend(rest.nodes);
         if best.as_ref().is_none_or(|known| fleet.price < known.price) {

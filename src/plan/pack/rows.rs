@@ -176,7 +176,7 @@ fn cells<const D: usize>(
     let logarithms: Vec<[f64; D]> = reduced
         .classes
         .iter()
-        .map(|class| class.size.map(|size| real(size + 1).log2()))
+        .map(|class| class.size.map(|size| real(size.saturating_add(1)).log2()))
         .collect();
     let mut found = Vec::new();
     for steps in [16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25] {

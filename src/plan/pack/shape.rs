@@ -11,6 +11,9 @@ use super::reduced::Reduced;
 /// Ahead of everything that does not ask for a scarce dimension.
 const FIRST: f64 = 1000.0;
 
+/// Ahead of everything that shares its machine with anything.
+const PICKY: f64 = 1e6;
+
 /// Sizes as multiples of the average.
 #[derive(Debug, Clone)]
 pub struct Shape<const D: usize> {
@@ -20,6 +23,8 @@ pub struct Shape<const D: usize> {
     pub main: Vec<usize>,
     /// Dimensions that fewer than half of the items ask for.
     pub scarce: Vec<usize>,
+    /// Classes that cap what shares their machine.
+    pub capping: Vec<bool>,
 }
 
 impl<const D: usize> Shape<D> {
@@ -72,6 +77,16 @@ impl<const D: usize> Shape<D> {
             shares,
             main,
             scarce,
+            capping: reduced
+                .classes
+                .iter()
+                .map(|class| {
+                    class
+                        .relations
+                        .iter()
+                        .any(|relation| relation.cap.is_some())
+                })
+                .collect(),
         }
     }
 
@@ -95,7 +110,10 @@ impl<const D: usize> Shape<D> {
         let mut add = |key: &dyn Fn(usize) -> f64| {
             keys.push(
                 (0..reduced.classes.len())
-                    .map(|class| key(class) + FIRST * self.scarcity(class))
+                    .map(|class| {
+                        let picky = if self.capping[class] { PICKY } else { 0.0 };
+                        key(class) + FIRST * self.scarcity(class) + picky
+                    })
                     .collect(),
             );
         };
@@ -115,7 +133,7 @@ impl<const D: usize> Shape<D> {
             add(&|class| self.shares[class][first] / self.shares[class][second].max(1e-6) / FIRST);
             add(&|class| self.shares[class][second] / self.shares[class][first].max(1e-6) / FIRST);
         }
-        if !self.scarce.is_empty() {
+        if !self.scarce.is_empty() || self.capping.contains(&true) {
             keys.push(values.to_vec());
         }
         keys.into_iter().map(|key| descending(&key)).collect()

@@ -6,7 +6,7 @@
 
 use super::Solution;
 use super::budget::Meter;
-use super::dual::{self, Proven};
+use super::dual::{self, Proven, Subject};
 use super::first_fit::first_fit;
 use super::fleet::Fleet;
 use super::greedy::{Effort, Greedy};
@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::real::{real, work};
 use super::reduced::Reduced;
 use super::relaxation::{Relaxation, relax};
-use super::rounding;
+use super::rounding::{self, Guide};
 use super::rows::Rows;
 use super::shape::{self, Shape};
 
@@ -45,7 +45,7 @@ const FIRST_FITS_UNTIL: u64 = 35;
 /// Percent of the budget until which greedy tries hard.
 const STARTS_UNTIL: u64 = 55;
 /// With more items than this a search changes less than the starts differ.
-const MANY: u32 = 500;
+const MANY: u64 = 500;
 /// Starts dearer than the best one by more percent than this are not worth a search.
 const NEAR_PERCENT: i64 = 2;
 
@@ -117,12 +117,20 @@ pub fn bound<const D: usize>(problem: &Problem, used: &[usize], meter: &mut Mete
 }
 
 impl<const D: usize> Solve<'_, '_, D> {
+    const fn subject(&self) -> Subject<'_, D> {
+        Subject {
+            problem: self.problem,
+            used: self.used,
+            reduced: self.reduced,
+        }
+    }
+
     /// The fit-aware relaxation with the bound that it proves.
     fn bound(&mut self, percent: u64) -> (Relaxation<D>, Vec<f64>, Proven) {
         let relaxation = relax(self.reduced, self.rows, percent, self.meter);
         let values = relaxation.values(self.reduced, self.rows, self.meter);
         let worth = relaxation.worth_or_near(self.reduced, self.rows);
-        let proven = dual::carried(self.problem, self.used, self.reduced, &values, &worth);
+        let proven = dual::carried(self.subject(), &values, &worth);
         (relaxation, values, proven)
     }
 
@@ -141,12 +149,7 @@ impl<const D: usize> Solve<'_, '_, D> {
             .collect();
         let mut starts = Vec::new();
         self.first_fits(&orders, relaxation, kinds, &mut starts);
-        let effort = Effort {
-            enough: 0.995,
-            units: self.meter.left_until(STARTS_UNTIL),
-        };
-        let greedy = Greedy::of(self.reduced, values, &orders, &counts);
-        starts.push(greedy.run(kinds, effort, self.meter));
+        self.greedy_start(values, &orders, kinds, &mut starts);
         let mut pattern_values = None;
         if self.reduced.classes.len() <= FEW_CLASSES && !self.is_solved(&starts, proven) {
             let seeds: Vec<(usize, Vec<(u32, u32)>)> = starts
@@ -166,10 +169,13 @@ impl<const D: usize> Solve<'_, '_, D> {
             self.prove_patterns(&counted, &patterns, proven);
             starts.extend(rounding::round(
                 self.reduced,
+                self.rows,
                 &patterns.bought,
-                &patterns.values,
-                &orders,
-                kinds,
+                &Guide {
+                    values: &patterns.values,
+                    orders: &orders,
+                    kinds,
+                },
                 self.meter,
             ));
             pattern_values = Some(patterns.values);
@@ -177,7 +183,7 @@ impl<const D: usize> Solve<'_, '_, D> {
         starts.sort_by_key(|fleet| fleet.price);
         starts.truncate(3);
         let near = starts.first().map_or(0, |fleet| fleet.price);
-        if counts.iter().sum::<u32>() > MANY {
+        if counts.iter().map(|count| u64::from(*count)).sum::<u64>() > MANY {
             starts.retain(|fleet| fleet.price - near <= near / 100 * NEAR_PERCENT);
         }
         if self.is_solved(&starts, proven) {
@@ -189,6 +195,35 @@ impl<const D: usize> Solve<'_, '_, D> {
             .chain(std::iter::once(values))
             .collect();
         self.search(&shape, &vectors, starts, proven)
+    }
+
+    /// Adds greedy's fleet, unless there is one already and greedy would take most of the budget.
+    fn greedy_start(
+        &mut self,
+        values: &[f64],
+        orders: &[Vec<u32>],
+        kinds: &[usize],
+        starts: &mut Vec<Fleet>,
+    ) {
+        let counts: Vec<u32> = self
+            .reduced
+            .classes
+            .iter()
+            .map(|class| class.count)
+            .collect();
+        let effort = Effort {
+            enough: 0.995,
+            units: self.meter.left_until(STARTS_UNTIL),
+        };
+        // One step of a search in a long order for each item, order and kind.
+        let items: u64 = counts.iter().map(|count| u64::from(*count)).sum();
+        let steps = u64::from(self.reduced.classes.len().max(2).ilog2());
+        let cost = items.min(8 * work(counts.len())) * steps * work(orders.len() * kinds.len());
+        let couples = self.reduced.groups > 0;
+        if starts.is_empty() || couples || cost < effort.units * 2 {
+            let greedy = Greedy::of(self.reduced, self.rows, values, orders, &counts);
+            starts.push(greedy.run(kinds, effort, self.meter));
+        }
     }
 
     fn is_solved(&self, starts: &[Fleet], proven: &Proven) -> bool {
@@ -211,9 +246,7 @@ impl<const D: usize> Solve<'_, '_, D> {
             .fold(1.0, f64::min);
         let values: Vec<f64> = patterns.values.iter().map(|value| value * factor).collect();
         let found = dual::searched(
-            self.problem,
-            self.used,
-            self.reduced,
+            self.subject(),
             &values,
             &rows.caps,
             &|values| patterns::carrying(self.reduced, rows, values),

@@ -82,7 +82,11 @@ pub fn provision_guarded(
         dimensions: &dimensions,
     };
     let mut arranged = topology::arrange(&stage);
-    let placed = place(
+    let Placement {
+        states,
+        rooms,
+        purchase,
+    } = place(
         &mut arranged,
         &World {
             stage,
@@ -91,14 +95,8 @@ pub fn provision_guarded(
             over,
         },
     );
-    let Placement {
-        states,
-        rooms,
-        purchase,
-    } = placed;
     let items = arranged.items;
 
-    let by_price = assemble::by_price(&supply);
     let parts = Parts {
         classes: &classes,
         items: &items,
@@ -106,7 +104,7 @@ pub fn provision_guarded(
         capacities: &capacities,
         dimensions: &dimensions,
         settings,
-        by_price: &by_price,
+        by_price: &assemble::by_price(&supply),
     };
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes);
