@@ -6,11 +6,13 @@
 //! standard error. No subcommand decides anything of its own here; each calls the library.
 
 mod advise;
+mod bench_packing;
 mod bench_schedule;
 mod controller;
 mod crds;
 mod demo;
 mod explain;
+mod memory;
 mod plan;
 
 use std::error::Error;
@@ -36,6 +38,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Advise(Box<advise::Args>),
+    BenchPacking(bench_packing::Args),
     BenchSchedule(bench_schedule::Args),
     Controller(Box<controller::Args>),
     Crds(crds::Args),
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Advise(args) => advise::run(&args).map_err(Into::into),
+        Command::BenchPacking(args) => bench_packing::run(&args).map_err(Into::into),
         Command::BenchSchedule(args) => bench_schedule::run(&args).map_err(Into::into),
         Command::Controller(args) => controller::run(&args).map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
@@ -101,6 +105,11 @@ fn write_stdout(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Says something about a command's work; standard error may be closed.
+fn write_stderr(text: &str) {
+    io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
 #[cfg(test)]

@@ -7,12 +7,12 @@
 
 mod world;
 
-use std::fs;
 use std::io;
 use std::time::Instant;
 
 use serde_json::json;
 
+use super::memory::peak_memory_mb;
 use crate::plan::check;
 use crate::plan::provision::{ProvisionSettings, provision};
 
@@ -95,17 +95,4 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
         return Err(BenchError::Violation(violation.clone()));
     }
     Ok(())
-}
-
-/// The most memory that the process has held, in MiB; 0 where the system does not say.
-fn peak_memory_mb() -> u64 {
-    fs::read_to_string("/proc/self/status")
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| {
-            let kibibytes = line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?;
-            kibibytes.trim().parse::<u64>().ok()
-        })
-        .unwrap_or(0)
-        / 1024
 }

@@ -69,6 +69,11 @@ impl<'guard> Meter<'guard> {
         self.spent
     }
 
+    /// The whole budget.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// True when `percent` of the budget are spent.
     #[inline]
     pub const fn is_past(&self, percent: u64) -> bool {

@@ -13,6 +13,7 @@ use super::item::Item;
 use super::labels::Labelled;
 use super::promise;
 use super::supply::{Candidate, Supply};
+use crate::model::money::UsdPerHour;
 use crate::model::offering::OfferingKey;
 use crate::model::pod::PodKey;
 use crate::model::report::PlannedNode;
@@ -78,6 +79,20 @@ pub struct Parts<'round> {
     pub dimensions: &'round [String],
     /// Settings of the round.
     pub settings: &'round ProvisionSettings,
+    /// All candidates, cheapest first: see [`by_price`].
+    pub by_price: &'round [usize],
+}
+
+/// The candidates in price order, equal prices in the order of their keys.
+pub fn by_price(supply: &Supply) -> Vec<usize> {
+    let mut order: Vec<(UsdPerHour, &OfferingKey, usize)> = supply
+        .candidates
+        .iter()
+        .enumerate()
+        .map(|(index, candidate)| (candidate.price, &candidate.offering.key, index))
+        .collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, _, index)| index).collect()
 }
 
 impl Parts<'_> {
@@ -123,9 +138,11 @@ impl Parts<'_> {
         let chosen = self.supply.candidates.get(node.candidate)?;
         let need = self.need(node);
         let allowed = self.allowed(node);
-        let mut others: Vec<(usize, &Candidate)> = allowed
+        let others: Vec<(usize, &Candidate)> = self
+            .by_price
             .iter()
-            .filter(|index| *index != node.candidate)
+            .copied()
+            .filter(|index| *index != node.candidate && allowed.contains(*index))
             .filter_map(|index| Some((index, self.supply.candidates.get(index)?)))
             .filter(|(index, candidate)| {
                 candidate.variant == chosen.variant
@@ -135,9 +152,6 @@ impl Parts<'_> {
                         .is_some_and(|free| fits(&need, free))
             })
             .collect();
-        others.sort_by(|(_, left), (_, right)| {
-            (left.price, &left.offering.key).cmp(&(right.price, &right.offering.key))
-        });
         // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
         // three times as much as spot, and must still be there when spot has run out everywhere.
         let own_type = chosen.offering.key.capacity_type;

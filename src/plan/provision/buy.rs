@@ -4,6 +4,8 @@
 //! the same pods could cost less than. An item is tried on its best level first; what limits keep
 //! out there goes to the next.
 
+use std::collections::BTreeMap;
+
 use super::item::Item;
 use super::limits::Rooms;
 use super::supply::Supply;
@@ -12,6 +14,10 @@ use crate::plan::pack::{self, Bits, Budget, Certificate};
 
 /// Part of the budget, in percent, that goes to solving again when limits bind.
 const AGAIN_PERCENT: u64 = 10;
+/// Part of the budget, in percent, that is kept for the lower bound where the items were divided.
+const PROOF_PERCENT: u64 = 20;
+/// Part of the budget, in percent, that every level may spend, whatever those before it did.
+const LEVEL_PERCENT: u64 = 20;
 
 /// A node to buy: candidate and contents by item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +108,15 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
         }
         let first = purchase.nodes.len();
         let problem = market.problem(&wanted, level, left);
-        let solution = pack::solve_guarded(&problem, Budget { units: budget }, market.over);
+        let kept = if market.is_undivided(&wanted) {
+            0
+        } else {
+            market.budget / 100 * PROOF_PERCENT
+        };
+        let units = budget
+            .saturating_sub(kept)
+            .max(market.budget / 100 * LEVEL_PERCENT);
+        let solution = pack::solve_guarded(&problem, Budget { units }, market.over);
         budget = budget.saturating_sub(solution.units);
         purchase.truncated |= solution.truncated;
         let nodes = expand(&solution.packing.machines, &wanted, level);
@@ -181,6 +195,7 @@ impl Market<'_> {
     /// class may be wherever some of its items may be.
     fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
         let mut classes: Vec<usize> = Vec::new();
+        let mut places: BTreeMap<usize, usize> = BTreeMap::new();
         let mut items: Vec<problem::Item> = Vec::new();
         for node in bought {
             for (index, count) in &node.contents {
@@ -188,8 +203,9 @@ impl Market<'_> {
                 for part in &item.parts {
                     let number = count.saturating_mul(part.each);
                     let allowed = item.levels.get(level)?;
-                    let known = classes.iter().position(|class| *class == part.class);
-                    if let Some(known) = known {
+                    let next = classes.len();
+                    let known = *places.entry(part.class).or_insert(next);
+                    if known < next {
                         let known = items.get_mut(known)?;
                         known.count = known.count.saturating_add(number);
                         known.allowed.add_all(allowed);
@@ -213,13 +229,13 @@ impl Market<'_> {
             items,
             machines: self.machines(),
         };
-        let units = self.budget / 100 * AGAIN_PERCENT;
-        let solution = pack::solve_guarded(&problem, Budget { units }, self.over);
+        let units = self.budget / 100 * PROOF_PERCENT;
+        let proven = pack::bound_guarded(&problem, Budget { units }, self.over);
         Some(Proof {
             classes,
             problem,
-            certificate: solution.certificate,
-            bound: solution.lower_bound,
+            certificate: proven.certificate,
+            bound: proven.bound,
         })
     }
 

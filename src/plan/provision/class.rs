@@ -253,6 +253,7 @@ pub fn match_candidates(
     let capacities = dense_supply(dimensions, supply);
     let count = supply.candidates.len();
     let mut suitable: BTreeMap<(NodeDemand, Vec<Toleration>), Bits> = BTreeMap::new();
+    let mut large_enough: BTreeMap<Vec<i64>, Bits> = BTreeMap::new();
     let available = Bits::of(count, |index| {
         supply
             .candidates
@@ -275,12 +276,15 @@ pub fn match_candidates(
             .entry((class.demand.clone(), class.spec.tolerations.clone()))
             .or_insert_with(|| suits(class, supply))
             .clone();
-        class.fitting = Bits::of(count, |index| {
-            class.suitable.contains(index)
-                && capacities
+        // Many classes are of one size.
+        let large = large_enough.entry(class.size.clone()).or_insert_with(|| {
+            Bits::of(count, |index| {
+                capacities
                     .get(index)
                     .is_some_and(|free| fits(&class.size, free))
+            })
         });
+        class.fitting = class.suitable.and(large);
         class.levels = levels(
             class,
             supply,

@@ -82,7 +82,11 @@ pub fn provision_guarded(
         dimensions: &dimensions,
     };
     let mut arranged = topology::arrange(&stage);
-    let placed = place(
+    let Placement {
+        states,
+        rooms,
+        purchase,
+    } = place(
         &mut arranged,
         &World {
             stage,
@@ -91,11 +95,6 @@ pub fn provision_guarded(
             over,
         },
     );
-    let Placement {
-        states,
-        rooms,
-        purchase,
-    } = placed;
     let items = arranged.items;
 
     let parts = Parts {
@@ -105,6 +104,7 @@ pub fn provision_guarded(
         capacities: &capacities,
         dimensions: &dimensions,
         settings,
+        by_price: &assemble::by_price(&supply),
     };
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes);

@@ -134,7 +134,12 @@ fn add_pods(snapshot: &mut Snapshot, prefix: &str, count: usize, spec: &PodSpec)
 }
 
 fn plan(snapshot: &Snapshot) -> ProvisioningPlan {
-    let plan = provision(snapshot, &ProvisionSettings::default());
+    // Enough for a search among a few pods, and quick without optimisation.
+    let settings = ProvisionSettings {
+        budget_units: 30_000,
+        ..ProvisionSettings::default()
+    };
+    let plan = provision(snapshot, &settings);
     assert_eq!(
         check::violations(snapshot, &plan),
         Vec::<String>::new(),
