@@ -158,10 +158,15 @@ fn health(envelope: Envelope) -> Result<Vec<Notice>, Unread> {
         event.status_code.as_str(),
         "closed" | "completed" | "cancelled"
     );
-    if event.service != "EC2" || event.event_type_category != "scheduledChange" || over {
+    if event.service != "EC2" || event.event_type_category != "scheduledChange" {
         return Err(Unread::Irrelevant);
     }
-    let begins = begins(&event.start_time);
+    let kind = if over {
+        NoticeKind::MaintenanceOver
+    } else {
+        let begins = begins(&event.start_time);
+        NoticeKind::ScheduledChange { begins }
+    };
     let machines: Vec<String> = event
         .affected_entities
         .into_iter()
@@ -176,7 +181,7 @@ fn health(envelope: Envelope) -> Result<Vec<Notice>, Unread> {
         .into_iter()
         .map(|instance| Notice {
             instance,
-            kind: NoticeKind::ScheduledChange { begins },
+            kind: kind.clone(),
             at: envelope.time,
         })
         .collect())
@@ -272,7 +277,8 @@ mod tests {
                 .all(|notice| notice.kind == NoticeKind::ScheduledChange { begins })
         );
         let over = event("aws.health", "AWS Health Event", &detail("closed")).to_string();
-        assert_eq!(read(&over, &ours()), Err(Unread::Irrelevant));
+        let over = read(&over, &ours()).unwrap();
+        assert_eq!(over[0].kind, NoticeKind::MaintenanceOver);
     }
 
     #[test]

@@ -295,6 +295,12 @@ async fn readopt(context: &Acting, instance: &Instance, node: &Node) -> Result<(
             context.kubernetes.create_claim(&object).await?
         }
     };
+    // Before the claim says that the instance is its own: the Node binds only to the claim that the
+    // instance names.
+    if instance.tags.get(tags::CLAIM) != Some(&claim.name) {
+        let named = BTreeMap::from([(tags::CLAIM.to_owned(), claim.name.clone())]);
+        context.cloud.tag(&instance.id, &named).await?;
+    }
     let change = ClaimStatusChange {
         provider_id: Some(instance.provider_id()),
         image_id: Some(instance.image_id.clone()),

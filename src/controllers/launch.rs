@@ -180,7 +180,7 @@ async fn write_record(
             error.class,
             WriteErrorClass::Invalid | WriteErrorClass::Forbidden
         );
-        if refused && claims.len() > 1 {
+        if refused && record.size > 1 {
             context.launches(|memory| memory.set_alone(claim));
         }
         failed.get_or_insert(error);
@@ -199,7 +199,7 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let object = class_object(context, claim)?;
     let record = &batch.record;
     let now = context.now();
-    context.launches(|memory| memory.called(record, now));
+    let before = context.launches(|memory| memory.called(record, now));
     match context.cloud.launch(record, claim, &object).await {
         Ok(outcome) => {
             let result = match outcome.instances.len() {
@@ -218,6 +218,11 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
         }
         Err(error) => {
             context.metrics.launch_failed(None, error.class);
+            let now = context.now();
+            context.launches(|memory| match error.class {
+                ErrorClass::Transient => memory.unanswered(record, now),
+                _ => memory.took_no_effect(record, before, now),
+            });
             unanswered(context, batch, error).await
         }
     }
@@ -229,17 +234,12 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
     let record = &batch.record;
     let now = context.now();
     match error.class {
-        ErrorClass::Throttled => Err(error.into()),
-        ErrorClass::Transient => {
-            context.launches(|memory| memory.unanswered(record, now));
-            Err(error.into())
-        }
-        ErrorClass::TokenMismatch => {
-            if look_up(context, batch).await? {
-                return Ok(());
-            }
-            Err(error.into())
-        }
+        ErrorClass::Throttled | ErrorClass::Transient => Err(error.into()),
+        ErrorClass::TokenMismatch => match look_up(context, batch).await? {
+            Found { settled: true, .. } => Ok(()),
+            // Tried again after a rest: EC2 may not show everything yet.
+            Found { settled: false, .. } => Err(error.into()),
+        },
         ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
             context.launches(|memory| memory.shortages.note_all(record, error.class, now));
             refused_call(context, batch, error).await
@@ -287,22 +287,31 @@ fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
     }
 }
 
-/// EC2 refused a call, which settles its record: at once when it was the first call of all, else
-/// when EC2 has shown what an earlier one bought. The claims are told if it bought nothing.
+/// EC2 refused a call, which settles its record: at once when none of its calls can have bought
+/// anything, else when EC2 has shown what an earlier one bought. The claims are told if it bought
+/// nothing.
 async fn refused_call(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
-    if context.launches(|memory| memory.is_first_call(&batch.record)) {
+    if context.launches(|memory| memory.bought_nothing(&batch.record)) {
         context.launches(|memory| memory.settled(&batch.record));
         settled(context);
-    } else if look_up(context, batch).await? {
+    } else if look_up(context, batch).await?.any {
         return Err(error.into());
     }
     refused(context, &batch.claims, error).await
 }
 
+/// What a look at EC2 showed of a record.
+struct Found {
+    /// There are instances.
+    any: bool,
+    /// Nothing more will come of it.
+    settled: bool,
+}
+
 /// Asks EC2 what came of a record that nobody will repeat, and writes down the instances that it
-/// shows. Gives back whether there are any. The record is settled once all that it asked for is
-/// there, or EC2 has had the time to show everything.
-async fn look_up(context: &Acting, batch: &Batch) -> Result<bool, StepError> {
+/// shows. The record is settled once all that it asked for is there, or EC2 has had the time to show
+/// everything.
+async fn look_up(context: &Acting, batch: &Batch) -> Result<Found, StepError> {
     let record = &batch.record;
     let asked = context.now();
     let query = InstanceQuery::Batch(record.batch.clone());
@@ -310,15 +319,20 @@ async fn look_up(context: &Acting, batch: &Batch) -> Result<bool, StepError> {
     let found: Vec<BatchInstance> = found.iter().map(|found| (&**found).into()).collect();
     write_instances(context, batch, &found).await?;
     let complete = found.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
-    context.launches(|memory| {
-        if complete || asked >= memory.visible_at(record) {
+    let done = context.launches(|memory| {
+        let done = complete || asked >= memory.visible_at(record);
+        if done {
             memory.settled(record);
         } else {
             memory.looked(record, asked);
         }
+        done
     });
     settled(context);
-    Ok(!found.is_empty())
+    Ok(Found {
+        any: !found.is_empty(),
+        settled: done,
+    })
 }
 
 /// Wakes what waits for launches to be settled.

@@ -68,6 +68,8 @@ impl Controller for Maintenance {
 pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     let stop = context.world.stop().clone();
     let listening = async {
+        // Before every claim is known, its notice would look like nobody's business.
+        context.mirror.synced().await;
         loop {
             let outcome = match source.receive().await {
                 Ok(deliveries) => heed(&context, &*source, deliveries).await,
@@ -188,8 +190,10 @@ async fn end(
     deadline: Option<Timestamp>,
     (reason, message): (&'static str, String),
 ) -> Result<(), StepError> {
+    let mut current = Arc::clone(claim);
     if let Some(deadline) = deadline {
-        annotate(context, claim, labels::TERMINATION_TIMESTAMP, deadline).await?;
+        let deadline = Some(deadline);
+        current = annotate(context, claim, labels::TERMINATION_TIMESTAMP, deadline).await?;
     }
     if claim.deleting_since.is_some() {
         return Ok(());
@@ -205,7 +209,7 @@ async fn end(
     };
     context
         .kubernetes
-        .patch_claim_status(claim, &change)
+        .patch_claim_status(&current, &change)
         .await?;
     context.kubernetes.delete_claim(claim).await?;
     let pool = claim.node_pool.as_deref().unwrap_or_default();
@@ -225,17 +229,14 @@ async fn annotate(
     context: &Acting,
     claim: &Claim,
     key: &str,
-    at: Timestamp,
-) -> Result<(), StepError> {
+    at: Option<Timestamp>,
+) -> Result<Arc<Claim>, StepError> {
     let change = ClaimMetadataChange {
-        annotations: BTreeMap::from([(key.to_owned(), Some(at.to_string()))]),
+        annotations: BTreeMap::from([(key.to_owned(), at.map(|at| at.to_string()))]),
         ..ClaimMetadataChange::default()
     };
-    context
-        .kubernetes
-        .patch_claim_metadata(claim, &change)
-        .await?;
-    Ok(())
+    let kubernetes = &context.kubernetes;
+    Ok(kubernetes.patch_claim_metadata(claim, &change).await?)
 }
 
 /// Tells the Node and the claim.

@@ -17,6 +17,8 @@ pub enum NoticeKind {
         /// When it begins; `None` when the message does not say.
         begins: Option<Timestamp>,
     },
+    /// Maintenance that was announced is over or called off.
+    MaintenanceOver,
     /// The machine stops or has ended.
     StateChange,
 }
@@ -29,6 +31,7 @@ impl NoticeKind {
             Self::ReservationInterruption => "capacity_reservation_interrupted",
             Self::RebalanceRecommendation => "rebalance_recommendation",
             Self::ScheduledChange { .. } => "scheduled_change",
+            Self::MaintenanceOver => "scheduled_change_over",
             Self::StateChange => "state_change",
         }
     }

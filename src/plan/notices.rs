@@ -43,8 +43,8 @@ pub enum NoticeStep {
     Schedule {
         /// The claim.
         claim: Arc<Claim>,
-        /// When it begins.
-        begins: Timestamp,
+        /// When it begins; `None` when it will not.
+        begins: Option<Timestamp>,
         /// The event's message.
         message: String,
     },
@@ -146,6 +146,7 @@ impl Heeded {
                 });
             }
             NoticeKind::ScheduledChange { begins } => self.scheduled(now, claim, *begins),
+            NoticeKind::MaintenanceOver => self.over(claim),
             NoticeKind::StateChange => {
                 self.decision.look_at.insert(notice.instance.clone());
             }
@@ -166,6 +167,18 @@ impl Heeded {
             reason,
             message: format!("EC2 takes the machine back; its pods have until {deadline}"),
         });
+    }
+
+    /// What was announced is over or called off.
+    fn over(&mut self, claim: &Arc<Claim>) {
+        if claim.annotations.contains_key(labels::MAINTENANCE) && claim.deleting_since.is_none() {
+            self.decision.push(NoticeStep::Schedule {
+                claim: Arc::clone(claim),
+                begins: None,
+                message: "EC2's maintenance of the machine is over or called off; the node stays"
+                    .to_owned(),
+            });
+        }
     }
 
     fn scheduled(&mut self, now: Timestamp, claim: &Arc<Claim>, begins: Option<Timestamp>) {
@@ -192,7 +205,7 @@ impl Heeded {
         if written.is_none_or(|known| *known != begins.to_string()) {
             self.decision.push(NoticeStep::Schedule {
                 claim: Arc::clone(claim),
-                begins,
+                begins: Some(begins),
                 message: format!(
                     "EC2 stops or retires the machine at {begins}; the node is drained an hour before, \
                      or goes earlier when it is empty"
@@ -305,7 +318,7 @@ mod tests {
         let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
         assert!(matches!(
             heeded.decision.steps.as_slice(),
-            [NoticeStep::Schedule { begins: found, .. }] if *found == begins
+            [NoticeStep::Schedule { begins: found, .. }] if *found == Some(begins)
         ));
         let mut told = spot("a");
         told.annotations
@@ -321,6 +334,21 @@ mod tests {
         assert!(matches!(
             near.steps.as_slice(),
             [NoticeStep::End { deadline: Some(found), .. }] if *found == begins
+        ));
+    }
+
+    #[test]
+    fn maintenance_that_is_called_off_is_forgotten() {
+        let notices = [notice("a", NoticeKind::MaintenanceOver)];
+        let untold = decide(&world(101, &[spot("a")], &[], &[]), &notices);
+        assert_eq!(untold.decision.steps, []);
+        let mut told = spot("a");
+        told.annotations
+            .insert(labels::MAINTENANCE.to_owned(), at(100_000).to_string());
+        let heeded = decide(&world(101, &[told], &[], &[]), &notices);
+        assert!(matches!(
+            heeded.decision.steps.as_slice(),
+            [NoticeStep::Schedule { begins: None, .. }]
         ));
     }
 

@@ -14,6 +14,8 @@ use crate::leadership::Leadership;
 /// How long a machine may be without an owner while faults strike: two complete lists a minute apart,
 /// with what the storm takes from them.
 const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
+/// How long before EC2 takes a machine back Tonnage may end it with pods on it.
+const LAST_SECONDS: SignedDuration = SignedDuration::from_secs(10);
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(crate) struct Checks {
     /// Claims that were ever seen with a batch.
     batches: BTreeMap<String, BTreeSet<String>>,
     ownerless: BTreeMap<String, Timestamp>,
+    /// Machines that EC2 takes back, and from when on pods that are left are beyond help.
+    announced: BTreeMap<String, Timestamp>,
 }
 
 /// A claim as the checks see it.
@@ -137,9 +141,20 @@ impl Checks {
         }
     }
 
-    /// Nothing runs on a machine that Tonnage terminates.
+    /// Nothing runs on a machine that Tonnage terminates, unless EC2 is about to take it anyway.
     fn lost_work(&mut self, world: &Embedded) {
         let now = world.now();
+        for line in &self.tally.latest {
+            let text = |field: &str| line.fields.get(field)?.as_str();
+            if line.event == "InterruptionNotice"
+                && let (Some(id), Some(Ok(ends))) = (
+                    text("instance"),
+                    text("endsAt").map(str::parse::<Timestamp>),
+                )
+            {
+                self.announced.insert(id.to_owned(), ends - LAST_SECONDS);
+            }
+        }
         let terminated = self.tally.latest.iter().filter(|line| {
             line.event == "InstanceEnds"
                 && line
@@ -153,6 +168,9 @@ impl Checks {
             .map(|shown| (shown.id, shown.private_dns_name))
             .collect();
         for (id, node) in fresh {
+            if self.announced.get(&id).is_some_and(|from| now >= *from) {
+                continue;
+            }
             let mut lost = Vec::new();
             world.api.each(Resource::Pod, |key, pod| {
                 let runs = pod["status"]["phase"] == "Running"

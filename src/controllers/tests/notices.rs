@@ -40,6 +40,13 @@ async fn a_spot_machine_that_is_taken_back_is_drained_and_replaced_before_it_goe
     let taken = stage.world.now();
     stage.world.ec2.reclaim(&first);
     stage
+        .until(5, "its claim is on its way out at once", |stage| {
+            let claims = stage.all(NodeClaim);
+            let mut going = claims.iter().map(|claim| &claim["metadata"]);
+            going.any(|metadata| metadata["deletionTimestamp"].is_string())
+        })
+        .await;
+    stage
         .until(100, "its pod runs elsewhere", |stage| {
             let running = stage.running();
             let moved = running.len() == 1 && running.iter().all(|machine| machine.id != first);

@@ -40,7 +40,7 @@ struct Trail {
     attempt: u32,
     /// This process chose the attempt, so nobody called before it did.
     own: bool,
-    calls: u32,
+    /// When a call was made, at the latest, that may have bought something.
     last_call: Option<Timestamp>,
     last_look: Option<Timestamp>,
     /// When any of this was last learned.
@@ -64,11 +64,20 @@ impl LaunchMemory {
         self.trail(record, true, now);
     }
 
-    /// A call of the record begins.
-    pub fn called(&mut self, record: &LaunchRecord, now: Timestamp) {
-        let trail = self.trail(record, false, now);
-        trail.calls = trail.calls.saturating_add(1);
-        trail.last_call = Some(now);
+    /// A call of the record begins. Gives back when an earlier one was made, for
+    /// [`Self::took_no_effect`].
+    pub fn called(&mut self, record: &LaunchRecord, now: Timestamp) -> Option<Timestamp> {
+        self.trail(record, false, now).last_call.replace(now)
+    }
+
+    /// EC2 refused a call, so nothing will come of it; `before` is what [`Self::called`] gave back.
+    pub fn took_no_effect(
+        &mut self,
+        record: &LaunchRecord,
+        before: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        self.trail(record, false, now).last_call = before;
     }
 
     /// A call of the record ended without an answer that says what was bought: it may have taken
@@ -86,7 +95,6 @@ impl LaunchMemory {
         let fresh = Trail {
             attempt: record.attempt,
             own,
-            calls: 0,
             last_call: None,
             last_look: None,
             touched: now,
@@ -105,22 +113,20 @@ impl LaunchMemory {
             .filter(|trail| trail.attempt == record.attempt)
     }
 
-    /// True while this process has made at most the one call under the record that there ever was:
-    /// when EC2 refuses that call, nothing was bought.
-    pub fn is_first_call(&self, record: &LaunchRecord) -> bool {
+    /// True when no call under the record can have bought anything: this process chose the record, and
+    /// every call of its was refused.
+    pub fn bought_nothing(&self, record: &LaunchRecord) -> bool {
         self.trail_of(record)
-            .is_some_and(|trail| trail.own && trail.calls <= 1)
+            .is_some_and(|trail| trail.own && trail.last_call.is_none())
     }
 
     /// From when on EC2 shows everything that was bought under a record, so that what is missing from
     /// its answer does not exist.
     pub fn visible_at(&self, record: &LaunchRecord) -> Timestamp {
+        if self.bought_nothing(record) {
+            return Timestamp::MIN;
+        }
         let last = match self.trail_of(record) {
-            Some(Trail {
-                own: true,
-                last_call: None,
-                ..
-            }) => return Timestamp::MIN,
             Some(Trail {
                 last_call: Some(at),
                 ..

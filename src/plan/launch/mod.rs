@@ -230,19 +230,18 @@ fn decide_batch(
         return;
     }
     if memory.is_answered(record) {
-        let left: Vec<&Arc<Claim>> = waiting
+        let (alone, left): (Vec<_>, Vec<_>) = waiting
             .into_iter()
             .filter(|claim| claim.deleting_since.is_none())
-            .collect();
+            .partition(|claim| memory.is_alone(claim));
+        for claim in &alone {
+            let wanted = wanted(claim) + &claim.uid;
+            let attempt = record.attempt;
+            propose(snapshot, memory, &[*claim], attempt, &wanted, decision);
+        }
         if let Some(first) = left.first() {
-            propose(
-                snapshot,
-                memory,
-                &left,
-                record.attempt,
-                &wanted(first),
-                decision,
-            );
+            let wanted = wanted(first);
+            propose(snapshot, memory, &left, record.attempt, &wanted, decision);
         }
         return;
     }

@@ -239,28 +239,40 @@ fn an_empty_look_is_believed_only_once_ec2_would_show_everything() {
     // Who started later cannot know when the last call was made, but that it was before.
     let restarted = LaunchMemory::new(at(500));
     assert_eq!(restarted.visible_at(&record), at(620));
-    assert!(!restarted.is_first_call(&record));
+    assert!(!restarted.bought_nothing(&record));
 }
 
 #[test]
-fn a_refusal_settles_only_the_first_call_of_a_record() {
+fn a_refusal_settles_a_record_that_has_no_lost_answer() {
     let mut memory = LaunchMemory::new(at(0));
     let start = world(1, &[claim("a", ALL)], &[], &[]);
     let (record, _claims) = recorded(&proposal(decide(&start, &memory)));
     memory.chosen(&record, at(1));
-    memory.called(&record, at(2));
-    assert!(memory.is_first_call(&record));
-    memory.unanswered(&record, at(3));
+    for second in [2, 3] {
+        let before = memory.called(&record, at(second));
+        assert!(!memory.bought_nothing(&record), "the call is under way");
+        memory.took_no_effect(&record, before, at(second));
+        assert!(memory.bought_nothing(&record), "refused, once or twice");
+    }
     memory.called(&record, at(4));
-    assert!(!memory.is_first_call(&record));
+    memory.unanswered(&record, at(5));
+    for second in [10, 50, 100] {
+        let before = memory.called(&record, at(second));
+        memory.took_no_effect(&record, before, at(second));
+        assert!(!memory.bought_nothing(&record));
+        assert_eq!(
+            memory.visible_at(&record),
+            at(125),
+            "refusals do not put off the time when EC2 shows everything"
+        );
+    }
     let next = LaunchRecord {
         attempt: 2,
         ..record
     };
-    memory.chosen(&next, at(5));
-    memory.called(&next, at(6));
+    memory.chosen(&next, at(105));
     assert!(
-        memory.is_first_call(&next),
+        memory.bought_nothing(&next),
         "another attempt, another token"
     );
 }

@@ -221,7 +221,12 @@ fn nodes_of<'world>(snapshot: &'world Snapshot, claim: &Claim) -> Vec<&'world Ar
     }
     snapshot
         .node_by_provider_id(&claim.provider_id)
-        .filter(|node| !node.labels.contains_key(labels::REGISTERED))
+        .filter(|node| {
+            let claims = snapshot.claims.values();
+            !claims
+                .into_iter()
+                .any(|other| other.name != claim.name && other.node_name == node.name)
+        })
         .into_iter()
         .collect()
 }
