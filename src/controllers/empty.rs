@@ -78,9 +78,13 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
             }
         }
         EmptyStep::Unfence { claim, node } => unfence(&context, &claim, &node).await?,
-        EmptyStep::Remove { claim, message } => {
-            if !claim.node_name.is_empty() {
-                context.no_work_on(&claim.node_name).await?;
+        EmptyStep::Remove {
+            claim,
+            node,
+            message,
+        } => {
+            if let Some(node) = node {
+                context.no_work_on(&node.name).await?;
             }
             remove(&context, &claim, &message).await?;
         }

@@ -72,6 +72,21 @@ impl Snapshot {
         }
     }
 
+    /// The Node of a claim: the one that it calls its own, or, before it says so, the one with its
+    /// provider id that no other claim calls its own. A Node may be open for pods before its claim
+    /// says that it has registered.
+    pub fn node_of(&self, claim: &Claim) -> Option<&Arc<Node>> {
+        if !claim.node_name.is_empty() {
+            return self.nodes.get(&claim.node_name);
+        }
+        let node = self.node_by_provider_id(&claim.provider_id)?;
+        let taken = self
+            .claims
+            .values()
+            .any(|other| other.name != claim.name && other.node_name == node.name);
+        (!taken).then_some(node)
+    }
+
     /// Pods that occupy a node, in name order.
     pub fn pods_on<'world>(
         &'world self,

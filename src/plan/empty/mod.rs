@@ -72,7 +72,10 @@ impl EmptyMemory {
             // A machine on its way is spare only when a fresh plan finds no use for it: pods may
             // wait for nothing but its arrival, and boots take longer than any other delay here.
             let coming = !used && waits && fresh.is_none();
-            let work = if busy.contains(claim.node_name.as_str()) || wanted || coming {
+            let node = snapshot.node_of(claim);
+            let in_use = busy.contains(claim.node_name.as_str())
+                || node.is_some_and(|node| busy.contains(node.name.as_str()));
+            let work = if in_use || wanted || coming {
                 Work::Busy
             } else {
                 Work::Idle(match before {
@@ -117,14 +120,6 @@ fn remembered(claim: &Claim) -> Timestamp {
         .unwrap_or(claim.created)
 }
 
-fn node_of<'world>(snapshot: &'world Snapshot, claim: &Claim) -> Option<&'world Arc<Node>> {
-    if claim.node_name.is_empty() {
-        None
-    } else {
-        snapshot.nodes.get(&claim.node_name)
-    }
-}
-
 /// Nodes that a pod other than a DaemonSet's or a static one is on, or nominated to if that counts.
 fn busy_nodes(snapshot: &Snapshot, nominated: bool) -> BTreeSet<&str> {
     snapshot
@@ -162,6 +157,8 @@ pub enum EmptyStep {
     Remove {
         /// The claim.
         claim: Arc<Claim>,
+        /// Its Node, fenced, if it has one.
+        node: Option<Arc<Node>>,
         /// For people.
         message: String,
     },
@@ -220,7 +217,7 @@ fn decide_pool(
             .get(ConditionType::DisruptionReason.as_str())
             .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
             && claim.is(ConditionType::DisruptionReason.as_str());
-        let node = node_of(snapshot, claim);
+        let node = snapshot.node_of(claim);
         let idle = memory.idle(claim);
         let after = pool.consolidate_after.filter(|_after| !pool.paused);
         let (Some(idle), Some(after), false) = (idle, after, is_kept(claim, node)) else {
@@ -287,6 +284,7 @@ fn remove(
     }
     decision.push(EmptyStep::Remove {
         claim: Arc::clone(claim),
+        node: node.map(Arc::clone),
         message: format!("no pods for {after:#}"),
     });
 }

@@ -5,7 +5,9 @@ use crate::model::claim::ConditionStatus;
 use crate::model::node_pool::{BudgetNodes, PoolBudget};
 use crate::model::pod::PodPhase;
 use crate::model::taint::{Taint, TaintEffect};
-use crate::plan::examples::{at, claim, daemon, initialized, node, node_pool, pod, set, world};
+use crate::plan::examples::{
+    at, claim, daemon, initialized, launched, node, node_pool, pod, set, world,
+};
 
 /// Plays seconds of a world in which pods come and go; gives back the last decision.
 fn play(story: &[(i64, &[Pod])], claims: &[Claim], nodes: &[Node]) -> Decision<EmptyStep> {
@@ -225,4 +227,15 @@ fn the_default_budget_does_not_hold_empty_nodes_back_but_one_that_names_them_doe
     assert_eq!(steps(BudgetNodes::Percent(34), &["Empty"]), 2);
     assert_eq!(steps(BudgetNodes::Count(1), &["Drifted"]), 3);
     assert_eq!(steps(BudgetNodes::Count(0), &[]), 0, "zero is a freeze");
+}
+
+#[test]
+fn work_on_a_node_that_its_claim_does_not_name_yet_keeps_both() {
+    let busy = [pod("job", "ip-a")];
+    let story: &[(i64, &[Pod])] = &[(100, &busy), (500, &busy)];
+    let kept = play(story, &[launched("a")], &[node("a")]);
+    assert_eq!(kept.steps, []);
+    let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &[]), (500, &[])];
+    let spare = play(story, &[launched("a")], &[node("a")]);
+    assert!(matches!(spare.steps.as_slice(), [EmptyStep::Fence { .. }]));
 }

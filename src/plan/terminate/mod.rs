@@ -138,7 +138,7 @@ pub fn decide(
     let mut owned: BTreeSet<&str> = BTreeSet::new();
     let mut decision = Decision::default();
     for claim in snapshot.claims.values() {
-        let nodes = nodes_of(snapshot, claim);
+        let nodes: Vec<&Arc<Node>> = snapshot.node_of(claim).into_iter().collect();
         owned.extend(nodes.iter().map(|node| node.name.as_str()));
         let going = claim.deleting_since.is_some();
         if !going {
@@ -211,24 +211,6 @@ fn pods_by_node(snapshot: &Snapshot) -> BTreeMap<&str, Vec<&Arc<Pod>>> {
         }
     }
     by_node
-}
-
-/// The Nodes that end with a claim: its own, or, before it registered, the one with its provider id
-/// that no other claim calls its own.
-fn nodes_of<'world>(snapshot: &'world Snapshot, claim: &Claim) -> Vec<&'world Arc<Node>> {
-    if !claim.node_name.is_empty() {
-        return snapshot.nodes.get(&claim.node_name).into_iter().collect();
-    }
-    snapshot
-        .node_by_provider_id(&claim.provider_id)
-        .filter(|node| {
-            let claims = snapshot.claims.values();
-            !claims
-                .into_iter()
-                .any(|other| other.name != claim.name && other.node_name == node.name)
-        })
-        .into_iter()
-        .collect()
 }
 
 /// One machine on its way out.
