@@ -154,11 +154,9 @@ async fn delete_claim(context: &Acting, claim: &Claim, instance: &str) -> Result
     let message =
         format!("instance {instance} is gone, so is its claim; its pods are planned again");
     tracing::warn!(claim = claim.name, "{message}");
-    context.kubernetes.delete_claim(claim).await?;
-    let pool = claim.node_pool.as_deref().unwrap_or_default();
     context
-        .metrics
-        .claim_disrupted(pool, RemovalReason::GarbageCollected, None);
+        .remove_claim(claim, RemovalReason::GarbageCollected)
+        .await?;
     let subject = Subject::claim(&claim.name, &claim.uid);
     let words = ("InstanceGone", "Collecting");
     context.tell(subject, EventKind::Warning, words, message);

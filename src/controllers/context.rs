@@ -23,13 +23,14 @@ use crate::cluster::Mirror;
 use crate::cluster::apply::Kubernetes;
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
 use crate::cluster::lease::Term;
-use crate::metrics::{Loop, Metrics};
+use crate::metrics::{Loop, Metrics, RemovalReason};
+use crate::model::claim::Claim;
 use crate::model::instance::Instance;
 use crate::model::snapshot::Snapshot;
 use crate::plan::collect::Halt;
 use crate::plan::empty::Planned;
 use crate::plan::instances::InstanceView;
-use crate::plan::launch::LaunchMemory;
+use crate::plan::launch::{LaunchMemory, offering_of};
 use crate::settings::{Mode, Settings};
 
 /// EC2, to look at and nothing else.
@@ -77,6 +78,18 @@ impl Acting {
             let message = format!("Node {node} is not empty: pod {} is on it", pod.key);
             Err(StepError::Outdated(message))
         })
+    }
+
+    /// Asks for the deletion of a claim and counts it.
+    ///
+    /// # Errors
+    /// What the API server says against it; a claim that is gone is no error.
+    pub async fn remove_claim(&self, claim: &Claim, why: RemovalReason) -> Result<(), StepError> {
+        self.kubernetes.delete_claim(claim).await?;
+        let pool = claim.node_pool.as_deref().unwrap_or_default();
+        let bought = offering_of(claim).map(|offering| offering.capacity_type);
+        self.metrics.claim_disrupted(pool, why, bought);
+        Ok(())
     }
 
     /// Hands for a context; `None` in observe mode.

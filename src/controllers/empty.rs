@@ -9,14 +9,13 @@ use futures::future::BoxFuture;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
-use crate::api::{ConditionType, labels};
+use crate::api::ConditionType;
 use crate::cluster::apply::ClaimStatusChange;
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
-use crate::model::offering::CapacityType;
 use crate::plan::empty::{self, EmptyMemory, EmptyStep};
 
 /// The loop that removes empty nodes.
@@ -114,15 +113,7 @@ async fn unfence(context: &Acting, claim: &Claim, node: &Node) -> Result<(), Ste
 }
 
 async fn remove(context: &Acting, claim: &Claim, message: &str) -> Result<(), StepError> {
-    context.kubernetes.delete_claim(claim).await?;
-    let pool = claim.node_pool.as_deref().unwrap_or_default();
-    let capacity_type = claim
-        .labels
-        .get(labels::CAPACITY_TYPE)
-        .and_then(|text| CapacityType::parse(text));
-    context
-        .metrics
-        .claim_disrupted(pool, RemovalReason::Empty, capacity_type);
+    context.remove_claim(claim, RemovalReason::Empty).await?;
     tracing::info!(
         claim = claim.name,
         node = claim.node_name,

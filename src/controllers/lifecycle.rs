@@ -254,9 +254,7 @@ async fn give_up(
         ),
         GiveUp::InstanceEnded => ("InstanceEnded", RemovalReason::GarbageCollected),
     };
-    context.kubernetes.delete_claim(claim).await?;
-    let pool = claim.node_pool.as_deref().unwrap_or_default();
-    context.metrics.claim_disrupted(pool, removal, None);
+    context.remove_claim(claim, removal).await?;
     tracing::warn!(
         claim = claim.name,
         reason = reason.as_str(),

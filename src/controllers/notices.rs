@@ -23,7 +23,6 @@ use crate::metrics::{Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::ErrorClass;
 use crate::model::notice::Notice;
-use crate::model::offering::CapacityType;
 use crate::plan::condition::ConditionChange;
 use crate::plan::notices::{NoticeStep, decide, due};
 
@@ -163,13 +162,8 @@ async fn carry_out(context: Arc<Acting>, step: NoticeStep) -> Result<(), StepErr
             message,
         } => {
             annotate(&context, &claim, labels::MAINTENANCE, begins).await?;
-            tell(
-                &context,
-                &claim,
-                EventKind::Warning,
-                "ScheduledChange",
-                &message,
-            );
+            let kind = begins.map_or(EventKind::Normal, |_begins| EventKind::Warning);
+            tell(&context, &claim, kind, "ScheduledChange", &message);
             Ok(())
         }
         NoticeStep::Tell {
@@ -211,15 +205,9 @@ async fn end(
         .kubernetes
         .patch_claim_status(&current, &change)
         .await?;
-    context.kubernetes.delete_claim(claim).await?;
-    let pool = claim.node_pool.as_deref().unwrap_or_default();
-    let capacity_type = claim
-        .labels
-        .get(labels::CAPACITY_TYPE)
-        .and_then(|text| CapacityType::parse(text));
     context
-        .metrics
-        .claim_disrupted(pool, RemovalReason::Interrupted, capacity_type);
+        .remove_claim(claim, RemovalReason::Interrupted)
+        .await?;
     tracing::warn!(claim = claim.name, node = claim.node_name, "{message}");
     tell(context, claim, EventKind::Warning, reason, &message);
     Ok(())

@@ -1,6 +1,6 @@
 //! Everything known at one instant, own writes that no watch has shown yet included.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -72,19 +72,38 @@ impl Snapshot {
         }
     }
 
-    /// The Node of a claim: the one that it calls its own, or, before it says so, the one with its
-    /// provider id that no other claim calls its own. A Node may be open for pods before its claim
-    /// says that it has registered.
-    pub fn node_of(&self, claim: &Claim) -> Option<&Arc<Node>> {
-        if !claim.node_name.is_empty() {
-            return self.nodes.get(&claim.node_name);
-        }
-        let node = self.node_by_provider_id(&claim.provider_id)?;
-        let taken = self
+    /// The Nodes of claims, by the claim's name: the one that a claim calls its own, or, before it
+    /// says so, the one with its provider id that no other claim calls its own. A Node may be open
+    /// for pods before its claim says that it has registered.
+    pub fn nodes_of_claims(&self) -> BTreeMap<&str, &Arc<Node>> {
+        let taken: BTreeSet<&str> = self
             .claims
             .values()
-            .any(|other| other.name != claim.name && other.node_name == node.name);
-        (!taken).then_some(node)
+            .map(|claim| claim.node_name.as_str())
+            .collect();
+        let mut carriers: BTreeMap<&str, Option<&Arc<Node>>> = BTreeMap::new();
+        for node in self.nodes.values() {
+            carriers
+                .entry(&node.provider_id)
+                // Two Nodes with one id: nobody can tell which it is.
+                .and_modify(|known| *known = None)
+                .or_insert(Some(node));
+        }
+        let node_of = |claim: &Claim| {
+            if !claim.node_name.is_empty() {
+                return self.nodes.get(&claim.node_name);
+            }
+            let carrier = carriers
+                .get(claim.provider_id.as_str())
+                .copied()
+                .flatten()?;
+            let free = !claim.provider_id.is_empty() && !taken.contains(carrier.name.as_str());
+            free.then_some(carrier)
+        };
+        self.claims
+            .iter()
+            .filter_map(|(name, claim)| Some((name.as_str(), node_of(claim)?)))
+            .collect()
     }
 
     /// Pods that occupy a node, in name order.

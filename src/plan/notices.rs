@@ -13,10 +13,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::Decision;
+use super::launch::offering_of;
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::notice::{Notice, NoticeKind};
-use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
 
 /// How long after an interruption notice pods may run. Source: "Spot Instance interruption notices"
@@ -107,9 +108,7 @@ pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
         let Some(begins) = begins.filter(|_begins| claim.deleting_since.is_none()) else {
             continue;
         };
-        let from = begins
-            .saturating_sub(BEFORE_MAINTENANCE)
-            .unwrap_or(Timestamp::MIN);
+        let from = drained_from(begins);
         if snapshot.now < from {
             decision.wake_at(from);
         } else {
@@ -117,6 +116,13 @@ pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
         }
     }
     decision
+}
+
+/// When the drain before maintenance begins.
+fn drained_from(begins: Timestamp) -> Timestamp {
+    begins
+        .saturating_sub(BEFORE_MAINTENANCE)
+        .unwrap_or(Timestamp::MIN)
 }
 
 fn maintenance(claim: &Arc<Claim>, begins: Timestamp) -> NoticeStep {
@@ -136,7 +142,7 @@ impl Heeded {
                 self.taken(claim, notice, "CapacityReservationInstanceInterrupted");
             }
             NoticeKind::RebalanceRecommendation => {
-                self.scarce.extend(offering(claim));
+                self.scarce.extend(offering_of(claim));
                 self.decision.push(NoticeStep::Tell {
                     claim: Arc::clone(claim),
                     reason: "SpotRebalanceRecommendation",
@@ -155,7 +161,7 @@ impl Heeded {
 
     /// The machine is taken away two minutes after the notice.
     fn taken(&mut self, claim: &Arc<Claim>, notice: &Notice, reason: &'static str) {
-        self.scarce.extend(offering(claim));
+        self.scarce.extend(offering_of(claim));
         let deadline = notice.at.saturating_add(INTERRUPTION_GRACE);
         let deadline = deadline.unwrap_or(notice.at);
         if claim.deleting_since.is_some() && termination(claim).is_some_and(|at| at <= deadline) {
@@ -194,10 +200,7 @@ impl Heeded {
             });
             return;
         };
-        let near = begins
-            .saturating_sub(BEFORE_MAINTENANCE)
-            .unwrap_or(Timestamp::MIN);
-        if now >= near {
+        if now >= drained_from(begins) {
             self.decision.push(maintenance(claim, begins));
             return;
         }
@@ -221,17 +224,6 @@ fn termination(claim: &Claim) -> Option<Timestamp> {
         .get(labels::TERMINATION_TIMESTAMP)?
         .parse()
         .ok()
-}
-
-/// What the claim's machine was bought as.
-fn offering(claim: &Claim) -> Option<OfferingKey> {
-    let label = |key: &str| claim.labels.get(key).map(String::as_str);
-    let capacity_type = CapacityType::parse(label(labels::CAPACITY_TYPE)?)?;
-    Some(OfferingKey::new(
-        label(labels::INSTANCE_TYPE)?,
-        label(labels::ZONE)?,
-        capacity_type,
-    ))
 }
 
 #[cfg(test)]

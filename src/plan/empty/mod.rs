@@ -61,6 +61,7 @@ impl EmptyMemory {
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         // A nomination is an old plan: it counts only where there is no fresh one.
         let busy = busy_nodes(snapshot, fresh.is_none());
+        let nodes_of = snapshot.nodes_of_claims();
         let mut claims = BTreeMap::new();
         for claim in snapshot.claims.values() {
             let before = self.claims.get(&claim.uid).copied();
@@ -72,7 +73,7 @@ impl EmptyMemory {
             // A machine on its way is spare only when a fresh plan finds no use for it: pods may
             // wait for nothing but its arrival, and boots take longer than any other delay here.
             let coming = !used && waits && fresh.is_none();
-            let node = snapshot.node_of(claim);
+            let node = nodes_of.get(claim.name.as_str());
             let in_use = busy.contains(claim.node_name.as_str())
                 || node.is_some_and(|node| busy.contains(node.name.as_str()));
             let work = if in_use || wanted || coming {
@@ -185,6 +186,7 @@ impl EmptyStep {
 
 /// Decides about every claim of a NodePool that lets empty nodes go.
 pub fn decide(snapshot: &Snapshot, memory: &EmptyMemory) -> Decision<EmptyStep> {
+    let nodes_of = snapshot.nodes_of_claims();
     let mut decision = Decision::default();
     for pool in snapshot.node_pools.values() {
         let claims: Vec<&Arc<Claim>> = snapshot
@@ -192,7 +194,7 @@ pub fn decide(snapshot: &Snapshot, memory: &EmptyMemory) -> Decision<EmptyStep> 
             .values()
             .filter(|claim| claim.node_pool.as_deref() == Some(pool.name.as_str()))
             .collect();
-        decide_pool(snapshot, memory, pool, &claims, &mut decision);
+        decide_pool(snapshot, memory, pool, (&claims, &nodes_of), &mut decision);
     }
     decision
 }
@@ -201,7 +203,7 @@ fn decide_pool(
     snapshot: &Snapshot,
     memory: &EmptyMemory,
     pool: &NodePool,
-    claims: &[&Arc<Claim>],
+    (claims, nodes_of): (&[&Arc<Claim>], &BTreeMap<&str, &Arc<Node>>),
     decision: &mut Decision<EmptyStep>,
 ) {
     let mut allowance = budget::allowance(snapshot, pool, claims, "Empty");
@@ -217,7 +219,7 @@ fn decide_pool(
             .get(ConditionType::DisruptionReason.as_str())
             .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
             && claim.is(ConditionType::DisruptionReason.as_str());
-        let node = snapshot.node_of(claim);
+        let node = nodes_of.get(claim.name.as_str()).copied();
         let idle = memory.idle(claim);
         let after = pool.consolidate_after.filter(|_after| !pool.paused);
         let (Some(idle), Some(after), false) = (idle, after, is_kept(claim, node)) else {

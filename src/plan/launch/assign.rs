@@ -12,7 +12,7 @@ use crate::model::claim::Claim;
 use crate::model::instance::{Instance, tags};
 use crate::model::launch::LaunchedInstance;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::OfferingKey;
+use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::resources::Resources;
 
 /// An instance of a batch.
@@ -161,4 +161,15 @@ fn region_of(zone: &str) -> &str {
         .find(|(_position, character)| !character.is_ascii_digit())
         .map_or(zone.len(), |(position, _character)| position);
     zone.get(..end).unwrap_or("")
+}
+
+/// What a launched claim's machine was bought as, by the labels of [`launched_status`].
+pub fn offering_of(claim: &Claim) -> Option<OfferingKey> {
+    let label = |key: &str| claim.labels.get(key).map(String::as_str);
+    let capacity_type = CapacityType::parse(label(labels::CAPACITY_TYPE)?)?;
+    Some(OfferingKey::new(
+        label(labels::INSTANCE_TYPE)?,
+        label(labels::ZONE)?,
+        capacity_type,
+    ))
 }

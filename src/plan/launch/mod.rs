@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status};
+pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
 pub use memory::LaunchMemory;
 pub use shortage::Shortages;
 

@@ -210,28 +210,41 @@ impl<const D: usize> Lot<D> {
 
     /// The first position from `from` on that fits `free`.
     fn next_fit(&self, from: usize, free: &[i64; D], units: &mut u64) -> Option<usize> {
-        if from >= self.leaves {
-            return None;
-        }
-        let mut node = self.leaves + from;
-        // Up to the first subtree on the right side that may hold it, then down again.
-        loop {
-            *units += 1;
-            if fits(&self.tree[node], free) {
-                if node >= self.leaves {
-                    return Some(node - self.leaves);
-                }
-                node *= 2;
-                continue;
+        first_leaf(self.leaves, from, units, |node| {
+            fits(&self.tree[node], free)
+        })
+    }
+}
+
+/// The first leaf from `from` on that holds, in a tree of `leaves` leaves below node 1 whose nodes hold
+/// when one of their leaves may. Counts the nodes that are looked at.
+pub(super) fn first_leaf(
+    leaves: usize,
+    from: usize,
+    units: &mut u64,
+    holds: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    if from >= leaves {
+        return None;
+    }
+    let mut node = leaves + from;
+    // Up to the first subtree on the right side that may hold it, then down again.
+    loop {
+        *units += 1;
+        if holds(node) {
+            if node >= leaves {
+                return Some(node - leaves);
             }
-            while node & 1 == 1 {
-                node /= 2;
-                if node <= 1 {
-                    return None;
-                }
-            }
-            node += 1;
+            node *= 2;
+            continue;
         }
+        while node & 1 == 1 {
+            node /= 2;
+            if node <= 1 {
+                return None;
+            }
+        }
+        node += 1;
     }
 }
 

@@ -4,7 +4,7 @@
 //! every class goes to the first machine that is open and has room, and in the end each machine
 //! becomes the cheapest kind that holds what is on it.
 
-use super::fill::Loads;
+use super::fill::{Loads, first_leaf};
 use super::fleet::{Fleet, Node};
 use super::problem::times_into;
 use super::reduced::{Reduced, fits};
@@ -50,27 +50,9 @@ impl<const D: usize> Open<D> {
     }
 
     fn first_with(&self, from: usize, size: &[i64; D], units: &mut u64) -> Option<usize> {
-        if from >= self.leaves {
-            return None;
-        }
-        let mut node = self.leaves + from;
-        loop {
-            *units += 1;
-            if fits(size, &self.tree[node]) {
-                if node >= self.leaves {
-                    return Some(node - self.leaves);
-                }
-                node *= 2;
-                continue;
-            }
-            while node & 1 == 1 {
-                node /= 2;
-                if node <= 1 {
-                    return None;
-                }
-            }
-            node += 1;
-        }
+        first_leaf(self.leaves, from, units, |node| {
+            fits(size, &self.tree[node])
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::model::pod::{Pod, PodKey};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
+use crate::plan::launch::offering_of;
 
 /// Taints that a starting node sheds by itself.
 const EPHEMERAL: [&str; 5] = [
@@ -284,13 +285,7 @@ fn bought(claim: &Claim) -> Option<OfferingKey> {
     if claim.provider_id.is_empty() {
         return None;
     }
-    let label = |key: &str| claim.labels.get(key).map(String::as_str);
-    let capacity_type = crate::model::offering::CapacityType::parse(label(CAPACITY_TYPE)?)?;
-    Some(OfferingKey::new(
-        label(INSTANCE_TYPE)?,
-        label(ZONE)?,
-        capacity_type,
-    ))
+    offering_of(claim)
 }
 
 /// Pods placed on bins, by bin index.

@@ -135,11 +135,15 @@ pub fn decide(
     launches: &LaunchMemory,
 ) -> Decision<TerminateStep> {
     let pods = pods_by_node(snapshot);
-    let mut owned: BTreeSet<&str> = BTreeSet::new();
+    let nodes_of = snapshot.nodes_of_claims();
+    let owned: BTreeSet<&str> = nodes_of.values().map(|node| node.name.as_str()).collect();
     let mut decision = Decision::default();
     for claim in snapshot.claims.values() {
-        let nodes: Vec<&Arc<Node>> = snapshot.node_of(claim).into_iter().collect();
-        owned.extend(nodes.iter().map(|node| node.name.as_str()));
+        let nodes: Vec<&Arc<Node>> = nodes_of
+            .get(claim.name.as_str())
+            .copied()
+            .into_iter()
+            .collect();
         let going = claim.deleting_since.is_some();
         if !going {
             let lost = nodes
