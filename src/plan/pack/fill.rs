@@ -196,6 +196,12 @@ impl<const D: usize> Lot<D> {
             .sum()
     }
 
+    /// What one of the class at this position is worth.
+    #[inline]
+    pub fn value_of(&self, position: usize) -> f64 {
+        self.value[position]
+    }
+
     /// Other values for the same classes.
     pub fn revalue(&mut self, values: &[f64]) {
         for (value, class) in self.value.iter_mut().zip(&self.class) {

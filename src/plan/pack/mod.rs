@@ -18,6 +18,7 @@ pub mod knapsack;
 pub mod master;
 pub mod patterns;
 pub mod plain;
+pub mod prefix;
 pub mod problem;
 pub mod proof;
 pub mod random;

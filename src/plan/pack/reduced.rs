@@ -249,7 +249,7 @@ impl<const D: usize> Reduced<D> {
     }
 
     /// No kind before this one has that much of everything.
-    fn first_that_could_hold(&self, need: &[i64; D]) -> usize {
+    pub fn first_that_could_hold(&self, need: &[i64; D]) -> usize {
         (0..D)
             .map(|dimension| {
                 self.reach

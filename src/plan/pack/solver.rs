@@ -42,12 +42,23 @@ const RELAXATION_UNTIL: u64 = 20;
 const PATTERNS_UNTIL: u64 = 60;
 /// Percent of the budget until which first-fit starts are made.
 const FIRST_FITS_UNTIL: u64 = 35;
+/// The same where items keep apart: greedy and the search do better there.
+const FIRST_FITS_COUPLED_UNTIL: u64 = 25;
 /// Percent of the budget until which greedy tries hard.
 const STARTS_UNTIL: u64 = 55;
 /// With more items than this a search changes less than the starts differ.
 const MANY: u64 = 500;
 /// Starts dearer than the best one by more percent than this are not worth a search.
 const NEAR_PERCENT: i64 = 2;
+
+/// A round of the search that saves less than this part of the price is slow.
+const SLOW: i64 = 2000;
+/// After a slow round the search may pass through fleets dearer by so many hundred-thousandths.
+const SLACK: i64 = 60;
+/// The search ends after so many rounds without improvement for each vector of values.
+const IDLE_ROUNDS: usize = 2;
+/// The same for large budgets: who gives a second wants it used.
+const IDLE_ROUNDS_LARGE: usize = 8;
 
 /// Units without improvement for each item after which the search has seen enough.
 const SPAN: u64 = 5_000;
@@ -213,7 +224,12 @@ impl<const D: usize> Solve<'_, '_, D> {
             .collect();
         let effort = Effort {
             enough: 0.995,
-            units: self.meter.left_until(STARTS_UNTIL),
+            // Where items keep apart it is the search that pays.
+            units: if self.reduced.groups > 0 {
+                0
+            } else {
+                self.meter.left_until(STARTS_UNTIL)
+            },
         };
         // One step of a search in a long order for each item, order and kind.
         let items: u64 = counts.iter().map(|count| u64::from(*count)).sum();
@@ -288,6 +304,11 @@ impl<const D: usize> Solve<'_, '_, D> {
             })
             .collect();
         self.meter.spend(work(own.len() * 4));
+        let until = if self.reduced.groups > 0 {
+            FIRST_FITS_COUPLED_UNTIL
+        } else {
+            FIRST_FITS_UNTIL
+        };
         for first in std::iter::once(None).chain(kinds.iter().map(Some)) {
             let opened: Vec<usize> = self
                 .reduced
@@ -306,7 +327,7 @@ impl<const D: usize> Solve<'_, '_, D> {
                 .collect();
             let shares = shape::by_share(self.reduced, &opened);
             for order in std::iter::once(&shares).chain(orders.iter().skip(1).take(3)) {
-                let given = self.meter.left_until(FIRST_FITS_UNTIL);
+                let given = self.meter.left_until(until);
                 if given == 0 || self.meter.ask_guard() {
                     return;
                 }
@@ -357,15 +378,27 @@ impl<const D: usize> Solve<'_, '_, D> {
         };
         let mut turn = 0;
         let mut idle = 0;
-        while idle < vectors.len() * 2 && best.price() > target && !self.meter.is_truncated() {
+        let mut slow = false;
+        let rounds = if self.meter.limit() < LARGE {
+            IDLE_ROUNDS
+        } else {
+            IDLE_ROUNDS_LARGE
+        };
+        while idle < vectors.len() * rounds && best.price() > target && !self.meter.is_truncated() {
             let left = self.meter.left_until(100);
             if left == 0 {
                 break;
             }
             best.set_values(vectors[turn % vectors.len()]);
+            best.allow(if slow {
+                best.price() / 100_000 * SLACK
+            } else {
+                0
+            });
             turn += 1;
             let before = best.price();
             best.run((all / 8).min(left), target, patience, self.meter);
+            slow = before - best.price() < before / SLOW;
             idle = if best.price() < before { 0 } else { idle + 1 };
         }
         best.into_fleet()
