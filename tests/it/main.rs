@@ -8,6 +8,7 @@
 mod crds;
 mod iam;
 mod layering;
+mod mutated;
 mod rbac;
 mod scenarios;
 mod sources;

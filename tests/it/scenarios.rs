@@ -114,6 +114,9 @@ scenarios! {
     preferences_choose_among_what_is_allowed: "preferences",
     contested_pods_are_left: "contested",
     price_ceilings_hold: "price-ceilings",
+    spreads_count_what_their_policies_say: "spread-policies",
+    affinity_reaches_into_selected_namespaces: "affinity-namespaces",
+    machines_attach_only_so_many_volumes: "volumes-attached",
     requests_add_up_as_kubernetes_adds_them: "requests",
 }
 

@@ -124,23 +124,6 @@ impl Template {
             mount(&mut spec, &volume, &claim_name);
             claims.push(claim(template, &self.metadata, claim_name));
         }
-        for volume in spec.volumes.iter().flatten() {
-            let own = volume
-                .ephemeral
-                .as_ref()
-                .and_then(|e| e.volume_claim_template.as_ref());
-            if let Some(template) = own {
-                let made = PersistentVolumeClaim {
-                    spec: Some(template.spec.clone()),
-                    ..PersistentVolumeClaim::default()
-                };
-                claims.push(claim(
-                    &made,
-                    &self.metadata,
-                    format!("{name}-{}", volume.name),
-                ));
-            }
-        }
         let pod = Pod {
             metadata: ObjectMeta {
                 name: Some(name),
@@ -159,8 +142,26 @@ impl Template {
             spec: Some(spec),
             ..Pod::default()
         };
+        claims.extend(ephemeral_claims(&pod));
         (pod, claims)
     }
+}
+
+/// The claims that a controller makes for the pod's ephemeral volumes once the pod exists.
+pub(super) fn ephemeral_claims(pod: &Pod) -> Vec<PersistentVolumeClaim> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let volumes = pod.spec.iter().flat_map(|spec| &spec.volumes).flatten();
+    volumes
+        .filter_map(|volume| {
+            let own = volume.ephemeral.as_ref()?.volume_claim_template.as_ref()?;
+            let made = PersistentVolumeClaim {
+                spec: Some(own.spec.clone()),
+                ..PersistentVolumeClaim::default()
+            };
+            let claim_name = format!("{name}-{}", volume.name);
+            Some(claim(&made, &pod.metadata, claim_name))
+        })
+        .collect()
 }
 
 fn claim(

@@ -175,6 +175,17 @@ impl Manifests {
 
     fn expanded(&self, claims: &mut Vec<PersistentVolumeClaim>) -> Vec<Pod> {
         let mut pods = Vec::new();
+        // What an API server holds has its claims, or waits for them.
+        for pod in self.pods.iter().filter(|pod| pod.metadata.uid.is_none()) {
+            let given = |claim: &PersistentVolumeClaim| {
+                self.volume_claims.iter().any(|known| {
+                    known.metadata.name == claim.metadata.name
+                        && namespace(&known.metadata) == namespace(&claim.metadata)
+                })
+            };
+            let own = expand::ephemeral_claims(pod);
+            claims.extend(own.into_iter().filter(|claim| !given(claim)));
+        }
         for template in &self.templates {
             for (pod, own) in template.pods(self.existing(template)) {
                 pods.push(pod);
