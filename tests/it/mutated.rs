@@ -141,5 +141,8 @@ fn a_value_of_another_type_is_refused_with_its_file_and_kind() {
     assert_eq!(object["kind"], "NodePool");
     object["spec"]["template"]["spec"]["requirements"] = json!("none");
     let error = Manifests::read(documents).unwrap_err().to_string();
-    assert!(error.contains("pinned.yaml") && error.contains("NodePool"), "{error}");
+    assert!(
+        error.contains("pinned.yaml") && error.contains("NodePool"),
+        "{error}"
+    );
 }

@@ -75,6 +75,46 @@ impl Item {
         self.levels.retain(|level| !level.is_empty());
     }
 
+    /// Takes so many pods of a class out of each of the items.
+    pub fn remove(&mut self, class: usize, count: u32) {
+        // A class may be in it several times.
+        let mut rest = count;
+        for (_class, each) in self.content.iter_mut().filter(|(own, _each)| *own == class) {
+            let gone = rest.min(*each);
+            *each -= gone;
+            rest -= gone;
+        }
+        let mut rest = count;
+        for part in self.parts.iter_mut().filter(|part| part.class == class) {
+            let gone = rest.min(part.each);
+            part.each -= gone;
+            rest -= gone;
+        }
+        self.content.retain(|(_class, each)| *each > 0);
+        self.parts.retain(|part| part.each > 0);
+        self.size = vec![0; self.size.len()];
+        self.relations.clear();
+        for part in &self.parts {
+            for (sum, size) in self.size.iter_mut().zip(&part.size) {
+                *sum = sum.saturating_add(size.saturating_mul(i64::from(part.each)));
+            }
+            for relation in &part.relations {
+                let weight = relation.weight.saturating_mul(part.each);
+                let group = |own: &&mut Relation| own.group == relation.group;
+                match self.relations.iter_mut().find(group) {
+                    Some(own) => {
+                        own.weight = own.weight.saturating_add(weight);
+                        own.cap = own.cap.into_iter().chain(relation.cap).min();
+                    }
+                    None => self.relations.push(Relation {
+                        weight,
+                        ..*relation
+                    }),
+                }
+            }
+        }
+    }
+
     /// The class, when the item is a single pod of it.
     pub fn main_class(&self) -> Option<usize> {
         match self.content.as_slice() {

@@ -5,6 +5,7 @@ use super::fill;
 use super::item::Item;
 use super::limits::Rooms;
 use super::topology;
+use super::topology::outcome::Excess;
 
 /// What does not change while a round looks for places.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub(super) struct Placement {
     pub(super) rooms: Rooms,
     pub(super) purchase: Purchase,
 }
+
+const NO_COMPANY: &str = "pods that its spread or affinity counts on have no place themselves";
 
 /// How often pods that would break a constraint are taken out and the rest is placed anew.
 const REPAIRS: usize = 8;
@@ -69,26 +72,40 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
         }
         repairs += 1;
         for (index, excess) in drop {
-            let keep = placed
-                .get(index)
-                .copied()
-                .unwrap_or(0)
-                .saturating_sub(excess);
-            let keep = if repairs < REPAIRS { keep } else { 0 };
-            take_out(arranged, index, keep);
+            let placed = placed.get(index).copied().unwrap_or(0);
+            match excess {
+                Excess::Pods { class, count } if repairs < REPAIRS => {
+                    thin_out(arranged, index, class, count);
+                }
+                Excess::Items(excess) if repairs < REPAIRS => {
+                    take_out(arranged, index, placed.saturating_sub(excess));
+                }
+                Excess::Items(_) | Excess::Pods { .. } => take_out(arranged, index, 0),
+            }
         }
     }
 }
 
 /// Bundles that found no place: their leaders may find one without those that follow them.
-fn alone(items: &[Item], placed: &[u32]) -> Vec<(usize, u32)> {
+fn alone(items: &[Item], placed: &[u32]) -> Vec<(usize, Excess)> {
     items
         .iter()
         .zip(placed)
         .enumerate()
         .filter(|(_index, (item, placed))| item.leader.is_some() && **placed < item.count)
-        .map(|(index, _)| (index, 0))
+        .map(|(index, _)| (index, Excess::Items(0)))
         .collect()
+}
+
+/// Takes so many pods of a class out of an item; the others stay together.
+fn thin_out(arranged: &mut topology::Arranged, index: usize, class: usize, count: u32) {
+    let Some(item) = arranged.items.get_mut(index) else {
+        return;
+    };
+    item.remove(class, count);
+    if let Some(failed) = arranged.failed.get_mut(class) {
+        failed.get_or_insert_with(|| NO_COMPANY.to_owned());
+    }
 }
 
 /// Leaves only so many of an item; of what goes, the leaders stay by themselves if they may.
@@ -100,9 +117,7 @@ fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
     item.count = keep;
     for (class, _each) in &item.content {
         if let Some(failed) = arranged.failed.get_mut(*class) {
-            failed.get_or_insert_with(|| {
-                "pods that its spread or affinity counts on have no place themselves".to_owned()
-            });
+            failed.get_or_insert_with(|| NO_COMPANY.to_owned());
         }
     }
     if gone == 0 {

@@ -10,7 +10,7 @@ pub mod bundle;
 mod choices;
 pub mod group;
 mod judge;
-mod outcome;
+pub mod outcome;
 mod state;
 pub mod world;
 

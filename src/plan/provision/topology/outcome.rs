@@ -1,4 +1,7 @@
 //! Whether what was placed in the end keeps the constraints between pods.
+//!
+//! Given items and how many of each have a place; given back what of them is too many. Nothing is
+//! placed or taken out here.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +11,108 @@ use super::state::{State, Tie};
 use crate::plan::provision::item::Item;
 use crate::plan::provision::labels::HOSTNAME;
 
+/// What of an item would break a constraint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// So many of the items are too many.
+    Items(u32),
+    /// Of the pods that share a node so many of a class are too many; the others may stay.
+    Pods {
+        /// The class.
+        class: usize,
+        /// How many of its pods.
+        count: u32,
+    },
+}
+
+/// A pod of an item in a group that counts on label values.
+struct Member {
+    class: usize,
+    tie: Tie,
+    value: usize,
+    /// How many of the class's pods one item holds.
+    each: u32,
+}
+
 impl Assignment {
     /// Items whose pods would break a constraint if so many of each item were placed as `placed`
-    /// says, with how many of them are too many.
+    /// says, with what of them is too many.
     ///
     /// What was assigned may miss its place later, by a limit or for want of room, and then what
     /// relied on it must wait too.
-    pub fn broken(&self, items: &[Item], placed: &[u32]) -> Vec<(usize, u32)> {
+    pub fn broken(&self, items: &[Item], placed: &[u32]) -> Vec<(usize, Excess)> {
         let mut states = self.before.clone();
-        let of_item = |item: &Item| -> Vec<(Tie, usize, u32)> {
-            item.content
-                .iter()
-                .filter_map(|(class, each)| Some((self.ties.get(*class)?, *each)))
-                .flat_map(|(ties, each)| ties.iter().map(move |tie| (tie, each)))
-                .filter_map(|(tie, each)| {
-                    let key = self.keys.get(self.states.get(&tie.group)?.key)?;
-                    let (_, values) = item.domains.iter().find(|(name, _)| *name == key.name)?;
-                    let value = values.first().filter(|_| values.len() == 1)?;
-                    let value = key.values.iter().position(|known| known == value)?;
-                    Some((*tie, value, each))
-                })
-                .collect()
-        };
         for (item, placed) in items.iter().zip(placed) {
-            for (tie, value, each) in of_item(item) {
-                if let Some(state) = states.get_mut(&tie.group) {
-                    state.record(value, &tie, placed.saturating_mul(each));
+            for member in self.members(item) {
+                if let Some(state) = states.get_mut(&member.tie.group) {
+                    let pods = placed.saturating_mul(member.each);
+                    state.record(member.value, &member.tie, pods);
                 }
             }
         }
         let mut broken = Vec::new();
         for (index, (item, placed)) in items.iter().zip(placed).enumerate() {
-            let excess = of_item(item)
-                .into_iter()
-                .filter(|(tie, _value, _each)| tie.trigger && *placed > 0)
-                .map(|(tie, value, _each)| self.excess(&states, &tie, value, *placed))
-                .max()
-                .unwrap_or(0);
-            if excess > 0 {
+            if let Some(excess) = self.excess_of(&states, item, *placed) {
                 broken.push((index, excess));
             }
         }
         broken
+    }
+
+    fn members(&self, item: &Item) -> Vec<Member> {
+        item.content
+            .iter()
+            .filter_map(|(class, each)| Some((*class, self.ties.get(*class)?, *each)))
+            .flat_map(|(class, ties, each)| ties.iter().map(move |tie| (class, tie, each)))
+            .filter_map(|(class, tie, each)| {
+                let key = self.keys.get(self.states.get(&tie.group)?.key)?;
+                let (_, values) = item.domains.iter().find(|(name, _)| *name == key.name)?;
+                let value = values.first().filter(|_| values.len() == 1)?;
+                let value = key.values.iter().position(|known| known == value)?;
+                Some(Member {
+                    class,
+                    tie: *tie,
+                    value,
+                    each,
+                })
+            })
+            .collect()
+    }
+
+    fn excess_of(
+        &self,
+        states: &BTreeMap<usize, State>,
+        item: &Item,
+        placed: u32,
+    ) -> Option<Excess> {
+        if placed == 0 {
+            return None;
+        }
+        let faults: Vec<(Member, u32)> = self
+            .members(item)
+            .into_iter()
+            .filter(|member| member.tie.trigger)
+            .map(|member| {
+                let pods = placed.saturating_mul(member.each);
+                let excess = self.excess(states, &member.tie, member.value, pods);
+                (member, excess)
+            })
+            .filter(|(_member, excess)| *excess > 0)
+            .collect();
+        let (worst, count) = faults.iter().max_by_key(|(_member, excess)| *excess)?;
+        // Those that follow others onto a node may be fewer without the others having to go.
+        let follows = item.leader.as_ref().is_some_and(|leader| {
+            let leads = |(class, _each): &(usize, u32)| *class == worst.class;
+            !leader.content.iter().any(leads)
+        });
+        let alone = faults.iter().all(|(member, _)| member.class == worst.class);
+        if placed == 1 && follows && alone && *count < worst.each {
+            return Some(Excess::Pods {
+                class: worst.class,
+                count: *count,
+            });
+        }
+        Some(Excess::Items((*count).min(placed)))
     }
 
     /// True when every pod of the item finds in the item itself what its affinity over single nodes
