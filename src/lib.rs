@@ -7,7 +7,7 @@
 //! Who may use whom, checked by a test:
 //!
 //! ```text
-//! api  <-  model  <-  { plan, cluster, cloud, metrics }  <-  controllers  <-  sim  <-  cli
+//! api  <-  model  <-  { plan, cluster, cloud, metrics }  <-  controllers  <-  sim  <-  simulate  <-  cli
 //! ```
 //!
 //! `plan`, `cluster` and `cloud` never see each other; they meet in the values of `model`.
@@ -23,5 +23,6 @@ pub mod model;
 pub mod plan;
 pub mod settings;
 pub mod sim;
+pub mod simulate;
 pub mod telemetry;
 pub mod world;

@@ -14,6 +14,8 @@ mod demo;
 mod explain;
 mod memory;
 mod plan;
+mod record;
+mod simulate;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -45,6 +47,8 @@ enum Command {
     Demo(demo::Args),
     Explain(Box<explain::Args>),
     Plan(Box<plan::Args>),
+    Record(record::Args),
+    Simulate(Box<simulate::Args>),
 }
 
 /// What a subcommand gives back: nothing, or the failure to print before exiting with 1.
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args).map_err(Into::into),
         Command::Explain(args) => explain::run(&args).map_err(Into::into),
         Command::Plan(args) => plan::run(&args).map_err(Into::into),
+        Command::Record(args) => record::run(&args).map_err(Into::into),
+        Command::Simulate(args) => simulate::run(&args).map_err(Into::into),
     };
     conclude(outcome, &mut io::stderr().lock())
 }

@@ -89,6 +89,22 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
     })
 }
 
+/// As [`node_class`]; a class that cannot be used is not ready, and says why.
+pub fn node_class_or_reason(object: &EC2NodeClass) -> NodeClass {
+    node_class(object).unwrap_or_else(|problem| NodeClass {
+        name: object.name_any(),
+        uid: String::new(),
+        generation: 0,
+        ready: false,
+        not_ready: problem.to_string(),
+        subnets: BTreeMap::new(),
+        security_groups: Vec::new(),
+        images: BTreeMap::new(),
+        hash: String::new(),
+        catalogue: Arc::new(Catalogue::default()),
+    })
+}
+
 /// An alias stands for images of both architectures; other terms are taken at their word.
 fn architectures(spec: &EC2NodeClassSpec) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

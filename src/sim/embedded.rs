@@ -11,14 +11,17 @@ use super::api_server::{ApiServer, Key, Refusal, Resource};
 use super::clock::VirtualClock;
 use super::cluster::Cluster;
 use super::ec2::market::{FAMILIES, Markets, Weather};
-use super::ec2::{Ec2, SimulatedCloud};
+use super::ec2::{Ec2, SimulatedCloud, account};
 use super::faults::{Calm, Faults};
 use super::history::{Detail, History};
 use super::life::Life;
+use crate::api::EC2NodeClass;
+use crate::cloud::catalogue;
 use crate::cloud::notices::NoticeSource;
 use crate::cluster::Mirror;
 use crate::controllers::assembly::{Connections, assemble};
 use crate::metrics::Metrics;
+use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
 use crate::settings::{Mode, Settings};
@@ -156,6 +159,14 @@ impl Embedded {
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What the account of this world has for a node class, at the prices of the moment.
+    pub fn node_class(&self, object: &EC2NodeClass) -> Option<NodeClass> {
+        let found = account::find(&self.options.cluster, object);
+        let terms = found.terms(object)?;
+        let market = self.ec2.markets().at(self.now());
+        Some(found.node_class(object, Arc::new(catalogue::build(&market, &terms))))
     }
 
     /// Random streams of this world, by purpose.

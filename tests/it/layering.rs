@@ -18,6 +18,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cluster", &["model", "api", "world", "metrics"]),
     ("cloud", &["model", "api", "world", "metrics"]),
     (
+        "simulate",
+        &["api", "model", "plan", "cluster", "cloud", "world"],
+    ),
+    (
         "controllers",
         &[
             "api",

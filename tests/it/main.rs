@@ -13,3 +13,4 @@ mod rbac;
 mod scenarios;
 mod sources;
 mod tidy;
+mod twin;

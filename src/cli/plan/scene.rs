@@ -141,22 +141,7 @@ fn node_class(
     object: &crate::api::node_class::EC2NodeClass,
     custom: Option<&Arc<Catalogue>>,
 ) -> NodeClass {
-    let name = object.metadata.name.clone().unwrap_or_default();
-    let mut class = match builtin::node_class(object) {
-        Ok(class) => class,
-        Err(problem) => NodeClass {
-            name,
-            uid: String::new(),
-            generation: 0,
-            ready: false,
-            not_ready: problem.to_string(),
-            subnets: BTreeMap::new(),
-            security_groups: Vec::new(),
-            images: BTreeMap::new(),
-            hash: String::new(),
-            catalogue: Arc::new(Catalogue::default()),
-        },
-    };
+    let mut class = builtin::node_class_or_reason(object);
     if let Some(catalogue) = custom {
         class.subnets = catalogue
             .offerings

@@ -10,5 +10,5 @@ mod read;
 mod world;
 
 pub use live::{LiveError, read_cluster};
-pub use read::{Document, ManifestError, read_files};
+pub use read::{Document, ManifestError, read_files, read_text};
 pub use world::{Manifests, Unknown};

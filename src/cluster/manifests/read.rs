@@ -83,6 +83,16 @@ pub fn read_files(paths: &[PathBuf]) -> Result<Vec<Document>, ManifestError> {
     Ok(documents)
 }
 
+/// Reads a text of one or more documents; `path` names it in errors.
+///
+/// # Errors
+/// [`ManifestError`] with the path and what is wrong.
+pub fn read_text(path: &str, text: &str) -> Result<Vec<Document>, ManifestError> {
+    let mut documents = Vec::new();
+    parse(path, text, &mut documents)?;
+    Ok(documents)
+}
+
 fn read_path(path: &Path, documents: &mut Vec<Document>) -> Result<(), ManifestError> {
     let shown = path.display().to_string();
     let unreadable = |source| ManifestError::Unreadable {

@@ -14,7 +14,7 @@ use super::promise;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::offering::{InstanceType, OfferingKey};
-use crate::model::pod::{Pod, PodKey};
+use crate::model::pod::{Pod, PodKey, PodSpec};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -108,6 +108,7 @@ pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
     }
     claims_by_node.remove("");
     claims_by_id.remove("");
+    let mut hashes = Hashes::default();
     let mut bins = Vec::new();
     let mut with_node: BTreeSet<&str> = BTreeSet::new();
     for node in snapshot.nodes.values() {
@@ -122,11 +123,11 @@ pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
             continue;
         }
         let pods = pods_by_node.remove(node.name.as_str()).unwrap_or_default();
-        bins.push(of_node(snapshot, node, claim, pods, daemons));
+        bins.push(of_node((snapshot, daemons), node, claim, pods, &mut hashes));
     }
     for claim in snapshot.claims.values() {
         if claim.deleting_since.is_none() && !with_node.contains(claim.name.as_str()) {
-            bins.extend(of_claim(snapshot, claim, daemons));
+            bins.extend(of_claim((snapshot, daemons), claim, &mut hashes));
         }
     }
     bins.sort_by(|left, right| {
@@ -138,12 +139,26 @@ pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
     bins
 }
 
+/// Hashes of classes that were made already: pods of one template share their spec, so that most are
+/// known by its address alone.
+#[derive(Debug, Default)]
+struct Hashes(BTreeMap<*const PodSpec, u64>);
+
+impl Hashes {
+    fn of(&mut self, spec: &Arc<PodSpec>) -> u64 {
+        *self
+            .0
+            .entry(Arc::as_ptr(spec))
+            .or_insert_with(|| promise::class_hash(spec))
+    }
+}
+
 fn of_node(
-    snapshot: &Snapshot,
+    (snapshot, daemons): (&Snapshot, &Daemons),
     node: &Arc<Node>,
     claim: Option<&Arc<Claim>>,
     pods: Vec<Arc<Pod>>,
-    daemons: &Daemons,
+    hashes: &mut Hashes,
 ) -> Bin {
     let initialized = claim.is_none_or(|claim| {
         claim.is("Initialized")
@@ -180,7 +195,7 @@ fn of_node(
         initialized,
     };
     let landing = daemons.landing_on(&bin, &bin.taints);
-    occupy(&mut bin, &landing, daemons);
+    occupy(&mut bin, &landing, daemons, hashes);
     bin
 }
 
@@ -196,11 +211,11 @@ fn claim_or(known: &Resources, reported: &Resources) -> Resources {
 }
 
 /// Takes the bound pods off, and the DaemonSet pods that are still to come.
-fn occupy(bin: &mut Bin, landing: &[usize], daemons: &Daemons) {
+fn occupy(bin: &mut Bin, landing: &[usize], daemons: &Daemons, hashes: &mut Hashes) {
     for pod in &bin.pods {
         bin.free.subtract(&pod.spec.requests);
         if !bin.promised.is_empty()
-            && let Some(count) = bin.promised.get_mut(&promise::class_hash(&pod.spec))
+            && let Some(count) = bin.promised.get_mut(&hashes.of(&pod.spec))
         {
             *count = count.saturating_sub(1);
         }
@@ -226,7 +241,11 @@ fn settled_taints(taints: &[Taint], startup: &[Taint]) -> Vec<Taint> {
 }
 
 /// What is on its way for a claim: the type it was launched as, or the first that will be tried.
-fn of_claim(snapshot: &Snapshot, claim: &Claim, daemons: &Daemons) -> Option<Bin> {
+fn of_claim(
+    (snapshot, daemons): (&Snapshot, &Daemons),
+    claim: &Claim,
+    hashes: &mut Hashes,
+) -> Option<Bin> {
     let class = snapshot.node_classes.get(&claim.node_class);
     let offering = bought(claim).or_else(|| claim.offerings.first().cloned());
     let instance: Option<&InstanceType> = offering.as_ref().and_then(|key| {
@@ -276,7 +295,7 @@ fn of_claim(snapshot: &Snapshot, claim: &Claim, daemons: &Daemons) -> Option<Bin
         initialized: false,
     };
     let landing = daemons.landing_on(&bin, &bin.taints);
-    occupy(&mut bin, &landing, daemons);
+    occupy(&mut bin, &landing, daemons, hashes);
     Some(bin)
 }
 

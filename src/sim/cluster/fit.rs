@@ -6,7 +6,7 @@ use crate::model::resources::Resources;
 use crate::model::taint::first_untolerated;
 
 /// True when a node with so much used takes a pod.
-pub(super) fn takes(node: &Node, used: &Resources, spec: &PodSpec) -> bool {
+pub fn takes(node: &Node, used: &Resources, spec: &PodSpec) -> bool {
     let mut wanted = used.clone();
     wanted.add(&spec.requests);
     first_untolerated(&node.taints, &spec.tolerations).is_none()
@@ -16,7 +16,7 @@ pub(super) fn takes(node: &Node, used: &Resources, spec: &PodSpec) -> bool {
 
 /// How empty a node is after it took a pod: the mean of the free shares of processors and memory, of
 /// 1000. kube-scheduler's default prefers the emptier node.
-pub(super) fn emptiness(node: &Node, used: &Resources, spec: &PodSpec) -> i64 {
+pub fn emptiness(node: &Node, used: &Resources, spec: &PodSpec) -> i64 {
     let share = |resource: &str| {
         let all = node.allocatable.get(resource).max(1);
         let left = all - used.get(resource) - spec.requests.get(resource);

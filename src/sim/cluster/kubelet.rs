@@ -23,6 +23,11 @@ const MEMORY_LOST: u32 = 700;
 /// Memory below which a kubelet evicts: 100 MiB.
 const EVICTION_MEMORY: i64 = 100 << 20;
 
+/// From a Node's registration until it is ready, milliseconds: at least, and how much more at most.
+pub const NETWORK: (u64, u64) = (3_000, 5_000);
+/// From a pod's binding until its containers run, milliseconds: at least, and how much more at most.
+pub const POD_START: (u64, u64) = (1_200, 3_800);
+
 impl Cluster {
     /// Something happened to a machine.
     pub(super) fn machine_changed(&mut self, id: &str) {
@@ -63,7 +68,7 @@ impl Cluster {
         let node = self.node_object(&shown, &settings, false);
         if self.api.create(WHO, node).is_ok() {
             self.kubelets.insert(id.to_owned(), shown.private_dns_name);
-            let after = 3_000 + self.random.below(5_000);
+            let after = NETWORK.0 + self.random.below(NETWORK.1);
             self.agenda
                 .plan(Duty::Ready(id.to_owned()), Duration::from_millis(after));
         }
@@ -158,7 +163,7 @@ impl Cluster {
             self.agenda.plan(duty, Duration::from_millis(takes));
         } else if pod.phase == PodPhase::Pending && self.starting.insert(pod.uid.clone()) {
             // The image is pulled, the sandbox made.
-            let takes = 1_200 + self.random.below(3_800);
+            let takes = POD_START.0 + self.random.below(POD_START.1);
             let duty = Duty::StartPod(key.clone(), pod.uid.clone());
             self.agenda.plan(duty, Duration::from_millis(takes));
         }

@@ -9,14 +9,14 @@
 mod agenda;
 mod budgets;
 mod daemons;
-mod fit;
+pub mod fit;
 mod garbage;
 mod jobs;
-mod kubelet;
+pub mod kubelet;
 mod replicas;
 mod scheduler;
 mod silence;
-mod topology;
+pub mod topology;
 mod user_data;
 
 use std::collections::{BTreeMap, BTreeSet};

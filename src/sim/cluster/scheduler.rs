@@ -33,6 +33,7 @@ impl Cluster {
         }
         waiting.sort_by_key(|(key, pod)| (-pod.spec.priority, pod.created, key.clone()));
         let mut used = self.used();
+        let mut held = Held::of(&waiting);
         let mut placed = self
             .pods
             .values()
@@ -45,9 +46,10 @@ impl Cluster {
                 nodes: &self.nodes,
                 pods: placed,
             };
-            let chosen = choose(&pod, &there, &used);
+            let chosen = choose(&pod, &there, &used, &held);
             placed = there.pods;
             if let Some(node) = &chosen {
+                held.release(&pod);
                 used.entry(node.clone())
                     .or_default()
                     .add(&pod.spec.requests);
@@ -92,12 +94,55 @@ impl Cluster {
     }
 }
 
+/// Room that is kept for pods nominated to nodes: kube-scheduler counts those of the same or a higher
+/// priority as if they ran there.
+struct Held(BTreeMap<String, Vec<Arc<Pod>>>);
+
+impl Held {
+    fn of(waiting: &[(Key, Arc<Pod>)]) -> Self {
+        let mut held: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+        for (_key, pod) in waiting {
+            if let Some(node) = &pod.nominated_node {
+                held.entry(node.clone()).or_default().push(Arc::clone(pod));
+            }
+        }
+        Self(held)
+    }
+
+    /// A pod has its node.
+    fn release(&mut self, pod: &Pod) {
+        let held = pod.nominated_node.as_ref();
+        if let Some(pods) = held.and_then(|node| self.0.get_mut(node)) {
+            pods.retain(|other| other.uid != pod.uid);
+        }
+    }
+
+    /// What a node keeps for others than this pod.
+    fn beside(&self, node: &Node, pod: &Pod) -> Resources {
+        let mut kept = Resources::new();
+        for other in self.0.get(&node.name).into_iter().flatten() {
+            if other.uid != pod.uid && other.spec.priority >= pod.spec.priority {
+                kept.add(&other.spec.requests);
+            }
+        }
+        kept
+    }
+}
+
 /// The node for a pod: the one it is nominated to if that takes it, else the emptiest.
-fn choose(pod: &Pod, placed: &Placed<'_>, used: &BTreeMap<String, Resources>) -> Option<String> {
+fn choose(
+    pod: &Pod,
+    placed: &Placed<'_>,
+    used: &BTreeMap<String, Resources>,
+    held: &Held,
+) -> Option<String> {
     let nothing = Resources::new();
     let used_of = |node: &Node| used.get(&node.name).unwrap_or(&nothing);
-    let takes =
-        |node: &&Node| fit::takes(node, used_of(node), &pod.spec) && placed.allows(pod, node);
+    let takes = |node: &&Node| {
+        let mut counted = used_of(node).clone();
+        counted.add(&held.beside(node, pod));
+        fit::takes(node, &counted, &pod.spec) && placed.allows(pod, node)
+    };
     let nominated = pod
         .nominated_node
         .as_ref()

@@ -1,5 +1,6 @@
 //! Whether a node may take a pod beside other pods: affinity, anti-affinity and spread.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,15 +9,16 @@ use crate::model::pod::{LabelSelector, Pod, PodConstraints, PodSpec, PodTerm, To
 
 /// The pods on nodes, as terms count them.
 #[derive(Debug)]
-pub(super) struct Placed<'world> {
-    pub(super) nodes: &'world BTreeMap<String, Node>,
+pub struct Placed<'world, Entry = Node> {
+    /// The nodes by name.
+    pub nodes: &'world BTreeMap<String, Entry>,
     /// Pods with the node that each is on.
-    pub(super) pods: Vec<(Arc<Pod>, String)>,
+    pub pods: Vec<(Arc<Pod>, String)>,
 }
 
-impl Placed<'_> {
+impl<Entry: Borrow<Node>> Placed<'_, Entry> {
     /// True when every required term holds on a node.
-    pub(super) fn allows(&self, pod: &Pod, node: &Node) -> bool {
+    pub fn allows(&self, pod: &Pod, node: &Node) -> bool {
         let own = pod.spec.constraints.as_deref();
         own.is_none_or(|constraints| self.holds(&pod.spec, constraints, node))
             && self.is_welcome(pod, node)
@@ -67,7 +69,7 @@ impl Placed<'_> {
         let there = self
             .nodes
             .get(place)
-            .and_then(|place| place.labels.get(key));
+            .and_then(|place| place.borrow().labels.get(key));
         there.is_some() && there == node.labels.get(key)
     }
 
@@ -76,7 +78,7 @@ impl Placed<'_> {
             return false;
         };
         let mut counts: BTreeMap<&String, i32> = BTreeMap::new();
-        for candidate in self.nodes.values() {
+        for candidate in self.nodes.values().map(Borrow::borrow) {
             let counted =
                 !spread.honor_node_affinity || spec.selects(&candidate.name, &candidate.labels);
             if let (true, Some(domain)) = (counted, candidate.labels.get(&spread.topology_key)) {
@@ -95,7 +97,7 @@ impl Placed<'_> {
             let domain = self
                 .nodes
                 .get(place)
-                .and_then(|place| place.labels.get(&spread.topology_key));
+                .and_then(|place| place.borrow().labels.get(&spread.topology_key));
             if let (true, Some(domain)) = (counts_here, domain)
                 && let Some(count) = counts.get_mut(domain)
             {

@@ -13,17 +13,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::api::{EC2NodeClass, NodePool};
-use crate::cloud::catalogue;
 use crate::cluster::observe;
 use crate::model::money::UsdPerHour;
-use crate::model::node_class::NodeClass;
 use crate::model::pod::{Pod, PodKey, PodPhase, PodSpec};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::plan::provision::{ProvisionSettings, provision};
 use crate::sim::Embedded;
 use crate::sim::api_server::{Key, Resource};
-use crate::sim::ec2::account;
 use crate::sim::ec2::bill::Amount;
 use crate::sim::ec2::market::PRICE_STEP;
 
@@ -178,7 +175,7 @@ impl Follower {
         let mut snapshot = Snapshot::empty(now);
         for object in self.world.api.all(Resource::NodeClass) {
             if let Ok(object) = serde_json::from_value::<EC2NodeClass>(object)
-                && let Some(class) = self.node_class(&object, now)
+                && let Some(class) = self.world.node_class(&object)
             {
                 snapshot
                     .node_classes
@@ -198,12 +195,5 @@ impl Follower {
         }
         self.furniture = Some((step, snapshot.clone()));
         snapshot
-    }
-
-    fn node_class(&self, object: &EC2NodeClass, now: Timestamp) -> Option<NodeClass> {
-        let found = account::find(&self.world.options.cluster, object);
-        let terms = found.terms(object)?;
-        let market = self.world.ec2.markets().at(now);
-        Some(found.node_class(object, Arc::new(catalogue::build(&market, &terms))))
     }
 }

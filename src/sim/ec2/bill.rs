@@ -15,7 +15,7 @@ use crate::model::offering::OfferingKey;
 
 /// The least that is billed of a machine, seconds. Source: "Per-second billing" in the EC2 pricing
 /// pages: per second, with a minimum of 60 seconds.
-const LEAST_SECONDS: i64 = 60;
+pub const LEAST_SECONDS: i64 = 60;
 
 /// An amount of money: units of a rate times milliseconds, so that sums are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::machine::Machine;
+use super::choice::{self, Choice};
+use super::machine::{self, Machine};
 use super::{State, later};
 use crate::cloud::{CloudError, errors, tags, token};
 use crate::model::instance::{Instance, InstanceState};
@@ -18,7 +19,7 @@ use crate::model::launch::{
     LaunchOutcome, LaunchOverride, LaunchRecord, LaunchedInstance, Shortfall, TemplateOverrides,
 };
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::offering::OfferingKey;
 
 pub(super) const OPERATION: &str = "CreateFleet";
 
@@ -31,15 +32,8 @@ pub(super) struct Buyer {
     pub(super) fees: UsdPerHour,
 }
 
-/// One thing that may be bought.
-#[derive(Debug, Clone)]
-struct Choice<'record> {
-    template: &'record TemplateOverrides,
-    what: &'record LaunchOverride,
-    offering: OfferingKey,
-    price: UsdPerHour,
-    room: usize,
-}
+/// A choice of a launch record, with the template and the override that ask for it.
+type Wanted<'record> = Choice<(&'record TemplateOverrides, &'record LaunchOverride)>;
 
 impl State {
     /// Serves a launch; `most` is what a shortage leaves of it.
@@ -93,8 +87,8 @@ impl State {
                 outcome.instances.push(LaunchedInstance {
                     id,
                     offering: choice.offering.clone(),
-                    image_id: self.image_of(&choice.template.name),
-                    subnet_id: choice.what.subnet.clone(),
+                    image_id: self.image_of(&choice.of.0.name),
+                    subnet_id: choice.of.1.subnet.clone(),
                 });
             }
             left -= bought;
@@ -112,8 +106,8 @@ impl State {
         &self,
         record: &'record LaunchRecord,
         now: Timestamp,
-    ) -> Vec<Choice<'record>> {
-        let mut choices: Vec<Choice<'record>> = record
+    ) -> Vec<Wanted<'record>> {
+        let mut choices: Vec<Wanted<'record>> = record
             .templates
             .iter()
             .flat_map(|template| template.overrides.iter().map(move |what| (template, what)))
@@ -123,32 +117,14 @@ impl State {
                 let price = self.markets.price(&offering, now)?;
                 let room = self.room(&offering, now);
                 Some(Choice {
-                    template,
-                    what,
+                    of: (template, what),
                     offering,
                     price,
                     room,
                 })
             })
             .collect();
-        choices
-            .sort_by(|one, other| (one.price, &one.offering).cmp(&(other.price, &other.offering)));
-        if record.capacity_type == CapacityType::Spot
-            && let Some(cheapest) = choices.iter().find(|choice| choice.room > 0)
-        {
-            // Among pools that cost nearly the same, the deepest is the least likely to be reclaimed.
-            let near = cheapest.price.times(11).units() / 10;
-            choices.sort_by_key(|choice| {
-                let dear = choice.price.units() > near;
-                let shallow = usize::MAX - choice.room;
-                (
-                    dear,
-                    if dear { 0 } else { shallow },
-                    choice.price,
-                    choice.offering.clone(),
-                )
-            });
-        }
+        choice::order(&mut choices, record.capacity_type);
         choices
     }
 
@@ -166,7 +142,7 @@ impl State {
             .values()
             .filter(|machine| machine.instance.offering == *offering && machine.is_alive(now))
             .count();
-        self.markets.capacity(offering, now).saturating_sub(used)
+        self.markets.room(offering, now, used)
     }
 
     fn image_of(&self, template: &str) -> String {
@@ -178,13 +154,13 @@ impl State {
     /// Starts one machine.
     fn start(
         &mut self,
-        choice: &Choice<'_>,
+        choice: &Wanted<'_>,
         record: &LaunchRecord,
         buyer: &Buyer,
         now: Timestamp,
     ) -> String {
         let number = self.next_number();
-        let template = self.templates.get(&choice.template.name).cloned();
+        let template = self.templates.get(&choice.of.0.name).cloned();
         let mut all = BTreeMap::from([
             (tags::CLUSTER.to_owned(), buyer.cluster.clone()),
             (
@@ -205,8 +181,8 @@ impl State {
             offering: choice.offering.clone(),
             state: InstanceState::Pending,
             launched: now,
-            image_id: self.image_of(&choice.template.name),
-            subnet_id: choice.what.subnet.clone(),
+            image_id: self.image_of(&choice.of.0.name),
+            subnet_id: choice.of.1.subnet.clone(),
             private_dns_name: format!(
                 "ip-10-{}-{}-{}.ec2.internal",
                 number / 62_500 % 250,
@@ -217,12 +193,12 @@ impl State {
         };
         let id = instance.id.clone();
         let random =
-            |least: u64, spread: u64| Duration::from_millis(least + self.random.below(spread));
+            |(least, spread): (u64, u64)| Duration::from_millis(least + self.random.below(spread));
         let machine = Machine {
             user_data: template.map_or_else(String::new, |template| template.user_data),
             fees: buyer.fees,
-            running_at: later(now, random(4_000, 8_000)),
-            boot: random(18_000, 17_000),
+            running_at: later(now, random(machine::START)),
+            boot: random(machine::BOOT),
             never_joins: self.barren > 0,
             ended: None,
             gone_at: None,

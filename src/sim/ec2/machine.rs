@@ -10,6 +10,11 @@ use crate::model::money::UsdPerHour;
 /// How long a terminated instance is still shown. Source: EC2 shows them for about an hour.
 const SHOWN_AFTERWARDS: SignedDuration = SignedDuration::from_hours(1);
 
+/// From the fleet's answer until a machine runs, milliseconds: at least, and how much more at most.
+pub const START: (u64, u64) = (4_000, 8_000);
+/// From there until its kubelet registers, milliseconds: at least, and how much more at most.
+pub const BOOT: (u64, u64) = (18_000, 17_000);
+
 /// Why a machine ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndCause {

@@ -19,6 +19,8 @@ use crate::model::offering::{CapacityType, OfferingKey};
 pub const PRICE_STEP: i64 = 600;
 /// How often capacity changes, seconds.
 const CAPACITY_STEP: i64 = 3_600;
+/// How many machines of an offering there are where capacity is without end.
+const ENDLESS: usize = 10_000;
 /// Instance families that the region sells unless told otherwise: enough to choose from, and few
 /// enough that a plan takes milliseconds in a debug build too.
 pub const FAMILIES: [&str; 10] = [
@@ -79,6 +81,15 @@ impl Markets {
             seed,
             weather,
             table,
+        }
+    }
+
+    /// The market of a region that sells everything of the built-in catalogue.
+    pub fn of_everything(seed: u64, weather: Weather) -> Self {
+        Self {
+            seed,
+            weather,
+            table: builtin::market(),
         }
     }
 
@@ -152,10 +163,26 @@ impl Markets {
         if draw % 1_000 < dry {
             return 0;
         }
-        if self.weather.dry_spot_per_mille == 0 {
-            return 10_000;
+        if self.is_endless() {
+            return ENDLESS;
         }
         usize::try_from(room).unwrap_or(0)
+    }
+
+    /// How many more machines of an offering there are at a time when so many run. Where capacity is
+    /// without end the machines that run do not count, so that it makes no difference which of two
+    /// launches comes first.
+    pub fn room(&self, offering: &OfferingKey, now: Timestamp, used: usize) -> usize {
+        let there = self.capacity(offering, now);
+        if self.is_endless() {
+            there
+        } else {
+            there.saturating_sub(used)
+        }
+    }
+
+    const fn is_endless(&self) -> bool {
+        self.weather.dry_spot_per_mille == 0
     }
 
     /// A number that follows from the seed, an offering and a purpose: FNV-1a, then a finalizer that

@@ -8,6 +8,7 @@
 pub mod account;
 mod adapter;
 pub mod bill;
+pub mod choice;
 mod fleet;
 pub mod machine;
 pub mod market;
