@@ -182,7 +182,7 @@ mod tests {
         pool.metadata
             .annotations
             .get_or_insert_default()
-            .insert("tonnage.dev/spot-percent".into(), "50".into());
+            .insert("tonnage.dev/budget-time-zone".into(), "UTC".into());
         let notices = node_pool_notices(&pool);
         let fields: Vec<&str> = notices.iter().map(|notice| notice.field.as_str()).collect();
         assert_eq!(
@@ -190,7 +190,7 @@ mod tests {
             [
                 "spec.replicas",
                 "spec.disruption.consolidationPolicy",
-                "tonnage.dev/spot-percent"
+                "tonnage.dev/budget-time-zone"
             ]
         );
         let now = jiff::Timestamp::UNIX_EPOCH;

@@ -162,6 +162,17 @@ pub const OFFERINGS: &str = "tonnage.dev/offerings";
 /// On NodeClaims: the launch that was decided, as JSON, written before EC2 is called.
 pub const LAUNCH: &str = "tonnage.dev/launch";
 
+// The ConfigMap of what was learned.
+
+/// The label that marks it.
+pub const LEARNED: &str = "tonnage.dev/learned";
+/// Its entry with what is believed short of capacity.
+pub const LEARNED_SHORTAGES: &str = "shortages.json";
+/// Its entry with how often machines were taken back.
+pub const LEARNED_HAZARDS: &str = "interruptions.json";
+/// Its entry with when launch templates were used.
+pub const LEARNED_TEMPLATES: &str = "templates.json";
+
 // Finalizers.
 
 /// On NodeClaims and Nodes: nothing is forgotten before its machine is gone.

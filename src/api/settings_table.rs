@@ -156,8 +156,9 @@ pub const TABLE: &[Row] = &[
         kind: "a whole number of nodes",
         example: "3",
         default: Some("0"),
-        meaning: "The least number of nodes of this pool that are on-demand.",
-        support: Support::NotYet,
+        meaning: "The least number of nodes of this pool that are on-demand: the first ones bought are. Pods that ask \
+                  for spot themselves get it all the same.",
+        support: Support::ActedOn,
     },
     Row {
         key: Key::SpotPercent,
@@ -166,7 +167,7 @@ pub const TABLE: &[Row] = &[
         default: None,
         meaning: "The share of this pool's nodes above `on-demand-base` that may be spot, in percent. Unset leaves it \
                   to the price.",
-        support: Support::NotYet,
+        support: Support::ActedOn,
     },
     Row {
         key: Key::MaxUsdPerHour,
@@ -189,18 +190,19 @@ pub const TABLE: &[Row] = &[
         kind: "a whole number from 0 to 1000",
         example: "15",
         default: None,
-        meaning: "How much more the alternatives of a launch may cost than the best offering, in percent. Unset allows \
-                  every alternative that fits.",
-        support: Support::NotYet,
+        meaning: "How much more the alternatives of a launch may cost than the best offering of the same capacity type, \
+                  in percent. Unset is what the controller's `--price-band-percent` says.",
+        support: Support::ActedOn,
     },
     Row {
         key: Key::RiskWeight,
         kind: "a decimal number of 0 or more, at most three decimals",
         example: "0.5",
-        default: Some("0"),
+        default: Some("0.5"),
         meaning: "How much the expected cost of a spot interruption counts when offerings are compared: 0 not at all, \
-                  1 in full.",
-        support: Support::NotYet,
+                  1 in full, which is an hour of the machine for each interruption to be expected. It is part of no \
+                  price that is shown or billed.",
+        support: Support::ActedOn,
     },
     Row {
         key: Key::Protect,

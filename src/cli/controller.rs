@@ -77,6 +77,7 @@ mod running {
     use tokio::signal::unix::{SignalKind, signal};
 
     use super::{Args, ControllerError};
+    use crate::cloud::buckets::{BucketSize, BucketSizes};
     use crate::cloud::cluster::ClusterFacts;
     use crate::cloud::ec2::{Ec2Cloud, Queue};
     use crate::cloud::notices::NoticeSource;
@@ -86,7 +87,7 @@ mod running {
     use crate::cluster::lease::Standing;
     use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
-    use crate::settings::{ControllerFlags, OnDemandChoice, SpotChoice};
+    use crate::settings::{ControllerFlags, OnDemandChoice, Rate, RateFlags, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
     use crate::world::World;
 
@@ -204,6 +205,7 @@ mod running {
                 OnDemandChoice::Prioritized => OnDemandStrategy::Prioritized,
             },
             price_api: flags.price_api,
+            buckets: bucket_sizes(&flags.rates),
             ..CloudSettings::new(ClusterFacts {
                 name: flags.cluster_name.clone(),
                 endpoint: flags.cluster_endpoint.clone(),
@@ -211,6 +213,23 @@ mod running {
                 service_cidr: flags.cluster_cidr.clone(),
                 dns_address: flags.cluster_dns,
             })
+        }
+    }
+
+    fn bucket_sizes(flags: &RateFlags) -> BucketSizes {
+        let size = |rate: Rate| BucketSize {
+            per_second: rate.per_second,
+            burst: rate.burst,
+        };
+        BucketSizes {
+            mutate: size(flags.mutating_calls),
+            instances_started: size(flags.instances_started),
+            terminate: size(flags.terminate_calls),
+            instances_ended: size(flags.instances_ended),
+            tag: size(flags.tag_calls),
+            describe: size(flags.describe_calls),
+            other: size(flags.other_calls),
+            ..BucketSizes::default()
         }
     }
 

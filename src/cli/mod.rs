@@ -6,6 +6,7 @@
 //! standard error. No subcommand decides anything of its own here; each calls the library.
 
 mod advise;
+mod bench_ec2;
 mod bench_packing;
 mod bench_schedule;
 mod controller;
@@ -40,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Advise(Box<advise::Args>),
+    BenchEc2(bench_ec2::Args),
     BenchPacking(bench_packing::Args),
     BenchSchedule(bench_schedule::Args),
     Controller(Box<controller::Args>),
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Advise(args) => advise::run(&args).map_err(Into::into),
+        Command::BenchEc2(args) => bench_ec2::run(&args).map_err(Into::into),
         Command::BenchPacking(args) => bench_packing::run(&args).map_err(Into::into),
         Command::BenchSchedule(args) => bench_schedule::run(&args).map_err(Into::into),
         Command::Controller(args) => controller::run(&args).map_err(Into::into),

@@ -2,10 +2,13 @@
 //!
 //! Given: what a call takes and from which buckets. Given back: the caller goes on when the tokens
 //! are there, in virtual time too. Sizes are those of EC2's request and resource buckets per account
-//! and region; they are settings, because other tools of the account draw on the same buckets.
+//! and region; they are settings, because other tools of the account draw on the same buckets. Where
+//! those leave less than the settings say, EC2 throttles, and [`Buckets::throttled`] slows down.
 //! Nothing here retries or fails: waiting is all it does.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -33,6 +36,20 @@ pub enum Bucket {
     Describe,
     /// Everything else: one token a call.
     Other,
+}
+
+impl Bucket {
+    /// The bucket of requests that an operation draws on; `None` for those of other services.
+    pub fn of(operation: &str) -> Option<Self> {
+        match operation {
+            "CreateFleet" | "CreateLaunchTemplate" | "DeleteLaunchTemplate" => Some(Self::Mutate),
+            "RunInstances" => Some(Self::RunInstances),
+            "TerminateInstances" => Some(Self::Terminate),
+            "CreateTags" => Some(Self::Tag),
+            other if other.starts_with("Describe") => Some(Self::Describe),
+            _ => None,
+        }
+    }
 }
 
 /// Refill and size of a bucket.
@@ -127,7 +144,23 @@ pub struct Buckets {
     tag: Limiter,
     describe: Limiter,
     other: Limiter,
+    slowed: Mutex<BTreeMap<Bucket, Slowed>>,
 }
+
+/// How much more a call takes from its bucket, for having been throttled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Slowed {
+    /// Tokens that count as one.
+    price: u32,
+    /// When it was last throttled, or last became cheaper.
+    since: Duration,
+}
+
+/// The most tokens that count as one: an eighth of the configured rate is left, which is less than
+/// any sharing of an account that still works.
+const MOST_SLOWED: u32 = 8;
+/// How long without throttling until a call becomes cheaper by one token.
+const RECOVERS_IN: Duration = Duration::from_secs(10);
 
 impl Buckets {
     /// Full buckets; to be made on the runtime whose clock they follow.
@@ -148,16 +181,49 @@ impl Buckets {
             tag: limiter(sizes.tag),
             describe: limiter(sizes.describe),
             other: limiter(sizes.other),
+            slowed: Mutex::default(),
             sizes,
             clock,
         }
+    }
+
+    /// EC2 throttled a call: others draw on the same bucket. Calls take twice as much from it, and less
+    /// again the longer none is throttled.
+    pub fn throttled(&self, bucket: Bucket) {
+        let price = self.price(bucket).saturating_mul(2).min(MOST_SLOWED);
+        let since = self.clock.now();
+        self.slowed().insert(bucket, Slowed { price, since });
+    }
+
+    fn slowed(&self) -> MutexGuard<'_, BTreeMap<Bucket, Slowed>> {
+        self.slowed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many tokens count as one now.
+    fn price(&self, bucket: Bucket) -> u32 {
+        let mut slowed = self.slowed();
+        let Some(known) = slowed.get_mut(&bucket) else {
+            return 1;
+        };
+        let passed = self.clock.now().saturating_sub(known.since);
+        let steps = passed.as_secs() / RECOVERS_IN.as_secs();
+        if steps > 0 {
+            let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+            known.price = known.price.saturating_sub(steps);
+            known.since += RECOVERS_IN.saturating_mul(steps);
+        }
+        let price = known.price.max(1);
+        if price == 1 {
+            slowed.remove(&bucket);
+        }
+        price
     }
 
     /// Waits until the bucket has `count` tokens and takes them. More than a bucket holds is taken
     /// in portions.
     pub async fn take(&self, bucket: Bucket, count: u32) {
         let (limiter, size) = self.of(bucket);
-        let mut left = count;
+        let mut left = count.saturating_mul(self.price(bucket));
         while let Some(portion) = NonZeroU32::new(left.min(size.burst.get())) {
             match limiter.check_n(portion) {
                 Ok(Ok(())) => left -= portion.get(),
@@ -209,6 +275,35 @@ mod tests {
     async fn more_than_the_bucket_holds_is_taken_in_portions() {
         assert_eq!(seconds_for(Bucket::Tag, 250, 1).await, 15);
         assert_eq!(seconds_for(Bucket::Tag, 0, 1).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_slows_one_bucket_down_and_quiet_makes_it_fast_again() {
+        let buckets = Buckets::new(BucketSizes::default());
+        buckets.take(Bucket::Mutate, 50).await;
+        let second_for_five = async || {
+            let start = Instant::now();
+            buckets.take(Bucket::Mutate, 5).await;
+            start.elapsed().as_secs()
+        };
+        assert_eq!(second_for_five().await, 1);
+        buckets.throttled(Bucket::Mutate);
+        assert_eq!(second_for_five().await, 2);
+        for _call in 0..9 {
+            buckets.throttled(Bucket::Mutate);
+        }
+        assert_eq!(second_for_five().await, 8, "not slower than an eighth");
+        let start = Instant::now();
+        buckets.take(Bucket::Describe, 100).await;
+        assert_eq!(
+            start.elapsed(),
+            Duration::ZERO,
+            "others are as fast as before"
+        );
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        buckets.take(Bucket::Mutate, 50).await;
+        assert_eq!(second_for_five().await, 1);
+        assert!(buckets.slowed().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering, OfferingKey};
+use crate::model::offering::{
+    CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
+};
 
 use super::capacity::{self, NodeShape};
 use super::facts::InstanceFacts;
@@ -125,6 +127,7 @@ fn add_offerings(
                 price,
                 fees: terms.volume_fee + address_fee,
                 available: true,
+                outlook: Outlook::default(),
             });
         }
     }

@@ -15,6 +15,7 @@ pub mod ec2;
 pub mod errors;
 pub mod facts;
 pub mod fees;
+pub mod gather;
 pub mod labels;
 pub mod launch_template;
 pub mod notices;
@@ -79,6 +80,10 @@ pub enum InstanceQuery {
     Ids(BTreeSet<String>),
 }
 
+/// The most instances of one TerminateInstances call. EC2 takes a thousand; shorter calls are throttled
+/// less and say sooner which of them is at fault.
+pub const MOST_TERMINATED: usize = 200;
+
 /// EC2 as Tonnage uses it.
 pub trait Cloud: Send + Sync + fmt::Debug {
     /// Resolves selectors, images and the catalogue of a node class.
@@ -116,10 +121,11 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>>;
 
-    /// Terminates an instance; it is no error if it is gone already.
+    /// Terminates instances, in one call up to [`MOST_TERMINATED`]; those that are gone already are no
+    /// error. After an error some may be ending.
     fn terminate<'call>(
         &'call self,
-        instance_id: &'call str,
+        instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>>;
 
     /// Adds tags to an instance.
@@ -133,6 +139,15 @@ pub trait Cloud: Send + Sync + fmt::Debug {
     fn release<'call>(
         &'call self,
         node_class: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>>;
+
+    /// The names of this cluster's launch templates.
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>>;
+
+    /// Removes one of this cluster's launch templates; it is no error if it is gone already.
+    fn remove_template<'call>(
+        &'call self,
+        name: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>>;
 }
 

@@ -90,6 +90,7 @@ impl Collect {
         }
         let snapshot = context.snapshot();
         let collection = decide(&snapshot, &self.memory);
+        self.memory.asked(&collection.decision.steps);
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());
@@ -179,6 +180,10 @@ async fn terminate(
     instance: &Instance,
     node: Option<Arc<Node>>,
 ) -> Result<(), StepError> {
+    if context.instances(|view| view.endings.room(context.now())) == 0 {
+        let message = "the ceiling on terminations per minute is reached".to_owned();
+        return Err(StepError::Blocked(message));
+    }
     if let Some(node) = &node {
         runs_nothing(context, node).await?;
     }
@@ -187,7 +192,9 @@ async fn terminate(
         offering = %instance.offering,
         "the instance belongs to no claim and runs nothing, it is terminated"
     );
-    context.cloud.terminate(&instance.id).await?;
+    context.endings.terminate(&instance.id).await?;
+    let now = context.now();
+    context.instances(|view| view.endings.spend(&instance.id, 1, now));
     context.metrics.orphans_found(1, false);
     if let Some(node) = node {
         context.kubernetes.delete_node(&node).await?;
@@ -211,6 +218,7 @@ fn as_planned(node_pool: &str, instance: &Instance) -> PlannedNode {
         offerings: Vec::new(),
         price: UsdPerHour::ZERO,
         fees: UsdPerHour::ZERO,
+        risk: UsdPerHour::ZERO,
         requests: Resources::new(),
         pods: Vec::new(),
         labels: found

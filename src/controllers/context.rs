@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::run::StepError;
 use crate::api::EC2NodeClass;
+use crate::cloud::gather::Gather;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
 use crate::cluster::apply::Kubernetes;
@@ -61,8 +62,10 @@ pub struct Acting {
     context: Arc<Context>,
     /// Writes to the API server.
     pub kubernetes: Kubernetes,
-    /// Launches, tags and terminates at EC2.
+    /// Launches and tags at EC2.
     pub cloud: Arc<dyn Cloud>,
+    /// Terminates at EC2, many at once.
+    pub endings: Gather,
 }
 
 impl Acting {
@@ -102,6 +105,7 @@ impl Acting {
             Arc::new(Self {
                 context: Arc::clone(context),
                 kubernetes,
+                endings: Gather::new(Arc::clone(&cloud)),
                 cloud,
             })
         })
@@ -176,7 +180,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Context {
     /// Nothing is known yet.
     pub fn new(parts: Parts) -> Self {
-        let launches = LaunchMemory::new(parts.world.now());
+        let launches =
+            LaunchMemory::new(parts.world.now()).with_ceiling(parts.settings.launches_per_minute);
+        let instances =
+            InstanceView::default().with_ceiling(parts.settings.terminations_per_minute);
         Self {
             world: parts.world,
             term: parts.term,
@@ -187,7 +194,7 @@ impl Context {
             settings: parts.settings,
             classes: Mutex::default(),
             launches: Mutex::new(launches),
-            instances: Mutex::default(),
+            instances: Mutex::new(instances),
             asked: Mutex::default(),
             halt: Mutex::default(),
             planned: Mutex::default(),
@@ -256,6 +263,15 @@ impl Context {
         with(&mut locked(&self.launches))
     }
 
+    /// Says in figures what experience says about offerings.
+    pub fn tell_outlook(&self) {
+        let now = self.now();
+        self.launches(|memory| {
+            self.metrics.set_shortages(memory.shortages.current(now));
+            self.metrics.set_hazards(memory.hazards.current(now));
+        });
+    }
+
     /// What is known of instances, to read or to change in one go.
     pub fn instances<T>(&self, with: impl FnOnce(&mut InstanceView) -> T) -> T {
         with(&mut locked(&self.instances))
@@ -309,7 +325,7 @@ impl Context {
             .map(|(name, resolution)| (name.clone(), Arc::new(resolution.class.clone())))
             .collect();
         let mut snapshot = self.mirror.view().snapshot(self.now(), classes);
-        self.launches(|memory| memory.shortages.mark(&mut snapshot));
+        self.launches(|memory| memory.mark(&mut snapshot));
         snapshot
     }
 

@@ -91,9 +91,9 @@ impl Cloud for Guarded {
 
     fn terminate<'call>(
         &'call self,
-        instance_id: &'call str,
+        instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        Box::pin(self.within("TerminateInstances", self.cloud.terminate(instance_id)))
+        Box::pin(self.within("TerminateInstances", self.cloud.terminate(instance_ids)))
     }
 
     fn tag<'call>(
@@ -109,6 +109,17 @@ impl Cloud for Guarded {
         node_class: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         Box::pin(self.within("DeleteLaunchTemplate", self.cloud.release(node_class)))
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
+        self.cloud.templates()
+    }
+
+    fn remove_template<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        Box::pin(self.within("DeleteLaunchTemplate", self.cloud.remove_template(name)))
     }
 }
 
@@ -135,13 +146,17 @@ mod tests {
             world.ec2.stray("embedded", &offering),
             world.ec2.stray("embedded", &offering),
         );
-        guarded.terminate(&ended).await.unwrap();
+        guarded.terminate(&[ended]).await.unwrap();
         term.end();
         let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         let refusals = [
-            guarded.terminate(&kept).await.unwrap_err(),
+            guarded
+                .terminate(std::slice::from_ref(&kept))
+                .await
+                .unwrap_err(),
             guarded.tag(&kept, &tags).await.unwrap_err(),
             guarded.release("default").await.unwrap_err(),
+            guarded.remove_template("a").await.unwrap_err(),
         ];
         for refusal in refusals {
             assert_eq!(refusal.code, NOT_LEADING, "{refusal}");

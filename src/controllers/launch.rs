@@ -68,6 +68,7 @@ impl Controller for Launch {
             memory.forget(&snapshot);
             launch::decide(&snapshot, memory)
         });
+        context.tell_outlook();
         context.look_at(decision.look_at);
         let steps = decision
             .steps
@@ -399,7 +400,7 @@ async fn write_instance(
         Ok(labelled) => labelled,
         // The claim is gone although its finalizer should have held it: the instance must not stay.
         Err(error) if error.is_gone() => {
-            context.cloud.terminate(&instance.id).await?;
+            context.endings.terminate(&instance.id).await?;
             return Ok(());
         }
         Err(error) => return Err(error.into()),

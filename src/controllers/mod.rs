@@ -13,6 +13,7 @@ pub mod guard;
 pub mod instances;
 pub mod launch;
 pub mod leader;
+pub mod learned;
 pub mod lifecycle;
 pub mod node_class;
 pub mod node_pool;
@@ -20,6 +21,7 @@ pub mod notices;
 pub mod provision;
 pub mod queue;
 pub mod run;
+pub mod templates;
 pub mod terminate;
 
 use std::sync::Arc;
@@ -52,6 +54,8 @@ fn start(
     start_one(context, empty::Empty::new(Arc::clone(hands)));
     start_one(context, collect::Collect::new(Arc::clone(hands)));
     start_one(context, notices::Maintenance::new(Arc::clone(hands)));
+    context.world.spawn(learned::keep(Arc::clone(hands)));
+    context.world.spawn(templates::sweep(Arc::clone(hands)));
     if let Some(source) = notices {
         context
             .world

@@ -140,6 +140,12 @@ async fn act_on(context: &Arc<Acting>, notices: &[Notice]) -> Result<(), StepErr
             let class = ErrorClass::InsufficientCapacity;
             memory.shortages.note(offering, class, snapshot.now);
         }
+        for (offering, instance) in &heeded.taken {
+            memory.hazards.interrupted(offering, instance, snapshot.now);
+        }
+        for (offering, instance) in &heeded.advised {
+            memory.hazards.advised(offering, instance, snapshot.now);
+        }
     });
     context.look_at(heeded.decision.look_at);
     for step in heeded.decision.steps {

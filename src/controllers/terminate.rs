@@ -109,7 +109,7 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
             pods,
         } => {
             nothing_new(&context, &nodes, &pods).await?;
-            context.cloud.terminate(&instance).await?;
+            context.endings.terminate(&instance).await?;
             let now = context.now();
             context.instances(|view| view.terminated(&instance, now));
             tracing::info!(instance, "terminating");

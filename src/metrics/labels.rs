@@ -262,6 +262,14 @@ label_set!(
     }
 );
 label_set!(
+    OfferingLabels { instance_type: String, zone: String, capacity_type: &'static str },
+    (offering: &OfferingKey) => {
+        instance_type: offering.instance_type.to_string(),
+        zone: offering.zone.to_string(),
+        capacity_type: offering.capacity_type.as_str()
+    }
+);
+label_set!(
     EvictionLabels { outcome: &'static str },
     (outcome: EvictionOutcome) => { outcome: outcome.as_str() }
 );

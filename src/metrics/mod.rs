@@ -21,8 +21,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use labels::{
     Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, HolderLabel,
-    KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel,
-    PoolResource, StepLabels, WaitLabel, ZoneLabels,
+    KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity,
+    PoolLabel, PoolResource, StepLabels, WaitLabel, ZoneLabels,
 };
 pub use labels::{
     ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
@@ -63,6 +63,8 @@ pub struct Metrics {
     plan_lower_bound: Float,
     launches: Family<LaunchLabels, Counter>,
     launch_failures: Family<FailureLabels, Counter>,
+    shortages: Family<OfferingLabels, Float>,
+    hazards: Family<OfferingLabels, Float>,
     evictions: Family<EvictionLabels, Counter>,
     orphans: Gauge,
     orphans_halted: Gauge,
@@ -121,6 +123,8 @@ impl Metrics {
             plan_lower_bound: Float::default(),
             launches: Family::default(),
             launch_failures: Family::default(),
+            shortages: Family::default(),
+            hazards: Family::default(),
             evictions: Family::default(),
             orphans: Gauge::default(),
             orphans_halted: Gauge::default(),
@@ -143,6 +147,7 @@ impl Metrics {
         };
         metrics.register_fleet();
         metrics.register_decisions();
+        metrics.register_outlook();
         metrics.register_machinery();
         metrics.register_lease();
         metrics
@@ -278,6 +283,20 @@ impl Metrics {
             "interruption_received_messages",
             "Messages from the queue of EC2's announcements, by what they announce.",
             self.messages.clone(),
+        );
+    }
+
+    fn register_outlook(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "offering_shortage",
+            "How likely an offering that EC2 refused is still short of capacity, from 0 to 1; from 0.5 on it is left alone.",
+            self.shortages.clone(),
+        );
+        registry.register(
+            "offering_interruptions_per_hour",
+            "How often EC2 takes a machine of a spot offering back, per machine and hour, recent days counting most.",
+            self.hazards.clone(),
         );
     }
 

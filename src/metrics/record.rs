@@ -6,8 +6,8 @@ use super::Metrics;
 use super::labels::{
     self, Call, CallName, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels, EvictionLabels,
     EvictionOutcome, FailureLabels, HolderLabel, KindLabel, LaunchLabels, LaunchResult, Loop,
-    LoopLabel, LoopOutcome, MessageLabel, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome,
-    RemovalReason, StepLabels, WaitLabel, ZoneLabels,
+    LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity, PoolLabel, PoolResource,
+    ReconcileOutcome, RemovalReason, StepLabels, WaitLabel, ZoneLabels,
 };
 use crate::model::launch::ErrorClass;
 use crate::model::money::{UNITS_PER_USD, UsdPerHour};
@@ -225,6 +225,32 @@ impl Metrics {
             .observe(elapsed.as_secs_f64());
     }
 
+    /// What is believed short, in millionths.
+    pub fn set_shortages<'known>(
+        &self,
+        beliefs: impl IntoIterator<Item = (&'known OfferingKey, u32)>,
+    ) {
+        self.shortages.clear();
+        for (offering, millionths) in beliefs {
+            self.shortages
+                .get_or_create(&OfferingLabels::new(offering))
+                .set(f64::from(millionths) / 1e6);
+        }
+    }
+
+    /// How often machines are taken back, per machine and hour, in millionths.
+    pub fn set_hazards<'known>(
+        &self,
+        hazards: impl IntoIterator<Item = (&'known OfferingKey, u32)>,
+    ) {
+        self.hazards.clear();
+        for (offering, millionths) in hazards {
+            self.hazards
+                .get_or_create(&OfferingLabels::new(offering))
+                .set(f64::from(millionths) / 1e6);
+        }
+    }
+
     /// An event was dropped.
     pub fn event_dropped(&self) {
         self.events_dropped.inc();
@@ -292,6 +318,8 @@ impl Metrics {
         self.plan_lower_bound.set(0.0);
         self.orphans_found(0, false);
         self.queue_depth.clear();
+        self.set_shortages([]);
+        self.set_hazards([]);
     }
 }
 

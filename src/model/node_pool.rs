@@ -68,6 +68,16 @@ pub struct NodePool {
     pub max_price: Option<UsdPerHour>,
     /// It buys no spot machine that costs more than this share of its on-demand price, in percent.
     pub max_percent_of_on_demand: Option<u32>,
+    /// How much the expected cost of a spot interruption counts when offerings are compared, in
+    /// thousandths.
+    pub risk_weight_thousandths: u32,
+    /// The least number of on-demand nodes.
+    pub on_demand_base: u32,
+    /// The share of nodes above the base that may be spot, in percent; `None` leaves it to the price.
+    pub spot_percent: Option<u32>,
+    /// How much more an alternative of a launch may cost than the best of its capacity type, in
+    /// percent; `None` is what all pools have.
+    pub price_band_percent: Option<u32>,
 }
 
 impl NodePool {
@@ -101,6 +111,10 @@ impl NodePool {
             acknowledged_orphans: None,
             max_price: None,
             max_percent_of_on_demand: None,
+            risk_weight_thousandths: 500,
+            on_demand_base: 0,
+            spot_percent: None,
+            price_band_percent: None,
         }
     }
 }

@@ -136,6 +136,19 @@ impl InstanceType {
     }
 }
 
+/// What experience says about an offering beside its price; by default, nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outlook {
+    /// How likely it is short of capacity now, in millionths.
+    pub shortage: u32,
+    /// How often EC2 refused it in a row.
+    pub refusals: u32,
+    /// Until when it is left alone because of that.
+    pub closed_until: Option<Timestamp>,
+    /// How often EC2 takes a machine of it back, per machine and hour, in millionths.
+    pub interruptions: u32,
+}
+
 /// An instance type in one zone under one capacity type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offering {
@@ -147,6 +160,8 @@ pub struct Offering {
     pub fees: UsdPerHour,
     /// False while it cannot be bought: not offered, or believed to be short of capacity.
     pub available: bool,
+    /// What experience says about it.
+    pub outlook: Outlook,
 }
 
 impl Offering {

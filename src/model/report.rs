@@ -70,12 +70,16 @@ pub struct OfferingPrice {
 pub struct PlannedNode {
     /// The NodePool it belongs to.
     pub node_pool: String,
-    /// What to buy: the cheapest first, then every alternative that also fits, in price order.
+    /// What to buy: the best first, then every alternative that also fits, in the order of price and
+    /// risk.
     pub offerings: Vec<OfferingKey>,
     /// Price of the first offering, fees apart.
     pub price: UsdPerHour,
     /// Fees of the first offering.
     pub fees: UsdPerHour,
+    /// What the first offering is expected to cost beside that, by the shortages and interruptions
+    /// seen: it counted when offerings were compared, and is no part of any price.
+    pub risk: UsdPerHour,
     /// Requests of its pods and of the DaemonSets that will land on it.
     pub requests: Resources,
     /// Its pods, in name order.

@@ -12,7 +12,7 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{Catalogue, InstanceType, Offering, OfferingKey};
+use crate::model::offering::{Catalogue, InstanceType, Offering, OfferingKey, Outlook};
 use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::resources::{CPU, MEMORY, Resources};
 use crate::model::snapshot::Snapshot;
@@ -213,6 +213,7 @@ pub(crate) fn node_class() -> NodeClass {
                     price: UsdPerHour::from_micros(42_500 * cores),
                     fees: UsdPerHour::ZERO,
                     available: true,
+                    outlook: Outlook::default(),
                 });
             }
         }

@@ -5,10 +5,12 @@
 //! one, because EC2 shows new instances late.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::pace::Pace;
 use crate::model::instance::{Instance, InstanceState};
 
 /// How long after its launch an instance may still be missing from EC2's answers although it
@@ -31,9 +33,17 @@ pub enum Sight {
 pub struct InstanceView {
     sights: BTreeMap<String, (Timestamp, Option<Arc<Instance>>)>,
     terminated: BTreeMap<String, Timestamp>,
+    /// What was ended within the last minute.
+    pub endings: Pace,
 }
 
 impl InstanceView {
+    /// With a ceiling on terminations per minute.
+    pub fn with_ceiling(mut self, per_minute: Option<NonZeroU32>) -> Self {
+        self.endings = Pace::per_minute(per_minute);
+        self
+    }
+
     /// Takes in the answer to a question about certain instances.
     pub fn answered(&mut self, asked: &BTreeSet<String>, found: &[Arc<Instance>], at: Timestamp) {
         for id in asked {
@@ -85,6 +95,9 @@ impl InstanceView {
 
     /// EC2 accepted the termination of an instance.
     pub fn terminated(&mut self, id: &str, at: Timestamp) {
+        if !self.terminated.contains_key(id) {
+            self.endings.spend(id, 1, at);
+        }
         self.terminated.insert(id.to_owned(), at);
     }
 

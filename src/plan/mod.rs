@@ -22,6 +22,7 @@ pub mod instances;
 pub mod launch;
 pub mod lifecycle;
 pub mod notices;
+pub mod pace;
 pub mod pack;
 pub mod pool_status;
 pub mod provision;

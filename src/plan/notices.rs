@@ -76,6 +76,10 @@ pub struct Heeded {
     pub decision: Decision<NoticeStep>,
     /// Offerings that are better not bought for a while.
     pub scarce: Vec<OfferingKey>,
+    /// Machines that EC2 takes back: what each was bought as, and its id.
+    pub taken: Vec<(OfferingKey, String)>,
+    /// Machines that EC2 advises to leave.
+    pub advised: Vec<(OfferingKey, String)>,
     /// Notices about machines that no claim owns.
     pub unowned: usize,
 }
@@ -142,7 +146,10 @@ impl Heeded {
                 self.taken(claim, notice, "CapacityReservationInstanceInterrupted");
             }
             NoticeKind::RebalanceRecommendation => {
-                self.scarce.extend(offering_of(claim));
+                let offering = offering_of(claim);
+                self.advised
+                    .extend(offering.clone().map(|key| (key, notice.instance.clone())));
+                self.scarce.extend(offering);
                 self.decision.push(NoticeStep::Tell {
                     claim: Arc::clone(claim),
                     reason: "SpotRebalanceRecommendation",
@@ -161,7 +168,10 @@ impl Heeded {
 
     /// The machine is taken away two minutes after the notice.
     fn taken(&mut self, claim: &Arc<Claim>, notice: &Notice, reason: &'static str) {
-        self.scarce.extend(offering_of(claim));
+        let offering = offering_of(claim);
+        self.taken
+            .extend(offering.clone().map(|key| (key, notice.instance.clone())));
+        self.scarce.extend(offering);
         let deadline = notice.at.saturating_add(INTERRUPTION_GRACE);
         let deadline = deadline.unwrap_or(notice.at);
         if claim.deleting_since.is_some() && termination(claim).is_some_and(|at| at <= deadline) {
@@ -269,6 +279,14 @@ mod tests {
         assert_eq!(heeded.unowned, 1);
         let scarce: Vec<String> = heeded.scarce.iter().map(ToString::to_string).collect();
         assert_eq!(scarce, ["c5.xlarge/us-east-1a/spot"]);
+        let taken = [(
+            "c5.xlarge/us-east-1a/spot".parse().unwrap(),
+            "i-a".to_owned(),
+        )];
+        assert_eq!(
+            (heeded.taken.as_slice(), heeded.advised.len()),
+            (&taken[..], 0)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{SettingsError, duration};
+use super::{SettingsError, duration, page};
 
 /// Flags of leader election.
 #[derive(Debug, Clone, Args)]
@@ -115,39 +115,15 @@ impl LeaseFlags {
 }
 
 /// True for a name that the API server takes.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.len() <= 253 && name.chars().all(inner) && name.starts_with(outer) && name.ends_with(outer)
 }
 
-/// The flags as a table in Markdown: for the reference page of the settings.
-pub fn markdown() -> String {
-    let mut page = String::from(PREAMBLE);
-    let command = LeaseFlags::augment_args(clap::Command::new("controller"));
-    for argument in command.get_arguments() {
-        let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else {
-            continue;
-        };
-        let default = argument.get_default_values().first().map_or_else(
-            || "unset".to_owned(),
-            |value| format!("`{}`", value.display()),
-        );
-        let meaning = argument
-            .get_help()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let row = [
-            format!("`--{flag}`"),
-            format!("`{}`", variable.display()),
-            default,
-            meaning.replace('\n', " "),
-        ];
-        page.push_str("| ");
-        page.push_str(&row.join(" | "));
-        page.push_str(". |\n");
-    }
-    page
+/// The part of the reference page about these flags.
+pub(super) fn markdown() -> String {
+    page::table(PREAMBLE, LeaseFlags::augment_args)
 }
 
 const PREAMBLE: &str = "
@@ -156,7 +132,4 @@ const PREAMBLE: &str = "
 Of several controllers only the one that holds a Lease acts; the others stand by with a warm view of the cluster. These
 are flags of `tonnage controller`, each with its environment variable; the chart sets them from `leaderElection`.
 With the defaults another controller acts within 12 s of a crash and within 3 s of a clean stop.
-
-| flag | environment | default | meaning |
-|---|---|---|---|
 ";

@@ -3,7 +3,11 @@
 //! Given flags and their environment twins, read by clap; given back validated [`Settings`], or an
 //! error that names the flag and the fix. Nothing else in the crate reads flags or environment.
 
+mod ceilings;
+mod learned;
 mod lease;
+mod page;
+mod rates;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -13,7 +17,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
-pub use lease::{LeaseFlags, LeaseSettings, markdown as lease_markdown};
+pub use ceilings::CeilingFlags;
+pub use learned::{LearnedFlags, LearnedSettings};
+pub use lease::{LeaseFlags, LeaseSettings};
+pub use page::markdown as flags_markdown;
+pub use rates::{Rate, RateError, RateFlags};
 
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
@@ -162,6 +170,15 @@ pub struct ControllerFlags {
     /// Who acts when several controllers run
     #[command(flatten)]
     pub lease: LeaseFlags,
+    /// How fast the fleet may change
+    #[command(flatten)]
+    pub ceilings: CeilingFlags,
+    /// How many calls to EC2 are made at most
+    #[command(flatten)]
+    pub rates: RateFlags,
+    /// Where what is learned is kept
+    #[command(flatten)]
+    pub learned: LearnedFlags,
     /// Kubeconfig file; without it, the ServiceAccount of the pod
     #[arg(long, env = "TONNAGE_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
@@ -207,6 +224,12 @@ pub struct Settings {
     pub resolve_again: SignedDuration,
     /// The lease that must be held to act; `None` acts without one.
     pub lease: Option<LeaseSettings>,
+    /// Where what is learned is kept; `None` is nowhere.
+    pub learned: Option<LearnedSettings>,
+    /// Instances launched within a minute at most; `None` is without a ceiling.
+    pub launches_per_minute: Option<NonZeroU32>,
+    /// Instances terminated within a minute at most; `None` is without a ceiling.
+    pub terminations_per_minute: Option<NonZeroU32>,
 }
 
 /// A positive duration such as `300ms`, `10s`, `5m` or `1h30m`.
@@ -279,6 +302,9 @@ impl ControllerFlags {
             orphan_sweep: signed(self.orphan_sweep),
             resolve_again: signed(self.resolve_again),
             lease: self.lease.settings()?,
+            learned: self.learned.settings()?,
+            launches_per_minute: self.ceilings.launches_per_minute,
+            terminations_per_minute: self.ceilings.terminations_per_minute,
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
-use crate::settings::{Mode, Settings};
+use crate::settings::{LearnedSettings, Mode, Settings};
 use crate::world::{Clock, World};
 
 /// What an embedded world is made with.
@@ -123,6 +123,9 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         orphan_sweep: SignedDuration::from_secs(30),
         resolve_again: SignedDuration::from_mins(1),
         lease: None,
+        learned: Some(LearnedSettings::default()),
+        launches_per_minute: None,
+        terminations_per_minute: None,
     }
 }
 

@@ -17,12 +17,22 @@ async fn terminating_twice_or_nothing_at_all_is_no_error() {
         .await;
     let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
     let first = &outcome.instances[0].id;
-    scene.cloud.terminate(first).await.unwrap();
-    scene.cloud.terminate(first).await.unwrap();
-    scene.cloud.terminate("i-0123456789abcdef0").await.unwrap();
+    let unknown = "i-0123456789abcdef0".to_owned();
+    let once = [first.clone()];
+    scene.cloud.terminate(&once).await.unwrap();
+    scene.cloud.terminate(&once).await.unwrap();
+    scene
+        .cloud
+        .terminate(std::slice::from_ref(&unknown))
+        .await
+        .unwrap();
     assert!(is_ending(&scene.one(first).await));
     let second = outcome.instances[1].id.clone();
-    assert_eq!(scene.alive().await, BTreeSet::from([second]));
+    assert_eq!(scene.alive().await, BTreeSet::from([second.clone()]));
+    // One that EC2 does not know keeps no other from ending.
+    let together = [first.clone(), unknown, second];
+    scene.cloud.terminate(&together).await.unwrap();
+    assert_eq!(scene.alive().await, BTreeSet::new());
     scene.end().await;
 }
 

@@ -120,9 +120,8 @@ impl Scene {
     /// Leaves nothing behind.
     pub(crate) async fn end(self) {
         self.endpoint.calm().await;
-        for id in self.alive().await {
-            self.cloud.terminate(&id).await.unwrap();
-        }
+        let alive: Vec<String> = self.alive().await.into_iter().collect();
+        self.cloud.terminate(&alive).await.unwrap();
         assert_eq!(self.alive().await, BTreeSet::new());
         self.cloud.release("default").await.unwrap();
         self.world.shut_down().await;

@@ -13,7 +13,7 @@ use tonnage::api::{
     settings_table,
 };
 
-use tonnage::settings::lease_markdown;
+use tonnage::settings::flags_markdown;
 
 use crate::sources::files_below;
 
@@ -49,7 +49,7 @@ fn the_definitions_are_those_of_the_types() {
 
 #[test]
 fn the_settings_page_is_that_of_the_table() {
-    let page = settings_table::markdown() + &lease_markdown();
+    let page = settings_table::markdown() + &flags_markdown();
     golden(Path::new("docs/settings.md"), &page);
 }
 

@@ -83,25 +83,27 @@ fn every_call_is_allowed_by_the_chart() {
 }
 
 #[test]
-fn the_role_is_for_one_lease_and_for_nothing_that_is_not_asked_for() {
+fn the_role_is_for_one_lease_and_one_config_map_and_for_nothing_that_is_not_asked_for() {
     let asked: BTreeSet<(String, String, String)> = Operation::ALL
         .iter()
         .map(|operation| owned(operation.permission()))
         .collect();
     for Permission { call, names } in rules("role", "Role", "tonnage") {
         assert!(asked.contains(&call), "nobody asks for {call:?}");
-        assert_eq!(call.2, "leases");
         // Kubernetes does not know the name of what is made when it looks at the rules.
-        let expected: &[&str] = if call.0 == "create" {
-            &[]
-        } else {
-            &["tonnage"]
+        let expected: &[&str] = match (call.0.as_str(), call.2.as_str()) {
+            ("create", "leases" | "configmaps") => &[],
+            (_, "leases") => &["tonnage"],
+            (_, "configmaps") => &["tonnage-learned"],
+            other => panic!("{other:?}"),
         };
         assert_eq!(names, expected, "{call:?}");
     }
     for role in ["tonnage", "tonnage-observe"] {
         for (verb, _group, resource) in permissions(role) {
-            assert_ne!(resource, "leases", "{verb} in all namespaces");
+            for local in ["leases", "configmaps"] {
+                assert_ne!(resource, local, "{verb} in all namespaces");
+            }
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::api::labels::{HOSTNAME, ZONE};
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering, OfferingKey};
+use crate::model::offering::{
+    CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
+};
 use crate::model::pod::{
     DoNotDisrupt, Expression, LabelSelector, NodeTerm, Pod, PodConstraints, PodKey, PodPhase,
     PodSpec, PodTerm, TopologySpread,
@@ -59,6 +61,7 @@ fn catalogue(types: i64) -> Catalogue {
                     price,
                     fees: UsdPerHour::ZERO,
                     available: true,
+                    outlook: Outlook::default(),
                 });
             }
         }

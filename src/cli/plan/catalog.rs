@@ -8,7 +8,9 @@ use std::{fs, io};
 use serde::Deserialize;
 
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering, OfferingKey};
+use crate::model::offering::{
+    CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
+};
 use crate::model::quantity;
 use crate::model::resources::Resources;
 
@@ -161,6 +163,7 @@ fn add(catalogue: &mut Catalogue, entry: &Entry) -> Result<(), String> {
             .as_ref()
             .map_or(Ok(UsdPerHour::ZERO), price)?,
         available: entry.available,
+        outlook: Outlook::default(),
     });
     Ok(())
 }

@@ -56,6 +56,7 @@ fn node(node: &PlannedNode) -> Value {
         "capacityType": first.map(|key| key.capacity_type.as_str()),
         "usdPerHour": node.price.to_string(),
         "feesUsdPerHour": node.fees.to_string(),
+        "riskUsdPerHour": node.risk.to_string(),
         "alternatives": node.offerings.len().saturating_sub(1),
         "pods": names(&node.pods),
     })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::catalog::{self, CatalogError};
+use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES};
 use crate::cloud::builtin;
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::cluster::manifests::{
@@ -15,6 +16,7 @@ use crate::cluster::manifests::{
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 use crate::model::snapshot::Snapshot;
+use crate::plan::launch::{Hazards, Shortages, UnreadableHazards, UnreadableShortages};
 use crate::settings::Contested;
 
 /// Where the world comes from.
@@ -68,6 +70,12 @@ pub(in crate::cli) enum SceneError {
     /// The catalog file.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// What a controller has learned.
+    #[error(transparent)]
+    Learned(#[from] UnreadableShortages),
+    /// What a controller has learned of interruptions.
+    #[error(transparent)]
+    Hazards(#[from] UnreadableHazards),
 }
 
 impl SceneArgs {
@@ -129,8 +137,22 @@ impl SceneArgs {
             .map(|class| class.catalogue.price_region.clone())
             .find(|region| !region.is_empty())
             .unwrap_or_default();
+        let now = Timestamp::now();
+        let shortages = manifests.learned.get(LEARNED_SHORTAGES);
+        let shortages = match shortages.map(|text| Shortages::read(text, now)) {
+            Some(read) => read?,
+            None => Shortages::default(),
+        };
+        let hazards = manifests.learned.get(LEARNED_HAZARDS);
+        let hazards = match hazards.map(|text| Hazards::read(text, now)) {
+            Some(read) => read?,
+            None => Hazards::default(),
+        };
+        let mut snapshot = manifests.snapshot(now, node_classes);
+        shortages.mark(&mut snapshot);
+        hazards.mark(&mut snapshot);
         Ok(Scene {
-            snapshot: manifests.snapshot(Timestamp::now(), node_classes),
+            snapshot,
             price_region,
         })
     }

@@ -29,13 +29,13 @@ use self::classes::Classes;
 use self::market::MarketWatch;
 pub use self::queue::Queue;
 use self::templates::Templates;
-use super::buckets::Buckets;
+use super::buckets::{Bucket, Buckets};
 use super::settings::CloudSettings;
 use super::{Cloud, CloudError, InstanceQuery, Resolution, errors};
 use crate::api::node_class::EC2NodeClass;
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
-use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::world::World;
@@ -136,6 +136,19 @@ async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
     loader.load().await
 }
 
+impl Ec2Cloud {
+    /// An outcome, of which a throttled call makes the next ones slower.
+    fn heed<T>(&self, outcome: Result<T, CloudError>) -> Result<T, CloudError> {
+        if let Err(error) = &outcome
+            && error.class == ErrorClass::Throttled
+            && let Some(bucket) = Bucket::of(error.operation)
+        {
+            self.api.buckets.throttled(bucket);
+        }
+        outcome
+    }
+}
+
 impl Cloud for Ec2Cloud {
     fn resolve<'call>(
         &'call self,
@@ -143,6 +156,7 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
         self.classes
             .resolve(&self.api, &self.market, node_class)
+            .map(|resolved| self.heed(resolved))
             .boxed()
     }
 
@@ -155,6 +169,7 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
         self.templates
             .prepare(&self.api, node_class, resolved, claim, offerings)
+            .map(|prepared| self.heed(prepared))
             .boxed()
     }
 
@@ -168,11 +183,11 @@ impl Cloud for Ec2Cloud {
             let launched = fleet::launch(&self.api, record, claim, node_class).await;
             if launched
                 .as_ref()
-                .is_err_and(|error| error.class == crate::model::launch::ErrorClass::NotFound)
+                .is_err_and(|error| error.class == ErrorClass::NotFound)
             {
                 self.templates.forget(record).await;
             }
-            launched
+            self.heed(launched)
         }
         .boxed()
     }
@@ -181,14 +196,18 @@ impl Cloud for Ec2Cloud {
         &'call self,
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
-        instances::list(&self.api, query).boxed()
+        instances::list(&self.api, query)
+            .map(|listed| self.heed(listed))
+            .boxed()
     }
 
     fn terminate<'call>(
         &'call self,
-        instance_id: &'call str,
+        instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        instances::terminate(&self.api, instance_id).boxed()
+        instances::terminate(&self.api, instance_ids)
+            .map(|ended| self.heed(ended))
+            .boxed()
     }
 
     fn tag<'call>(
@@ -196,13 +215,35 @@ impl Cloud for Ec2Cloud {
         instance_id: &'call str,
         tags: &'call BTreeMap<String, String>,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        instances::tag(&self.api, instance_id, tags).boxed()
+        instances::tag(&self.api, instance_id, tags)
+            .map(|tagged| self.heed(tagged))
+            .boxed()
     }
 
     fn release<'call>(
         &'call self,
         node_class: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        self.templates.release(&self.api, node_class).boxed()
+        self.templates
+            .release(&self.api, node_class)
+            .map(|released| self.heed(released))
+            .boxed()
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
+        self.templates
+            .names(&self.api)
+            .map(|names| self.heed(names))
+            .boxed()
+    }
+
+    fn remove_template<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.templates
+            .remove(&self.api, name)
+            .map(|removed| self.heed(removed))
+            .boxed()
     }
 }

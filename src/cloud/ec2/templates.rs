@@ -85,37 +85,60 @@ impl Templates {
 
     /// Deletes this cluster's templates of a node class.
     pub(super) async fn release(&self, api: &Api, node_class: &str) -> Result<(), CloudError> {
-        let mut names = Vec::new();
-        let mut pages = api
-            .ec2
-            .describe_launch_templates()
-            .filters(filter(
-                format!("tag:{}", tags::CLUSTER),
-                [&api.settings.cluster.name],
-            ))
-            .filters(filter(format!("tag:{}", tags::NODE_CLASS), [node_class]))
-            .into_paginator()
-            .page_size(200)
-            .send();
-        loop {
-            api.buckets.take(Bucket::Describe, 1).await;
-            let Some(page) = pages.next().await else {
-                break;
-            };
-            let page = page.map_err(|error| failed(DESCRIBE, &error))?;
-            let ours = page.launch_templates().iter().filter(|template| {
-                is_ours(api, template)
-                    && tag_map(template.tags())
-                        .get(tags::NODE_CLASS)
-                        .is_some_and(|class| class == node_class)
-            });
-            names.extend(ours.filter_map(|template| template.launch_template_name.clone()));
-        }
-        for name in names {
-            delete(api, &name).await?;
-            self.0.invalidate(&name).await;
+        let of_class = filter(format!("tag:{}", tags::NODE_CLASS), [node_class]);
+        for template in list(api, vec![of_class]).await? {
+            let is_of_class = tag_map(template.tags())
+                .get(tags::NODE_CLASS)
+                .is_some_and(|class| class == node_class);
+            if let (true, Some(name)) = (is_of_class, template.launch_template_name()) {
+                self.remove(api, name).await?;
+            }
         }
         Ok(())
+    }
+
+    /// The names of this cluster's templates.
+    pub(super) async fn names(&self, api: &Api) -> Result<Vec<String>, CloudError> {
+        let found = list(api, Vec::new()).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|template| template.launch_template_name)
+            .collect())
+    }
+
+    /// Deletes one of this cluster's templates.
+    pub(super) async fn remove(&self, api: &Api, name: &str) -> Result<(), CloudError> {
+        delete(api, name).await?;
+        self.0.invalidate(name).await;
+        Ok(())
+    }
+}
+
+/// This cluster's templates that meet further filters.
+async fn list(
+    api: &Api,
+    filters: Vec<ec2::Filter>,
+) -> Result<Vec<ec2::LaunchTemplate>, CloudError> {
+    let mut pages = api
+        .ec2
+        .describe_launch_templates()
+        .set_filters(Some(filters))
+        .filters(filter(
+            format!("tag:{}", tags::CLUSTER),
+            [&api.settings.cluster.name],
+        ))
+        .into_paginator()
+        .page_size(200)
+        .send();
+    let mut found = Vec::new();
+    loop {
+        api.buckets.take(Bucket::Describe, 1).await;
+        let Some(page) = pages.next().await else {
+            return Ok(found);
+        };
+        let page = page.map_err(|error| failed(DESCRIBE, &error))?;
+        let ours = page.launch_templates().iter();
+        found.extend(ours.filter(|template| is_ours(api, template)).cloned());
     }
 }
 

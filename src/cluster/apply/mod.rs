@@ -10,6 +10,7 @@
 mod claim;
 mod error;
 mod event;
+mod learned;
 mod new_claim;
 mod node;
 mod operation;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 pub use claim::{ClaimMetadataChange, ClaimStatusChange};
 pub use error::{WriteError, WriteErrorClass};
+pub use learned::{Learned, LearnedPlace};
 pub use new_claim::new_claim;
 pub use node::NodeRegistration;
 pub use operation::Operation;

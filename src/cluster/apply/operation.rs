@@ -52,11 +52,17 @@ pub enum Operation {
     CreateLease,
     /// Takes, renews or releases the leader's Lease.
     UpdateLease,
+    /// Reads the ConfigMap of what was learned.
+    GetLearned,
+    /// Makes that ConfigMap.
+    CreateLearned,
+    /// Writes that ConfigMap.
+    UpdateLearned,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::GetClaim,
         Self::ListClaims,
         Self::CreateClaim,
@@ -79,6 +85,9 @@ impl Operation {
         Self::GetLease,
         Self::CreateLease,
         Self::UpdateLease,
+        Self::GetLearned,
+        Self::CreateLearned,
+        Self::UpdateLearned,
     ];
 
     /// The RBAC verb, API group and resource that it needs.
@@ -109,6 +118,9 @@ impl Operation {
             Self::GetLease => ("get", COORDINATION, "leases"),
             Self::CreateLease => ("create", COORDINATION, "leases"),
             Self::UpdateLease => ("update", COORDINATION, "leases"),
+            Self::GetLearned => ("get", "", "configmaps"),
+            Self::CreateLearned => ("create", "", "configmaps"),
+            Self::UpdateLearned => ("update", "", "configmaps"),
         }
     }
 
@@ -122,6 +134,7 @@ impl Operation {
                 | Self::ListPods
                 | Self::GetNodeClass
                 | Self::GetLease
+                | Self::GetLearned
         )
     }
 
@@ -150,6 +163,9 @@ impl Operation {
             Self::GetLease => "get leases",
             Self::CreateLease => "create leases",
             Self::UpdateLease => "update leases",
+            Self::GetLearned => "get configmaps",
+            Self::CreateLearned => "create configmaps",
+            Self::UpdateLearned => "update configmaps",
         }
     }
 }

@@ -8,6 +8,7 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 
 use super::read::Document;
+use crate::api::labels::LEARNED;
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
@@ -71,18 +72,41 @@ pub async fn read_cluster(client: &Client) -> Result<Vec<Document>, LiveError> {
             plural.clone_into(&mut resource.plural);
         }
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        read_kind(&api, api_version, kind, &mut documents).await?;
+        let all = ListParams::default();
+        read_kind(&api, all, (api_version, kind), &mut documents).await?;
     }
+    read_learned(client, &mut documents).await?;
     Ok(documents)
+}
+
+/// Reads what a controller has learned; whoever may not see ConfigMaps plans without it.
+async fn read_learned(client: &Client, documents: &mut Vec<Document>) -> Result<(), LiveError> {
+    let (api_version, kind) = ("v1", "ConfigMap");
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", api_version, kind));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let marked = ListParams::default().labels(&format!("{LEARNED}=true"));
+    match read_kind(&api, marked, (api_version, kind), documents).await {
+        Err(LiveError::List { source, .. }) if is_forbidden(&source) => {
+            tracing::info!(
+                "shortages that the controller knows of are left out: ConfigMaps cannot be listed"
+            );
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 async fn read_kind(
     api: &Api<DynamicObject>,
-    api_version: &str,
-    kind: &'static str,
+    which: ListParams,
+    (api_version, kind): (&str, &'static str),
     documents: &mut Vec<Document>,
 ) -> Result<(), LiveError> {
-    let mut parameters = ListParams::default().limit(PAGE);
+    let mut parameters = which.limit(PAGE);
     loop {
         let page = match api.list(&parameters).await {
             Ok(page) => page,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ConfigMap, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::expand::{self, Template};
 use super::read::{Document, ManifestError};
+use crate::api::labels;
 use crate::api::node_claim::NodeClaim;
 use crate::api::node_class::EC2NodeClass;
 use crate::api::node_pool::NodePool;
@@ -44,8 +45,15 @@ pub struct Manifests {
     namespaces: Vec<Namespace>,
     priorities: Vec<PriorityClass>,
     limit_ranges: Vec<LimitRange>,
+    /// What a controller has learned, by entry.
+    pub learned: BTreeMap<String, String>,
     /// Kinds that planning has no use for.
     pub unknown: Vec<Unknown>,
+}
+
+/// True for the ConfigMap that a controller keeps what it learned in.
+fn is_learned(object: &Value) -> bool {
+    object["metadata"]["labels"][labels::LEARNED] == "true"
 }
 
 /// An object of a kind that planning has no use for.
@@ -109,6 +117,10 @@ impl Manifests {
                 .templates
                 .push(Template::of_job(source.typed::<Job>(object)?)),
             ("", "Node") => self.nodes.push(source.typed(object)?),
+            ("", "ConfigMap") if is_learned(&object) => {
+                let found = source.typed::<ConfigMap>(object)?;
+                self.learned.extend(found.data.unwrap_or_default());
+            }
             ("karpenter.sh", "NodeClaim") => self.claims.push(source.typed(object)?),
             ("karpenter.sh", "NodePool") => self.node_pools.push(source.typed(object)?),
             ("tonnage.dev", "EC2NodeClass") => self.node_classes.push(source.typed(object)?),

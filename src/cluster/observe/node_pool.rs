@@ -117,6 +117,10 @@ pub fn node_pool(object: &api::NodePool) -> NodePool {
         acknowledged_orphans: settings.acknowledged_orphans,
         max_price: settings.max_price.map(UsdPerHour::from_units),
         max_percent_of_on_demand: settings.max_percent_of_on_demand,
+        risk_weight_thousandths: settings.risk_weight_thousandths,
+        on_demand_base: settings.on_demand_base,
+        spot_percent: settings.spot_percent,
+        price_band_percent: settings.alternative_price_band_percent,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod harm;
 mod leader;
+mod learning;
 mod notices;
 mod stories;
 

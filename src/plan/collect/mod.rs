@@ -45,6 +45,8 @@ pub struct CollectMemory {
     vanished: BTreeMap<String, Timestamp>,
     /// Nodes of ours without claim and instance, by uid: since which list.
     stray: BTreeMap<String, Timestamp>,
+    /// Instances that were tagged since the last list, which cannot show it.
+    tagged: BTreeSet<String>,
 }
 
 impl CollectMemory {
@@ -99,6 +101,17 @@ impl CollectMemory {
         keep(&mut self.vanished, vanished, at);
         keep(&mut self.stray, stray, at);
         self.last = Some((at, instances));
+        self.tagged.clear();
+    }
+
+    /// Remembers the tags that steps put on: they are not asked for again from the same list. One that
+    /// failed is missing from the next list, too.
+    pub fn asked(&mut self, steps: &[CollectStep]) {
+        self.tagged
+            .extend(steps.iter().filter_map(|step| match step {
+                CollectStep::Tag { instance, .. } => Some(instance.clone()),
+                _ => None,
+            }));
     }
 
     /// The last complete list.
@@ -350,10 +363,19 @@ fn missing_tags(snapshot: &Snapshot, memory: &CollectMemory, decision: &mut Deci
         .filter(|claim| claim.is(ConditionType::Registered.as_str()))
         .filter_map(|claim| Some((claim.instance_id()?, claim)))
         .collect();
-    for instance in memory.instances() {
+    let Some((listed, instances)) = &memory.last else {
+        return;
+    };
+    for instance in instances {
         let Some(claim) = claims.get(instance.id.as_str()) else {
             continue;
         };
+        // Registration tags the machine itself: only a later list can tell whether that failed.
+        let registered = claim.conditions.get(ConditionType::Registered.as_str());
+        let is_young = registered.is_some_and(|registered| registered.since >= *listed);
+        if is_young || memory.tagged.contains(&instance.id) {
+            continue;
+        }
         let wanted = [(tags::CLAIM, &claim.name), (tags::NAME, &claim.node_name)];
         let missing: BTreeMap<String, String> = wanted
             .into_iter()

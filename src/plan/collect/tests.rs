@@ -170,3 +170,31 @@ fn tags_that_are_missing_are_put_on() {
     );
     assert_eq!(steps(&decide(&snapshot, &memory)), ["tag i-a"]);
 }
+
+#[test]
+fn missing_tags_are_put_on_once_for_each_list_and_not_before_registration_could() {
+    let claims = [initialized("a")];
+    let snapshot = world(1_000, &claims, &[node("a")], &[]);
+    let untagged = [Arc::new(instance("a"))];
+    let registered = claims[0].conditions["Registered"].since;
+    let mut memory = CollectMemory::default();
+    memory.listed(registered, untagged.to_vec(), &snapshot);
+    assert_eq!(
+        decide(&snapshot, &memory).decision.steps,
+        [],
+        "a list from before its own tags"
+    );
+    for round in 1..=2 {
+        memory.listed(at(1_000 + round * 30), untagged.to_vec(), &snapshot);
+        let first = decide(&snapshot, &memory).decision.steps;
+        assert!(
+            matches!(first.as_slice(), [CollectStep::Tag { instance, .. }] if instance == "i-a")
+        );
+        memory.asked(&first);
+        assert_eq!(
+            decide(&snapshot, &memory).decision.steps,
+            [],
+            "asked for already"
+        );
+    }
+}

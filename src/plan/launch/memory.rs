@@ -6,14 +6,16 @@
 //! with the same instances. Nothing is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Shortages;
+use super::{Hazards, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::launch::{LaunchOutcome, LaunchRecord};
 use crate::model::snapshot::Snapshot;
 use crate::plan::instances::VISIBLE_WITHIN;
+use crate::plan::pace::Pace;
 
 /// How long to wait before EC2 is asked again what came of a record while an instance may not be
 /// visible yet.
@@ -24,6 +26,10 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 pub struct LaunchMemory {
     /// What could not be bought lately.
     pub shortages: Shortages,
+    /// How often machines were taken back.
+    pub hazards: Hazards,
+    /// When launch templates were used.
+    pub templates: TemplateUse,
     /// Calls that this process does not know of were made before this moment.
     since: Timestamp,
     /// The latest attempt of each batch that was answered and fully written down.
@@ -32,6 +38,8 @@ pub struct LaunchMemory {
     trails: BTreeMap<String, Trail>,
     /// Uids of claims that take no record: they are bought by themselves, or not at all.
     alone: BTreeSet<String>,
+    /// Instances that were asked for within the last minute, by record.
+    pub(super) pace: Pace,
 }
 
 /// What this process did about the latest attempt of a batch.
@@ -47,26 +55,44 @@ struct Trail {
     touched: Timestamp,
 }
 
+/// Names a record's call.
+fn purpose(record: &LaunchRecord) -> String {
+    format!("{}/{}", record.batch, record.attempt)
+}
+
 impl LaunchMemory {
     /// Remembers nothing yet. Whoever bought before did so before `since`.
     pub fn new(since: Timestamp) -> Self {
         Self {
             shortages: Shortages::default(),
+            hazards: Hazards::default(),
+            templates: TemplateUse::default(),
             since,
             answered: BTreeMap::new(),
             trails: BTreeMap::new(),
             alone: BTreeSet::new(),
+            pace: Pace::default(),
         }
+    }
+
+    /// With a ceiling on instances launched per minute.
+    pub fn with_ceiling(mut self, per_minute: Option<NonZeroU32>) -> Self {
+        self.pace = Pace::per_minute(per_minute);
+        self
     }
 
     /// This process is about to write a record that it chose itself: nothing was called under it yet.
     pub fn chosen(&mut self, record: &LaunchRecord, now: Timestamp) {
+        self.pace.spend(&purpose(record), record.size, now);
+        self.templates.used(&record.templates, now);
         self.trail(record, true, now);
     }
 
     /// A call of the record begins. Gives back when an earlier one was made, for
     /// [`Self::took_no_effect`].
     pub fn called(&mut self, record: &LaunchRecord, now: Timestamp) -> Option<Timestamp> {
+        self.pace.spend(&purpose(record), record.size, now);
+        self.templates.used(&record.templates, now);
         self.trail(record, false, now).last_call.replace(now)
     }
 
@@ -78,6 +104,9 @@ impl LaunchMemory {
         now: Timestamp,
     ) {
         self.trail(record, false, now).last_call = before;
+        if self.bought_nothing(record) {
+            self.pace.correct(&purpose(record), 0);
+        }
     }
 
     /// A call of the record ended without an answer that says what was bought: it may have taken
@@ -147,6 +176,8 @@ impl LaunchMemory {
     /// Remembers an answer whose instances have all been written down on their claims.
     pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
         self.shortages.learn(record, outcome, now);
+        let bought = u32::try_from(outcome.instances.len()).unwrap_or(u32::MAX);
+        self.pace.correct(&purpose(record), bought);
         self.settled(record);
     }
 
@@ -178,6 +209,12 @@ impl LaunchMemory {
     /// True for a claim that others do not wait for.
     pub fn is_alone(&self, claim: &Claim) -> bool {
         self.alone.contains(&claim.uid)
+    }
+
+    /// Writes what experience says into every catalogue of a snapshot.
+    pub fn mark(&self, snapshot: &mut Snapshot) {
+        self.shortages.mark(snapshot);
+        self.hazards.mark(snapshot);
     }
 
     /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.

@@ -6,8 +6,10 @@
 //! deleted holds its finalizer until its launch is settled. Nothing is bought or written here.
 
 mod assign;
+mod hazard;
 mod memory;
 mod shortage;
+mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,8 +19,10 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
+pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
-pub use shortage::Shortages;
+pub use shortage::{Shortages, UnreadableShortages};
+pub use templates::{TemplateUse, UnreadableTemplates};
 
 use super::condition::ConditionChange;
 use super::decision::Decision;
@@ -37,6 +41,9 @@ pub const LARGEST_BATCH: usize = 500;
 /// How long a batch rests after its last claim was deleted before EC2 is asked what came of it: an
 /// instance launched just before is usually visible by then, and its claim need not wait longer.
 const SETTLE_AFTER: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long claims that the ceiling holds up wait when nothing was spent yet.
+const PACE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// A batch with its record and every claim that carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -355,6 +362,13 @@ fn propose(
         Err((reason, message)) => return report(reason, message, decision),
     };
     let now = snapshot.now;
+    let Some(claims) = within_ceiling(claims, memory, now, decision) else {
+        return report(
+            ConditionReason::from(CEILING),
+            ceiling_message(memory),
+            decision,
+        );
+    };
     let shortages = &memory.shortages;
     let mut remaining = first
         .offerings
@@ -396,6 +410,40 @@ fn propose(
         offerings,
         wanted: wanted.to_owned(),
     }));
+}
+
+/// The reason of a claim that waits for the ceiling on launches.
+pub const CEILING: &str = "LaunchCeiling";
+
+/// Those of the claims that the ceiling on launches leaves room for; `None` when that is nobody.
+fn within_ceiling<'claims, 'world>(
+    claims: &'claims [&'world Arc<Claim>],
+    memory: &LaunchMemory,
+    now: Timestamp,
+    decision: &mut Decision<LaunchStep>,
+) -> Option<&'claims [&'world Arc<Claim>]> {
+    let proposed = decision.steps.iter().map(|step| match step {
+        LaunchStep::Propose(proposal) => proposal.claims.len(),
+        _ => 0,
+    });
+    let room = usize::try_from(memory.pace.room(now)).unwrap_or(usize::MAX);
+    let room = room.saturating_sub(proposed.sum());
+    if room < claims.len() {
+        // What is about to be spent is not known to the pace yet: look again soon.
+        let soon = now.saturating_add(PACE_AGAIN).unwrap_or(now);
+        decision.wake_at(memory.pace.more_at(now).unwrap_or(soon));
+    }
+    claims
+        .get(..room.min(claims.len()))
+        .filter(|claims| !claims.is_empty())
+}
+
+fn ceiling_message(memory: &LaunchMemory) -> String {
+    let ceiling = memory.pace.ceiling().map_or(0, std::num::NonZeroU32::get);
+    format!(
+        "the ceiling of {ceiling} instances launched per minute is reached (--launches-per-minute); the \
+         claim is bought when there is room"
+    )
 }
 
 /// The node class of a claim, or why it cannot be used.

@@ -1,5 +1,7 @@
 //! Launch decisions, told as stories of a batch.
 
+use std::num::NonZeroU32;
+
 use super::*;
 use crate::model::launch::{
     ErrorClass, LaunchOutcome, LaunchOverride, LaunchedInstance, Shortfall,
@@ -327,6 +329,71 @@ fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
         }
         other => panic!("{other:#?}"),
     }
+}
+
+#[test]
+fn no_minute_launches_more_than_the_ceiling_and_the_rest_says_why_it_waits() {
+    let mut memory = LaunchMemory::new(at(0)).with_ceiling(NonZeroU32::new(2));
+    let mut claims: Vec<Claim> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|name| claim(name, ALL))
+        .collect();
+    let mut launched = Vec::new();
+    for second in [0, 30, 61, 100, 125] {
+        let decision = decide(&world(second, &claims, &[], &[]), &memory);
+        let wake = decision.wake;
+        let mut waits = 0;
+        let mut names = Vec::new();
+        for step in decision.steps {
+            match step {
+                LaunchStep::Propose(proposal) => {
+                    let (record, _claims) = recorded(&proposal);
+                    memory.chosen(&record, at(second));
+                    memory.called(&record, at(second));
+                    let instances = proposal
+                        .claims
+                        .iter()
+                        .map(|claim| bought(&format!("i-{}", claim.name), SPOT_A))
+                        .collect();
+                    let outcome = LaunchOutcome {
+                        instances,
+                        shortfalls: Vec::new(),
+                    };
+                    memory.answered(&record, &outcome, at(second));
+                    names.extend(proposal.claims.iter().map(|claim| claim.name.clone()));
+                }
+                LaunchStep::Report { change, .. } => {
+                    assert_eq!(change.reason.as_str(), CEILING);
+                    waits += 1;
+                }
+                other => panic!("{other:#?}"),
+            }
+        }
+        claims.retain(|claim| !names.contains(&claim.name));
+        launched.push((names.len(), waits, wake.is_some()));
+    }
+    assert_eq!(
+        launched,
+        [
+            (2, 0, true),
+            (0, 3, true),
+            (2, 0, true),
+            (0, 1, true),
+            (1, 0, false)
+        ]
+    );
+}
+
+#[test]
+fn what_was_refused_leaves_room_for_others() {
+    let mut memory = LaunchMemory::new(at(0)).with_ceiling(NonZeroU32::new(2));
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (record, _claims) = recorded(&proposal(decide(&start, &memory)));
+    memory.chosen(&record, at(1));
+    let before = memory.called(&record, at(1));
+    assert_eq!(memory.pace.room(at(1)), 0);
+    memory.took_no_effect(&record, before, at(2));
+    assert_eq!(memory.pace.room(at(2)), 2);
 }
 
 #[test]

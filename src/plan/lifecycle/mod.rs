@@ -20,6 +20,7 @@ use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::{InstanceView, Sight};
+use crate::plan::launch::CEILING;
 
 /// How long an answer of EC2 about an instance is believed when a Node asks to be bound to it, and
 /// how long to wait before asking again about an instance that EC2 did not show.
@@ -239,13 +240,14 @@ impl Turn<'_> {
     }
 
     fn unlaunched(&self, decision: &mut Decision<LifecycleStep>) {
+        let said = self.claim.conditions.get(ConditionType::Launched.as_str());
+        // A ceiling that people set is no reason to make the claim anew: it would wait again.
+        if said.is_some_and(|said| said.reason == CEILING) {
+            return;
+        }
         let timeout = self.timeouts.launch_timeout;
         let message = || {
-            let why = self
-                .claim
-                .conditions
-                .get(ConditionType::Launched.as_str())
-                .map_or("", |found| found.message.as_str());
+            let why = said.map_or("", |found| found.message.as_str());
             format!("nothing was launched within {timeout:#}; {why}")
         };
         self.expired(

@@ -236,6 +236,30 @@ fn a_node_that_never_becomes_usable_is_given_up_unless_pods_run_on_it() {
 }
 
 #[test]
+fn a_claim_that_waits_for_the_ceiling_is_not_given_up() {
+    let mut waiting = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+    let nothing = InstanceView::default();
+    let late = decide_at(100_000, &[waiting.clone()], &[], &nothing);
+    assert!(matches!(
+        late.steps.as_slice(),
+        [LifecycleStep::GiveUp {
+            reason: GiveUp::LaunchTimeout,
+            ..
+        }]
+    ));
+    waiting.conditions.insert(
+        "Launched".to_owned(),
+        crate::model::claim::ClaimCondition {
+            status: crate::model::claim::ConditionStatus::Unknown,
+            reason: CEILING.to_owned(),
+            message: String::new(),
+            since: at(1),
+        },
+    );
+    assert_eq!(decide_at(100_000, &[waiting], &[], &nothing).steps, []);
+}
+
+#[test]
 fn an_instance_that_ends_before_it_joins_is_given_up_at_once() {
     let mut ended = instance("a");
     ended.state = InstanceState::Terminated;

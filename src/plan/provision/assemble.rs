@@ -11,10 +11,11 @@ use super::buy::Bought;
 use super::class::{Class, fits};
 use super::item::Item;
 use super::labels::Labelled;
+use super::mix::Mix;
 use super::promise;
 use super::supply::{Candidate, Supply};
 use crate::model::money::UsdPerHour;
-use crate::model::offering::OfferingKey;
+use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::pod::PodKey;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
@@ -83,22 +84,80 @@ pub struct Parts<'round> {
     pub by_price: &'round [usize],
 }
 
-/// The candidates in price order, equal prices in the order of their keys.
+/// The candidates in the order of what they are compared by, equals in the order of their keys.
 pub fn by_price(supply: &Supply) -> Vec<usize> {
     let mut order: Vec<(UsdPerHour, &OfferingKey, usize)> = supply
         .candidates
         .iter()
         .enumerate()
-        .map(|(index, candidate)| (candidate.price, &candidate.offering.key, index))
+        .map(|(index, candidate)| (candidate.weighed(), &candidate.offering.key, index))
         .collect();
     order.sort_unstable();
     order.into_iter().map(|(_, _, index)| index).collect()
 }
 
 impl Parts<'_> {
-    /// Plans one node, or `None` when its pool's minValues cannot be kept.
-    pub fn planned(&self, node: &Bought, pods: &mut Pods<'_>) -> Option<PlannedNode> {
-        let offerings = self.offerings(node)?;
+    /// Plans one node, or `None` when its pool's minValues cannot be kept. Where its pool's mix leaves no
+    /// room for spot, it is an on-demand node for the same pods; if there is none that they allow, it
+    /// stays as it is.
+    pub fn planned(
+        &self,
+        node: &Bought,
+        mix: &mut Mix,
+        pods: &mut Pods<'_>,
+    ) -> Option<PlannedNode> {
+        let firm = self
+            .on_demand_twin(node, mix)
+            .and_then(|twin| self.planned_as(&twin, Some(CapacityType::OnDemand), pods));
+        let planned = firm.or_else(|| self.planned_as(node, None, pods))?;
+        if let Some(first) = planned.offerings.first() {
+            mix.count(&planned.node_pool, first.capacity_type);
+        }
+        Some(planned)
+    }
+
+    /// The cheapest on-demand machine for the pods of a spot node that may not be spot. It counts for
+    /// no more against the pool's limits, which hold already.
+    fn on_demand_twin(&self, node: &Bought, mix: &Mix) -> Option<Bought> {
+        let chosen = self.supply.candidates.get(node.candidate)?;
+        let pool = &self.supply.variants.get(chosen.variant)?.pool;
+        if chosen.offering.key.capacity_type != CapacityType::Spot || mix.allows_spot(pool) {
+            return None;
+        }
+        let unlimited = pool.limits.is_empty() && pool.zero_limits.is_empty();
+        let no_larger = |candidate: &Candidate| {
+            let most = &chosen.instance.capacity;
+            let mut own = candidate.instance.capacity.iter();
+            own.all(|(name, amount)| amount <= most.get(name))
+        };
+        let (need, allowed) = (self.need(node), self.allowed(node));
+        let twin = self.by_price.iter().copied().find(|index| {
+            let (Some(candidate), Some(free)) = (
+                self.supply.candidates.get(*index),
+                self.capacities.get(*index),
+            ) else {
+                return false;
+            };
+            candidate.variant == chosen.variant
+                && candidate.offering.key.capacity_type == CapacityType::OnDemand
+                && allowed.contains(*index)
+                && fits(&need, free)
+                && (unlimited || no_larger(candidate))
+        })?;
+        Some(Bought {
+            candidate: twin,
+            ..node.clone()
+        })
+    }
+
+    /// Plans one node with alternatives of one capacity type, or of all.
+    fn planned_as(
+        &self,
+        node: &Bought,
+        only: Option<CapacityType>,
+        pods: &mut Pods<'_>,
+    ) -> Option<PlannedNode> {
+        let offerings = self.offerings(node, only)?;
         let candidate = self.supply.candidates.get(node.candidate)?;
         let variant = self.supply.variants.get(candidate.variant)?;
         let mut requests = candidate.daemons.clone();
@@ -126,6 +185,7 @@ impl Parts<'_> {
             offerings,
             price: candidate.offering.price,
             fees: candidate.fees,
+            risk: candidate.risk,
             requests,
             pods: names,
             labels,
@@ -134,7 +194,7 @@ impl Parts<'_> {
     }
 
     /// The chosen offering first, then every other that holds the same pods, in price order.
-    fn offerings(&self, node: &Bought) -> Option<Vec<OfferingKey>> {
+    fn offerings(&self, node: &Bought, only: Option<CapacityType>) -> Option<Vec<OfferingKey>> {
         let chosen = self.supply.candidates.get(node.candidate)?;
         let need = self.need(node);
         let allowed = self.allowed(node);
@@ -146,12 +206,15 @@ impl Parts<'_> {
             .filter_map(|index| Some((index, self.supply.candidates.get(index)?)))
             .filter(|(index, candidate)| {
                 candidate.variant == chosen.variant
+                    && only.is_none_or(|only| candidate.offering.key.capacity_type == only)
                     && self
                         .capacities
                         .get(*index)
                         .is_some_and(|free| fits(&need, free))
             })
             .collect();
+        let pool = &self.supply.variants.get(chosen.variant)?.pool;
+        let band = pool.price_band_percent.or(self.settings.price_band_percent);
         // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
         // three times as much as spot, and must still be there when spot has run out everywhere.
         let own_type = chosen.offering.key.capacity_type;
@@ -163,7 +226,7 @@ impl Parts<'_> {
         }
         let in_band = |candidate: &Candidate| {
             let base = cheapest.get(&candidate.offering.key.capacity_type);
-            let (Some(percent), Some(base)) = (self.settings.price_band_percent, base) else {
+            let (Some(percent), Some(base)) = (band, base) else {
                 return true;
             };
             candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))

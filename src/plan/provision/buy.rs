@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 
 use super::item::Item;
 use super::limits::Rooms;
-use super::supply::Supply;
+use super::supply::{Candidate, Supply};
+use crate::model::money::UsdPerHour;
 use crate::plan::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
 use crate::plan::pack::{self, Bits, Budget, Certificate};
 
 /// Part of the budget, in percent, that goes to solving again when limits bind.
 const AGAIN_PERCENT: u64 = 10;
-/// Part of the budget, in percent, that is kept for the lower bound where the items were divided.
+/// Part of the budget, in percent, that is kept for the lower bound where the packer's own does not
+/// hold for the plan: the items were divided, or risks were weighed.
 const PROOF_PERCENT: u64 = 20;
 /// Part of the budget, in percent, that every level may spend, whatever those before it did.
 const LEVEL_PERCENT: u64 = 20;
@@ -108,7 +110,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
         }
         let first = purchase.nodes.len();
         let problem = market.problem(&wanted, level, left);
-        let kept = if market.is_undivided(&wanted) {
+        let kept = if market.is_plain(&wanted) {
             0
         } else {
             market.budget / 100 * PROOF_PERCENT
@@ -124,7 +126,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
             *rooms = after;
             settle(&nodes, left);
             purchase.nodes.extend(nodes);
-            if market.is_undivided(&wanted) {
+            if market.is_plain(&wanted) {
                 purchase.proofs.push(Proof {
                     classes: market.classes(&wanted),
                     problem,
@@ -159,24 +161,29 @@ impl Market<'_> {
                     })
                 })
                 .collect(),
-            machines: self.machines(),
+            machines: self.machines(Candidate::weighed),
         }
     }
 
-    fn machines(&self) -> Vec<Machine> {
+    fn machines(&self, price: impl Fn(&Candidate) -> UsdPerHour) -> Vec<Machine> {
         self.supply
             .candidates
             .iter()
             .zip(self.capacities)
             .map(|(candidate, capacity)| Machine {
-                price: candidate.price.units(),
+                price: price(candidate).units(),
                 capacity: capacity.clone(),
             })
             .collect()
     }
 
-    /// True when no item was narrowed by a choice that was made for it here.
-    fn is_undivided(&self, wanted: &[usize]) -> bool {
+    /// True when what the packer proves holds for the plan: no item was narrowed by a choice that was
+    /// made for it here, and what was compared is what is paid.
+    fn is_plain(&self, wanted: &[usize]) -> bool {
+        let risky = |candidate: &Candidate| candidate.risk > UsdPerHour::ZERO;
+        if self.supply.candidates.iter().any(risky) {
+            return false;
+        }
         wanted.iter().all(|index| {
             self.items
                 .get(*index)
@@ -191,8 +198,9 @@ impl Market<'_> {
             .collect()
     }
 
-    /// The lower bound for the pods that were bought for, free of the choices that were made: each
-    /// class may be wherever some of its items may be.
+    /// The lower bound on the price of any fleet for the pods that were bought for, free of the
+    /// choices that were made: each class may be wherever some of its items may be, and risk costs
+    /// nothing.
     fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
         let mut classes: Vec<usize> = Vec::new();
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
@@ -227,7 +235,7 @@ impl Market<'_> {
         let problem = Problem {
             dimensions: self.items.first().map_or(0, |item| item.size.len()),
             items,
-            machines: self.machines(),
+            machines: self.machines(|candidate| candidate.price),
         };
         let units = self.budget / 100 * PROOF_PERCENT;
         let proven = pack::bound_guarded(&problem, Budget { units }, self.over);

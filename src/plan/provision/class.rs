@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::demand::PodClass;
 use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
 use super::promise;
-use super::supply::Supply;
+use super::supply::{Candidate, Supply};
 use crate::model::pod::{PodKey, PodSpec};
 use crate::model::report::ReasonKind;
 use crate::model::requirement::Requirements;
@@ -22,7 +22,7 @@ use crate::plan::pack::Bits;
 /// The CSI driver of EBS volumes.
 pub const EBS_DRIVER: &str = "ebs.csi.aws.com";
 /// Pseudo resources that count attached volumes: this and the driver's name.
-const ATTACH: &str = "attached-volumes/";
+pub const ATTACH: &str = "attached-volumes/";
 /// Room where nothing limits; sums of a few million of them still fit 63 bits.
 pub const UNLIMITED: i64 = i64::MAX / (1 << 24);
 
@@ -221,19 +221,20 @@ pub fn dense_needs(dimensions: &[String], needs: &Resources) -> Vec<i64> {
         .collect()
 }
 
-/// What a candidate offers by dimension.
+/// What every candidate offers, by dimension.
 pub fn dense_supply(dimensions: &[String], supply: &Supply) -> Vec<Vec<i64>> {
     supply
         .candidates
         .iter()
-        .map(|candidate| {
-            let volumes = BTreeMap::from([(
-                EBS_DRIVER.to_owned(),
-                i64::from(candidate.instance.volume_limit),
-            )]);
-            dense(dimensions, &candidate.free, &volumes)
-        })
+        .map(|candidate| dense_candidate(dimensions, candidate))
         .collect()
+}
+
+/// What a candidate offers, by dimension.
+pub fn dense_candidate(dimensions: &[String], candidate: &Candidate) -> Vec<i64> {
+    let limit = i64::from(candidate.instance.volume_limit);
+    let volumes = BTreeMap::from([(EBS_DRIVER.to_owned(), limit)]);
+    dense(dimensions, &candidate.free, &volumes)
 }
 
 /// True when `size` fits `free`.

@@ -15,9 +15,11 @@ pub mod fill;
 pub mod item;
 pub mod labels;
 pub mod limits;
+pub mod mix;
 mod place;
 pub mod promise;
 pub mod reasons;
+pub mod risk;
 pub mod settings;
 pub mod stock;
 pub mod supply;
@@ -31,6 +33,7 @@ use buy::Purchase;
 use class::Class;
 use daemons::Daemons;
 use item::Item;
+use mix::Mix;
 use place::{Placement, World, place};
 use stock::{Bin, BinName};
 
@@ -109,7 +112,7 @@ pub fn provision_guarded(
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes);
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
-    record_nodes(&mut plan, &purchase, &parts, &mut pods);
+    record_nodes(&mut plan, &purchase, &parts, Mix::of(snapshot), &mut pods);
     let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
     for (index, names) in pods.rest() {
         let left = reasons::Left {
@@ -131,10 +134,11 @@ fn record_nodes(
     plan: &mut ProvisioningPlan,
     purchase: &Purchase,
     parts: &Parts<'_>,
+    mut mix: Mix,
     pods: &mut Pods<'_>,
 ) {
     for node in &purchase.nodes {
-        if let Some(planned) = parts.planned(node, pods) {
+        if let Some(planned) = parts.planned(node, &mut mix, pods) {
             plan.price += planned.price + planned.fees;
             plan.new_nodes.push(planned);
         }

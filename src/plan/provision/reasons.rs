@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::class::{Class, dense};
+use super::class::{ATTACH, Class, EBS_DRIVER, UNLIMITED, dense_candidate};
 use super::labels::Labelled;
 use super::limits::Rooms;
-use super::supply::{PoolVariant, Supply};
+use super::supply::{Candidate, PoolVariant, Supply};
+use crate::model::offering::Offering;
 use crate::model::quantity;
 use crate::model::report::{PoolReason, ReasonKind, Unschedulable};
 use crate::model::requirement::Requirement;
@@ -147,20 +148,7 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
         if let Some(explained) = too_dear(left, fitting, variant) {
             return explained;
         }
-        let named: Vec<String> = fitting
-            .iter()
-            .take(3)
-            .filter_map(|index| Some(left.supply.candidates.get(*index)?.offering.key.to_string()))
-            .collect();
-        return (
-            ReasonKind::OfferingsUnavailable,
-            format!(
-                "EC2 has no capacity now for what fits ({} offerings, such as {})",
-                fitting.len(),
-                named.join(", ")
-            ),
-            None,
-        );
+        return closed(left, fitting);
     };
     if let Some(limited) =
         find(&|index| left.limited.is_some_and(|limited| limited.contains(index)))
@@ -177,6 +165,37 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
         ReasonKind::RequirementsIncompatible,
         "the offerings that fit have fewer distinct values than the NodePool's minValues ask for"
             .to_owned(),
+        None,
+    )
+}
+
+/// Everything that would fit was refused lately.
+fn closed(left: &Left<'_>, fitting: &[usize]) -> Explained {
+    let found: Vec<&Offering> = fitting
+        .iter()
+        .filter_map(|index| Some(&left.supply.candidates.get(*index)?.offering))
+        .collect();
+    let named: Vec<String> = found
+        .iter()
+        .take(3)
+        .map(|offering| match offering.outlook.refusals {
+            0 | 1 => offering.key.to_string(),
+            times => format!("{}, refused {times} times in a row", offering.key),
+        })
+        .collect();
+    let next = found
+        .iter()
+        .filter_map(|offering| offering.outlook.closed_until)
+        .min()
+        .map(|until| format!("; the next is tried again at {until:.0}"));
+    (
+        ReasonKind::OfferingsUnavailable,
+        format!(
+            "EC2 has no capacity now for what fits ({} offerings, such as {}){}",
+            found.len(),
+            named.join(", "),
+            next.unwrap_or_default()
+        ),
         None,
     )
 }
@@ -304,7 +323,7 @@ fn nearest_miss(
         let Some(candidate) = left.supply.candidates.get(*index) else {
             continue;
         };
-        let (kinds, permille) = shortfall(&class.needs, &candidate.free);
+        let (kinds, permille) = shortfall(&class.needs, candidate);
         let rank = (
             kinds,
             permille,
@@ -319,7 +338,7 @@ fn nearest_miss(
     let candidate = left.supply.candidates.get(nearest)?;
     let mut parts = Vec::new();
     for (name, amount) in class.needs.iter() {
-        let free = candidate.free.get(name);
+        let free = free_of(candidate, name);
         if amount <= free {
             continue;
         }
@@ -337,7 +356,22 @@ fn nearest_miss(
     Some(text)
 }
 
+/// What a candidate has of a resource, or how many more volumes of a driver it can attach.
+fn free_of(candidate: &Candidate, name: &str) -> i64 {
+    match name.strip_prefix(ATTACH) {
+        Some(EBS_DRIVER) => i64::from(candidate.instance.volume_limit),
+        Some(_unknown) => UNLIMITED,
+        None => candidate.free.get(name),
+    }
+}
+
 fn missing(name: &str, amount: i64, free: i64, daemons: &Resources) -> String {
+    if let Some(driver) = name.strip_prefix(ATTACH) {
+        let fewer = amount.saturating_sub(free);
+        return format!(
+            "{free} volumes of {driver} can be attached, pod mounts {amount}: mount {fewer} fewer"
+        );
+    }
     let asked = quantity::text(name, amount);
     if free <= 0 && daemons.get(name) == 0 {
         return format!("has no {name}, pod asks {asked}");
@@ -358,12 +392,12 @@ fn missing(name: &str, amount: i64, free: i64, daemons: &Resources) -> String {
 }
 
 /// How many resources are short, and by how much in sum, in thousandths of what is asked.
-fn shortfall(needs: &Resources, free: &Resources) -> (usize, i64) {
+fn shortfall(needs: &Resources, candidate: &Candidate) -> (usize, i64) {
     let mut kinds = 0;
     let mut permille: i64 = 0;
     for (name, amount) in needs.iter() {
-        let lacking = amount.saturating_sub(free.get(name).max(0));
-        if lacking > 0 && !name.contains("attached-volumes/") {
+        let lacking = amount.saturating_sub(free_of(candidate, name).max(0));
+        if lacking > 0 {
             kinds += 1;
             let share = i128::from(lacking) * 1000 / i128::from(amount.max(1));
             permille = permille.saturating_add(i64::try_from(share).unwrap_or(1000));
@@ -377,7 +411,7 @@ fn larger_type(class: &Class, left: &Left<'_>, own: &[usize]) -> Option<String> 
     own.iter()
         .filter_map(|index| {
             let candidate = left.supply.candidates.get(*index)?;
-            let free = dense(left.dimensions, &candidate.free, &BTreeMap::new());
+            let free = dense_candidate(left.dimensions, candidate);
             (candidate.offering.available && super::class::fits(&class.size, &free))
                 .then_some(candidate)
         })

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::daemons::Daemons;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
+use super::risk;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
@@ -52,6 +53,9 @@ pub struct Candidate {
     pub price: UsdPerHour,
     /// The fees in it.
     pub fees: UsdPerHour,
+    /// What it is expected to cost beside that: it counts while offerings are compared, and is
+    /// never part of a price that is told.
+    pub risk: UsdPerHour,
     /// What pods may use: allocatable less DaemonSets.
     pub free: Resources,
     /// What the DaemonSets take.
@@ -60,6 +64,13 @@ pub struct Candidate {
     pub too_dear: bool,
     /// Host ports that the DaemonSets take: indices into [`Daemons::specs`].
     pub daemon_sets: Vec<usize>,
+}
+
+impl Candidate {
+    /// What it is compared by: price, fees and risk.
+    pub fn weighed(&self) -> UsdPerHour {
+        self.price + self.risk
+    }
 }
 
 /// A candidate together with its variant, for label questions.
@@ -351,6 +362,7 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         free.subtract(&overhead);
         let fees = offering.fees + variant.pool.fee;
         let too_dear = is_too_dear(&variant.pool, offering, on_demand.get(&of_place(offering)));
+        let risk = risk::surcharge(offering, variant.pool.risk_weight_thousandths);
         let mut offering = offering.clone();
         offering.available &= !too_dear;
         supply.candidates.push(Candidate {
@@ -361,6 +373,7 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
             offering,
             too_dear,
             fees,
+            risk,
             free,
             daemons: overhead,
             daemon_sets: landing,

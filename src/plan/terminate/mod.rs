@@ -190,7 +190,29 @@ pub fn decide(
             ending.decide(&[node], &mut decision);
         }
     }
+    keep_pace(instances, snapshot.now, &mut decision);
     decision
+}
+
+/// Leaves out terminations beyond the ceiling; they come when there is room. What waits stays fenced.
+fn keep_pace(instances: &InstanceView, now: Timestamp, decision: &mut Decision<TerminateStep>) {
+    let mut room = instances.endings.room(now);
+    let mut held = false;
+    decision.steps.retain(|step| {
+        let TerminateStep::TerminateInstance { instance, .. } = step else {
+            return true;
+        };
+        // Asked for again because EC2 has not ended it: that was counted.
+        let again = instances.terminated_at(instance).is_some();
+        let goes = again || room > 0;
+        room = room.saturating_sub(u32::from(!again));
+        held |= !goes;
+        goes
+    });
+    if held {
+        let more = instances.endings.more_at(now);
+        decision.wake_at(more.unwrap_or(now));
+    }
 }
 
 fn is_abandoned(node: &Node) -> bool {

@@ -1,5 +1,6 @@
 //! How machines end, step by step.
 
+use std::num::NonZeroU32;
 use std::slice;
 use std::sync::Arc;
 
@@ -249,6 +250,50 @@ fn a_deleted_node_takes_its_claim_along() {
         &LaunchMemory::new(at(0)),
     );
     assert_eq!(names(&alone), ["terminate"]);
+}
+
+#[test]
+fn no_minute_ends_more_than_the_ceiling_and_the_rest_stays_fenced() {
+    let names = ["a", "b", "c"];
+    let claims: Vec<Claim> = names
+        .iter()
+        .map(|name| {
+            let mut claim = initialized(name);
+            claim.deleting_since = Some(at(100));
+            claim
+        })
+        .collect();
+    let nodes: Vec<Node> = names
+        .iter()
+        .map(|name| Node {
+            taints: fenced().taints,
+            deleting_since: Some(at(100)),
+            ..node(name)
+        })
+        .collect();
+    let mut view = InstanceView::default().with_ceiling(NonZeroU32::new(2));
+    let mut ended = |second: i64| {
+        let decision = decide(
+            &world(second, &claims, &nodes, &[]),
+            &view,
+            &LaunchMemory::new(at(0)),
+        );
+        let mut ended = Vec::new();
+        for step in decision.steps {
+            if let TerminateStep::TerminateInstance { instance, .. } = step {
+                view.terminated(&instance, at(second));
+                ended.push(instance);
+            }
+        }
+        (ended, decision.wake)
+    };
+    let (first, wake) = ended(110);
+    assert_eq!(first, ["i-a", "i-b"]);
+    assert!(wake.is_some());
+    // EC2 has not ended the first two: asking again is no further termination.
+    assert_eq!(ended(145).0, ["i-a", "i-b"]);
+    assert_eq!(ended(160).0, Vec::<String>::new());
+    assert!(ended(206).0.contains(&"i-c".to_owned()));
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Resource {
     StorageNode,
     /// Leases.
     Lease,
+    /// ConfigMaps.
+    ConfigMap,
     /// NodePools.
     NodePool,
     /// NodeClaims.
@@ -76,7 +78,7 @@ const fn define(
 
 impl Resource {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -91,6 +93,7 @@ impl Resource {
         Self::StorageClass,
         Self::StorageNode,
         Self::Lease,
+        Self::ConfigMap,
         Self::NodePool,
         Self::NodeClaim,
         Self::NodeClass,
@@ -132,6 +135,7 @@ impl Resource {
                 true,
                 false,
             ),
+            Self::ConfigMap => define(CORE, ("configmaps", "ConfigMap"), true, false),
             Self::NodePool => define(KARPENTER, ("nodepools", "NodePool"), false, true),
             Self::NodeClaim => define(KARPENTER, ("nodeclaims", "NodeClaim"), false, true),
             Self::NodeClass => define(

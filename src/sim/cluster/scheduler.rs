@@ -41,7 +41,16 @@ impl Cluster {
             .filter_map(|pod| Some((Arc::clone(pod), pod.node_name.clone()?)))
             .collect();
         let mut decided = Vec::new();
+        // Nodes only fill up in a pass: where one pod finds no place, none like it does, unless room
+        // is kept for that one.
+        let mut without_place: Vec<Arc<Pod>> = Vec::new();
         for (key, pod) in waiting {
+            if pod.nominated_node.is_none()
+                && without_place.iter().any(|known| known.spec == pod.spec)
+            {
+                decided.push((key, pod, None));
+                continue;
+            }
             let there = Placed {
                 nodes: &self.nodes,
                 pods: placed,
@@ -54,6 +63,9 @@ impl Cluster {
                     .or_default()
                     .add(&pod.spec.requests);
                 placed.push((Arc::clone(&pod), node.clone()));
+            } else if pod.spec.constraints.is_none() {
+                // Affinity may be met by pods that are placed later in the pass.
+                without_place.push(Arc::clone(&pod));
             }
             decided.push((key, pod, chosen));
         }

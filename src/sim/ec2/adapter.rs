@@ -23,7 +23,7 @@ use crate::cloud::catalogue::{self, Terms};
 use crate::cloud::class::{self, ClassDefaults};
 use crate::cloud::cluster::ClusterFacts;
 use crate::cloud::launch_template::{self, Source};
-use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
+use crate::cloud::{Cloud, CloudError, InstanceQuery, MOST_TERMINATED, Resolution, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
@@ -31,6 +31,10 @@ use crate::model::node_class::NodeClass;
 use crate::model::offering::{Catalogue, OfferingKey};
 use crate::sim::faults::{CallFault, Faults};
 use crate::sim::life::Life;
+
+const DESCRIBE: &str = "DescribeInstances";
+/// Instances on one page of an answer, which is the most that EC2 gives.
+const PAGE: usize = 1_000;
 
 /// How long a call without an answer is waited for, as the adapter for the real EC2 does.
 const GIVE_UP: Duration = Duration::from_mins(1);
@@ -106,9 +110,10 @@ impl SimulatedCloud {
         let (takes, fault) = self.faults.call(&self.who, call.operation);
         tokio::time::sleep(takes / 2).await;
         self.life.go_on().await;
+        self.ec2.called(call.operation);
         match fault {
             Some(CallFault::Lost) => return Err(no_answer(call.operation).await),
-            Some(CallFault::Throttled) => return Err(throttled(call.operation)),
+            Some(CallFault::Throttled) => return Err(self.throttled(call.operation)),
             Some(CallFault::Internal) => {
                 return Err(errors::cloud_error(
                     call.operation,
@@ -142,7 +147,7 @@ impl SimulatedCloud {
                 }
                 answer
             } else {
-                Err(throttled(call.operation))
+                Err(self.throttled(call.operation))
             }
         };
         if call.writes && answer.is_ok() {
@@ -153,7 +158,21 @@ impl SimulatedCloud {
         if fault == Some(CallFault::AnswerLost) {
             return Err(no_answer(call.operation).await);
         }
+        self.ec2.answered(call.operation);
         answer
+    }
+
+    /// The refusal of a call, which this process learns from.
+    fn throttled(&self, operation: &'static str) -> CloudError {
+        if let Some(bucket) = Bucket::of(operation) {
+            self.buckets.throttled(bucket);
+        }
+        errors::cloud_error(
+            operation,
+            "RequestLimitExceeded",
+            "Request limit exceeded.",
+            Some(503),
+        )
     }
 
     /// A call that no bucket counts.
@@ -232,15 +251,6 @@ async fn no_answer(operation: &'static str) -> CloudError {
     )
 }
 
-fn throttled(operation: &'static str) -> CloudError {
-    errors::cloud_error(
-        operation,
-        "RequestLimitExceeded",
-        "Request limit exceeded.",
-        Some(503),
-    )
-}
-
 impl Cloud for SimulatedCloud {
     fn resolve<'call>(
         &'call self,
@@ -310,8 +320,7 @@ impl Cloud for SimulatedCloud {
         &'call self,
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
-        let call = Call::read("DescribeInstances");
-        Box::pin(self.call(call, move |state, _fault| {
+        let look = move |state: &mut State, _fault: Option<CallFault>| {
             let now = state.clock.now();
             let ours = &self.cluster.name;
             let late = state.shown_after;
@@ -332,21 +341,38 @@ impl Cloud for SimulatedCloud {
                     }
                     InstanceQuery::Ids(ids) => ids.contains(&instance.id),
                 })
-                .collect())
-        }))
+                .collect::<Vec<Instance>>())
+        };
+        Box::pin(async move {
+            let found = self.call(Call::read(DESCRIBE), look).await?;
+            for _further in 1..found.len().div_ceil(PAGE) {
+                self.call(Call::read(DESCRIBE), |_state, _fault| Ok(()))
+                    .await?;
+            }
+            Ok(found)
+        })
     }
 
     fn terminate<'call>(
         &'call self,
-        instance_id: &'call str,
+        instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, 1)];
-        let call = Call::write("TerminateInstances", takes);
-        Box::pin(self.call(call, move |state, _fault| {
-            let now = state.clock.now();
-            state.end(instance_id, now, EndCause::Terminated);
+        Box::pin(async move {
+            for portion in instance_ids.chunks(MOST_TERMINATED) {
+                let count = u32::try_from(portion.len()).unwrap_or(u32::MAX);
+                let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
+                let call = Call::write("TerminateInstances", takes);
+                self.call(call, move |state, _fault| {
+                    let now = state.clock.now();
+                    for id in portion {
+                        state.end(id, now, EndCause::Terminated);
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
             Ok(())
-        }))
+        })
     }
 
     fn tag<'call>(
@@ -378,6 +404,27 @@ impl Cloud for SimulatedCloud {
             state
                 .templates
                 .retain(|_name, template| template.node_class != node_class);
+            Ok(())
+        }))
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
+        let call = Call::read("DescribeLaunchTemplates");
+        Box::pin(self.call(call, |state, _fault| {
+            let ours =
+                |template: &&launch_template::Template| template.cluster == self.cluster.name;
+            let found = state.templates.values().filter(ours);
+            Ok(found.map(launch_template::Template::name).collect())
+        }))
+    }
+
+    fn remove_template<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let call = Call::write("DeleteLaunchTemplate", vec![(Bucket::Mutate, 1)]);
+        Box::pin(self.call(call, move |state, _fault| {
+            state.templates.remove(name);
             Ok(())
         }))
     }

@@ -137,6 +137,9 @@ impl State {
         {
             return 0;
         }
+        if self.is_in_storm(offering) {
+            return 0;
+        }
         let used = self
             .machines
             .values()

@@ -139,13 +139,13 @@ impl Markets {
         if !self.weather.moving_prices {
             return 333;
         }
-        let base = 260 + self.hash(offering, "level") % 240;
+        let base = 260 + self.draw(offering, "level") % 240;
         // A random value each hour, and a straight line between two of them.
         let step = now.as_second().div_euclid(PRICE_STEP);
         let steps = 3_600 / PRICE_STEP;
         let hour = step.div_euclid(steps);
         let along = step.rem_euclid(steps).unsigned_abs();
-        let anchor = |hour: i64| 800 + self.hash(offering, &format!("price/{hour}")) % 500;
+        let anchor = |hour: i64| 800 + self.draw(offering, &format!("price/{hour}")) % 500;
         let steps = steps.unsigned_abs();
         let wave = (anchor(hour) * (steps - along) + anchor(hour + 1) * along) / steps;
         (base * wave / 1_000).min(1_000)
@@ -154,7 +154,7 @@ impl Markets {
     /// How many machines of an offering there are in all at a time.
     pub fn capacity(&self, offering: &OfferingKey, now: Timestamp) -> usize {
         let hour = now.as_second().div_euclid(CAPACITY_STEP);
-        let draw = self.hash(offering, &format!("capacity/{hour}"));
+        let draw = self.draw(offering, &format!("capacity/{hour}"));
         let (dry, room) = match offering.capacity_type {
             CapacityType::Spot => (self.weather.dry_spot_per_mille, 8 + draw / 1_000 % 40),
             CapacityType::OnDemand => (self.weather.dry_on_demand_per_mille, 1_000),
@@ -187,7 +187,7 @@ impl Markets {
 
     /// A number that follows from the seed, an offering and a purpose: FNV-1a, then a finalizer that
     /// spreads it, as the last bytes would otherwise only move the low bits.
-    fn hash(&self, offering: &OfferingKey, purpose: &str) -> u64 {
+    pub(super) fn draw(&self, offering: &OfferingKey, purpose: &str) -> u64 {
         let mut hash = self.seed ^ 0xcbf2_9ce4_8422_2325;
         let parts = [&*offering.instance_type, &*offering.zone, purpose];
         for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {

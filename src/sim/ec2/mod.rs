@@ -8,11 +8,13 @@
 pub mod account;
 mod adapter;
 pub mod bill;
+pub mod calls;
 pub mod choice;
 mod fleet;
 pub mod machine;
 pub mod market;
 mod queue;
+mod storm;
 mod throttle;
 
 use std::collections::BTreeMap;
@@ -54,6 +56,8 @@ pub(super) struct State {
     templates: BTreeMap<String, Template>,
     answers: BTreeMap<String, (LaunchRecord, LaunchOutcome)>,
     dry: Vec<(OfferingKey, Timestamp)>,
+    storm: u64,
+    calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
     shown_after: Duration,
     number: u64,
@@ -135,6 +139,8 @@ impl Ec2 {
             templates: BTreeMap::new(),
             answers: BTreeMap::new(),
             dry: Vec::new(),
+            storm: 0,
+            calls: BTreeMap::new(),
             barren: 0,
             shown_after: Duration::ZERO,
             number: 0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+mod choices;
 mod random;
 
 use super::{ProvisionSettings, promise, provision};
@@ -12,7 +13,9 @@ use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering, OfferingKey};
+use crate::model::offering::{
+    CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
+};
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::report::{ProvisioningPlan, ReasonKind};
 use crate::model::requirement::Requirement;
@@ -56,6 +59,7 @@ fn catalogue() -> Catalogue {
                 price: UsdPerHour::from_micros(price * 1000),
                 fees: UsdPerHour::ZERO,
                 available: true,
+                outlook: Outlook::default(),
             });
         }
         catalogue

@@ -269,7 +269,7 @@ pub(super) fn unit_prices(supply: &Supply, capacities: &[Vec<i64>]) -> Vec<Vec<f
         .iter()
         .zip(capacities)
         .map(|(candidate, capacity)| {
-            let price = real(candidate.price.units());
+            let price = real(candidate.weighed().units());
             capacity
                 .iter()
                 .map(|capacity| {

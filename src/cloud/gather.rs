@@ -1,0 +1,148 @@
+//! Many terminations, one call.
+//!
+//! Given ids one at a time, from tasks that know nothing of each other; those that come within a
+//! short window go to EC2 in one call, and all of their tasks get its answer. Nothing is decided,
+//! limited or repeated here.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+
+use super::{Cloud, CloudError, MOST_TERMINATED};
+
+/// How long the first id waits for others. A fleet that empties at once is told so within tens of
+/// milliseconds; a tenth of a second of a machine costs nothing.
+const WINDOW: Duration = Duration::from_millis(100);
+
+type Answer = Shared<BoxFuture<'static, Result<(), CloudError>>>;
+
+/// The ids of a call that has not begun; `None` once it has.
+type Ids = Arc<Mutex<Option<Vec<String>>>>;
+
+/// Gathers terminations.
+pub struct Gather {
+    cloud: Arc<dyn Cloud>,
+    open: Mutex<Option<(Ids, Answer)>>,
+}
+
+impl fmt::Debug for Gather {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Gather")
+            .field("cloud", &self.cloud)
+            .finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gather {
+    /// Ends instances through an adapter.
+    pub fn new(cloud: Arc<dyn Cloud>) -> Self {
+        Self {
+            cloud,
+            open: Mutex::new(None),
+        }
+    }
+
+    /// Terminates an instance, together with what others terminate now; it is no error if it is gone
+    /// already.
+    ///
+    /// # Errors
+    /// The call's, for everybody in it: to ask again is right for each.
+    pub async fn terminate(&self, instance_id: &str) -> Result<(), CloudError> {
+        self.join(instance_id).await
+    }
+
+    /// The answer to the call that the id is part of. Whoever waits for it drives it, so it goes on
+    /// when the first of them does not.
+    fn join(&self, instance_id: &str) -> Answer {
+        let mut open = locked(&self.open);
+        if let Some((ids, answer)) = open.as_ref()
+            && let Some(ids) = locked(ids).as_mut()
+            && ids.len() < MOST_TERMINATED
+        {
+            ids.push(instance_id.to_owned());
+            return answer.clone();
+        }
+        let ids: Ids = Arc::new(Mutex::new(Some(vec![instance_id.to_owned()])));
+        let (cloud, taken) = (Arc::clone(&self.cloud), Arc::clone(&ids));
+        let answer = async move {
+            tokio::time::sleep(WINDOW).await;
+            let mut ids = locked(&taken).take().unwrap_or_default();
+            ids.sort();
+            ids.dedup();
+            cloud.terminate(&ids).await
+        }
+        .boxed()
+        .shared();
+        *open = Some((ids, answer.clone()));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::model::offering::{CapacityType, OfferingKey};
+    use crate::sim::ec2::SimulatedCloud;
+    use crate::sim::faults::Calm;
+    use crate::sim::life::Life;
+    use crate::sim::{Embedded, Options};
+
+    fn region(machines: usize) -> (Embedded, Gather, Vec<String>) {
+        let world = Embedded::begin(Options::calm(1));
+        let calm = Arc::new(Calm);
+        let cloud = SimulatedCloud::new(&world.ec2, "a", "embedded", Life::new(), calm);
+        let offering = OfferingKey::new("c5.large", "us-east-1a", CapacityType::OnDemand);
+        let ids = (0..machines)
+            .map(|_machine| world.ec2.stray("embedded", &offering))
+            .collect();
+        (world, Gather::new(Arc::new(cloud)), ids)
+    }
+
+    fn calls(world: &Embedded) -> u64 {
+        let calls = world.ec2.calls();
+        calls
+            .get("TerminateInstances")
+            .map_or(0, |tally| tally.calls)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_together_ends_in_one_call_and_no_call_is_too_large() {
+        let (world, gather, ids) = region(MOST_TERMINATED + 30);
+        let ended = join_all(ids.iter().map(|id| gather.terminate(id))).await;
+        assert!(ended.iter().all(Result::is_ok));
+        assert_eq!(calls(&world), 2);
+        assert_eq!(world.ec2.alive().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_later_is_another_call_and_twice_is_once() {
+        let (world, gather, ids) = region(2);
+        let twice = join_all([gather.terminate(&ids[0]), gather.terminate(&ids[0])]).await;
+        assert!(twice.iter().all(Result::is_ok));
+        gather.terminate(&ids[1]).await.unwrap();
+        assert_eq!(calls(&world), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_goes_away_takes_nobody_along() {
+        let (world, gather, ids) = region(2);
+        let mut first = Box::pin(gather.terminate(&ids[0]));
+        let begun = tokio::time::timeout(Duration::from_millis(10), &mut first).await;
+        assert!(begun.is_err());
+        let second = gather.terminate(&ids[1]);
+        drop(first);
+        second.await.unwrap();
+        assert_eq!(calls(&world), 1);
+        assert_eq!(world.ec2.alive().len(), 0, "the first had asked for it");
+    }
+}

@@ -1,0 +1,153 @@
+//! Keeps what was learned of EC2 across restarts and terms.
+//!
+//! Reads it once when this process comes to act, and writes it from time to time and at the end when
+//! it has changed. Nothing waits for it and nothing fails with it: without it, it is learned anew.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::Acting;
+use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES, LEARNED_TEMPLATES};
+use crate::cluster::apply::{Learned, LearnedPlace, WriteError};
+use crate::plan::launch::{Hazards, Shortages, TemplateUse};
+
+/// Time between two writes at least: beliefs outlive a minute, and the API server has other work.
+const WRITE_AGAIN: Duration = Duration::from_secs(30);
+/// How long the first read rests after a failure.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+/// How long the last write may take when the process stops.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// Reads and keeps until the world stops or the term is over.
+pub async fn keep(context: Arc<Acting>) {
+    let Some(settings) = context.settings.learned.clone() else {
+        return;
+    };
+    let namespace = settings
+        .namespace
+        .unwrap_or_else(|| context.kubernetes.default_namespace().to_owned());
+    let mut memory = Memory {
+        place: LearnedPlace {
+            namespace,
+            name: settings.name,
+        },
+        known: Learned::default(),
+        kept: Default::default(),
+        warned: false,
+    };
+    let stop = context.world.stop().clone();
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        _over = context.term.within(memory.follow(&context)) => {}
+    }
+    let last = context.term.within(memory.write(&context));
+    // Out of time: what is not written is learned anew.
+    tokio::time::timeout(LAST_WRITE, last).await.ok();
+}
+
+/// What is known of the ConfigMap.
+struct Memory {
+    place: LearnedPlace,
+    known: Learned,
+    kept: (Shortages, Hazards, TemplateUse),
+    warned: bool,
+}
+
+impl Memory {
+    async fn follow(&mut self, context: &Acting) {
+        while let Err(error) = self.read(context).await {
+            self.complain(&error);
+            tokio::time::sleep(READ_AGAIN).await;
+        }
+        loop {
+            tokio::time::sleep(WRITE_AGAIN).await;
+            let snapshot = context.snapshot();
+            context.launches(|memory| memory.hazards.look(&snapshot));
+            self.write(context).await;
+        }
+    }
+
+    /// Reads what is kept and takes it over.
+    async fn read(&mut self, context: &Acting) -> Result<(), WriteError> {
+        self.known = context.kubernetes.read_learned(&self.place).await?;
+        let now = context.now();
+        if let Some(read) = self.entry(LEARNED_SHORTAGES, |text| Shortages::read(text, now)) {
+            context.launches(|memory| memory.shortages.absorb(read));
+        }
+        if let Some(read) = self.entry(LEARNED_HAZARDS, |text| Hazards::read(text, now)) {
+            context.launches(|memory| memory.hazards.absorb(read, now));
+        }
+        if let Some(read) = self.entry(LEARNED_TEMPLATES, |text| TemplateUse::read(text, now)) {
+            context.launches(|memory| memory.templates.absorb(read));
+        }
+        context.tell_outlook();
+        Ok(())
+    }
+
+    /// An entry, if it is there and can be read.
+    fn entry<T, E: Display>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let name = &self.place.name;
+        read(self.known.entry(key)?)
+            .inspect_err(|error| tracing::warn!(name, key, "{error}"))
+            .ok()
+    }
+
+    /// Writes what has changed.
+    async fn write(&mut self, context: &Acting) {
+        let now = context.now();
+        let learned = context.launches(|memory| {
+            memory.shortages.forget(now);
+            memory.hazards.forget(now);
+            (
+                memory.shortages.clone(),
+                memory.hazards.clone(),
+                memory.templates.clone(),
+            )
+        });
+        context.tell_outlook();
+        let same = learned.0 == self.kept.0
+            && learned.1.says_the_same(&self.kept.1)
+            && learned.2 == self.kept.2;
+        if same {
+            return;
+        }
+        let entries = [
+            (LEARNED_SHORTAGES, learned.0.write(now)),
+            (LEARNED_HAZARDS, learned.1.write(now)),
+            (LEARNED_TEMPLATES, learned.2.write()),
+        ];
+        let kubernetes = &context.kubernetes;
+        match kubernetes
+            .write_learned(&self.place, &self.known, &entries)
+            .await
+        {
+            Ok(known) => {
+                self.known = known;
+                self.kept = learned;
+            }
+            Err(error) => {
+                self.complain(&error);
+                // Somebody else wrote or deleted it: next time it is written over what is there then.
+                if let Ok(known) = kubernetes.read_learned(&self.place).await {
+                    self.known = known;
+                }
+            }
+        }
+    }
+
+    /// Once is enough: it is repeated by itself, and nothing depends on it.
+    fn complain(&mut self, error: &WriteError) {
+        if self.warned {
+            tracing::debug!("what was learned is not kept: {error}");
+        } else {
+            tracing::warn!("what was learned is not kept: {error}");
+            self.warned = true;
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What is believed to be short of capacity.
+//!
+//! Given what EC2 answered, refusals and purchases alike, it tells how likely an offering is short,
+//! and until when it is left alone. Beliefs are about offerings of the region, so all node classes
+//! share them. They fade, a purchase ends them, and [`Shortages::write`] keeps them across a restart;
+//! losing them costs a few more refused offerings, not correctness.
+
+mod belief;
+mod hearsay;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub(super) use self::belief::faded;
+use self::belief::{Belief, CERTAIN, FAINT};
+use self::hearsay::Hearsay;
+pub use self::text::UnreadableShortages;
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
+use crate::model::offering::{Catalogue, OfferingKey, Outlook};
+use crate::model::snapshot::Snapshot;
+
+/// How long the proof of a purchase takes to halve: capacity that was there ten minutes ago is
+/// likely still there, one of an hour ago says little.
+const PROOF_HALF_LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// When an offering was last bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Proof(Timestamp);
+
+impl Proof {
+    fn level(self, now: Timestamp) -> u32 {
+        faded(CERTAIN, now.duration_since(self.0), PROOF_HALF_LIFE)
+    }
+}
+
+/// Beliefs about shortages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shortages {
+    beliefs: BTreeMap<OfferingKey, Belief>,
+    proofs: BTreeMap<OfferingKey, Proof>,
+}
+
+impl Shortages {
+    /// Learns that an offering could not be bought. What is left alone already stays as it is: calls
+    /// that were on their way say nothing new.
+    pub fn note(&mut self, offering: &OfferingKey, class: ErrorClass, now: Timestamp) {
+        let invalid = match class {
+            ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::TokenMismatch => return,
+            ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => false,
+            ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => true,
+        };
+        if self.is_short(offering, now) {
+            return;
+        }
+        let known = self.beliefs.get(offering).copied();
+        let belief = Belief::refused(known, now, invalid);
+        self.beliefs.insert(offering.clone(), belief);
+        self.proofs.remove(offering);
+    }
+
+    /// Learns from the answer to a launch.
+    pub fn learn(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
+        let bought: BTreeSet<&OfferingKey> = outcome
+            .instances
+            .iter()
+            .map(|instance| &instance.offering)
+            .collect();
+        for offering in bought {
+            self.beliefs.remove(offering);
+            self.proofs.insert(offering.clone(), Proof(now));
+        }
+        for shortfall in &outcome.shortfalls {
+            match &shortfall.offering {
+                // A quota is the account's: whatever else the call named would meet it too.
+                Some(offering) if shortfall.class != ErrorClass::QuotaExceeded => {
+                    self.note(offering, shortfall.class, now);
+                }
+                _ => self.note_all(record, shortfall.class, now),
+            }
+        }
+        let missing = outcome.instances.len() < usize::try_from(record.size).unwrap_or(usize::MAX);
+        if missing && outcome.shortfalls.is_empty() {
+            self.note_all(record, ErrorClass::InsufficientCapacity, now);
+        }
+    }
+
+    /// Learns that nothing which a record asked for could be bought.
+    pub fn note_all(&mut self, record: &LaunchRecord, class: ErrorClass, now: Timestamp) {
+        for template in &record.templates {
+            for choice in &template.overrides {
+                let offering =
+                    OfferingKey::new(&choice.instance_type, &choice.zone, record.capacity_type);
+                self.note(&offering, class, now);
+            }
+        }
+    }
+
+    /// True while an offering is left alone.
+    pub fn is_short(&self, offering: &OfferingKey, now: Timestamp) -> bool {
+        self.until(offering, now).is_some()
+    }
+
+    /// Until when an offering is left alone. Only what EC2 refused itself ever is, and never for
+    /// longer than one half-life without another refusal.
+    pub fn until(&self, offering: &OfferingKey, now: Timestamp) -> Option<Timestamp> {
+        self.beliefs.get(offering)?.closed_until(now)
+    }
+
+    /// The offerings that EC2 refused and that are still believed short, with how strongly, in
+    /// millionths.
+    pub fn current(&self, now: Timestamp) -> impl Iterator<Item = (&OfferingKey, u32)> {
+        self.beliefs
+            .iter()
+            .map(move |(offering, belief)| (offering, belief.level(now)))
+            .filter(|(_offering, level)| *level >= FAINT)
+    }
+
+    /// Drops what is not believed any more.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.beliefs
+            .retain(|_offering, belief| belief.level(now) >= FAINT);
+        self.proofs
+            .retain(|_offering, proof| proof.level(now) >= FAINT);
+    }
+
+    /// As text, for [`Shortages::read`].
+    pub fn write(&self, now: Timestamp) -> String {
+        text::write(self, now)
+    }
+
+    /// From the text of [`Shortages::write`], which may be old.
+    ///
+    /// # Errors
+    /// The text is not of that form.
+    pub fn read(text: &str, now: Timestamp) -> Result<Self, UnreadableShortages> {
+        text::read(text, now)
+    }
+
+    /// Takes over what others learned; what was learned later wins.
+    pub fn absorb(&mut self, other: Self) {
+        for (offering, belief) in other.beliefs {
+            let newer = |known: &Belief| known.at >= belief.at;
+            let bought = self.proofs.get(&offering);
+            if !self.beliefs.get(&offering).is_some_and(newer)
+                && bought.is_none_or(|proof| proof.0 < belief.at)
+            {
+                self.beliefs.insert(offering, belief);
+            }
+        }
+        for (offering, proof) in other.proofs {
+            let refused = self.beliefs.get(&offering);
+            if refused.is_none_or(|belief| belief.at < proof.0) {
+                let known = self.proofs.entry(offering).or_insert(proof);
+                known.0 = known.0.max(proof.0);
+            }
+        }
+    }
+
+    /// Writes what is believed into every catalogue of a snapshot: what is left alone is not
+    /// available, so that no plan counts on it.
+    pub fn mark(&self, snapshot: &mut Snapshot) {
+        let now = snapshot.now;
+        let hearsay = Hearsay::of(self.current(now));
+        if self.current(now).next().is_none() {
+            return;
+        }
+        for class in snapshot.node_classes.values_mut() {
+            if let Some(catalogue) = self.marked(&class.catalogue, &hearsay, now) {
+                Arc::make_mut(class).catalogue = Arc::new(catalogue);
+            }
+        }
+    }
+
+    /// The catalogue with what is believed, unless that is nothing.
+    fn marked(
+        &self,
+        catalogue: &Catalogue,
+        hearsay: &Hearsay<'_>,
+        now: Timestamp,
+    ) -> Option<Catalogue> {
+        let mut marked: Option<Catalogue> = None;
+        for (index, offering) in catalogue.offerings.iter().enumerate() {
+            let outlook = self.outlook(&offering.key, hearsay, now);
+            if outlook == Outlook::default() {
+                continue;
+            }
+            let marked = marked.get_or_insert_with(|| catalogue.clone());
+            if let Some(offering) = marked.offerings.get_mut(index) {
+                offering.available &= outlook.closed_until.is_none();
+                offering.outlook = outlook;
+            }
+        }
+        marked
+    }
+
+    fn outlook(&self, key: &OfferingKey, hearsay: &Hearsay<'_>, now: Timestamp) -> Outlook {
+        let own = self.beliefs.get(key);
+        let proven = self.proofs.get(key).map_or(0, |proof| proof.level(now));
+        let doubted = u64::from(hearsay.about(key)) * u64::from(CERTAIN - proven.min(CERTAIN));
+        let heard = u32::try_from(doubted / u64::from(CERTAIN)).unwrap_or(0);
+        Outlook {
+            shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
+            refusals: own.map_or(0, |belief| belief.refusals),
+            closed_until: own.and_then(|belief| belief.closed_until(now)),
+            interruptions: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
