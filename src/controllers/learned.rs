@@ -22,6 +22,12 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 /// Reads and keeps until the world stops or the term is over.
 pub async fn keep(context: Arc<Acting>) {
     let Some(settings) = context.settings.learned.clone() else {
+        let stop = context.world.stop().clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            _over = context.term.within(only_look(&context)) => {}
+        }
         return;
     };
     let namespace = settings
@@ -47,6 +53,25 @@ pub async fn keep(context: Arc<Acting>) {
     tokio::time::timeout(LAST_WRITE, last).await.ok();
 }
 
+/// What has to happen whether anything is kept or not: machine-hours count, and what has faded goes.
+fn look(context: &Acting) {
+    let snapshot = context.snapshot();
+    let now = context.now();
+    context.launches(|memory| {
+        memory.hazards.look(&snapshot);
+        memory.shortages.forget(now);
+        memory.hazards.forget(now);
+    });
+    context.tell_outlook();
+}
+
+async fn only_look(context: &Acting) {
+    loop {
+        tokio::time::sleep(WRITE_AGAIN).await;
+        look(context);
+    }
+}
+
 /// What is known of the ConfigMap.
 struct Memory {
     place: LearnedPlace,
@@ -57,15 +82,21 @@ struct Memory {
 
 impl Memory {
     async fn follow(&mut self, context: &Acting) {
-        while let Err(error) = self.read(context).await {
-            self.complain(&error);
-            tokio::time::sleep(READ_AGAIN).await;
-        }
+        let mut read = false;
         loop {
-            tokio::time::sleep(WRITE_AGAIN).await;
-            let snapshot = context.snapshot();
-            context.launches(|memory| memory.hazards.look(&snapshot));
-            self.write(context).await;
+            if !read {
+                match self.read(context).await {
+                    Ok(()) => read = true,
+                    Err(error) => self.complain(&error),
+                }
+            }
+            let rest = if read { WRITE_AGAIN } else { READ_AGAIN };
+            tokio::time::sleep(rest).await;
+            look(context);
+            // What was kept before is never written over unread.
+            if read {
+                self.write(context).await;
+            }
         }
     }
 
@@ -102,15 +133,12 @@ impl Memory {
     async fn write(&mut self, context: &Acting) {
         let now = context.now();
         let learned = context.launches(|memory| {
-            memory.shortages.forget(now);
-            memory.hazards.forget(now);
             (
                 memory.shortages.clone(),
                 memory.hazards.clone(),
                 memory.templates.clone(),
             )
         });
-        context.tell_outlook();
         let same = learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
             && learned.2 == self.kept.2;

@@ -16,7 +16,7 @@ use crate::cluster::manifests::{
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 use crate::model::snapshot::Snapshot;
-use crate::plan::launch::{Hazards, Shortages, UnreadableHazards, UnreadableShortages};
+use crate::plan::launch::{Hazards, Shortages};
 use crate::settings::Contested;
 
 /// Where the world comes from.
@@ -70,12 +70,21 @@ pub(in crate::cli) enum SceneError {
     /// The catalog file.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// What a controller has learned.
-    #[error(transparent)]
-    Learned(#[from] UnreadableShortages),
-    /// What a controller has learned of interruptions.
-    #[error(transparent)]
-    Hazards(#[from] UnreadableHazards),
+}
+
+/// What a controller has learned, as far as it can be read: a plan without it is still a plan.
+fn learned<What: Default, Unreadable: std::fmt::Display>(
+    manifests: &Manifests,
+    key: &str,
+    read: impl Fn(&str) -> Result<What, Unreadable>,
+) -> What {
+    let Some(text) = manifests.learned.get(key) else {
+        return What::default();
+    };
+    read(text).unwrap_or_else(|error| {
+        tracing::warn!(key, %error, "what the controller learned is left out");
+        What::default()
+    })
 }
 
 impl SceneArgs {
@@ -138,16 +147,10 @@ impl SceneArgs {
             .find(|region| !region.is_empty())
             .unwrap_or_default();
         let now = Timestamp::now();
-        let shortages = manifests.learned.get(LEARNED_SHORTAGES);
-        let shortages = match shortages.map(|text| Shortages::read(text, now)) {
-            Some(read) => read?,
-            None => Shortages::default(),
-        };
-        let hazards = manifests.learned.get(LEARNED_HAZARDS);
-        let hazards = match hazards.map(|text| Hazards::read(text, now)) {
-            Some(read) => read?,
-            None => Hazards::default(),
-        };
+        let shortages = learned(&manifests, LEARNED_SHORTAGES, |text| {
+            Shortages::read(text, now)
+        });
+        let hazards = learned(&manifests, LEARNED_HAZARDS, |text| Hazards::read(text, now));
         let mut snapshot = manifests.snapshot(now, node_classes);
         shortages.mark(&mut snapshot);
         hazards.mark(&mut snapshot);

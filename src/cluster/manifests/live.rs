@@ -85,7 +85,20 @@ async fn read_learned(client: &Client, documents: &mut Vec<Document>) -> Result<
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", api_version, kind));
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let marked = ListParams::default().labels(&format!("{LEARNED}=true"));
-    match read_kind(&api, marked, (api_version, kind), documents).await {
+    let mut found = Vec::new();
+    match read_kind(&api, marked, (api_version, kind), &mut found).await {
+        // Several installs, or somebody who wants plans to look otherwise.
+        Ok(()) if found.len() > 1 => {
+            tracing::warn!(
+                "{} ConfigMaps say that they keep what a controller learned; none of them is used",
+                found.len()
+            );
+            Ok(())
+        }
+        Ok(()) => {
+            documents.extend(found);
+            Ok(())
+        }
         Err(LiveError::List { source, .. }) if is_forbidden(&source) => {
             tracing::info!(
                 "shortages that the controller knows of are left out: ConfigMaps cannot be listed"

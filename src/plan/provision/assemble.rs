@@ -109,11 +109,20 @@ impl Parts<'_> {
         let firm = self
             .on_demand_twin(node, mix)
             .and_then(|twin| self.planned_as(&twin, Some(CapacityType::OnDemand), pods));
-        let planned = firm.or_else(|| self.planned_as(node, None, pods))?;
+        let planned = firm.or_else(|| self.planned_as(node, self.stays(node, mix), pods))?;
         if let Some(first) = planned.offerings.first() {
             mix.count(&planned.node_pool, first.capacity_type);
         }
         Some(planned)
+    }
+
+    /// On-demand, for a node that is chosen so already where there is no room for spot: it must not
+    /// become spot when on-demand is refused.
+    fn stays(&self, node: &Bought, mix: &Mix) -> Option<CapacityType> {
+        let chosen = self.supply.candidates.get(node.candidate)?;
+        let pool = &self.supply.variants.get(chosen.variant)?.pool;
+        let own = chosen.offering.key.capacity_type;
+        (own == CapacityType::OnDemand && !mix.allows_spot(pool)).then_some(own)
     }
 
     /// The cheapest on-demand machine for the pods of a spot node that may not be spot. It counts for

@@ -1,7 +1,8 @@
 //! Watching a cluster while its work is recorded.
 //!
 //! Given a client, the time, and when to stop; given back a trace. Pods are listed once and watched from
-//! there; volumes are looked up at the end. Nothing is written to the cluster.
+//! there; volumes are looked up at the beginning, so that a missing permission shows at once, and again at
+//! the end. Nothing is written to the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -57,7 +58,7 @@ pub enum RecordError {
 /// Records until told to stop; `look` is told how many pods are there and how many have ended.
 ///
 /// # Errors
-/// [`RecordError`] when pods could not be listed even once, or volumes not at the end.
+/// [`RecordError`] when pods could not be listed even once, or volumes not at the beginning.
 pub async fn record(
     client: &Client,
     clock: &Arc<dyn Clock>,
@@ -66,6 +67,7 @@ pub async fn record(
     look: &dyn Fn(usize, usize),
 ) -> Result<Recorded, RecordError> {
     let mut recorder = Recorder::new(clock.now(), hide);
+    let at_first = zones(client).await?;
     let pods: Api<Pod> = Api::all(client.clone());
     let config = watcher::Config::default().page_size(PAGE);
     let mut events = watcher(pods, config).default_backoff().boxed();
@@ -106,7 +108,14 @@ pub async fn record(
         let (there, ended) = recorder.counts();
         look(there, ended);
     }
-    let zones = zones(client).await?;
+    // Hours of watching are not given up for a list.
+    let zones = zones(client).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "volumes are recorded as they were at the beginning"
+        );
+        at_first
+    });
     let (there, ended) = recorder.counts();
     Ok(Recorded {
         trace: recorder.trace(&zones, clock.now()),

@@ -7,6 +7,7 @@
 
 mod belief;
 mod hearsay;
+mod quota;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,32 +69,54 @@ impl Shortages {
             .iter()
             .map(|instance| &instance.offering)
             .collect();
-        for offering in bought {
-            self.beliefs.remove(offering);
-            self.proofs.insert(offering.clone(), Proof(now));
+        for offering in &bought {
+            self.beliefs.remove(*offering);
+            self.proofs.insert((*offering).clone(), Proof(now));
         }
         for shortfall in &outcome.shortfalls {
             match &shortfall.offering {
-                // A quota is the account's: whatever else the call named would meet it too.
-                Some(offering) if shortfall.class != ErrorClass::QuotaExceeded => {
-                    self.note(offering, shortfall.class, now);
+                // Whatever else the call named of the same quota would meet it too, but not what it
+                // bought: that had room.
+                Some(named) if shortfall.class == ErrorClass::QuotaExceeded => {
+                    let meets = |offering: &OfferingKey| {
+                        !bought.contains(offering)
+                            && quota::is_shared(&named.instance_type, &offering.instance_type)
+                    };
+                    self.note_those(record, shortfall.class, now, meets);
                 }
-                _ => self.note_all(record, shortfall.class, now),
+                Some(offering) => self.note(offering, shortfall.class, now),
+                None => {
+                    let missed = |offering: &OfferingKey| !bought.contains(offering);
+                    self.note_those(record, shortfall.class, now, missed);
+                }
             }
         }
         let missing = outcome.instances.len() < usize::try_from(record.size).unwrap_or(usize::MAX);
         if missing && outcome.shortfalls.is_empty() {
-            self.note_all(record, ErrorClass::InsufficientCapacity, now);
+            let missed = |offering: &OfferingKey| !bought.contains(offering);
+            self.note_those(record, ErrorClass::InsufficientCapacity, now, missed);
         }
     }
 
     /// Learns that nothing which a record asked for could be bought.
     pub fn note_all(&mut self, record: &LaunchRecord, class: ErrorClass, now: Timestamp) {
+        self.note_those(record, class, now, |_offering| true);
+    }
+
+    fn note_those(
+        &mut self,
+        record: &LaunchRecord,
+        class: ErrorClass,
+        now: Timestamp,
+        which: impl Fn(&OfferingKey) -> bool,
+    ) {
         for template in &record.templates {
             for choice in &template.overrides {
                 let offering =
                     OfferingKey::new(&choice.instance_type, &choice.zone, record.capacity_type);
-                self.note(&offering, class, now);
+                if which(&offering) {
+                    self.note(&offering, class, now);
+                }
             }
         }
     }
@@ -118,8 +141,15 @@ impl Shortages {
             .filter(|(_offering, level)| *level >= FAINT)
     }
 
-    /// Drops what is not believed any more.
+    /// Drops what is not believed any more. Evidence from times to come is from before the clock was
+    /// set back: it counts as new, or it would stay as strong as it is until then.
     pub fn forget(&mut self, now: Timestamp) {
+        for belief in self.beliefs.values_mut() {
+            belief.at = belief.at.min(now);
+        }
+        for proof in self.proofs.values_mut() {
+            proof.0 = proof.0.min(now);
+        }
         self.beliefs
             .retain(|_offering, belief| belief.level(now) >= FAINT);
         self.proofs

@@ -222,6 +222,38 @@ fn a_quota_is_met_once_and_not_type_by_type() {
 }
 
 #[test]
+fn a_quota_of_one_group_of_families_stops_no_other_and_nothing_that_was_bought() {
+    let [inf, m5, c5] = ["inf1.xlarge", "m5.xlarge", "c5.xlarge"]
+        .map(|name| OfferingKey::new(name, "us-east-1a", CapacityType::OnDemand));
+    let answer = |named: &OfferingKey| LaunchOutcome {
+        shortfalls: vec![Shortfall {
+            offering: Some(named.clone()),
+            class: ErrorClass::QuotaExceeded,
+            code: "VcpuLimitExceeded".to_owned(),
+            message: String::new(),
+        }],
+        ..bought(&m5)
+    };
+    let asked = record(&[inf.clone(), m5.clone(), c5.clone()]);
+    let mut shortages = Shortages::default();
+    shortages.learn(&asked, &answer(&inf), at(0));
+    assert!(shortages.is_short(&inf, at(1)));
+    assert!(!shortages.is_short(&m5, at(1)) && !shortages.is_short(&c5, at(1)));
+    shortages.learn(&asked, &answer(&c5), at(2));
+    assert!(shortages.is_short(&c5, at(3)), "the standard quota is met");
+    assert!(!shortages.is_short(&m5, at(3)), "it was just bought");
+}
+
+#[test]
+fn a_clock_set_back_keeps_nothing_closed_for_longer() {
+    let key = offering("c5.xlarge/us-east-1a/spot");
+    let mut shortages = Shortages::default();
+    shortages.note(&key, ErrorClass::InsufficientCapacity, at(3_600));
+    shortages.forget(at(0));
+    assert_eq!(shortages.until(&key, at(0)), Some(at(60)));
+}
+
+#[test]
 fn a_text_stays_below_what_an_object_may_hold() {
     let mut shortages = Shortages::default();
     for number in 0..9_000 {

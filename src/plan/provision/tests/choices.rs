@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{add_pods, claims_of, plan, pool, spec, world};
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, Offering, Outlook};
+use crate::model::offering::{CapacityType, Offering, OfferingKey, Outlook};
 use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::model::snapshot::Snapshot;
 
@@ -82,6 +82,33 @@ fn a_pools_mix_of_on_demand_and_spot_is_kept_from_plan_to_plan() {
         .insert("karpenter.sh/capacity-type".to_owned(), "spot".to_owned());
     add_pods(&mut snapshot, "spot", 2, &wants_spot);
     assert_eq!(counted(&plan(&snapshot)), (0, 2));
+}
+
+#[test]
+fn a_node_of_the_base_stays_on_demand_also_where_spot_is_dearer_now() {
+    let mut firm = pool("firm", &["c5.xlarge"]);
+    firm.on_demand_base = 2;
+    firm.price_band_percent = Some(300);
+    let mut snapshot = with_spot(world(vec![firm]));
+    let class = Arc::make_mut(snapshot.node_classes.get_mut("default").unwrap());
+    let mut catalogue = (*class.catalogue).clone();
+    for offering in &mut catalogue.offerings {
+        if offering.key.capacity_type == CapacityType::Spot {
+            offering.price = UsdPerHour::from_units(offering.price.units() * 4);
+        }
+    }
+    class.catalogue = Arc::new(catalogue);
+    add_pods(&mut snapshot, "one", 3, &spec(3000, 4096));
+    let with_spot: Vec<bool> = plan(&snapshot)
+        .new_nodes
+        .iter()
+        .map(|node| {
+            assert_eq!(node.offerings[0].capacity_type, CapacityType::OnDemand);
+            let spot = |key: &OfferingKey| key.capacity_type == CapacityType::Spot;
+            node.offerings.iter().any(spot)
+        })
+        .collect();
+    assert_eq!(with_spot, [false, false, true], "the third may become spot");
 }
 
 #[test]
