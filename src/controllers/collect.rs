@@ -3,8 +3,8 @@
 //! Woken by its timer; reads a complete list, then takes a snapshot; asks [`crate::plan::collect`]. A list
 //! that fails counts as no list. While the brake holds, it only says so.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -33,7 +33,31 @@ use crate::plan::condition::ConditionChange;
 pub struct Collect {
     context: Arc<Acting>,
     memory: CollectMemory,
+    ended: Ended,
     due: Timestamp,
+}
+
+/// What was terminated since the last list, which still shows it: to terminate it again would take
+/// room under the ceiling a second time.
+#[derive(Debug, Clone, Default)]
+struct Ended(Arc<Mutex<BTreeSet<String>>>);
+
+impl Ended {
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, id: &str) {
+        self.ids().insert(id.to_owned());
+    }
+
+    fn has(&self, step: &CollectStep) -> bool {
+        matches!(step, CollectStep::Terminate { instance, .. } if self.ids().contains(&instance.id))
+    }
+
+    fn forget(&self) {
+        self.ids().clear();
+    }
 }
 
 impl Collect {
@@ -43,6 +67,7 @@ impl Collect {
         Self {
             context,
             memory: CollectMemory::default(),
+            ended: Ended::default(),
             due,
         }
     }
@@ -73,6 +98,7 @@ impl Collect {
                 .or_insert_with(|| Arc::new(claim));
         }
         self.memory.listed(now, found, &snapshot);
+        self.ended.forget();
         for name in [Loop::Registration, Loop::Termination] {
             context.wake(name);
         }
@@ -99,7 +125,11 @@ impl Collect {
             .steps
             .into_iter()
             .chain(ended.steps)
-            .map(|step| Step::new(step.key(), carry_out(Arc::clone(&context), step)))
+            .filter(|step| !self.ended.has(step))
+            .map(|step| {
+                let task = carry_out(Arc::clone(&context), self.ended.clone(), step.clone());
+                Step::new(step.key(), task)
+            })
             .collect();
         Round {
             steps,
@@ -129,10 +159,12 @@ fn halted(context: &Acting, halt: Option<&Halt>) {
     }
 }
 
-async fn carry_out(context: Arc<Acting>, step: CollectStep) -> Result<(), StepError> {
+async fn carry_out(context: Arc<Acting>, gone: Ended, step: CollectStep) -> Result<(), StepError> {
     match step {
         CollectStep::Readopt { instance, node } => readopt(&context, &instance, &node).await,
-        CollectStep::Terminate { instance, node } => terminate(&context, &instance, node).await,
+        CollectStep::Terminate { instance, node } => {
+            terminate(&context, &gone, &instance, node).await
+        }
         CollectStep::DeleteClaim { claim, instance } => {
             delete_claim(&context, &claim, &instance).await
         }
@@ -177,28 +209,28 @@ async fn runs_nothing(context: &Acting, node: &Node) -> Result<(), StepError> {
 
 async fn terminate(
     context: &Acting,
+    ended: &Ended,
     instance: &Instance,
     node: Option<Arc<Node>>,
 ) -> Result<(), StepError> {
-    if context.instances(|view| view.endings.room(context.now())) == 0 {
-        let message = "the ceiling on terminations per minute is reached".to_owned();
-        return Err(StepError::Blocked(message));
-    }
-    if let Some(node) = &node {
-        runs_nothing(context, node).await?;
-    }
-    tracing::warn!(
-        instance = instance.id,
-        offering = %instance.offering,
-        "the instance belongs to no claim and runs nothing, it is terminated"
-    );
-    context.endings.terminate(&instance.id).await?;
-    let now = context.now();
-    context.instances(|view| view.endings.spend(&instance.id, 1, now));
+    let ready = async {
+        if let Some(node) = &node {
+            runs_nothing(context, node).await?;
+        }
+        tracing::warn!(
+            instance = instance.id,
+            offering = %instance.offering,
+            "the instance belongs to no claim and runs nothing, it is terminated"
+        );
+        Ok(())
+    };
+    // The sweep knows nothing of the ceiling: what there is no room for rests longer each time.
+    context.end(&instance.id, StepError::Blocked, ready).await?;
     context.metrics.orphans_found(1, false);
     if let Some(node) = node {
         context.kubernetes.delete_node(&node).await?;
     }
+    ended.add(&instance.id);
     Ok(())
 }
 

@@ -95,6 +95,40 @@ impl Acting {
         Ok(())
     }
 
+    /// Terminates an instance once `ready` says that nothing stands against it. Its room under the
+    /// ceiling is taken before anything is waited for, so that what ends at the same time cannot take
+    /// it too, and is given back when the instance is not terminated.
+    ///
+    /// # Errors
+    /// `full` when there is no room, else what `ready` or EC2 say against it.
+    pub async fn end(
+        &self,
+        instance: &str,
+        full: impl FnOnce(String) -> StepError,
+        ready: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<(), StepError> {
+        let now = self.now();
+        let before = self
+            .instances(|view| {
+                // EC2 accepted it before and it was counted then.
+                let again = view.terminated_at(instance).is_some();
+                (!again)
+                    .then(|| view.endings.try_spend(instance, 1, now))
+                    .transpose()
+            })
+            .map_err(|reached| full(format!("terminations: {reached}")))?;
+        let ended = async {
+            ready.await?;
+            self.endings.terminate(instance).await?;
+            Ok(())
+        }
+        .await;
+        if let (Err(_), Some(before)) = (&ended, before) {
+            self.instances(|view| view.endings.give_back(instance, before));
+        }
+        ended
+    }
+
     /// Hands for a context; `None` in observe mode.
     pub fn new(
         context: &Arc<Context>,

@@ -87,7 +87,9 @@ impl Controller for Launch {
 async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepError> {
     match step {
         LaunchStep::Propose(proposal) => propose(&context, &proposal).await,
-        LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing).await,
+        LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing)
+            .await
+            .map_err(|unwritten| unwritten.error),
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
         LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
@@ -104,7 +106,71 @@ fn class_object(context: &Acting, claim: &Claim) -> Result<Arc<EC2NodeClass>, St
 }
 
 async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError> {
-    let Some(claim) = proposal.claims.first() else {
+    let now = context.now();
+    let before = context
+        .launches(|memory| memory.reserve(proposal, now))
+        // The decision holds what there is no room for: it is made again at once.
+        .map_err(|full| StepError::Outdated(format!("launches: {full}")))?;
+    match choose(context, proposal).await {
+        Ok(()) => {
+            // The claims carry the record now; the call follows in the next round.
+            context.wake(Loop::Launch);
+            Ok(())
+        }
+        Err(Unwritten { error, everywhere }) => {
+            // A claim that may carry the record may be bought: what it needs stays spent.
+            if everywhere {
+                context.launches(|memory| memory.give_back(proposal, before));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A record that was not written onto all of its claims.
+struct Unwritten {
+    error: StepError,
+    /// No claim carries it for certain.
+    everywhere: bool,
+}
+
+impl From<StepError> for Unwritten {
+    /// What failed before anything was written.
+    fn from(error: StepError) -> Self {
+        Self {
+            error,
+            everywhere: true,
+        }
+    }
+}
+
+/// Says on the claims that the ceiling holds them no more, and gives them back as they are then.
+async fn admit(context: &Acting, claims: &[Arc<Claim>]) -> Result<Vec<Arc<Claim>>, StepError> {
+    let writes: Vec<_> = claims
+        .iter()
+        .map(|claim| async move {
+            let Some(change) = launch::admitted(claim) else {
+                return Ok(Arc::clone(claim));
+            };
+            let change = ClaimStatusChange {
+                conditions: vec![change.update()],
+                ..ClaimStatusChange::default()
+            };
+            context.kubernetes.patch_claim_status(claim, &change).await
+        })
+        .collect();
+    let written = stream::iter(writes)
+        .buffered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let admitted: Result<Vec<_>, _> = written.into_iter().collect();
+    Ok(admitted?)
+}
+
+/// Makes the launch templates of a proposal and writes its record.
+async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> {
+    let claims = admit(context, &proposal.claims).await?;
+    let Some(claim) = claims.first() else {
         return Ok(());
     };
     let object = class_object(context, claim)?;
@@ -139,24 +205,21 @@ async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError>
                     class.name
                 ),
             };
-            return refused(context, &proposal.claims, error).await;
+            return Ok(refused(context, &claims, error).await?);
         }
-        Err(error) => return refused(context, &proposal.claims, error).await,
+        Err(error) => return Ok(refused(context, &claims, error).await?),
     };
     let record = proposal.record(templates);
     let now = context.now();
     context.launches(|memory| memory.chosen(&record, now));
-    write_record(context, &record, &proposal.claims).await?;
-    // The claims carry the record now; the call follows in the next round.
-    context.wake(Loop::Launch);
-    Ok(())
+    write_record(context, &record, &claims).await
 }
 
 async fn write_record(
     context: &Acting,
     record: &LaunchRecord,
     claims: &[Arc<Claim>],
-) -> Result<(), StepError> {
+) -> Result<(), Unwritten> {
     let text = serde_json::to_string(record)
         .map_err(|error| StepError::Outdated(format!("launch record: {error}")))?;
     let change = ClaimMetadataChange {
@@ -173,8 +236,12 @@ async fn write_record(
         .collect::<Vec<_>>()
         .await;
     let mut failed = None;
+    let mut everywhere = true;
     for (claim, result) in claims.iter().zip(written) {
-        let Err(error) = result else { continue };
+        let Err(error) = result else {
+            everywhere = false;
+            continue;
+        };
         // Repeating it is no use, and the claims beside it must not wait for that: they are chosen
         // anew without it.
         let refused = matches!(
@@ -184,9 +251,16 @@ async fn write_record(
         if refused && record.size > 1 {
             context.launches(|memory| memory.set_alone(claim));
         }
+        // A conflict may be with a write of its own whose answer was lost.
+        everywhere &= refused || error.class == WriteErrorClass::Gone;
         failed.get_or_insert(error);
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed.map_or(Ok(()), |error| {
+        Err(Unwritten {
+            error: error.into(),
+            everywhere,
+        })
+    })
 }
 
 async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {

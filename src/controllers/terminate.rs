@@ -108,8 +108,9 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
             nodes,
             pods,
         } => {
-            nothing_new(&context, &nodes, &pods).await?;
-            context.endings.terminate(&instance).await?;
+            let ready = nothing_new(&context, &nodes, &pods);
+            // The decision holds what there is no room for: it is made again at once.
+            context.end(&instance, StepError::Outdated, ready).await?;
             let now = context.now();
             context.instances(|view| view.terminated(&instance, now));
             tracing::info!(instance, "terminating");

@@ -12,6 +12,19 @@ use jiff::{SignedDuration, Timestamp};
 /// The window.
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
+/// What was spent for a purpose before; whoever gives up what it spent gives this back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Before(Option<(Timestamp, u32)>);
+
+/// There is not enough room now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ceiling of {ceiling} a minute is reached; it goes on when there is room")]
+pub struct Full {
+    /// The ceiling.
+    pub ceiling: NonZeroU32,
+}
+
 /// What was spent within the last minute.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pace {
@@ -33,7 +46,39 @@ impl Pace {
         self.ceiling
     }
 
-    /// Spends for a purpose; again for the same purpose replaces what was spent for it.
+    /// Spends for a purpose if there is room, so that of many that begin at once only so many go on as
+    /// the ceiling allows. What was spent for the purpose within the minute is not spent again.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing is spent.
+    pub fn try_spend(&mut self, purpose: &str, count: u32, now: Timestamp) -> Result<Before, Full> {
+        let Some(ceiling) = self.ceiling else {
+            return Ok(Before(None));
+        };
+        let before = self
+            .spent
+            .get(purpose)
+            .copied()
+            .filter(|(at, _count)| is_within(*at, now));
+        let counted = before.map_or(0, |(_at, count)| count);
+        if count > counted {
+            if self.room(now).saturating_add(counted) < count {
+                return Err(Full { ceiling });
+            }
+            self.spend(purpose, count, now);
+        }
+        Ok(Before(before))
+    }
+
+    /// Takes back what [`Self::try_spend`] spent: nothing came of it.
+    pub fn give_back(&mut self, purpose: &str, before: Before) {
+        match before.0 {
+            Some(spent) => self.spent.insert(purpose.to_owned(), spent),
+            None => self.spent.remove(purpose),
+        };
+    }
+
+    /// Spends for a purpose, room or not; again for the same purpose replaces what was spent for it.
     pub fn spend(&mut self, purpose: &str, count: u32, now: Timestamp) {
         if self.ceiling.is_none() {
             return;
@@ -73,8 +118,11 @@ impl Pace {
     }
 }
 
+/// True for what was spent less than a minute ago. A clock that is set back puts what was spent into
+/// the future: up to a minute of that is held on to, because clocks jitter, but more would close the
+/// ceiling for as long as the clock was set back.
 fn is_within(at: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(at) < WINDOW
+    now.duration_since(at).abs() < WINDOW
 }
 
 #[cfg(test)]
@@ -95,6 +143,40 @@ mod tests {
         assert_eq!(pace.room(at(30)), 5);
         assert_eq!(pace.room(at(60)), 6);
         assert_eq!((pace.room(at(80)), pace.more_at(at(80))), (10, None));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_an_hour_does_not_close_the_ceiling_for_an_hour() {
+        let mut pace = Pace::per_minute(NonZeroU32::new(2));
+        pace.spend("a", 2, at(3_600));
+        assert_eq!(pace.room(at(3_599)), 0, "a second is jitter");
+        assert_eq!((pace.room(at(0)), pace.more_at(at(0))), (2, None));
+        pace.spend("b", 2, at(0));
+        assert_eq!((pace.room(at(59)), pace.room(at(60))), (0, 2));
+    }
+
+    #[test]
+    fn of_many_that_begin_at_once_only_those_go_on_that_there_is_room_for() {
+        let mut pace = Pace::per_minute(NonZeroU32::new(2));
+        let full = Full {
+            ceiling: NonZeroU32::new(2).unwrap(),
+        };
+        let broken = pace.try_spend("broken", 1, at(0)).unwrap();
+        let good = pace.try_spend("good", 1, at(0)).unwrap();
+        assert_eq!(pace.try_spend("late", 1, at(0)), Err(full));
+        assert_eq!(
+            pace.try_spend("good", 1, at(1)),
+            Ok(Before(Some((at(0), 1))))
+        );
+        assert_eq!(pace.try_spend("good", 2, at(1)), Err(full));
+        pace.give_back("broken", broken);
+        assert!(pace.try_spend("late", 1, at(2)).is_ok());
+        // Another try of what was counted gives back no more than itself.
+        let again = pace.try_spend("good", 1, at(3)).unwrap();
+        pace.give_back("good", again);
+        assert_eq!(pace.room(at(3)), 0);
+        pace.give_back("good", good);
+        assert_eq!(pace.room(at(3)), 1);
     }
 
     #[test]
@@ -122,9 +204,13 @@ mod tests {
             let mut second = 0;
             for (index, (later, wish)) in wishes.into_iter().enumerate() {
                 second += later;
-                let count = wish.min(pace.room(at(second)));
-                pace.spend(&index.to_string(), count, at(second));
-                done.push((second, count));
+                if pace.try_spend(&index.to_string(), wish, at(second)).is_ok() {
+                    done.push((second, wish));
+                } else {
+                    let count = pace.room(at(second));
+                    pace.spend(&index.to_string(), count, at(second));
+                    done.push((second, count));
+                }
             }
             for (begin, _count) in &done {
                 let within: u32 = done

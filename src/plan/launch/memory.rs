@@ -10,12 +10,12 @@ use std::num::NonZeroU32;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Hazards, Shortages, TemplateUse};
+use super::{Hazards, Proposal, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::launch::{LaunchOutcome, LaunchRecord};
 use crate::model::snapshot::Snapshot;
 use crate::plan::instances::VISIBLE_WITHIN;
-use crate::plan::pace::Pace;
+use crate::plan::pace::{Before, Full, Pace};
 
 /// How long to wait before EC2 is asked again what came of a record while an instance may not be
 /// visible yet.
@@ -51,13 +51,15 @@ struct Trail {
     /// When a call was made, at the latest, that may have bought something.
     last_call: Option<Timestamp>,
     last_look: Option<Timestamp>,
+    /// EC2 refused a call.
+    refused: bool,
     /// When any of this was last learned.
     touched: Timestamp,
 }
 
-/// Names a record's call.
-fn purpose(record: &LaunchRecord) -> String {
-    format!("{}/{}", record.batch, record.attempt)
+/// Names the call of a batch's attempt.
+fn purpose(batch: &str, attempt: u32) -> String {
+    format!("{batch}/{attempt}")
 }
 
 impl LaunchMemory {
@@ -81,9 +83,27 @@ impl LaunchMemory {
         self
     }
 
+    /// Takes the room of a proposal before anything is waited for, so that of the proposals of one round
+    /// only so many go on as the ceiling allows.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing is taken.
+    pub fn reserve(&mut self, proposal: &Proposal, now: Timestamp) -> Result<Before, Full> {
+        let count = u32::try_from(proposal.claims.len()).unwrap_or(u32::MAX);
+        self.pace
+            .try_spend(&purpose(&proposal.batch, proposal.attempt), count, now)
+    }
+
+    /// No claim took the record of a proposal: its room is free for others.
+    pub fn give_back(&mut self, proposal: &Proposal, before: Before) {
+        self.pace
+            .give_back(&purpose(&proposal.batch, proposal.attempt), before);
+    }
+
     /// This process is about to write a record that it chose itself: nothing was called under it yet.
     pub fn chosen(&mut self, record: &LaunchRecord, now: Timestamp) {
-        self.pace.spend(&purpose(record), record.size, now);
+        self.pace
+            .spend(&purpose(&record.batch, record.attempt), record.size, now);
         self.templates.used(&record.templates, now);
         self.trail(record, true, now);
     }
@@ -91,7 +111,8 @@ impl LaunchMemory {
     /// A call of the record begins. Gives back when an earlier one was made, for
     /// [`Self::took_no_effect`].
     pub fn called(&mut self, record: &LaunchRecord, now: Timestamp) -> Option<Timestamp> {
-        self.pace.spend(&purpose(record), record.size, now);
+        self.pace
+            .spend(&purpose(&record.batch, record.attempt), record.size, now);
         self.templates.used(&record.templates, now);
         self.trail(record, false, now).last_call.replace(now)
     }
@@ -103,9 +124,12 @@ impl LaunchMemory {
         before: Option<Timestamp>,
         now: Timestamp,
     ) {
-        self.trail(record, false, now).last_call = before;
+        let trail = self.trail(record, false, now);
+        trail.last_call = before;
+        trail.refused = true;
         if self.bought_nothing(record) {
-            self.pace.correct(&purpose(record), 0);
+            self.pace
+                .correct(&purpose(&record.batch, record.attempt), 0);
         }
     }
 
@@ -126,6 +150,7 @@ impl LaunchMemory {
             own,
             last_call: None,
             last_look: None,
+            refused: false,
             touched: now,
         };
         let trail = self.trails.entry(record.batch.clone()).or_insert(fresh);
@@ -140,6 +165,11 @@ impl LaunchMemory {
         self.trails
             .get(&record.batch)
             .filter(|trail| trail.attempt == record.attempt)
+    }
+
+    /// True when EC2 refused a call of the record, as far as this process knows.
+    pub(super) fn was_refused(&self, record: &LaunchRecord) -> bool {
+        self.trail_of(record).is_some_and(|trail| trail.refused)
     }
 
     /// True when no call under the record can have bought anything: this process chose the record, and
@@ -177,7 +207,8 @@ impl LaunchMemory {
     pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
         self.shortages.learn(record, outcome, now);
         let bought = u32::try_from(outcome.instances.len()).unwrap_or(u32::MAX);
-        self.pace.correct(&purpose(record), bought);
+        self.pace
+            .correct(&purpose(&record.batch, record.attempt), bought);
         self.settled(record);
     }
 

@@ -42,7 +42,7 @@ pub const LARGEST_BATCH: usize = 500;
 /// instance launched just before is usually visible by then, and its claim need not wait longer.
 const SETTLE_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
-/// How long claims that the ceiling holds up wait when nothing was spent yet.
+/// The least that claims wait for room under the ceiling before they are decided again.
 const PACE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// A batch with its record and every claim that carries it.
@@ -202,6 +202,16 @@ pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep
             propose(snapshot, memory, chunk, 0, wanted, &mut decision);
         }
     }
+    // Each takes its room under the ceiling when it is carried out, in this order: what EC2 refused the
+    // last time must not stand before what it may accept.
+    decision.steps.sort_by_key(|step| match step {
+        LaunchStep::Propose(proposal) => proposal
+            .claims
+            .iter()
+            .filter_map(|claim| claim.launch.as_ref())
+            .any(|record| memory.was_refused(record)),
+        _ => false,
+    });
     decision
 }
 
@@ -346,8 +356,7 @@ fn propose(
     decision: &mut Decision<LaunchStep>,
 ) {
     let Some(first) = claims.first() else { return };
-    let report = |reason: ConditionReason, message: String, decision: &mut Decision<LaunchStep>| {
-        let change = ConditionChange::unknown(ConditionType::Launched, reason, message);
+    let tell = |change: ConditionChange, decision: &mut Decision<LaunchStep>| {
         for claim in claims {
             if let Some(change) = change.clone().news_for(claim) {
                 decision.push(LaunchStep::Report {
@@ -357,17 +366,17 @@ fn propose(
             }
         }
     };
+    let report = |reason: ConditionReason, message: String, decision: &mut Decision<LaunchStep>| {
+        let change = ConditionChange::unknown(ConditionType::Launched, reason, message);
+        tell(change, decision);
+    };
     let node_class = match ready_class(snapshot, first) {
         Ok(class) => class,
         Err((reason, message)) => return report(reason, message, decision),
     };
     let now = snapshot.now;
     let Some(claims) = within_ceiling(claims, memory, now, decision) else {
-        return report(
-            ConditionReason::from(CEILING),
-            ceiling_message(memory),
-            decision,
-        );
+        return tell(held(memory), decision);
     };
     let shortages = &memory.shortages;
     let mut remaining = first
@@ -415,35 +424,50 @@ fn propose(
 /// The reason of a claim that waits for the ceiling on launches.
 pub const CEILING: &str = "LaunchCeiling";
 
-/// Those of the claims that the ceiling on launches leaves room for; `None` when that is nobody.
+/// Those of the claims that the ceiling on launches leaves room for; `None` when that is nobody. Other
+/// proposals are offered the same room: who is first when they are carried out has it.
 fn within_ceiling<'claims, 'world>(
     claims: &'claims [&'world Arc<Claim>],
     memory: &LaunchMemory,
     now: Timestamp,
     decision: &mut Decision<LaunchStep>,
 ) -> Option<&'claims [&'world Arc<Claim>]> {
-    let proposed = decision.steps.iter().map(|step| match step {
-        LaunchStep::Propose(proposal) => proposal.claims.len(),
-        _ => 0,
-    });
     let room = usize::try_from(memory.pace.room(now)).unwrap_or(usize::MAX);
-    let room = room.saturating_sub(proposed.sum());
     if room < claims.len() {
-        // What is about to be spent is not known to the pace yet: look again soon.
         let soon = now.saturating_add(PACE_AGAIN).unwrap_or(now);
-        decision.wake_at(memory.pace.more_at(now).unwrap_or(soon));
+        let more = memory.pace.more_at(now);
+        decision.wake_at(more.map_or(soon, |more| more.max(soon)));
     }
     claims
         .get(..room.min(claims.len()))
         .filter(|claims| !claims.is_empty())
 }
 
-fn ceiling_message(memory: &LaunchMemory) -> String {
+/// What a claim says while the ceiling holds it. That it does not hold, unlike all else that claims
+/// wait for: so the API server keeps the time when the wait ends, from which the launch timeout counts.
+fn held(memory: &LaunchMemory) -> ConditionChange {
     let ceiling = memory.pace.ceiling().map_or(0, std::num::NonZeroU32::get);
-    format!(
+    let message = format!(
         "the ceiling of {ceiling} instances launched per minute is reached (--launches-per-minute); the \
          claim is bought when there is room"
+    );
+    ConditionChange::fails(
+        ConditionType::Launched,
+        ConditionReason::from(CEILING),
+        message,
     )
+}
+
+/// What a claim says when the ceiling holds it no more; nothing for one that it did not hold.
+pub fn admitted(claim: &Claim) -> Option<ConditionChange> {
+    let said = claim.conditions.get(ConditionType::Launched.as_str())?;
+    (said.reason == CEILING).then(|| {
+        ConditionChange::unknown(
+            ConditionType::Launched,
+            ConditionReason::from("Launching"),
+            "there is room below the ceiling on launches: the claim is being bought",
+        )
+    })
 }
 
 /// The node class of a claim, or why it cannot be used.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::*;
+use crate::model::claim::ConditionStatus;
 use crate::model::launch::{
     ErrorClass, LaunchOutcome, LaunchOverride, LaunchedInstance, Shortfall,
 };
@@ -364,6 +365,7 @@ fn no_minute_launches_more_than_the_ceiling_and_the_rest_says_why_it_waits() {
                 }
                 LaunchStep::Report { change, .. } => {
                     assert_eq!(change.reason.as_str(), CEILING);
+                    assert_eq!(change.status, ConditionStatus::False);
                     waits += 1;
                 }
                 other => panic!("{other:#?}"),
@@ -394,6 +396,34 @@ fn what_was_refused_leaves_room_for_others() {
     assert_eq!(memory.pace.room(at(1)), 0);
     memory.took_no_effect(&record, before, at(2));
     assert_eq!(memory.pace.room(at(2)), 2);
+}
+
+#[test]
+fn what_ec2_refused_stands_behind_what_it_may_accept() {
+    let mut memory = LaunchMemory::new(at(0)).with_ceiling(NonZeroU32::new(1));
+    let start = world(1, &[claim("a", ALL)], &[], &[]);
+    let first = proposal(decide(&start, &memory));
+    assert!(memory.reserve(&first, at(1)).is_ok());
+    let (record, mut claims) = recorded(&first);
+    memory.chosen(&record, at(1));
+    let before = memory.called(&record, at(1));
+    memory.took_no_effect(&record, before, at(2));
+    memory.settled(&record);
+    claims.push(claim("b", &[SPOT_B]));
+    let steps = decide(&world(3, &claims, &[], &[]), &memory).steps;
+    let [LaunchStep::Propose(good), LaunchStep::Propose(refused)] = steps.as_slice() else {
+        panic!("{steps:#?}")
+    };
+    assert_eq!(
+        (&*good.claims[0].name, &*refused.claims[0].name),
+        ("b", "a")
+    );
+    // Who fails before its record is written leaves the room to the other.
+    let before = memory.reserve(refused, at(3)).unwrap();
+    assert!(memory.reserve(good, at(3)).is_err());
+    memory.give_back(refused, before);
+    assert!(memory.reserve(good, at(4)).is_ok());
+    assert!(memory.reserve(refused, at(4)).is_err());
 }
 
 #[test]
@@ -497,7 +527,7 @@ fn a_missing_node_class_is_said_once() {
     told.conditions.insert(
         "Launched".to_owned(),
         crate::model::claim::ClaimCondition {
-            status: crate::model::claim::ConditionStatus::Unknown,
+            status: ConditionStatus::Unknown,
             reason: change.reason.as_str().to_owned(),
             message: change.message,
             since: at(1),

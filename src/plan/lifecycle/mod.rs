@@ -33,7 +33,7 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
     reason = "the words of the settings and annotations"
 )]
 pub struct LifecycleSettings {
-    /// From the claim's creation until it is launched.
+    /// Until the claim is launched, from its creation, or from when the ceiling on launches let it go.
     pub launch_timeout: SignedDuration,
     /// From the launch until the node has registered.
     pub registration_timeout: SignedDuration,
@@ -250,8 +250,9 @@ impl Turn<'_> {
             let why = said.map_or("", |found| found.message.as_str());
             format!("nothing was launched within {timeout:#}; {why}")
         };
+        // When its status last changed: a claim that waited for the ceiling did not fail meanwhile.
         self.expired(
-            self.claim.created,
+            self.since(ConditionType::Launched),
             timeout,
             GiveUp::LaunchTimeout,
             message,

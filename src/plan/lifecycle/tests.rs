@@ -6,7 +6,9 @@ use crate::model::resources::Resources;
 use crate::plan::examples::{
     at, booted, claim, initialized, instance, launched, node, pod, set, world,
 };
+use crate::plan::launch::admitted;
 use std::collections::BTreeSet;
+use std::slice;
 
 fn seen(instances: &[Instance]) -> InstanceView {
     let mut view = InstanceView::default();
@@ -250,13 +252,30 @@ fn a_claim_that_waits_for_the_ceiling_is_not_given_up() {
     waiting.conditions.insert(
         "Launched".to_owned(),
         crate::model::claim::ClaimCondition {
-            status: crate::model::claim::ConditionStatus::Unknown,
+            status: crate::model::claim::ConditionStatus::False,
             reason: CEILING.to_owned(),
             message: String::new(),
             since: at(1),
         },
     );
-    assert_eq!(decide_at(100_000, &[waiting], &[], &nothing).steps, []);
+    let held = decide_at(100_000, slice::from_ref(&waiting), &[], &nothing);
+    assert_eq!(held.steps, []);
+    // There is room for it: from now on it has its five minutes.
+    let change = admitted(&waiting).unwrap();
+    assert_ne!(change.status, crate::model::claim::ConditionStatus::False);
+    let said = waiting.conditions.get_mut("Launched").unwrap();
+    said.status = change.status;
+    said.reason = change.reason.as_str().to_owned();
+    said.since = at(100_000);
+    assert_eq!(admitted(&waiting), None, "it is said once");
+    let early = decide_at(100_299, slice::from_ref(&waiting), &[], &nothing);
+    assert_eq!((early.steps, early.wake), (vec![], Some(at(100_300))));
+    assert!(matches!(
+        decide_at(100_300, &[waiting], &[], &nothing)
+            .steps
+            .as_slice(),
+        [LifecycleStep::GiveUp { .. }]
+    ));
 }
 
 #[test]

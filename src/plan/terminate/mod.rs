@@ -34,6 +34,8 @@ const TERMINATE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a node stays empty at least before its instance goes, counted from the beginning of the
 /// drain: pods bound just before the fence show up late.
 const LEAST_DRAIN: SignedDuration = SignedDuration::from_secs(5);
+/// The least that terminations wait for room under the ceiling before they are decided again.
+const PACE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// The same for a node that was fenced while empty: its fence is old enough already.
 const LEAST_EMPTY_DRAIN: SignedDuration = SignedDuration::from_secs(1);
 
@@ -194,24 +196,25 @@ pub fn decide(
     decision
 }
 
-/// Leaves out terminations beyond the ceiling; they come when there is room. What waits stays fenced.
+/// Leaves out terminations while the ceiling leaves no room at all; what waits stays fenced. While
+/// there is room nothing is chosen: one that cannot be terminated must not stand before those that
+/// can, so each takes its room when it is carried out, and gives it back when it fails.
 fn keep_pace(instances: &InstanceView, now: Timestamp, decision: &mut Decision<TerminateStep>) {
-    let mut room = instances.endings.room(now);
-    let mut held = false;
+    let room = instances.endings.room(now);
+    let mut fresh = 0_u32;
     decision.steps.retain(|step| {
         let TerminateStep::TerminateInstance { instance, .. } = step else {
             return true;
         };
         // Asked for again because EC2 has not ended it: that was counted.
         let again = instances.terminated_at(instance).is_some();
-        let goes = again || room > 0;
-        room = room.saturating_sub(u32::from(!again));
-        held |= !goes;
-        goes
+        fresh = fresh.saturating_add(u32::from(!again));
+        again || room > 0
     });
-    if held {
+    if fresh > room {
+        let soon = now.saturating_add(PACE_AGAIN).unwrap_or(now);
         let more = instances.endings.more_at(now);
-        decision.wake_at(more.unwrap_or(now));
+        decision.wake_at(more.map_or(soon, |more| more.max(soon)));
     }
 }
 

@@ -280,7 +280,10 @@ fn no_minute_ends_more_than_the_ceiling_and_the_rest_stays_fenced() {
         );
         let mut ended = Vec::new();
         for step in decision.steps {
-            if let TerminateStep::TerminateInstance { instance, .. } = step {
+            if let TerminateStep::TerminateInstance { instance, .. } = step
+                && (view.terminated_at(&instance).is_some()
+                    || view.endings.try_spend(&instance, 1, at(second)).is_ok())
+            {
                 view.terminated(&instance, at(second));
                 ended.push(instance);
             }
@@ -294,6 +297,54 @@ fn no_minute_ends_more_than_the_ceiling_and_the_rest_stays_fenced() {
     assert_eq!(ended(145).0, ["i-a", "i-b"]);
     assert_eq!(ended(160).0, Vec::<String>::new());
     assert!(ended(206).0.contains(&"i-c".to_owned()));
+}
+
+#[test]
+fn an_instance_that_cannot_be_terminated_takes_no_room_from_the_others() {
+    let names = ["a", "b", "c"];
+    let claims = names.map(|name| Claim {
+        deleting_since: Some(at(100)),
+        ..initialized(name)
+    });
+    let nodes = names.map(|name| Node {
+        taints: fenced().taints,
+        deleting_since: Some(at(100)),
+        ..node(name)
+    });
+    let mut view = InstanceView::default().with_ceiling(NonZeroU32::new(1));
+    let mut ended = Vec::new();
+    for second in 110..180 {
+        let launches = LaunchMemory::new(at(0));
+        let decision = decide(&world(second, &claims, &nodes, &[]), &view, &launches);
+        let mut failed = None;
+        let mut began = 0;
+        for step in decision.steps {
+            let TerminateStep::TerminateInstance { instance, .. } = step else {
+                continue;
+            };
+            if view.terminated_at(&instance).is_some() {
+                continue;
+            }
+            began += 1;
+            // The broken one is tried every other second and holds its room until it has failed.
+            if instance == "i-a" {
+                if second % 2 == 0 {
+                    failed = view.endings.try_spend(&instance, 1, at(second)).ok();
+                }
+            } else if view.endings.try_spend(&instance, 1, at(second)).is_ok() {
+                view.terminated(&instance, at(second));
+                ended.push((second, instance));
+            }
+        }
+        if let Some(before) = failed {
+            view.endings.give_back("i-a", before);
+        } else if began == 0 {
+            // Held: nothing is begun in vain, and it is decided again when there is room, not before.
+            assert!(decision.wake.is_some_and(|wake| wake > at(second)));
+        }
+    }
+    let expected = [(111, "i-b".to_owned()), (171, "i-c".to_owned())];
+    assert_eq!(ended, expected);
 }
 
 #[test]
