@@ -352,15 +352,21 @@ impl Context {
         locked(&self.halt).clone()
     }
 
-    /// Everything known now, for a decision. What fell short lately is not available.
+    /// Everything known now, for a decision that buys: what fell short lately is not available, and
+    /// what was interrupted is known.
+    pub fn snapshot_with_outlook(&self) -> Snapshot {
+        let mut snapshot = self.snapshot();
+        self.launches(|memory| memory.mark(&mut snapshot));
+        snapshot
+    }
+
+    /// Everything known now, for a decision that does not buy: marking catalogues copies them.
     pub fn snapshot(&self) -> Snapshot {
         let classes = locked(&self.classes)
             .iter()
             .map(|(name, resolution)| (name.clone(), Arc::new(resolution.class.clone())))
             .collect();
-        let mut snapshot = self.mirror.view().snapshot(self.now(), classes);
-        self.launches(|memory| memory.mark(&mut snapshot));
-        snapshot
+        self.mirror.view().snapshot(self.now(), classes)
     }
 
     /// Tells users what happened to an object.

@@ -63,7 +63,7 @@ impl Controller for Launch {
         if !context.classes_known() {
             return Box::pin(std::future::ready(Round::default()));
         }
-        let snapshot = context.snapshot();
+        let snapshot = context.snapshot_with_outlook();
         let decision = context.launches(|memory| {
             memory.forget(&snapshot);
             launch::decide(&snapshot, memory)

@@ -65,7 +65,7 @@ impl Provisioning {
             // A class that was not looked at yet would count as missing, and pods would be told so.
             return Round::default();
         }
-        let snapshot = context.snapshot();
+        let snapshot = context.snapshot_with_outlook();
         let began = Instant::now();
         let plan = provision(&snapshot, &self.settings);
         let elapsed = began.elapsed();

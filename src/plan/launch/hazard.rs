@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assign::offering_of;
 use super::shortage::faded;
-use crate::model::offering::{CapacityType, Catalogue, Offering, OfferingKey};
+use crate::model::offering::{CapacityType, Offering, OfferingKey};
 use crate::model::snapshot::Snapshot;
 
 /// How long what was seen takes to count half. Demand for capacity follows the day and the week: a
@@ -191,13 +191,12 @@ impl Hazards {
             if !class.catalogue.offerings.iter().any(known) {
                 continue;
             }
-            let mut catalogue = Catalogue::clone(&class.catalogue);
+            let catalogue = Arc::make_mut(&mut Arc::make_mut(class).catalogue);
             for offering in &mut catalogue.offerings {
                 if let Some(rate) = rates.get(&offering.key) {
                     offering.outlook.interruptions = *rate;
                 }
             }
-            Arc::make_mut(class).catalogue = Arc::new(catalogue);
         }
     }
 
