@@ -19,14 +19,7 @@ fuzz_target!(|text: &str| {
     let Ok(manifests) = Manifests::read(documents) else {
         return;
     };
-    let classes = manifests
-        .node_classes
-        .iter()
-        .filter_map(|object| {
-            let class = builtin::node_class(object).ok()?;
-            Some((class.name.clone(), class.into()))
-        })
-        .collect();
+    let classes = builtin::node_classes(&manifests.node_classes);
     let snapshot = manifests.snapshot(Timestamp::UNIX_EPOCH, classes);
     let plan = provision(&snapshot, &ProvisionSettings::default().with_budget_ms(1));
     assert_eq!(check::violations(&snapshot, &plan), Vec::<String>::new());

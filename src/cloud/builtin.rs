@@ -105,6 +105,15 @@ pub fn node_class_or_reason(object: &EC2NodeClass) -> NodeClass {
     })
 }
 
+/// As [`node_class_or_reason`], by name.
+pub fn node_classes(objects: &[EC2NodeClass]) -> BTreeMap<String, Arc<NodeClass>> {
+    objects
+        .iter()
+        .map(node_class_or_reason)
+        .map(|class| (class.name.clone(), Arc::new(class)))
+        .collect()
+}
+
 /// An alias stands for images of both architectures; other terms are taken at their word.
 fn architectures(spec: &EC2NodeClassSpec) -> BTreeSet<String> {
     let mut found = BTreeSet::new();

@@ -54,7 +54,7 @@ impl Controller for NodePools {
 
     fn round<'round>(&'round mut self, _changes: &'round Changes) -> BoxFuture<'round, Round> {
         let context = &self.context;
-        let snapshot = context.snapshot_with_outlook();
+        let snapshot = context.snapshot();
         let view = context.mirror.view();
         measure(context, &snapshot);
         let steps = view

@@ -42,9 +42,16 @@ async fn sweep_once(context: &Acting) -> Result<(), CloudError> {
         memory.templates.unused(&snapshot)
     });
     for name in unused {
-        context.cloud.remove_template(&name).await?;
-        context.launches(|memory| memory.templates.removed(&name));
-        tracing::info!(name, "launch template removed, nothing used it for a day");
+        // One that EC2 keeps must not keep the others.
+        match context.cloud.remove_template(&name).await {
+            Ok(()) => {
+                context.launches(|memory| memory.templates.removed(&name));
+                tracing::info!(name, "launch template removed, nothing used it for a day");
+            }
+            Err(error) => {
+                tracing::debug!(name, %error, "an unused launch template stays for another hour");
+            }
+        }
     }
     Ok(())
 }

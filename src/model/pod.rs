@@ -113,6 +113,25 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// A pod that waits for a node and that nobody owns, as plans of worlds that are made up start from.
+    pub fn waiting(key: PodKey, spec: Arc<PodSpec>) -> Self {
+        Self {
+            key,
+            uid: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            started: None,
+            phase: PodPhase::Pending,
+            node_name: None,
+            nominated_node: None,
+            unschedulable: true,
+            deleting_until: None,
+            owner: None,
+            mirror: false,
+            do_not_disrupt: DoNotDisrupt::No,
+            spec,
+        }
+    }
+
     /// True when an owner of kind DaemonSet made it.
     pub fn is_daemon(&self) -> bool {
         self.owner

@@ -276,3 +276,15 @@ pub(crate) fn world(second: i64, claims: &[Claim], nodes: &[Node], pods: &[Pod])
     }
     snapshot
 }
+
+/// The claim as one that was bought as spot, with the labels that tell so.
+pub(crate) fn as_spot(mut claim: Claim) -> Claim {
+    for (key, value) in [
+        (labels::INSTANCE_TYPE, "c5.xlarge"),
+        (labels::ZONE, "us-east-1a"),
+        (labels::CAPACITY_TYPE, "spot"),
+    ] {
+        claim.labels.insert(key.to_owned(), value.to_owned());
+    }
+    claim
+}

@@ -239,18 +239,10 @@ fn termination(claim: &Claim) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::examples::{at, initialized, world};
+    use crate::plan::examples::{as_spot, at, initialized, world};
 
     fn spot(name: &str) -> Claim {
-        let mut claim = initialized(name);
-        for (key, value) in [
-            (labels::INSTANCE_TYPE, "c5.xlarge"),
-            (labels::ZONE, "us-east-1a"),
-            (labels::CAPACITY_TYPE, "spot"),
-        ] {
-            claim.labels.insert(key.to_owned(), value.to_owned());
-        }
-        claim
+        as_spot(initialized(name))
     }
 
     fn notice(name: &str, kind: NoticeKind) -> Notice {

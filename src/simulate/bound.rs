@@ -18,7 +18,7 @@ use super::prices::Prices;
 use super::scenario::{Scenario, Variant};
 use crate::model::money::UsdPerHour;
 use crate::model::node_pool::NodePool;
-use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodPhase, PodSpec};
+use crate::model::pod::{Pod, PodKey, PodSpec};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::plan::provision::{ProvisionSettings, provision};
@@ -156,19 +156,6 @@ impl<'run> Question<'run> {
 }
 
 fn waiting(spec: &Arc<PodSpec>, class: usize, number: usize) -> Pod {
-    Pod {
-        key: PodKey::new(&spec.namespace, &format!("class-{class}-{number}")),
-        uid: String::new(),
-        created: Timestamp::UNIX_EPOCH,
-        started: None,
-        phase: PodPhase::Pending,
-        node_name: None,
-        nominated_node: None,
-        unschedulable: true,
-        deleting_until: None,
-        owner: None,
-        mirror: false,
-        do_not_disrupt: DoNotDisrupt::No,
-        spec: Arc::clone(spec),
-    }
+    let key = PodKey::new(&spec.namespace, &format!("class-{class}-{number}"));
+    Pod::waiting(key, Arc::clone(spec))
 }

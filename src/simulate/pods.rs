@@ -153,19 +153,11 @@ impl Pods {
             .map_or_else(|| Arc::clone(&load.spec), Arc::clone);
         let waits = !spec.gated && spec.problem.is_none();
         let pod = Pod {
-            key: key.clone(),
             uid: format!("pod-{id}"),
             created: now.1,
-            started: None,
-            phase: PodPhase::Pending,
-            node_name: None,
-            nominated_node: None,
-            unschedulable: true,
-            deleting_until: None,
             owner: load.owner.clone(),
-            mirror: false,
             do_not_disrupt: load.do_not_disrupt,
-            spec,
+            ..Pod::waiting(key.clone(), spec)
         };
         snapshot.pods.insert(key.clone(), Arc::new(pod));
         self.ids.insert(key, id);

@@ -14,3 +14,5 @@ mod scenarios;
 mod sources;
 mod tidy;
 mod twin;
+#[path = "../waiting/mod.rs"]
+mod waiting;

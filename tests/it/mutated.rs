@@ -93,14 +93,7 @@ fn survives(documents: Vec<Document>) -> Result<bool, TestCaseError> {
             return Ok(false);
         }
     };
-    let classes = manifests
-        .node_classes
-        .iter()
-        .filter_map(|object| {
-            let class = builtin::node_class(object).ok()?;
-            Some((class.name.clone(), class.into()))
-        })
-        .collect();
+    let classes = builtin::node_classes(&manifests.node_classes);
     let snapshot = manifests.snapshot(Timestamp::UNIX_EPOCH, classes);
     let settings = ProvisionSettings::default().with_budget_ms(BUDGET_MS);
     let plan = provision(&snapshot, &settings);

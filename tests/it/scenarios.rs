@@ -53,14 +53,7 @@ fn planned(name: &str) -> String {
 fn judge(name: &str) {
     let documents = read_files(&scenario(name)).unwrap();
     let manifests = Manifests::read(documents).unwrap();
-    let classes = manifests
-        .node_classes
-        .iter()
-        .map(|object| {
-            let class = builtin::node_class(object).unwrap();
-            (class.name.clone(), class.into())
-        })
-        .collect();
+    let classes = builtin::node_classes(&manifests.node_classes);
     let snapshot = manifests.snapshot(Timestamp::UNIX_EPOCH, classes);
     let settings = ProvisionSettings::default().with_budget_ms(BUDGET_MS);
     let plan = provision(&snapshot, &settings);

@@ -17,8 +17,8 @@ use crate::model::offering::{
     CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
 };
 use crate::model::pod::{
-    DoNotDisrupt, Expression, LabelSelector, NodeTerm, Pod, PodConstraints, PodKey, PodPhase,
-    PodSpec, PodTerm, TopologySpread,
+    Expression, LabelSelector, NodeTerm, Pod, PodConstraints, PodKey, PodSpec, PodTerm,
+    TopologySpread,
 };
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
 use crate::model::snapshot::Snapshot;
@@ -222,21 +222,7 @@ pub(super) fn world(pods: usize, types: i64, wishes: bool) -> Snapshot {
                 .or_insert_with_key(|spec| Arc::new(spec.clone())),
         );
         let key = PodKey::new("default", &format!("pod-{index:06}"));
-        let pod = Pod {
-            key: key.clone(),
-            uid: String::new(),
-            created: Timestamp::UNIX_EPOCH,
-            started: None,
-            phase: PodPhase::Pending,
-            node_name: None,
-            nominated_node: None,
-            unschedulable: true,
-            deleting_until: None,
-            owner: None,
-            mirror: false,
-            do_not_disrupt: DoNotDisrupt::No,
-            spec,
-        };
+        let pod = Pod::waiting(key.clone(), spec);
         snapshot.pods.insert(key, Arc::new(pod));
     }
     snapshot

@@ -70,24 +70,14 @@ async fn a_pool_whose_claims_take_no_record_does_not_stop_the_others() {
     stage.refuse("nodeclaims/broken-");
     let _process = stage.run_slowly();
     for name in ["x", "y"] {
-        stage
-            .world
-            .apply(json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {
-                    "name": name, "namespace": "default",
-                    "ownerReferences": [{
-                        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "run",
-                        "uid": stage.owner["metadata"]["uid"], "controller": true,
-                    }],
-                },
-                "spec": {
-                    "nodeSelector": {"team": "broken"},
-                    "tolerations": [{"key": "broken", "operator": "Exists"}],
-                    "containers": [{"name": "main", "resources": {"requests": {"cpu": "3"}}}],
-                },
-            }))
-            .unwrap();
+        stage.pod_with(
+            name,
+            &json!({
+                "nodeSelector": {"team": "broken"},
+                "tolerations": [{"key": "broken", "operator": "Exists"}],
+                "containers": [{"name": "main", "resources": {"requests": {"cpu": "3"}}}],
+            }),
+        );
     }
     tokio::time::sleep(Duration::from_secs(20)).await;
     let broken = stage.claim_names();

@@ -158,6 +158,16 @@ impl Stage {
     }
 
     fn pod_of(&self, name: &str, cpu: &str) {
+        self.pod_with(
+            name,
+            &json!({
+                "containers": [{"name": "main", "resources": {"requests": {"cpu": cpu, "memory": "4Gi"}}}],
+            }),
+        );
+    }
+
+    /// A pod of this spec that the owner owns.
+    fn pod_with(&self, name: &str, spec: &Value) {
         self.world
             .apply(json!({
                 "apiVersion": "v1", "kind": "Pod",
@@ -168,9 +178,7 @@ impl Stage {
                         "uid": self.owner["metadata"]["uid"], "controller": true,
                     }],
                 },
-                "spec": {
-                    "containers": [{"name": "main", "resources": {"requests": {"cpu": cpu, "memory": "4Gi"}}}],
-                },
+                "spec": spec,
             }))
             .unwrap();
     }

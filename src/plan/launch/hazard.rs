@@ -275,22 +275,14 @@ mod tests {
     use proptest::test_runner::RngSeed;
 
     use super::*;
-    use crate::api::labels;
     use crate::model::claim::Claim;
-    use crate::plan::examples::{at, launched, offering, world};
+    use crate::plan::examples::{as_spot, at, launched, offering, world};
 
     const SPOT: &str = "c5.xlarge/us-east-1a/spot";
 
     fn running(name: &str) -> Claim {
-        let mut claim = launched(name);
+        let mut claim = as_spot(launched(name));
         claim.provider_id = format!("aws:///us-east-1a/i-{name}");
-        for (key, value) in [
-            (labels::INSTANCE_TYPE, "c5.xlarge"),
-            (labels::ZONE, "us-east-1a"),
-            (labels::CAPACITY_TYPE, "spot"),
-        ] {
-            claim.labels.insert(key.to_owned(), value.to_owned());
-        }
         claim
     }
 

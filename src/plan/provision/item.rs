@@ -98,20 +98,7 @@ impl Item {
             for (sum, size) in self.size.iter_mut().zip(&part.size) {
                 *sum = sum.saturating_add(size.saturating_mul(i64::from(part.each)));
             }
-            for relation in &part.relations {
-                let weight = relation.weight.saturating_mul(part.each);
-                let group = |own: &&mut Relation| own.group == relation.group;
-                match self.relations.iter_mut().find(group) {
-                    Some(own) => {
-                        own.weight = own.weight.saturating_add(weight);
-                        own.cap = own.cap.into_iter().chain(relation.cap).min();
-                    }
-                    None => self.relations.push(Relation {
-                        weight,
-                        ..*relation
-                    }),
-                }
-            }
+            add_relations(&mut self.relations, &part.relations, part.each);
         }
     }
 
@@ -120,6 +107,23 @@ impl Item {
         match self.content.as_slice() {
             [(class, 1)] => Some(*class),
             _ => None,
+        }
+    }
+}
+
+/// Adds the relations of so many pods to those of what they share a node with.
+pub fn add_relations(sum: &mut Vec<Relation>, relations: &[Relation], count: u32) {
+    for relation in relations {
+        let weight = relation.weight.saturating_mul(count);
+        match sum.iter_mut().find(|own| own.group == relation.group) {
+            Some(own) => {
+                own.weight = own.weight.saturating_add(weight);
+                own.cap = own.cap.into_iter().chain(relation.cap).min();
+            }
+            None => sum.push(Relation {
+                weight,
+                ..*relation
+            }),
         }
     }
 }

@@ -1,8 +1,5 @@
 //! NodePools, node classes and settings of a variant, from documents.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,7 +7,6 @@ use serde_json::Value;
 use super::InputError;
 use crate::cloud::builtin;
 use crate::cluster::manifests::{Document, Manifests};
-use crate::model::node_class::NodeClass;
 use crate::model::snapshot::Snapshot;
 use crate::plan::provision::ProvisionSettings;
 use crate::simulate::scenario::Variant;
@@ -171,13 +167,6 @@ fn settings_spec(document: &Document) -> Result<SettingsSpec, InputError> {
 /// The world that documents describe, with the built-in catalogue.
 pub(super) fn snapshot(documents: Vec<Document>) -> Result<Snapshot, InputError> {
     let manifests = Manifests::read(documents)?;
-    let classes: BTreeMap<String, Arc<NodeClass>> = manifests
-        .node_classes
-        .iter()
-        .map(|object| {
-            let class = builtin::node_class_or_reason(object);
-            (class.name.clone(), Arc::new(class))
-        })
-        .collect();
+    let classes = builtin::node_classes(&manifests.node_classes);
     Ok(manifests.snapshot(Timestamp::UNIX_EPOCH, classes))
 }

@@ -5,7 +5,6 @@ mod scenes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -24,6 +23,8 @@ use tonnage::sim::{Embedded, Options, runtime};
 use tonnage::simulate::input::schedule;
 use tonnage::simulate::input::workloads::{self, Frame};
 use tonnage::simulate::{Nobody, Outcome, Run, Scenario, Variant, run};
+
+use crate::waiting::eventually;
 
 /// Instance families that the scenes' region sells.
 const FAMILIES: [&str; 5] = ["c5", "m5", "r5", "t3", "g4dn"];
@@ -54,6 +55,46 @@ struct Seen {
     left: (usize, usize, usize),
 }
 
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// The controllers look around first, so that a burst meets them awake.
+async fn awake(world: &Embedded) {
+    eventually("what nodes are made of is ready", 60, async || {
+        let objects = [Resource::NodeClass, Resource::NodePool].map(|kind| world.api.all(kind));
+        match objects.iter().flatten().find(|object| !is_ready(object)) {
+            None => Ok(()),
+            Some(object) => Err(object.to_string()),
+        }
+    })
+    .await;
+}
+
+/// Everything ran, and nothing of it is left.
+async fn over(world: &Embedded, scene: &Scene) {
+    eventually("work and fleet have come and gone", PATIENCE, async || {
+        let left = (
+            world.api.count(Resource::Job) + world.api.count(Resource::Pod),
+            world.ec2.alive().len(),
+            world.api.count(Resource::NodeClaim),
+        );
+        if left == (0, 0, 0) && !world.ec2.machines().is_empty() {
+            Ok(())
+        } else {
+            Err(format!(
+                "{}: pods and jobs, machines, claims left: {left:?}",
+                scene.name
+            ))
+        }
+    })
+    .await;
+}
+
 /// Plays a scene with the real controllers.
 async fn embedded(scene: &Scene) -> Seen {
     let world = Embedded::begin(Options {
@@ -67,8 +108,7 @@ async fn embedded(scene: &Scene) -> Seen {
     }
     let settings = default_settings(Mode::Run, BUDGET_MS);
     let process = world.start(ProcessOptions::new(scene.seed, settings));
-    // The controllers look around first, so that the burst meets them awake.
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    awake(&world).await;
     let begin = world.now();
     let typed = |object: Value| serde_json::from_value::<EC2NodeClass>(object).unwrap();
     let classes = world
@@ -84,15 +124,7 @@ async fn embedded(scene: &Scene) -> Seen {
         world.apply(object.clone()).unwrap();
     }
     let count = |resource| world.api.count(resource);
-    let mut bought = false;
-    for _ten in 0..PATIENCE / 10 {
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        bought |= !world.ec2.machines().is_empty();
-        let idle = count(Resource::Job) == 0 && count(Resource::Pod) == 0;
-        if bought && idle && world.ec2.alive().is_empty() && count(Resource::NodeClaim) == 0 {
-            break;
-        }
-    }
+    over(&world, scene).await;
     let mut machines = Machines::new();
     for machine in world.ec2.machines() {
         let shown = machine.shown(machine.running_at).unwrap();

@@ -193,10 +193,10 @@ impl Shortages {
     /// available, so that no plan counts on it.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         let now = snapshot.now;
-        let hearsay = Hearsay::of(self.current(now));
         if self.current(now).next().is_none() {
             return;
         }
+        let hearsay = Hearsay::of(self.current(now));
         for class in snapshot.node_classes.values_mut() {
             if let Some(catalogue) = self.marked(&class.catalogue, &hearsay, now) {
                 Arc::make_mut(class).catalogue = Arc::new(catalogue);

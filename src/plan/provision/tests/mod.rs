@@ -16,7 +16,7 @@ use crate::model::node_pool::NodePool;
 use crate::model::offering::{
     CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
 };
-use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodPhase, PodSpec};
+use crate::model::pod::{Pod, PodKey, PodSpec};
 use crate::model::report::{ProvisioningPlan, ReasonKind};
 use crate::model::requirement::Requirement;
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
@@ -118,21 +118,7 @@ fn add_pods(snapshot: &mut Snapshot, prefix: &str, count: usize, spec: &PodSpec)
     let spec = Arc::new(spec.clone());
     for index in 0..count {
         let key = PodKey::new("default", &format!("{prefix}-{index}"));
-        let pod = Pod {
-            key: key.clone(),
-            uid: String::new(),
-            created: Timestamp::UNIX_EPOCH,
-            started: None,
-            phase: PodPhase::Pending,
-            node_name: None,
-            nominated_node: None,
-            unschedulable: true,
-            deleting_until: None,
-            owner: None,
-            mirror: false,
-            do_not_disrupt: DoNotDisrupt::No,
-            spec: Arc::clone(&spec),
-        };
+        let pod = Pod::waiting(key.clone(), Arc::clone(&spec));
         snapshot.pods.insert(key, Arc::new(pod));
     }
 }

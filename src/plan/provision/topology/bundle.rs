@@ -11,7 +11,7 @@ use super::{Arranged, Stage};
 use crate::plan::pack::Bits;
 use crate::plan::pack::problem::{Loads, Relation, take, times_into};
 use crate::plan::provision::class::{self, Class, dense_supply};
-use crate::plan::provision::item::{Item, Part};
+use crate::plan::provision::item::{Item, Part, add_relations};
 use crate::plan::provision::labels::{HOSTNAME, Labelled};
 use crate::plan::provision::stock::{Bin, BinName};
 
@@ -336,22 +336,7 @@ fn merged(lead: &Item, item: &Item, count: u32, both: &Bits, capacities: &[Vec<i
     bundle.content.extend(multiplied(&item.content, count));
     bundle.parts.extend(parts(item, count));
     bundle.size = add(&lead.size, &multiply(&item.size, count));
-    for relation in scaled(&item.relations, count) {
-        match bundle
-            .relations
-            .iter_mut()
-            .find(|own| own.group == relation.group)
-        {
-            Some(own) => {
-                own.weight = own.weight.saturating_add(relation.weight);
-                own.cap = match (own.cap, relation.cap) {
-                    (Some(own), Some(theirs)) => Some(own.min(theirs)),
-                    (own, theirs) => own.or(theirs),
-                };
-            }
-            None => bundle.relations.push(relation),
-        }
-    }
+    add_relations(&mut bundle.relations, &item.relations, count);
     bundle.domains.extend(item.domains.clone());
     bundle.count = 1;
     bundle.priority = lead.priority.max(item.priority);
