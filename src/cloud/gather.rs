@@ -1,9 +1,11 @@
 //! Many terminations, one call.
 //!
 //! Given ids one at a time, from tasks that know nothing of each other; those that come within a
-//! short window go to EC2 in one call, and all of their tasks get its answer. Nothing is decided,
-//! limited or repeated here.
+//! short window go to EC2 in one call, and each of their tasks gets what became of its own id. EC2
+//! takes all of a call or none, so a call that it refuses is divided until the ids at fault stand
+//! alone. Nothing is decided, limited or repeated here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,13 +13,20 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
-use super::{Cloud, CloudError, MOST_TERMINATED};
+use super::{Cloud, CloudError, MOST_TERMINATED, errors};
 
 /// How long the first id waits for others. A fleet that empties at once is told so within tens of
 /// milliseconds; a tenth of a second of a machine costs nothing.
 const WINDOW: Duration = Duration::from_millis(100);
 
-type Answer = Shared<BoxFuture<'static, Result<(), CloudError>>>;
+/// With so many ids refused by themselves and none accepted the fault is not the ids': a permission is
+/// missing, and the others would only be refused one by one.
+const HOPELESS: usize = 4;
+
+/// The ids that did not end, and why.
+type Refused = BTreeMap<String, CloudError>;
+
+type Answer = Shared<BoxFuture<'static, Arc<Refused>>>;
 
 /// The ids of a call that has not begun; `None` once it has.
 type Ids = Arc<Mutex<Option<Vec<String>>>>;
@@ -54,9 +63,10 @@ impl Gather {
     /// already.
     ///
     /// # Errors
-    /// The call's, for everybody in it: to ask again is right for each.
+    /// What EC2 has against this instance, or against every call.
     pub async fn terminate(&self, instance_id: &str) -> Result<(), CloudError> {
-        self.join(instance_id).await
+        let refused = self.join(instance_id).await;
+        refused.get(instance_id).cloned().map_or(Ok(()), Err)
     }
 
     /// The answer to the call that the id is part of. Whoever waits for it drives it, so it goes on
@@ -77,13 +87,34 @@ impl Gather {
             let mut ids = locked(&taken).take().unwrap_or_default();
             ids.sort();
             ids.dedup();
-            cloud.terminate(&ids).await
+            Arc::new(end_all(&*cloud, ids).await)
         }
         .boxed()
         .shared();
         *open = Some((ids, answer.clone()));
         answer
     }
+}
+
+/// Ends all that EC2 lets end.
+async fn end_all(cloud: &dyn Cloud, ids: Vec<String>) -> Refused {
+    let mut refused = Refused::new();
+    let mut accepted = false;
+    let mut open = vec![ids];
+    while let Some(mut ids) = open.pop() {
+        let Err(error) = cloud.terminate(&ids).await else {
+            accepted = true;
+            continue;
+        };
+        let hopeless = !accepted && refused.len() >= HOPELESS;
+        if ids.len() > 1 && !errors::is_retryable(error.class) && !hopeless {
+            open.push(ids.split_off(ids.len() / 2));
+            open.push(ids);
+        } else {
+            refused.extend(ids.into_iter().map(|id| (id, error.clone())));
+        }
+    }
+    refused
 }
 
 #[cfg(test)]
@@ -144,5 +175,28 @@ mod tests {
         second.await.unwrap();
         assert_eq!(calls(&world), 1);
         assert_eq!(world.ec2.alive().len(), 0, "the first had asked for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_not_end_keeps_nothing_else_and_only_its_own_task_is_told() {
+        let (world, gather, ids) = region(MOST_TERMINATED);
+        world.ec2.protect(&ids[77]);
+        let ended = join_all(ids.iter().map(|id| gather.terminate(id))).await;
+        for (index, outcome) in ended.iter().enumerate() {
+            assert_eq!(outcome.is_ok(), index != 77, "{index}: {outcome:?}");
+        }
+        assert_eq!(world.ec2.alive().len(), 1);
+        assert!(calls(&world) < 20, "{}", calls(&world));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_may_end_it_is_not_asked_for_each() {
+        let (world, gather, ids) = region(MOST_TERMINATED);
+        for id in &ids {
+            world.ec2.protect(id);
+        }
+        let ended = join_all(ids.iter().map(|id| gather.terminate(id))).await;
+        assert!(ended.iter().all(Result::is_err));
+        assert!(calls(&world) < 30, "{}", calls(&world));
     }
 }

@@ -121,8 +121,8 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>>;
 
-    /// Terminates instances, in one call up to [`MOST_TERMINATED`]; those that are gone already are no
-    /// error. After an error some may be ending.
+    /// Terminates instances in one call, at most [`MOST_TERMINATED`]: all of them or, after an error that
+    /// is not [transient](errors::is_retryable), none. One by itself that is gone already is no error.
     fn terminate<'call>(
         &'call self,
         instance_ids: &'call [String],

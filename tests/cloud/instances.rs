@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use serde_json::json;
+use tonnage::cloud::gather::Gather;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
 
@@ -29,9 +31,12 @@ async fn terminating_twice_or_nothing_at_all_is_no_error() {
     assert!(is_ending(&scene.one(first).await));
     let second = outcome.instances[1].id.clone();
     assert_eq!(scene.alive().await, BTreeSet::from([second.clone()]));
-    // One that EC2 does not know keeps no other from ending.
+    // One that EC2 does not know keeps no other from ending, and each is told of its own.
+    let gather = Gather::new(scene.cloud.clone());
     let together = [first.clone(), unknown, second];
-    scene.cloud.terminate(&together).await.unwrap();
+    for outcome in join_all(together.iter().map(|id| gather.terminate(id))).await {
+        outcome.unwrap();
+    }
     assert_eq!(scene.alive().await, BTreeSet::new());
     scene.end().await;
 }

@@ -1,6 +1,7 @@
 //! What every test starts from: a connection for a cluster of its own, a node class, a claim.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// A test's own world. What it launched is terminated by [`Scene::end`].
 pub(crate) struct Scene {
     pub(crate) endpoint: Endpoint,
-    pub(crate) cloud: Ec2Cloud,
+    pub(crate) cloud: Arc<Ec2Cloud>,
     pub(crate) cluster: String,
     world: World,
     _turn: MutexGuard<'static, ()>,
@@ -44,7 +45,7 @@ impl Scene {
         let cloud = connect(&cluster, &world).await;
         Self {
             endpoint,
-            cloud,
+            cloud: Arc::new(cloud),
             cluster,
             world,
             _turn: turn,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Api;
 use super::call::{failed, filter, tag_list, tag_map};
 use crate::cloud::buckets::Bucket;
-use crate::cloud::{CloudError, InstanceQuery, MOST_TERMINATED, errors, tags};
+use crate::cloud::{CloudError, InstanceQuery, tags};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::ErrorClass;
 use crate::model::offering::{CapacityType, OfferingKey};
@@ -127,31 +127,8 @@ const fn state_of(name: &InstanceStateName) -> Option<InstanceState> {
     })
 }
 
-/// Terminates instances; those that are not there are terminated.
+/// Terminates instances in one call; one that is not there is terminated.
 pub(super) async fn terminate(api: &Api, instance_ids: &[String]) -> Result<(), CloudError> {
-    for portion in instance_ids.chunks(MOST_TERMINATED) {
-        match terminate_portion(api, portion).await {
-            Err(error) if portion.len() > 1 && !errors::is_retryable(error.class) => {
-                // EC2 takes all of a call or none: whichever is at fault, the others shall end.
-                one_by_one(api, portion).await?;
-            }
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Terminates each by itself; gives back the first error after all were tried.
-async fn one_by_one(api: &Api, instance_ids: &[String]) -> Result<(), CloudError> {
-    let mut outcome = Ok(());
-    for id in instance_ids {
-        let ended = terminate_portion(api, std::slice::from_ref(id)).await;
-        outcome = outcome.and(ended);
-    }
-    outcome
-}
-
-async fn terminate_portion(api: &Api, instance_ids: &[String]) -> Result<(), CloudError> {
     let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
     api.buckets.take(Bucket::Terminate, 1).await;
     api.buckets.take(Bucket::InstancesEnded, count).await;

@@ -60,6 +60,20 @@ async fn instances_of_nobody_end_no_faster_than_the_ceiling() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_that_may_not_end_keeps_no_other() {
+    let stage = Stage::new();
+    let ids: Vec<String> = (0..3).map(|_machine| stage.stray()).collect();
+    stage.world.ec2.protect(&ids[0]);
+    let _process = stage.run_slowly();
+    stage
+        .until(900, "the others are collected, one a minute", |stage| {
+            let running = stage.running();
+            running.len() == 1 && running[0].id == ids[0]
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_whose_claims_take_no_record_does_not_stop_the_others() {
     let stage = Stage::new();
     let mut pool: Value = stage.all(Resource::NodePool).remove(0);

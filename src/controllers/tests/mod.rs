@@ -233,9 +233,9 @@ impl Stage {
     }
 
     /// Launches a machine that no claim asked for.
-    fn stray(&self) {
+    fn stray(&self) -> String {
         let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::OnDemand);
-        self.world.ec2.stray("embedded", &offering);
+        self.world.ec2.stray("embedded", &offering)
     }
 
     /// Lets time pass until something holds; fails after so many virtual seconds.

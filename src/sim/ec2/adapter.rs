@@ -23,7 +23,7 @@ use crate::cloud::catalogue::{self, Terms};
 use crate::cloud::class::{self, ClassDefaults};
 use crate::cloud::cluster::ClusterFacts;
 use crate::cloud::launch_template::{self, Source};
-use crate::cloud::{Cloud, CloudError, InstanceQuery, MOST_TERMINATED, Resolution, errors, tags};
+use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
@@ -358,20 +358,24 @@ impl Cloud for SimulatedCloud {
         instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         Box::pin(async move {
-            for portion in instance_ids.chunks(MOST_TERMINATED) {
-                let count = u32::try_from(portion.len()).unwrap_or(u32::MAX);
-                let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
-                let call = Call::write("TerminateInstances", takes);
-                self.call(call, move |state, _fault| {
-                    let now = state.clock.now();
-                    for id in portion {
-                        state.end(id, now, EndCause::Terminated);
-                    }
-                    Ok(())
-                })
-                .await?;
-            }
-            Ok(())
+            let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
+            let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
+            self.call(Call::write("TerminateInstances", takes), |state, _fault| {
+                if let Some(kept) = instance_ids.iter().find(|id| state.protected.contains(*id)) {
+                    return Err(errors::cloud_error(
+                        "TerminateInstances",
+                        "OperationNotPermitted",
+                        &format!("{kept} is protected from termination"),
+                        Some(400),
+                    ));
+                }
+                let now = state.clock.now();
+                for id in instance_ids {
+                    state.end(id, now, EndCause::Terminated);
+                }
+                Ok(())
+            })
+            .await
         })
     }
 

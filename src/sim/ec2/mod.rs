@@ -17,7 +17,7 @@ mod queue;
 mod storm;
 mod throttle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ pub(super) struct State {
     storm: u64,
     calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
+    protected: BTreeSet<String>,
     shown_after: Duration,
     number: u64,
     interruptions: usize,
@@ -142,6 +143,7 @@ impl Ec2 {
             storm: 0,
             calls: BTreeMap::new(),
             barren: 0,
+            protected: BTreeSet::new(),
             shown_after: Duration::ZERO,
             number: 0,
             interruptions: 0,
@@ -281,6 +283,11 @@ impl Ec2 {
     /// The next so many machines never get as far as a kubelet.
     pub fn make_barren(&self, count: usize) {
         self.locked().barren += count;
+    }
+
+    /// From now on nobody may terminate this machine.
+    pub fn protect(&self, id: &str) {
+        self.locked().protected.insert(id.to_owned());
     }
 
     /// Starts a machine with a cluster's tags that no claim asked for.
