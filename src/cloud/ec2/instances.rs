@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Api;
 use super::call::{failed, filter, tag_list, tag_map};
 use crate::cloud::buckets::Bucket;
-use crate::cloud::{CloudError, InstanceQuery, tags};
+use crate::cloud::{CloudError, InstanceQuery, errors, tags};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::ErrorClass;
 use crate::model::offering::{CapacityType, OfferingKey};
