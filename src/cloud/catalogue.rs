@@ -54,7 +54,8 @@ pub fn build(market: &Market, terms: &Terms) -> Catalogue {
         types: BTreeMap::new(),
         offerings: Vec::new(),
         price_region: market.prices.region.clone(),
-        priced_at: Some(market.prices.oldest()),
+        on_demand_priced_at: Some(market.prices.on_demand_at),
+        spot_priced_at: market.prices.spot_at,
     };
     for (name, facts) in &market.types {
         if !is_allowed(facts, terms) {

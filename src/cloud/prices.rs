@@ -64,12 +64,6 @@ impl PriceTable {
         }
     }
 
-    /// When the oldest of the prices was true.
-    pub fn oldest(&self) -> Timestamp {
-        self.spot_at
-            .map_or(self.on_demand_at, |spot| spot.min(self.on_demand_at))
-    }
-
     /// Replaces on-demand prices of a region. Types that the list leaves out keep their price if it
     /// is of the same region, and lose it otherwise.
     pub fn set_on_demand(
@@ -205,7 +199,6 @@ mod tests {
         ]);
         assert_eq!(spot(&prices, "us-east-1a").unwrap().to_string(), "0.070");
         assert_eq!(spot(&prices, "us-east-1b"), None);
-        assert_eq!(prices.oldest(), prices.on_demand_at);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
 use crate::model::node_class::NodeClass;
+use crate::model::offering::CapacityType;
 
 /// How often one that is not ready is: somebody is probably mending it.
 const SOON: SignedDuration = SignedDuration::from_secs(10);
@@ -180,6 +181,11 @@ async fn resolve(
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
+            let catalogue = &resolution.class.catalogue;
+            context.metrics.set_price_dates([
+                (CapacityType::OnDemand, catalogue.on_demand_priced_at),
+                (CapacityType::Spot, catalogue.spot_priced_at),
+            ]);
             context.set_class(&name, Some(Arc::clone(&resolution)));
             if let Some(hands) = &hands {
                 write(hands, &object, &name, |object, now| {

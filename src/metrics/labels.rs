@@ -209,6 +209,10 @@ label_set!(
     }
 );
 label_set!(
+    CapacityLabel { capacity_type: &'static str },
+    (capacity_type: CapacityType) => { capacity_type: capacity_type.as_str() }
+);
+label_set!(
     PoolResource { nodepool: String, resource_type: String },
     (node_pool: &str, resource: &str) => {
         nodepool: node_pool.to_owned(),

@@ -20,9 +20,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use labels::{
-    Call, CallName, ClaimPhaseLabels, DisruptedLabels, EvictionLabels, FailureLabels, HolderLabel,
-    KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity,
-    PoolLabel, PoolResource, StepLabels, WaitLabel, ZoneLabels,
+    Call, CallName, CapacityLabel, ClaimPhaseLabels, DisruptedLabels, EvictionLabels,
+    FailureLabels, HolderLabel, KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel,
+    OfferingLabels, PoolCapacity, PoolLabel, PoolResource, StepLabels, WaitLabel, ZoneLabels,
 };
 pub use labels::{
     ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
@@ -65,6 +65,7 @@ pub struct Metrics {
     launch_failures: Family<FailureLabels, Counter>,
     shortages: Family<OfferingLabels, Float>,
     hazards: Family<OfferingLabels, Float>,
+    prices_read_at: Family<CapacityLabel, Gauge>,
     evictions: Family<EvictionLabels, Counter>,
     orphans: Gauge,
     orphans_halted: Gauge,
@@ -125,6 +126,7 @@ impl Metrics {
             launch_failures: Family::default(),
             shortages: Family::default(),
             hazards: Family::default(),
+            prices_read_at: Family::default(),
             evictions: Family::default(),
             orphans: Gauge::default(),
             orphans_halted: Gauge::default(),
@@ -297,6 +299,11 @@ impl Metrics {
             "offering_interruptions_per_hour",
             "How often EC2 takes a machine of a spot offering back, per machine and hour, recent days counting most.",
             self.hazards.clone(),
+        );
+        registry.register(
+            "prices_timestamp_seconds",
+            "When the prices in use were true, in seconds since 1970, by capacity type; none for spot while it counts at the on-demand price.",
+            self.prices_read_at.clone(),
         );
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Metrics;
 use super::labels::{
-    self, Call, CallName, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels, EvictionLabels,
-    EvictionOutcome, FailureLabels, HolderLabel, KindLabel, LaunchLabels, LaunchResult, Loop,
-    LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity, PoolLabel, PoolResource,
-    ReconcileOutcome, RemovalReason, StepLabels, WaitLabel, ZoneLabels,
+    self, Call, CallName, CapacityLabel, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels,
+    EvictionLabels, EvictionOutcome, FailureLabels, HolderLabel, KindLabel, LaunchLabels,
+    LaunchResult, Loop, LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity,
+    PoolLabel, PoolResource, ReconcileOutcome, RemovalReason, StepLabels, WaitLabel, ZoneLabels,
 };
 use crate::model::launch::ErrorClass;
 use crate::model::money::{UNITS_PER_USD, UsdPerHour};
@@ -29,6 +31,26 @@ impl Metrics {
             self.usd_per_hour
                 .get_or_create(&labels)
                 .inc_by(dollars(price));
+        }
+    }
+
+    /// The dates of prices; a capacity type without one has none.
+    pub fn set_price_dates(
+        &self,
+        dates: impl IntoIterator<Item = (CapacityType, Option<Timestamp>)>,
+    ) {
+        for (capacity_type, at) in dates {
+            let labels = CapacityLabel::new(capacity_type);
+            match at {
+                Some(at) => {
+                    self.prices_read_at
+                        .get_or_create(&labels)
+                        .set(at.as_second());
+                }
+                None => {
+                    self.prices_read_at.remove(&labels);
+                }
+            }
         }
     }
 

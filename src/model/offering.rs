@@ -180,6 +180,8 @@ pub struct Catalogue {
     pub offerings: Vec<Offering>,
     /// The region the prices are of, for example `us-east-1`.
     pub price_region: String,
-    /// When the oldest of the prices was true.
-    pub priced_at: Option<Timestamp>,
+    /// When the on-demand prices were true.
+    pub on_demand_priced_at: Option<Timestamp>,
+    /// When the spot prices were read; `None` while spot counts at the on-demand price.
+    pub spot_priced_at: Option<Timestamp>,
 }

@@ -247,7 +247,8 @@ pub(crate) fn node_class() -> NodeClass {
             types,
             offerings,
             price_region: "us-east-1".to_owned(),
-            priced_at: None,
+            on_demand_priced_at: None,
+            spot_priced_at: None,
         }),
     }
 }

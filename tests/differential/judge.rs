@@ -25,6 +25,8 @@ pub(crate) struct Verdict {
     sets: usize,
     nodes: usize,
     bound: usize,
+    /// Pods that kube-scheduler had to be shown anew.
+    anew: usize,
     refused: usize,
     limited: usize,
     pub(crate) disagreements: Vec<String>,
@@ -35,6 +37,7 @@ impl Verdict {
         self.sets += other.sets;
         self.nodes += other.nodes;
         self.bound += other.bound;
+        self.anew += other.anew;
         self.refused += other.refused;
         self.limited += other.limited;
         self.disagreements.extend(other.disagreements);
@@ -45,10 +48,11 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} sets, {} nodes planned: {} placed pods bound, {} left out and refused, {} left out by limits, {} disagreements",
+            "{} sets, {} nodes planned: {} placed pods bound ({} shown anew), {} left out and refused, {} left out by limits, {} disagreements",
             self.sets,
             self.nodes,
             self.bound,
+            self.anew,
             self.refused,
             self.limited,
             self.disagreements.len()
@@ -234,7 +238,7 @@ async fn carry_out(
     }
     // Pods are held until all nodes are ready and every pod is nominated, so that the first node does
     // not take what others were bought for. What was left out is tried afterwards.
-    let (mut held, left): (Vec<Value>, Vec<Value>) = cases
+    let (held, left): (Vec<Value>, Vec<Value>) = cases
         .iter()
         .flat_map(|case| &case.set.pods)
         .filter(|pod| !is_gated(pod))
@@ -243,18 +247,21 @@ async fn carry_out(
     remove_pods(cluster, &left).await;
     remove_pods(cluster, &held).await;
     create_nodes(cluster, nodes).await;
-    for pod in &mut held {
-        pod["spec"]["schedulingGates"] = serde_json::json!([{"name": "example.com/hold"}]);
+    let all_bound = |pods: &BTreeMap<String, Value>| placed.keys().all(|name| is_bound(pods, name));
+    offer(cluster, &held, &placed).await;
+    let mut pods = quiet(cluster, zones, &placed, all_bound).await;
+    // A pod that was tried while the one it follows was being bound can miss that event, and then stays
+    // in kube-scheduler's queue for five minutes. As a new pod it gets the verdict of now.
+    let waiting: Vec<Value> = held
+        .into_iter()
+        .filter(|pod| !is_bound(&pods, &key(pod)))
+        .collect();
+    if !waiting.is_empty() {
+        verdict.anew += waiting.len();
+        remove_pods(cluster, &waiting).await;
+        offer(cluster, &waiting, &placed).await;
+        pods = quiet(cluster, zones, &placed, all_bound).await;
     }
-    cluster.create_all(&held).await;
-    for (pod, node) in &placed {
-        cluster.nominate(pod, node).await;
-    }
-    cluster.release(&held).await;
-    let pods = quiet(cluster, zones, &placed, |pods| {
-        placed.keys().all(|name| is_bound(pods, name))
-    })
-    .await;
     for case in cases {
         for pod in &case.set.pods {
             let name = key(pod);
@@ -275,6 +282,22 @@ async fn carry_out(
             }
         }
     }
+}
+
+/// Creates pods so that kube-scheduler sees them all at once, each nominated to its node of the plan.
+async fn offer(cluster: &Cluster, pods: &[Value], placed: &BTreeMap<String, String>) {
+    let mut held = pods.to_vec();
+    for pod in &mut held {
+        pod["spec"]["schedulingGates"] = serde_json::json!([{"name": "example.com/hold"}]);
+    }
+    cluster.create_all(&held).await;
+    for pod in &held {
+        let name = key(pod);
+        if let Some(node) = placed.get(&name) {
+            cluster.nominate(&name, node).await;
+        }
+    }
+    cluster.release(&held).await;
 }
 
 /// Pods that were bound to another node than the plan's, with both.

@@ -18,7 +18,7 @@ use tonnage::settings::flags_markdown;
 use crate::sources::files_below;
 
 /// Compares a file with what it should hold, or writes it when asked to.
-fn golden(path: &Path, expected: &str) {
+pub(crate) fn golden(path: &Path, expected: &str) {
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, expected).unwrap();
@@ -26,7 +26,7 @@ fn golden(path: &Path, expected: &str) {
     let found = fs::read_to_string(path).unwrap_or_default();
     assert!(
         found == expected,
-        "{} is not what the types say: run UPDATE_GOLDEN=1 cargo test --test it crds",
+        "{} is not what it is generated from: run UPDATE_GOLDEN=1 cargo test --test it",
         path.display()
     );
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-fn policy() -> Value {
+pub(crate) fn policy() -> Value {
     let document = fs::read_to_string("docs/iam.md").unwrap();
     let (_before, after) = document.split_once("```json\n").unwrap();
     let (json, _after) = after.split_once("```").unwrap();

@@ -7,6 +7,7 @@
 
 mod crds;
 mod iam;
+mod iam_templates;
 mod layering;
 mod mutated;
 mod rbac;

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     let scene = args.scene.read()?;
     let (plan, elapsed) = planned(&scene, &args.scene);
     let text = match args.output {
-        Output::Table => render::table(&plan),
+        Output::Table => render::table(&plan, &scene.price_region),
         form => structured(&render::document(&plan, &scene.price_region, elapsed), form)?,
     };
     super::write_stdout(&text)?;

@@ -117,7 +117,7 @@ fn certificate(plan: &ProvisioningPlan) -> Value {
 }
 
 /// The plan as text for people.
-pub(super) fn table(plan: &ProvisioningPlan) -> String {
+pub(super) fn table(plan: &ProvisioningPlan, price_region: &str) -> String {
     let mut text = String::new();
     if !plan.new_nodes.is_empty() {
         text.push_str(&columns(&node_rows(plan)));
@@ -131,6 +131,9 @@ pub(super) fn table(plan: &ProvisioningPlan) -> String {
         plan.lower_bound,
         above(plan.price, plan.lower_bound),
     );
+    if !plan.new_nodes.is_empty() && !price_region.is_empty() {
+        let _infallible = writeln!(text, "prices are those of {price_region}");
+    }
     for (node, pods) in &plan.existing {
         let _infallible = writeln!(text, "{} pods fit on node {node}", pods.len());
     }

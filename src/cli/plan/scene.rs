@@ -1,13 +1,14 @@
 //! The world that a subcommand plans for: manifests or a live cluster, and what can be bought.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::catalog::{self, CatalogError};
-use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES};
+use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES, REGION};
+use crate::cli::write_stderr;
 use crate::cloud::builtin;
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::cluster::manifests::{
@@ -154,11 +155,31 @@ impl SceneArgs {
         let mut snapshot = manifests.snapshot(now, node_classes);
         shortages.mark(&mut snapshot);
         hazards.mark(&mut snapshot);
+        if let Some(region) = foreign_region(&snapshot, &price_region) {
+            write_stderr(&format!(
+                "warning: prices are those of {price_region}, and the cluster's nodes are in {region}: \
+                 give what {region} offers with --catalog\n"
+            ));
+        }
         Ok(Scene {
             snapshot,
             price_region,
         })
     }
+}
+
+/// The region that the cluster's nodes are in, when prices of another one only resemble its own.
+fn foreign_region(snapshot: &Snapshot, price_region: &str) -> Option<String> {
+    let regions: BTreeSet<&String> = snapshot
+        .nodes
+        .values()
+        .filter_map(|node| node.labels.get(REGION))
+        .collect();
+    let foreign = !price_region.is_empty() && !regions.iter().any(|known| *known == price_region);
+    regions
+        .first()
+        .filter(|_region| foreign)
+        .map(|region| (*region).clone())
 }
 
 /// A node class as if its selectors had matched, with the built-in catalogue or a given one.
@@ -185,4 +206,40 @@ fn node_class(
         class.catalogue = Arc::clone(catalogue);
     }
     class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::node::Node;
+    use crate::plan::examples::{node, world};
+
+    fn nodes_in(regions: &[&str]) -> Snapshot {
+        let nodes: Vec<Node> = regions
+            .iter()
+            .enumerate()
+            .map(|(index, region)| {
+                let mut node = node(&format!("node-{index}"));
+                node.labels.insert(REGION.to_owned(), (*region).to_owned());
+                node
+            })
+            .collect();
+        world(0, &[], &nodes, &[])
+    }
+
+    #[test]
+    fn prices_of_another_region_are_named() {
+        let abroad = nodes_in(&["eu-west-1", "eu-west-1"]);
+        assert_eq!(
+            foreign_region(&abroad, "us-east-1").as_deref(),
+            Some("eu-west-1")
+        );
+        for (regions, prices) in [
+            (vec!["us-east-1"], "us-east-1"),
+            (vec![], "us-east-1"),
+            (vec!["eu-west-1"], ""),
+        ] {
+            assert_eq!(foreign_region(&nodes_in(&regions), prices), None);
+        }
+    }
 }

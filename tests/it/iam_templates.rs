@@ -1,0 +1,110 @@
+//! The templates below `docs/aws` hold the policy of `docs/iam.md`, in each tool's own way to write names.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test it iam_templates` writes them anew.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::crds::golden;
+use crate::iam::policy;
+
+/// A role's inline policies hold at most so many characters, blanks aside.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html>
+const MOST_CHARACTERS: usize = 10_240;
+
+/// Replaces every string of a document.
+fn each_string(value: &Value, change: &impl Fn(&str) -> Value) -> Value {
+    match value {
+        Value::String(text) => change(text),
+        Value::Array(items) => items.iter().map(|item| each_string(item, change)).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, field)| (key.clone(), each_string(field, change)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other.clone(),
+    }
+}
+
+/// The placeholders of `docs/iam.md`, replaced by what a tool calls them.
+fn named(text: &str, names: [&str; 4]) -> String {
+    let [partition, region, account, cluster] = names;
+    text.replace("arn:aws:", &format!("arn:{partition}:"))
+        .replace("REGION", region)
+        .replace("ACCOUNT", account)
+        .replace("CLUSTER", cluster)
+}
+
+fn cloud_formation() -> Value {
+    let names = [
+        "${AWS::Partition}",
+        "${AWS::Region}",
+        "${AWS::AccountId}",
+        "${ClusterName}",
+    ];
+    each_string(&policy(), &|text| {
+        if text.ends_with(":role/NODE-ROLE") {
+            return json!({ "Fn::GetAtt": ["NodeRole", "Arn"] });
+        }
+        let replaced = named(text, names);
+        if replaced == text {
+            json!(text)
+        } else {
+            json!({ "Fn::Sub": replaced })
+        }
+    })
+}
+
+#[test]
+fn terraform_gives_the_controller_the_documented_policy() {
+    let names = ["${partition}", "${region}", "${account}", "${cluster}"];
+    let policy = each_string(&policy(), &|text| {
+        named(&text.replace("NODE-ROLE", "${node_role}"), names).into()
+    });
+    let expected = serde_json::to_string_pretty(&policy).unwrap() + "\n";
+    golden(
+        Path::new("docs/aws/terraform/controller-policy.json.tftpl"),
+        &expected,
+    );
+}
+
+#[test]
+fn cloud_formation_gives_the_controller_the_documented_policy() {
+    let path = Path::new("docs/aws/roles.yaml");
+    let text = fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once("          PolicyDocument:\n").unwrap();
+    let (_policy, after) = rest.split_once("Outputs:\n").unwrap();
+    let document = serde_json::to_string_pretty(&cloud_formation()).unwrap();
+    let indented = document.replace('\n', "\n            ");
+    let expected =
+        format!("{before}          PolicyDocument:\n            {indented}\nOutputs:\n{after}");
+    golden(path, &expected);
+}
+
+#[test]
+fn the_policy_fits_into_a_role() {
+    let characters = policy().to_string().chars().count();
+    assert!(characters < MOST_CHARACTERS, "{characters}");
+}
+
+/// What both templates ask EventBridge for, as text: a rule that one of them lacks is an announcement lost.
+#[test]
+fn both_tools_ask_for_the_same_announcements() {
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    let stack = read("docs/aws/interruption-queue.yaml");
+    let module = read("docs/aws/terraform/main.tf");
+    for announced in [
+        "EC2 Spot Instance Interruption Warning",
+        "EC2 Capacity Reservation Instance Interruption Warning",
+        "EC2 Instance Rebalance Recommendation",
+        "EC2 Instance State-change Notification",
+        "AWS Health Event",
+        "scheduledChange",
+        "shutting-down",
+    ] {
+        assert!(stack.contains(announced), "CloudFormation: {announced}");
+        assert!(module.contains(announced), "Terraform: {announced}");
+    }
+}
