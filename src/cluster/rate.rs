@@ -48,6 +48,15 @@ impl Clock for TokioClock {
     }
 }
 
+/// Who gets the next token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// What machines wait for: served before everything else.
+    Buying,
+    /// Everything else.
+    Usual,
+}
+
 /// A token bucket.
 #[derive(Debug)]
 pub(super) struct RateLimit {
@@ -55,6 +64,8 @@ pub(super) struct RateLimit {
     clock: TokioClock,
     /// Tokio's mutex is fair: callers get their tokens in the order in which they came.
     queue: Mutex<()>,
+    /// Only the first of the usual callers stands in the queue, so that all others are behind the urgent ones.
+    usual: Mutex<()>,
 }
 
 impl RateLimit {
@@ -68,11 +79,16 @@ impl RateLimit {
             limiter: RateLimiter::direct_with_clock(quota, clock.clone()),
             clock,
             queue: Mutex::new(()),
+            usual: Mutex::new(()),
         }
     }
 
     /// Takes one token, waiting for it if there is none.
-    pub(super) async fn acquire(&self) {
+    pub(super) async fn acquire(&self, lane: Lane) {
+        let _first = match lane {
+            Lane::Buying => None,
+            Lane::Usual => Some(self.usual.lock().await),
+        };
         let _turn = self.queue.lock().await;
         while let Err(denied) = self.limiter.check() {
             let wait = denied.wait_time_from(self.clock.now());
@@ -95,17 +111,37 @@ mod tests {
         let limit = RateLimit::new(NonZeroU32::new(10).unwrap(), NonZeroU32::new(5).unwrap());
         let begin = Instant::now();
         for _ in 0..5 {
-            limit.acquire().await;
+            limit.acquire(Lane::Usual).await;
         }
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert!(!limit.try_acquire());
         for _ in 0..20 {
-            limit.acquire().await;
+            limit.acquire(Lane::Usual).await;
         }
         let elapsed = begin.elapsed();
         assert!(
             elapsed >= Duration::from_millis(1900) && elapsed <= Duration::from_millis(2100),
             "{elapsed:?}"
         );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn buying_overtakes_what_waits_and_starves_nobody() {
+        let limit = RateLimit::new(NonZeroU32::new(10).unwrap(), NonZeroU32::new(1).unwrap());
+        limit.acquire(Lane::Usual).await;
+        let order = Mutex::new(Vec::new());
+        let take = async |lane| {
+            limit.acquire(lane).await;
+            order.lock().await.push(lane);
+        };
+        let usual = futures::future::join_all((0..20).map(|_| take(Lane::Usual)));
+        let buying = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            futures::future::join_all((0..20).map(|_| take(Lane::Buying))).await;
+        };
+        futures::future::join(usual, buying).await;
+        let order = order.into_inner();
+        let last = order.iter().rposition(|lane| *lane == Lane::Buying);
+        assert!(last.unwrap() < 23, "{order:?}");
+        assert_eq!(order.len(), 40);
     }
 }

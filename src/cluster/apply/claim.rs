@@ -12,9 +12,10 @@ use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
 use crate::api::node_claim::ResourceRequirements;
 use crate::api::{
     Condition, ConditionStatus, ConditionType, ConditionUpdate, Conditioned, NodeClaim,
-    NodeClaimSpec, NodeClaimStatus, NodeClassRef,
+    NodeClaimSpec, NodeClaimStatus, NodeClassRef, labels,
 };
 use crate::cluster::observe;
+use crate::cluster::rate::Lane;
 use crate::model;
 use crate::model::claim::Claim;
 use crate::model::resources::Resources;
@@ -62,7 +63,9 @@ impl Kubernetes {
         let api = self.all::<NodeClaim>();
         let params = PostParams::default();
         let created = self
-            .call(Operation::CreateClaim, &name, || api.create(&params, claim))
+            .call_in(Lane::Buying, Operation::CreateClaim, &name, || {
+                api.create(&params, claim)
+            })
             .await;
         let created = match created {
             Err(error) if error.class == WriteErrorClass::AlreadyExists => {
@@ -111,8 +114,13 @@ impl Kubernetes {
         });
         let api = self.all::<NodeClaim>();
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        // EC2 is called once the launch is written on all claims of a batch.
+        let lane = match change.annotations.get(labels::LAUNCH) {
+            Some(Some(_record)) => Lane::Buying,
+            _ => Lane::Usual,
+        };
         let patched = self
-            .call(Operation::PatchClaim, &claim.name, || {
+            .call_in(lane, Operation::PatchClaim, &claim.name, || {
                 api.patch(&claim.name, &params, &patch)
             })
             .await?;
