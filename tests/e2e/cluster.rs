@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
 use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
@@ -16,6 +16,8 @@ use crate::world::variable;
 
 /// The namespace that the chart is installed into.
 pub(crate) const SYSTEM_NAMESPACE: &str = "tonnage-system";
+/// The ConfigMap that the controller keeps in it.
+const LEARNED: &str = "tonnage-learned";
 
 /// A connection to the cluster with an administrator's rights.
 #[derive(Clone)]
@@ -249,6 +251,13 @@ impl Cluster {
         .await;
     }
 
+    /// What the controller has written down of what it learned; an error while there is nothing.
+    pub(crate) async fn learned(&self) -> Result<String, String> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let map = maps.get(LEARNED).await.map_err(|error| error.to_string())?;
+        Ok(format!("{:?}", map.data))
+    }
+
     /// Removes all that an earlier test left: workloads, pools, claims, nodes, instances.
     pub(crate) async fn remove_everything(&self, endpoint: &Endpoint) {
         let quietly = |arguments: &[&str]| {
@@ -267,6 +276,14 @@ impl Cluster {
             "--wait=false",
         ]);
         quietly(&["delete", "events", "--all", "--all-namespaces"]);
+        // Shortages that one test made are not the next one's.
+        quietly(&[
+            "delete",
+            "configmap",
+            LEARNED,
+            "--namespace",
+            SYSTEM_NAMESPACE,
+        ]);
         drop(endpoint.overlay("POST", "/_tonnage/reset", None).await);
         for kind in [
             "nodepools.karpenter.sh",

@@ -95,10 +95,15 @@ impl Controller {
     }
 
     async fn ready(self) -> Self {
-        let controller = self;
+        let mut controller = self;
         let address = controller.metrics.clone();
         let log = controller.log.clone();
+        let process = std::cell::RefCell::new(&mut controller.process);
         eventually("the controller is ready", 60, async || {
+            if let Some(status) = process.borrow_mut().try_wait().unwrap() {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                panic!("the controller ended with {status}:\n{said}");
+            }
             http_get(&address, "/readyz").await.map_err(|error| {
                 let tail = fs::read_to_string(&log).unwrap_or_default();
                 let lines: Vec<&str> = tail.lines().rev().take(15).collect();
@@ -130,6 +135,7 @@ impl Controller {
             .args(["--metrics-addr", &metrics, "--log-format", "text"])
             .args(["--cluster-name", &variable("TONNAGE_CLUSTER_NAME")])
             .args(["--lease-namespace", SYSTEM_NAMESPACE])
+            .args(["--learned-namespace", SYSTEM_NAMESPACE])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

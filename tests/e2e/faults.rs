@@ -317,6 +317,15 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
         assert_eq!(machine.capacity_type, "on-demand");
         assert_eq!(machine.zone, "us-east-1c");
     }
+    eventually("what was learned is kept in the cluster", 60, async || {
+        let kept = world.cluster.learned().await?;
+        if kept.contains("us-east-1a") {
+            Ok(())
+        } else {
+            Err(kept)
+        }
+    })
+    .await;
     end(&world).await;
 }
 

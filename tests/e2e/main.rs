@@ -20,6 +20,7 @@ mod leader;
 mod modes;
 mod neighbour;
 mod orphans;
+mod reading;
 mod scene;
 #[path = "../waiting/mod.rs"]
 mod waiting;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fewer::Scarce;
 use super::item::Item;
 use super::limits::Rooms;
 use super::supply::{Candidate, Supply};
@@ -13,8 +14,8 @@ use crate::model::money::UsdPerHour;
 use crate::plan::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
 use crate::plan::pack::{self, Bits, Budget, Certificate};
 
-/// Part of the budget, in percent, that goes to solving again when limits bind.
-const AGAIN_PERCENT: u64 = 10;
+/// Part of the budget, in percent, that goes to solving again when limits bind, each time.
+const AGAIN_PERCENT: u64 = 5;
 /// Part of the budget, in percent, that is kept for the lower bound where the packer's own does not
 /// hold for the plan: the items were divided, or risks were weighed.
 const PROOF_PERCENT: u64 = 20;
@@ -247,8 +248,9 @@ impl Market<'_> {
         })
     }
 
-    /// Limits bind: the highest priority first, node by node, each item of lower priority also into
-    /// the room that is left on nodes bought before it.
+    /// Limits bind: everything within them if fewer and larger nodes do it, else the highest priority
+    /// first, node by node, each item of lower priority also into the room that is left on nodes bought
+    /// before it.
     fn within_limits(
         &self,
         wanted: &[usize],
@@ -257,6 +259,12 @@ impl Market<'_> {
         left: &mut [u32],
         purchase: &mut Purchase,
     ) {
+        let everything = self.ask(wanted, level, rooms, left, purchase);
+        if let Some(after) = charged(rooms, self.supply, &everything) {
+            *rooms = after;
+            settle(&everything, left);
+            purchase.nodes.extend(everything);
+        }
         let priority = |index: &usize| self.items.get(*index).map_or(0, |item| item.priority);
         let mut priorities: Vec<i32> = wanted.iter().map(priority).collect();
         priorities.sort_unstable();
@@ -269,15 +277,8 @@ impl Market<'_> {
                 .collect();
             self.top_up(&ranked, level, left, &mut purchase.nodes);
             loop {
-                let mut problem = self.problem(&ranked, level, left);
-                for (item, index) in problem.items.iter_mut().zip(&ranked) {
-                    let limited = purchase.limited.get_mut(*index);
-                    self.keep_affordable(&mut item.allowed, rooms, limited);
-                }
-                let units = self.budget / 100 * AGAIN_PERCENT;
-                let solution = pack::solve_guarded(&problem, Budget { units }, self.over);
                 let mut accepted = Vec::new();
-                for node in expand(&solution.packing.machines, &ranked, level) {
+                for node in self.ask(&ranked, level, rooms, left, purchase) {
                     if rooms.allow(self.supply, node.candidate) {
                         rooms.charge(self.supply, node.candidate);
                         accepted.push(node);
@@ -292,6 +293,31 @@ impl Market<'_> {
             // What was meant for nodes beyond the limit may fit beside what was bought.
             self.top_up(&ranked, level, left, &mut purchase.nodes);
         }
+    }
+
+    /// Nodes for these items of what the limits leave, in the order in which to hold them against the
+    /// limits.
+    fn ask(
+        &self,
+        ranked: &[usize],
+        level: usize,
+        rooms: &Rooms,
+        left: &[u32],
+        purchase: &mut Purchase,
+    ) -> Vec<Bought> {
+        let mut problem = self.problem(ranked, level, left);
+        for (item, index) in problem.items.iter_mut().zip(ranked) {
+            let limited = purchase.limited.get_mut(*index);
+            self.keep_affordable(&mut item.allowed, rooms, limited);
+        }
+        let units = self.budget / 100 * AGAIN_PERCENT;
+        let scarce = Scarce {
+            ranked,
+            level,
+            rooms,
+            units,
+        };
+        self.scarce(&problem, &scarce)
     }
 
     /// Drops the candidates that exceed a limit by themselves, and notes them.
@@ -345,7 +371,7 @@ impl Market<'_> {
     }
 }
 
-fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec<Bought> {
+pub(super) fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec<Bought> {
     let mut nodes = Vec::new();
     for packed in machines {
         let contents: Vec<(usize, u32)> = packed
@@ -365,7 +391,7 @@ fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec<Bought> {
 }
 
 /// The rooms after all of these nodes, if the limits allow them.
-fn charged(rooms: &Rooms, supply: &Supply, nodes: &[Bought]) -> Option<Rooms> {
+pub(super) fn charged(rooms: &Rooms, supply: &Supply, nodes: &[Bought]) -> Option<Rooms> {
     let mut rooms = rooms.clone();
     if rooms.is_unlimited() {
         return Some(rooms);

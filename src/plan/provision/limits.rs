@@ -44,6 +44,13 @@ impl Rooms {
         self.0.values().all(BTreeMap::is_empty)
     }
 
+    /// True when the candidate's pool limits the resource.
+    pub fn counts(&self, supply: &Supply, candidate: usize, resource: &str) -> bool {
+        pool_and_capacity(supply, candidate)
+            .and_then(|(pool, _capacity)| self.0.get(pool))
+            .is_some_and(|room| room.contains_key(resource))
+    }
+
     /// The resource that keeps the candidate out, with what is left of it.
     pub fn binding(&self, supply: &Supply, candidate: usize) -> Option<(String, i64)> {
         let (pool, capacity) = pool_and_capacity(supply, candidate)?;

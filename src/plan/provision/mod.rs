@@ -11,6 +11,7 @@ pub mod class;
 pub mod contested;
 pub mod daemons;
 pub mod demand;
+mod fewer;
 pub mod fill;
 pub mod item;
 pub mod labels;

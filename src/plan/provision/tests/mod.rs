@@ -281,6 +281,39 @@ fn limits_hold_within_one_plan_and_the_important_pods_go_first() {
 }
 
 #[test]
+fn where_nodes_are_limited_they_are_larger() {
+    let limited = |nodes| {
+        let mut pool = pool("executors", &["c5.xlarge", "c5.2xlarge", "c5.4xlarge"]);
+        pool.limits.set("nodes", nodes);
+        world(vec![pool])
+    };
+    let mut snapshot = limited(1);
+    let mut high = spec(2000, 4096);
+    high.priority = 1000;
+    add_pods(&mut snapshot, "high", 1, &high);
+    add_pods(&mut snapshot, "low", 4, &spec(2000, 4096));
+    let all = plan(&snapshot);
+    assert_eq!(types(&all), ["c5.4xlarge"]);
+    assert!(all.unschedulable.is_empty(), "{:?}", all.unschedulable);
+
+    // With three nodes no more is paid than it takes to hold all ten.
+    let mut snapshot = limited(3);
+    add_pods(&mut snapshot, "executor", 10, &spec(2000, 4096));
+    let three = plan(&snapshot);
+    assert_eq!(types(&three), ["c5.2xlarge", "c5.4xlarge", "c5.xlarge"]);
+
+    // Where not even the largest hold all, they hold as many as they can.
+    let mut snapshot = limited(2);
+    add_pods(&mut snapshot, "executor", 20, &spec(2000, 4096));
+    let most = plan(&snapshot);
+    assert_eq!(types(&most), ["c5.4xlarge", "c5.4xlarge"]);
+    assert_eq!(
+        most.unschedulable.len(),
+        20 - 2 * most.new_nodes[0].pods.len()
+    );
+}
+
+#[test]
 fn the_heavier_pool_is_tried_first_and_spills_over_at_its_limit() {
     let mut heavy = pool("heavy", &["c5.4xlarge"]);
     heavy.weight = 10;
