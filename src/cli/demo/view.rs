@@ -77,7 +77,8 @@ impl View {
                 _ => {}
             }
         });
-        let bound: f64 = play.bound.total().to_string().parse().unwrap_or(0.0);
+        let (bound, least) = play.bound.so_far();
+        let bound: f64 = bound.to_string().parse().unwrap_or(0.0);
         let mut lines = vec![
             format!(
                 "tonnage demo, seed {}   {}",
@@ -93,7 +94,7 @@ impl View {
                 "{} machines at {} USD per hour (at least {})   {:.2} USD so far (at least {bound:.2})",
                 play.world.ec2.alive().len(),
                 play.world.ec2.rate(),
-                play.bound.rate(),
+                least,
                 dollars(play),
             ),
             String::new(),

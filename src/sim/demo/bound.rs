@@ -5,8 +5,8 @@
 //! planner for the proven lower bound of a fleet bought from nothing for just these pods. Fleets that
 //! are equal at equal prices are asked for once.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,40 +14,27 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::api::{EC2NodeClass, NodePool};
 use crate::cluster::observe;
-use crate::model::money::UsdPerHour;
 use crate::model::pod::{Pod, PodKey, PodPhase, PodSpec};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
-use crate::plan::provision::{ProvisionSettings, provision};
+use crate::plan::provision::ProvisionSettings;
 use crate::sim::Embedded;
 use crate::sim::api_server::{Key, Resource};
-use crate::sim::ec2::bill::Amount;
 use crate::sim::ec2::market::PRICE_STEP;
 
-/// Pods of one kind and how many there are.
-type Fleet = Vec<(Arc<PodSpec>, usize)>;
-
-/// What is known so far.
-#[derive(Debug, Clone, Default)]
-struct Sum {
-    total: Amount,
-    rate: UsdPerHour,
-}
-
-/// The integral; it grows as the world lives on.
-#[derive(Debug, Clone)]
-pub struct Bound(Arc<Mutex<Sum>>);
+pub use super::reckoner::Bound;
+use super::reckoner::{Change, Fleet, Question, Reckoner};
 
 impl Bound {
     /// Follows a world from now on.
     pub fn new(world: &Embedded, plan_budget_ms: u64) -> Self {
-        let bound = Self(Arc::default());
+        let reckoner = Reckoner::start(ProvisionSettings::default().with_budget_ms(plan_budget_ms));
+        let bound = reckoner.bound();
         let mut follower = Follower {
-            sum: Arc::clone(&bound.0),
-            settings: ProvisionSettings::default().with_budget_ms(plan_budget_ms),
+            reckoner,
             since: world.now(),
             pods: BTreeMap::new(),
-            known: BTreeMap::new(),
+            asked: BTreeSet::new(),
             furniture: None,
             world: world.clone(),
         };
@@ -74,24 +61,13 @@ impl Bound {
         });
         bound
     }
-
-    /// What it comes to so far.
-    pub fn total(&self) -> Amount {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).total
-    }
-
-    /// The bound of the fleet of this moment.
-    pub fn rate(&self) -> UsdPerHour {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rate
-    }
 }
 
 struct Follower {
-    sum: Arc<Mutex<Sum>>,
-    settings: ProvisionSettings,
+    reckoner: Reckoner,
     since: Timestamp,
     pods: BTreeMap<Key, Pod>,
-    known: BTreeMap<(i64, Fleet), UsdPerHour>,
+    asked: BTreeSet<Question>,
     furniture: Option<(i64, Snapshot)>,
     world: Embedded,
 }
@@ -120,32 +96,37 @@ impl Follower {
         Duration::from_secs(left.unsigned_abs())
     }
 
-    /// Adds what the last rate came to, and finds the rate from now on.
+    /// Says for how long the last fleet was there, and which one is there from now on.
     fn advance(&mut self) {
         let now = self.world.now();
         let milliseconds = now.duration_since(self.since).as_millis();
         self.since = now;
-        let rate = self.rate(now);
-        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = Amount::of_milliseconds(sum.rate, milliseconds);
-        sum.total += passed;
-        sum.rate = rate;
+        let question = self.question(now);
+        let news = question
+            .clone()
+            .filter(|question| self.asked.insert(question.clone()));
+        let snapshot = news.map(|(step, _fleet)| self.fleet(step, now));
+        self.reckoner.ask(Change {
+            milliseconds,
+            question,
+            snapshot,
+        });
     }
 
-    fn rate(&mut self, now: Timestamp) -> UsdPerHour {
+    fn question(&self, now: Timestamp) -> Option<Question> {
         let mut counts: BTreeMap<Arc<PodSpec>, usize> = BTreeMap::new();
         for pod in self.pods.values() {
             *counts.entry(Arc::clone(&pod.spec)).or_default() += 1;
         }
         if counts.is_empty() {
-            return UsdPerHour::ZERO;
+            return None;
         }
         let fleet: Fleet = counts.into_iter().collect();
-        let step = now.as_second().div_euclid(PRICE_STEP);
-        let question = (step, fleet);
-        if let Some(known) = self.known.get(&question) {
-            return *known;
-        }
+        Some((now.as_second().div_euclid(PRICE_STEP), fleet))
+    }
+
+    /// The pods of this moment, all waiting.
+    fn fleet(&mut self, step: i64, now: Timestamp) -> Snapshot {
         let mut snapshot = self.furnished(step, now);
         for (number, pod) in self.pods.values().enumerate() {
             let key = PodKey::new(&pod.key.namespace, &format!("pod-{number}"));
@@ -160,9 +141,7 @@ impl Follower {
             };
             snapshot.pods.insert(key, Arc::new(waiting));
         }
-        let rate = provision(&snapshot, &self.settings).lower_bound;
-        self.known.insert(question, rate);
-        rate
+        snapshot
     }
 
     /// A snapshot with pools and classes at the prices of a step, and nothing else.

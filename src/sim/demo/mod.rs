@@ -7,6 +7,7 @@
 
 mod bound;
 mod day;
+mod reckoner;
 mod summary;
 mod tally;
 #[cfg(test)]
