@@ -26,3 +26,4 @@ mod scene;
 mod templates;
 #[path = "../waiting/mod.rs"]
 mod waiting;
+mod whole;

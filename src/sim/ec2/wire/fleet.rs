@@ -92,7 +92,7 @@ pub(super) fn create(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
 pub(super) fn size(all: &Part<'_>) -> u32 {
     let target = all.part("TargetCapacitySpecification");
     let size = target.number("TotalTargetCapacity").ok().flatten();
-    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(0)
+    u32::try_from(size.unwrap_or(0).max(0)).unwrap_or(u32::MAX)
 }
 
 fn read(desk: &Desk<'_>) -> Result<Request, Refusal> {

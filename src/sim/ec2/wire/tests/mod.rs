@@ -1,5 +1,6 @@
 //! The protocol, request by request, as any client of EC2 would write it.
 
+mod any;
 mod rights;
 
 use super::policy::{Names, Policy};
