@@ -74,9 +74,8 @@ mod running {
     use std::sync::{Arc, OnceLock};
     use std::time::Duration;
 
-    use tokio::signal::unix::{SignalKind, signal};
-
     use super::{Args, ControllerError};
+    use crate::cli::stop::wait_for_signal;
     use crate::cloud::buckets::{BucketSize, BucketSizes};
     use crate::cloud::cluster::ClusterFacts;
     use crate::cloud::ec2::{Ec2Cloud, Queue};
@@ -230,21 +229,6 @@ mod running {
             describe: size(flags.describe_calls),
             other: size(flags.other_calls),
             ..BucketSizes::default()
-        }
-    }
-
-    async fn wait_for_signal() {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            // Without signal handlers the default action ends the process.
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
         }
     }
 }

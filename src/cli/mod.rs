@@ -16,7 +16,9 @@ mod explain;
 mod memory;
 mod plan;
 mod record;
+mod sim;
 mod simulate;
+mod stop;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -50,6 +52,7 @@ enum Command {
     Explain(Box<explain::Args>),
     Plan(Box<plan::Args>),
     Record(record::Args),
+    Sim(sim::Args),
     Simulate(Box<simulate::Args>),
 }
 
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args).map_err(Into::into),
         Command::Plan(args) => plan::run(&args).map_err(Into::into),
         Command::Record(args) => record::run(&args).map_err(Into::into),
+        Command::Sim(args) => sim::run(&args).map_err(Into::into),
         Command::Simulate(args) => simulate::run(&args).map_err(Into::into),
     };
     conclude(outcome, &mut io::stderr().lock())

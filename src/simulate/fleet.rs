@@ -23,7 +23,7 @@ use crate::plan::provision::daemons::Daemons;
 use crate::plan::provision::labels::NodeLabels;
 use crate::sim::cluster::kubelet::NETWORK;
 use crate::sim::ec2::bill::Amount;
-use crate::sim::ec2::choice::{self, Choice};
+use crate::sim::ec2::choice::{self, Choice, Strategy};
 use crate::sim::ec2::machine::{BOOT, START};
 
 /// From the decision to end a machine until EC2 ends it, milliseconds: fence, look again, terminate.
@@ -86,10 +86,11 @@ impl Engine<'_> {
                 offering: offering.clone(),
                 price,
                 room: self.prices.markets().room(offering, now, used),
+                rank: 0,
             })
         });
         let mut choices: Vec<Choice<()>> = offerings.collect();
-        choice::order(&mut choices, proposal.capacity_type);
+        choice::order(&mut choices, Strategy::usual(proposal.capacity_type));
         let mut claims = proposal.claims.iter();
         let mut left = proposal.claims.len();
         let mut outcome = LaunchOutcome::default();

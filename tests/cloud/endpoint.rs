@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use http::Request;
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::settings::CloudSettings;
+use tonnage::world::World;
 
 /// An environment variable that the tests cannot do without.
 pub(crate) fn variable(name: &str) -> String {
@@ -13,21 +17,42 @@ pub(crate) fn variable(name: &str) -> String {
     })
 }
 
+/// The endpoint is one account with one set of faults: tests take turns.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// The endpoint behind the proxy, and the proxy's own controls.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     direct: String,
     faults: String,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Endpoint {
-    pub(crate) fn new() -> Self {
+    /// Zones in which the account has subnets.
+    pub(crate) const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
+
+    /// The endpoint, calm, for as long as it is held.
+    pub(crate) async fn begin() -> Self {
         // Without it the SDK would talk to the real AWS.
         drop(variable("AWS_ENDPOINT_URL"));
-        Self {
+        let endpoint = Self {
             direct: variable("TONNAGE_EC2_DIRECT_URL"),
             faults: variable("TONNAGE_FAULTS_URL"),
-        }
+            _turn: TURN.lock().await,
+        };
+        endpoint.calm().await;
+        endpoint
+    }
+
+    /// The world that controllers run in.
+    pub(crate) fn world(&self) -> World {
+        World::real()
+    }
+
+    /// A controller that talks to the endpoint.
+    pub(crate) async fn connect(&self, settings: CloudSettings, world: &World) -> Ec2Cloud {
+        Ec2Cloud::connect(settings, world.clone()).await.unwrap()
     }
 
     /// Limits what can be bought; everything else is unlimited.

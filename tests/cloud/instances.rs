@@ -10,7 +10,7 @@ use tonnage::model::launch::ErrorClass;
 
 use crate::scene::{Scene, claim, class, is_ending};
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn terminating_twice_or_nothing_at_all_is_no_error() {
     let scene = Scene::new("terminate").await;
     let class = class(&json!({}));
@@ -41,7 +41,7 @@ async fn terminating_twice_or_nothing_at_all_is_no_error() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn listings_hold_this_clusters_instances_and_leave_unknown_ids_out() {
     let scene = Scene::new("listing").await;
     let other = scene.connect_beside("listing-other").await;
@@ -63,7 +63,7 @@ async fn listings_hold_this_clusters_instances_and_leave_unknown_ids_out() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn tags_are_added_to_one_machine() {
     let scene = Scene::new("tagging").await;
     let class = class(&json!({}));
@@ -89,7 +89,7 @@ async fn tags_are_added_to_one_machine() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_listing_that_fails_is_an_error_and_never_an_empty_fleet() {
     let scene = Scene::new("complete").await;
     let failure = json!({ "status": 500, "code": "InternalError" });

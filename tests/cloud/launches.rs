@@ -22,7 +22,7 @@ async fn bought(scene: &Scene) -> Vec<String> {
     scene.endpoint.tagged(&tags).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn the_same_record_buys_once_even_after_a_restart() {
     let scene = Scene::new("once").await;
     let class = class(&json!({}));
@@ -46,7 +46,7 @@ async fn the_same_record_buys_once_even_after_a_restart() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_edited_class_does_not_change_a_launch_that_is_under_way() {
     let scene = Scene::new("edited").await;
     let before = class(&json!({ "tags": { "team": "one" } }));
@@ -64,7 +64,7 @@ async fn an_edited_class_does_not_change_a_launch_that_is_under_way() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_lost_answer_is_transient_and_the_repeated_record_finds_the_machines() {
     let scene = Scene::new("lost").await;
     let class = class(&json!({}));
@@ -88,7 +88,7 @@ async fn a_lost_answer_is_transient_and_the_repeated_record_finds_the_machines()
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn throttling_is_told_apart() {
     let scene = Scene::new("throttled").await;
     let class = class(&json!({}));
@@ -109,7 +109,7 @@ async fn throttling_is_told_apart() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_shortage_names_every_offering_that_was_tried() {
     let scene = Scene::new("shortage").await;
     scene
@@ -142,7 +142,7 @@ async fn a_shortage_names_every_offering_that_was_tried() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_partial_fleet_gives_what_there_is_and_what_there_is_not() {
     let scene = Scene::new("partial").await;
     scene
@@ -163,7 +163,7 @@ async fn a_partial_fleet_gives_what_there_is_and_what_there_is_not() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn the_cheapest_of_several_is_bought_on_demand() {
     let scene = Scene::new("cheapest").await;
     let class = class(&json!({}));

@@ -5,15 +5,16 @@ use tonnage::cloud::Cloud;
 use tonnage::model::launch::ErrorClass;
 use tonnage::model::offering::Offering;
 
+use crate::endpoint::Endpoint;
 use crate::scene::{Scene, class};
 use crate::waiting::eventually;
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_class_finds_its_network_images_and_offerings() {
     let scene = Scene::new("resolve").await;
     let found = scene.resolved(&class(&json!({}))).await;
     let zones: Vec<&str> = found.subnets.keys().map(String::as_str).collect();
-    assert_eq!(zones, ["us-east-1a", "us-east-1b", "us-east-1c"]);
+    assert_eq!(zones, Endpoint::ZONES);
     assert_eq!(found.security_groups.len(), 1);
     let architectures: Vec<&str> = found.images.keys().map(String::as_str).collect();
     assert_eq!(architectures, ["amd64", "arm64"]);
@@ -34,7 +35,7 @@ async fn a_class_finds_its_network_images_and_offerings() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn what_matches_nothing_is_named_with_the_fix_and_the_rest_is_resolved() {
     let scene = Scene::new("unresolved").await;
     let class = class(&json!({
@@ -61,7 +62,7 @@ async fn what_matches_nothing_is_named_with_the_fix_and_the_rest_is_resolved() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn ids_and_wildcards_select_too() {
     let scene = Scene::new("selectors").await;
     let all = scene.resolved(&class(&json!({}))).await;
@@ -86,7 +87,7 @@ async fn ids_and_wildcards_select_too() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_missing_permission_is_named() {
     let scene = Scene::new("permission").await;
     let refusal = json!({ "status": 403, "code": "UnauthorizedOperation" });
@@ -106,7 +107,7 @@ async fn a_missing_permission_is_named() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_catalogue_that_cannot_be_read_at_first_is_read_later() {
     let scene = Scene::new("recovery").await;
     // The scene's own controller has its catalogue before things go wrong.

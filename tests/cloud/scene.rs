@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::cluster::ClusterFacts;
 use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
-use tonnage::cloud::{Cloud, InstanceQuery};
+use tonnage::cloud::{Cloud, InstanceQuery, MOST_TERMINATED};
 use tonnage::model::claim::Claim;
 use tonnage::model::instance::{Instance, InstanceState};
 use tonnage::model::launch::{LaunchRecord, TemplateOverrides};
@@ -22,44 +21,48 @@ use tonnage::world::World;
 
 use crate::endpoint::Endpoint;
 
-/// The endpoint is one account with one set of faults: tests take turns.
-static TURN: Mutex<()> = Mutex::const_new(());
-
 /// A test's own world. What it launched is terminated by [`Scene::end`].
 pub(crate) struct Scene {
     pub(crate) endpoint: Endpoint,
     pub(crate) cloud: Arc<Ec2Cloud>,
     pub(crate) cluster: String,
     world: World,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Scene {
     /// A scene for a cluster of its own: the name and the process make it unique on the endpoint.
     pub(crate) async fn new(name: &str) -> Self {
-        let turn = TURN.lock().await;
-        let endpoint = Endpoint::new();
-        endpoint.calm().await;
+        Self::at(Endpoint::begin().await, name).await
+    }
+
+    /// A scene at an endpoint.
+    pub(crate) async fn at(endpoint: Endpoint, name: &str) -> Self {
         let cluster = format!("{name}-{}", std::process::id());
-        let world = World::real();
-        let cloud = connect(&cluster, &world).await;
+        let world = endpoint.world();
+        let settings = CloudSettings::new(facts(&cluster));
+        let cloud = endpoint.connect(settings, &world).await;
         Self {
             endpoint,
             cloud: Arc::new(cloud),
             cluster,
             world,
-            _turn: turn,
         }
     }
 
     /// Another controller of the same cluster: one that remembers nothing.
     pub(crate) async fn restarted(&self) -> Ec2Cloud {
-        connect(&self.cluster, &self.world).await
+        self.connect(CloudSettings::new(facts(&self.cluster))).await
     }
 
     /// The controller of another cluster in the same account.
     pub(crate) async fn connect_beside(&self, name: &str) -> Ec2Cloud {
-        connect(&format!("{name}-{}", std::process::id()), &self.world).await
+        let cluster = format!("{name}-{}", std::process::id());
+        self.connect(CloudSettings::new(facts(&cluster))).await
+    }
+
+    /// A controller with settings of its own.
+    pub(crate) async fn connect(&self, settings: CloudSettings) -> Ec2Cloud {
+        self.endpoint.connect(settings, &self.world).await
     }
 
     /// The resolved class, which must be ready.
@@ -122,7 +125,9 @@ impl Scene {
     pub(crate) async fn end(self) {
         self.endpoint.calm().await;
         let alive: Vec<String> = self.alive().await.into_iter().collect();
-        self.cloud.terminate(&alive).await.unwrap();
+        for portion in alive.chunks(MOST_TERMINATED) {
+            self.cloud.terminate(portion).await.unwrap();
+        }
         assert_eq!(self.alive().await, BTreeSet::new());
         self.cloud.release("default").await.unwrap();
         self.world.shut_down().await;
@@ -138,11 +143,6 @@ pub(crate) fn facts(cluster: &str) -> ClusterFacts {
         service_cidr: "10.100.0.0/16".to_owned(),
         dns_address: None,
     }
-}
-
-async fn connect(cluster: &str, world: &World) -> Ec2Cloud {
-    let settings = CloudSettings::new(facts(cluster));
-    Ec2Cloud::connect(settings, world.clone()).await.unwrap()
 }
 
 /// A node class over what the endpoint's account has, with some fields replaced.

@@ -8,7 +8,7 @@ use tonnage::model::launch::ErrorClass;
 
 use crate::scene::{Scene, claim, class};
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_template_is_made_once_and_found_again_after_a_restart() {
     let scene = Scene::new("templates").await;
     let class = class(&json!({}));
@@ -34,7 +34,7 @@ async fn a_template_is_made_once_and_found_again_after_a_restart() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn machines_get_what_the_template_says() {
     let scene = Scene::new("applied").await;
     let class = class(&json!({
@@ -95,7 +95,7 @@ fn decoded(text: &str) -> String {
         .unwrap_or_else(|| text.to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_class_that_goes_takes_its_templates_along_and_no_others() {
     let scene = Scene::new("release").await;
     let other = scene.connect_beside("release-other").await;
@@ -134,7 +134,7 @@ async fn a_class_that_goes_takes_its_templates_along_and_no_others() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn user_data_that_is_too_long_with_our_part_is_refused_before_a_call() {
     let scene = Scene::new("too-long").await;
     let long = format!("#!/bin/bash\n{}", "#".repeat(16_300));

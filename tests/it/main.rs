@@ -12,6 +12,7 @@ mod layering;
 mod mutated;
 mod rbac;
 mod scenarios;
+mod sim_ec2;
 mod sources;
 mod tidy;
 mod twin;

@@ -132,7 +132,7 @@ impl Generated {
 
 /// What EC2 is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Market {
+pub(super) enum Market {
     /// Spot at a third of on-demand, capacity without end, no interruptions
     Calm,
     /// Spot prices move, 2 of 100 spot pools are dry at a time, 1 of 100 spot machines is taken back in an
@@ -143,7 +143,7 @@ enum Market {
 }
 
 impl Market {
-    const fn weather(self) -> Weather {
+    pub(super) const fn weather(self) -> Weather {
         match self {
             Self::Calm => Weather::CALM,
             Self::Usual => Weather {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_config::{AppName, BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
@@ -78,7 +78,20 @@ impl Ec2Cloud {
     /// # Errors
     /// No region is set. Credentials are first needed, and first missed, by the first call.
     pub async fn connect(settings: CloudSettings, world: World) -> Result<Self, CloudError> {
-        let config = sdk_config(&settings).await;
+        Self::connect_with(settings, world, |loader| loader).await
+    }
+
+    /// As [`Self::connect`], with something changed of how the SDK is set up: another HTTP client, other
+    /// credentials.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(
+        settings: CloudSettings,
+        world: World,
+        change: impl FnOnce(ConfigLoader) -> ConfigLoader,
+    ) -> Result<Self, CloudError> {
+        let config = change(loader(&settings)).load().await;
         let Some(region) = config.region().map(|region| Arc::from(region.as_ref())) else {
             return Err(errors::refused(
                 "Connect",
@@ -115,6 +128,10 @@ impl Ec2Cloud {
 }
 
 async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
+    loader(settings).load().await
+}
+
+fn loader(settings: &CloudSettings) -> ConfigLoader {
     // One repetition by the SDK: it hides a lost connection, and what lasts longer is the caller's
     // to see, because only the caller knows what may wait.
     let retries = RetryConfig::standard()
@@ -133,7 +150,7 @@ async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
     if let Some(region) = &settings.region {
         loader = loader.region(Region::new(region.clone()));
     }
-    loader.load().await
+    loader
 }
 
 impl Ec2Cloud {

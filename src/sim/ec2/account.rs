@@ -14,10 +14,14 @@ use crate::cloud::{Unresolved, builtin};
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 
+/// The account that everything embedded happens in.
+pub const ACCOUNT: &str = "123456789012";
 /// The tag that everything of the account carries, with the cluster's name.
 pub const DISCOVERY: &str = "tonnage.dev/discovery";
-/// The account's security group.
-const GROUP: (&str, &str) = ("sg-0nodes", "nodes");
+/// The account's security group: id and name.
+pub(super) const GROUP: (&str, &str) = ("sg-0nodes", "nodes");
+/// The network that everything is in.
+pub(super) const NETWORK: &str = "vpc-0nodes";
 
 /// Conditions of a node class by type.
 pub(super) type Conditions = BTreeMap<&'static str, Result<(), Unresolved>>;
@@ -159,22 +163,31 @@ fn tagged(cluster: &str, tags: &BTreeMap<String, String>) -> bool {
 /// The region's zones.
 static ZONES: LazyLock<Vec<String>> = LazyLock::new(|| builtin::zones().into_keys().collect());
 
-fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subnet>> {
-    let of_zone = |zone: String| {
+/// The account's subnets: one in each zone.
+pub(super) fn all_subnets() -> Vec<Subnet> {
+    let of_zone = |zone: &String| {
         let letter = zone.chars().last().unwrap_or('a');
-        let subnet = Subnet {
+        Subnet {
             id: format!("subnet-{letter}"),
             zone_id: format!("use1-az{}", u32::from(letter) - u32::from('a') + 1),
             zone: zone.clone(),
             free_addresses: 4_000,
-        };
-        let selected = spec
-            .subnet_selector_terms
-            .iter()
-            .any(|term| term.id.as_ref() == Some(&subnet.id) || tagged(cluster, &term.tags));
-        selected.then_some((zone, vec![subnet]))
+        }
     };
-    ZONES.iter().cloned().filter_map(of_zone).collect()
+    ZONES.iter().map(of_zone).collect()
+}
+
+fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subnet>> {
+    let selected = |subnet: &Subnet| {
+        spec.subnet_selector_terms
+            .iter()
+            .any(|term| term.id.as_ref() == Some(&subnet.id) || tagged(cluster, &term.tags))
+    };
+    all_subnets()
+        .into_iter()
+        .filter(selected)
+        .map(|subnet| (subnet.zone.clone(), vec![subnet]))
+        .collect()
 }
 
 fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {
@@ -186,16 +199,27 @@ fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {
     selected.then(|| GROUP.0.to_owned()).into_iter().collect()
 }
 
-fn images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>> {
+/// The account's images: one for each architecture.
+pub(super) fn all_images() -> BTreeMap<String, Image> {
     let of_architecture = |architecture: &str| {
         let image = Image {
             id: format!("ami-{architecture}"),
             name: format!("node-{architecture}-2027.01.01"),
         };
+        (architecture.to_owned(), image)
+    };
+    ["amd64", "arm64"]
+        .into_iter()
+        .map(of_architecture)
+        .collect()
+}
+
+fn images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>> {
+    let of_architecture = |(architecture, image): (String, Image)| {
         let selected = spec.ami_selector_terms.iter().any(|term| {
             let named = |text: &Option<String>| {
                 text.as_ref()
-                    .is_some_and(|text| text.contains(architecture))
+                    .is_some_and(|text| text.contains(&architecture))
             };
             term.alias.is_some()
                 || term.id.as_ref() == Some(&image.id)
@@ -203,9 +227,9 @@ fn images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>
                 || named(&term.ssm_parameter)
                 || tagged(cluster, &term.tags)
         });
-        selected.then(|| (architecture.to_owned(), vec![image]))
+        selected.then(|| (architecture.clone(), vec![image]))
     };
-    ["amd64", "arm64"]
+    all_images()
         .into_iter()
         .filter_map(of_architecture)
         .collect()

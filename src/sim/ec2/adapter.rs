@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kube::ResourceExt as _;
-use serde_json::json;
-use tokio::time::Instant;
 
 use super::account;
-use super::fleet::{self, Buyer};
+use super::fleet::{self, Order};
 use super::machine::EndCause;
 use super::market::PRICE_STEP;
+use super::refusal::{Refusal, THROTTLED};
+use super::template::{self, Tags};
+use super::way::{Call, Unserved, Way};
 use super::{Ec2, State, later};
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
@@ -44,46 +45,22 @@ type Known = BTreeMap<String, (i64, Terms, Arc<Catalogue>)>;
 /// A process's way to the region.
 #[derive(Debug)]
 pub struct SimulatedCloud {
-    pub(super) ec2: Ec2,
-    who: String,
+    pub(super) way: Way,
     cluster: ClusterFacts,
-    life: Life,
-    faults: Arc<dyn Faults>,
     buckets: Buckets,
     catalogues: Mutex<Known>,
-}
-
-/// What a call is.
-struct Call {
-    operation: &'static str,
-    takes: Vec<(Bucket, u32)>,
-    writes: bool,
-}
-
-impl Call {
-    fn read(operation: &'static str) -> Self {
-        Self {
-            operation,
-            takes: vec![(Bucket::Describe, 1)],
-            writes: false,
-        }
-    }
-
-    fn write(operation: &'static str, takes: Vec<(Bucket, u32)>) -> Self {
-        Self {
-            operation,
-            takes,
-            writes: true,
-        }
-    }
 }
 
 impl SimulatedCloud {
     /// The way of a process `who` of the cluster `name`.
     pub fn new(ec2: &Ec2, who: &str, name: &str, life: Life, faults: Arc<dyn Faults>) -> Self {
         Self {
-            ec2: ec2.clone(),
-            who: who.to_owned(),
+            way: Way {
+                ec2: ec2.clone(),
+                who: who.to_owned(),
+                life,
+                faults,
+            },
             cluster: ClusterFacts {
                 name: name.to_owned(),
                 endpoint: "https://api.embedded.invalid".to_owned(),
@@ -91,87 +68,39 @@ impl SimulatedCloud {
                 service_cidr: "10.100.0.0/16".to_owned(),
                 dns_address: None,
             },
-            life,
-            faults,
             buckets: Buckets::new(BucketSizes::default()),
             catalogues: Mutex::default(),
         }
     }
 
-    /// Makes a call: it travels, takes effect, and its answer travels back.
+    /// Makes a call, once there are tokens for it.
     async fn call<T>(
         &self,
         call: Call,
-        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, CloudError>,
+        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
     ) -> Result<T, CloudError> {
         for (bucket, count) in &call.takes {
             self.buckets.take(*bucket, *count).await;
         }
-        let (takes, fault) = self.faults.call(&self.who, call.operation);
-        tokio::time::sleep(takes / 2).await;
-        self.life.go_on().await;
-        self.ec2.called(call.operation);
-        match fault {
-            Some(CallFault::Lost) => return Err(no_answer(call.operation).await),
-            Some(CallFault::Throttled) => return Err(self.throttled(call.operation)),
-            Some(CallFault::Internal) => {
-                return Err(errors::cloud_error(
-                    call.operation,
-                    "InternalError",
-                    "An internal error has occurred",
-                    Some(500),
-                ));
-            }
-            Some(CallFault::Denied) => {
-                return Err(errors::cloud_error(
-                    call.operation,
-                    "UnauthorizedOperation",
-                    "You are not authorized to perform this operation.",
-                    Some(403),
-                ));
-            }
-            Some(CallFault::AnswerLost | CallFault::Short(_)) | None => {}
+        match self.way.go(&call, effect).await {
+            Ok(answer) => Ok(answer),
+            Err(Unserved::NoAnswer) => Err(no_answer(call.operation).await),
+            Err(Unserved::Refused(refusal)) => Err(self.learn(call.operation, &refusal)),
         }
-        let answer = {
-            let mut state = self.ec2.locked();
-            let now = Instant::now();
-            let served = call
-                .takes
-                .iter()
-                .all(|(bucket, count)| state.throttle.take(*bucket, *count, now));
-            if served {
-                let answer = effect(&mut state, fault);
-                if call.writes && answer.is_ok() {
-                    let fields = json!({ "client": self.who, "operation": call.operation });
-                    state.history.request("Call", fields);
-                }
-                answer
-            } else {
-                Err(self.throttled(call.operation))
-            }
-        };
-        if call.writes && answer.is_ok() {
-            self.life.wrote().await;
-        }
-        tokio::time::sleep(takes / 2).await;
-        self.life.go_on().await;
-        if fault == Some(CallFault::AnswerLost) {
-            return Err(no_answer(call.operation).await);
-        }
-        self.ec2.answered(call.operation);
-        answer
     }
 
-    /// The refusal of a call, which this process learns from.
-    fn throttled(&self, operation: &'static str) -> CloudError {
-        if let Some(bucket) = Bucket::of(operation) {
+    /// A refusal in our words; this process learns from being throttled.
+    fn learn(&self, operation: &'static str, refusal: &Refusal) -> CloudError {
+        if refusal.code == THROTTLED
+            && let Some(bucket) = Bucket::of(operation)
+        {
             self.buckets.throttled(bucket);
         }
         errors::cloud_error(
             operation,
-            "RequestLimitExceeded",
-            "Request limit exceeded.",
-            Some(503),
+            refusal.code,
+            &refusal.message,
+            Some(refusal.status),
         )
     }
 
@@ -216,6 +145,24 @@ impl SimulatedCloud {
             conditions: found.conditions.clone(),
             class: found.node_class(object, catalogue),
         }
+    }
+
+    /// The tags that a launch gives its machines.
+    fn tags_of(&self, record: &LaunchRecord, claim: &Claim, node_class: &EC2NodeClass) -> Tags {
+        let cluster = &self.cluster.name;
+        let mut all = Tags::from([
+            (tags::CLUSTER.to_owned(), cluster.clone()),
+            (
+                format!("{}{cluster}", tags::OWNED_PREFIX),
+                "owned".to_owned(),
+            ),
+            (tags::NODE_CLASS.to_owned(), node_class.name_any()),
+            (tags::BATCH.to_owned(), record.batch.clone()),
+        ]);
+        if let Some(node_pool) = &claim.node_pool {
+            all.insert(tags::NODE_POOL.to_owned(), node_pool.clone());
+        }
+        all
     }
 
     /// The templates that a claim needs, by name.
@@ -271,12 +218,13 @@ impl Cloud for SimulatedCloud {
             let mut prepared = Vec::new();
             for group in self.templates(node_class, resolved, claim, offerings)? {
                 let name = group.template.name();
-                let there = self.ec2.locked().templates.contains_key(&name);
+                let there = self.way.ec2.locked().templates.contains_key(&name);
                 if !there {
                     let call = Call::write("CreateLaunchTemplate", vec![(Bucket::Mutate, 1)]);
                     let (kept, template) = (name.clone(), group.template);
                     self.call(call, |state, _fault| {
-                        state.templates.insert(kept, template);
+                        let tags = template::tags_of(&template);
+                        state.keep_template(&kept, tags, template::data_of(&template), None);
                         Ok(())
                     })
                     .await?;
@@ -296,15 +244,7 @@ impl Cloud for SimulatedCloud {
         claim: &'call Claim,
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
-        let settings = class::read(&node_class.spec, ClassDefaults::default());
-        let buyer = Buyer {
-            cluster: self.cluster.name.clone(),
-            node_pool: claim.node_pool.clone(),
-            node_class: node_class.name_any(),
-            fees: settings
-                .map(|settings| settings.volume_fee)
-                .unwrap_or_default(),
-        };
+        let order = Order::of(record, self.tags_of(record, claim, node_class));
         let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
         let call = Call::write(fleet::OPERATION, takes);
         Box::pin(self.call(call, move |state, fault| {
@@ -312,7 +252,7 @@ impl Cloud for SimulatedCloud {
                 Some(CallFault::Short(most)) => Some(most),
                 _ => None,
             };
-            state.launch(record, &buyer, most)
+            Ok(state.launch(&order, most)?.outcome)
         }))
     }
 
@@ -362,11 +302,9 @@ impl Cloud for SimulatedCloud {
             let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
             self.call(Call::write("TerminateInstances", takes), |state, _fault| {
                 if let Some(kept) = instance_ids.iter().find(|id| state.protected.contains(*id)) {
-                    return Err(errors::cloud_error(
-                        "TerminateInstances",
+                    return Err(Refusal::new(
                         "OperationNotPermitted",
-                        &format!("{kept} is protected from termination"),
-                        Some(400),
+                        format!("{kept} is protected from termination"),
                     ));
                 }
                 let now = state.clock.now();
@@ -386,14 +324,10 @@ impl Cloud for SimulatedCloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         let call = Call::write("CreateTags", vec![(Bucket::Tag, 1)]);
         Box::pin(self.call(call, move |state, _fault| {
-            let machine = state.machines.get_mut(instance_id).ok_or_else(|| {
-                errors::cloud_error(
-                    "CreateTags",
-                    "InvalidInstanceID.NotFound",
-                    &format!("The instance ID '{instance_id}' does not exist"),
-                    Some(400),
-                )
-            })?;
+            let machine = state
+                .machines
+                .get_mut(instance_id)
+                .ok_or_else(|| Refusal::no_instance(instance_id))?;
             machine.instance.tags.extend(tags.clone());
             Ok(())
         }))
@@ -405,9 +339,10 @@ impl Cloud for SimulatedCloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         let call = Call::write("DeleteLaunchTemplate", vec![(Bucket::Mutate, 1)]);
         Box::pin(self.call(call, move |state, _fault| {
-            state
-                .templates
-                .retain(|_name, template| template.node_class != node_class);
+            state.templates.retain(|_name, template| {
+                !template.has(tags::CLUSTER, &self.cluster.name)
+                    || !template.has(tags::NODE_CLASS, node_class)
+            });
             Ok(())
         }))
     }
@@ -415,10 +350,11 @@ impl Cloud for SimulatedCloud {
     fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
         let call = Call::read("DescribeLaunchTemplates");
         Box::pin(self.call(call, |state, _fault| {
-            let ours =
-                |template: &&launch_template::Template| template.cluster == self.cluster.name;
-            let found = state.templates.values().filter(ours);
-            Ok(found.map(launch_template::Template::name).collect())
+            let ours = state
+                .templates
+                .values()
+                .filter(|template| template.has(tags::CLUSTER, &self.cluster.name));
+            Ok(ours.map(|template| template.name.clone()).collect())
         }))
     }
 

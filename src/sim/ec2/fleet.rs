@@ -1,93 +1,134 @@
 //! `CreateFleet` of type `instant`: what a launch buys, and what it cannot get.
 //!
-//! Given a launch record; given back instances and shortfalls. Equal tokens get the answer of the
-//! first call; an equal token with another request is refused. Spot is bought price-capacity-optimized,
-//! on-demand at the lowest price, as the adapter for the real EC2 asks for by default.
+//! Given an order, from a launch record or from the wire; given back instances and shortfalls. Equal
+//! tokens get the answer of the first call; an equal token with another request is refused.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::choice::{self, Choice};
+use super::choice::{self, Choice, Strategy};
 use super::machine::{self, Machine};
+use super::refusal::Refusal;
+use super::template::{LaunchTemplate, Tags};
 use super::{State, later};
-use crate::cloud::{CloudError, errors, tags, token};
+use crate::cloud::{errors, tags, token};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{
     LaunchOutcome, LaunchOverride, LaunchRecord, LaunchedInstance, Shortfall, TemplateOverrides,
 };
-use crate::model::money::UsdPerHour;
-use crate::model::offering::OfferingKey;
+use crate::model::offering::{CapacityType, OfferingKey};
 
 pub(super) const OPERATION: &str = "CreateFleet";
 
-/// Whose launch it is, for tags.
+/// What a launch asks for.
 #[derive(Debug, Clone)]
-pub(super) struct Buyer {
-    pub(super) cluster: String,
-    pub(super) node_pool: Option<String>,
-    pub(super) node_class: String,
-    pub(super) fees: UsdPerHour,
+pub(super) struct Order {
+    /// Client token; without one every call is a new one.
+    pub(super) token: Option<String>,
+    /// The request in full: what must be equal under an equal token.
+    pub(super) parameters: String,
+    pub(super) size: usize,
+    pub(super) capacity_type: CapacityType,
+    pub(super) strategy: Strategy,
+    pub(super) templates: Vec<TemplateOverrides>,
+    /// Tags of the machines, beside those of their template.
+    pub(super) tags: Tags,
 }
 
-/// A choice of a launch record, with the template and the override that ask for it.
-type Wanted<'record> = Choice<(&'record TemplateOverrides, &'record LaunchOverride)>;
+impl Order {
+    /// What a launch record asks for, as the adapter for the real EC2 words it by default.
+    pub(super) fn of(record: &LaunchRecord, tags: Tags) -> Self {
+        Self {
+            token: Some(token::client_token(record)),
+            // Plain data with string keys: serialization does not fail.
+            parameters: serde_json::to_string(record).unwrap_or_default(),
+            size: usize::try_from(record.size).unwrap_or(0),
+            capacity_type: record.capacity_type,
+            strategy: Strategy::usual(record.capacity_type),
+            templates: record.templates.clone(),
+            tags,
+        }
+    }
+}
+
+/// A fleet that was made.
+#[derive(Debug, Clone)]
+pub(super) struct Fleet {
+    pub(super) id: String,
+    parameters: String,
+    pub(super) outcome: LaunchOutcome,
+}
+
+/// A choice of an order, with the template and the override that ask for it.
+type Wanted<'order> = Choice<(&'order TemplateOverrides, &'order LaunchOverride)>;
 
 impl State {
-    /// Serves a launch; `most` is what a shortage leaves of it.
-    pub(super) fn launch(
-        &mut self,
-        record: &LaunchRecord,
-        buyer: &Buyer,
-        most: Option<usize>,
-    ) -> Result<LaunchOutcome, CloudError> {
-        let token = token::client_token(record);
-        if let Some((known, outcome)) = self.answers.get(&token) {
-            return if known == record {
-                Ok(outcome.clone())
-            } else {
-                Err(errors::cloud_error(
-                    OPERATION,
-                    "IdempotentParameterMismatch",
-                    "The client token was used before with other parameters",
-                    Some(400),
-                ))
-            };
+    /// The fleet of an earlier call with the same token, which must have asked for the same.
+    pub(super) fn known_fleet(
+        &self,
+        token: Option<&str>,
+        parameters: &str,
+    ) -> Result<Option<Fleet>, Refusal> {
+        let Some(known) = token.and_then(|token| self.fleets.get(token)) else {
+            return Ok(None);
+        };
+        if known.parameters == parameters {
+            return Ok(Some(known.clone()));
         }
-        for template in &record.templates {
-            if !self.templates.contains_key(&template.name) {
-                return Err(errors::cloud_error(
-                    OPERATION,
-                    "InvalidLaunchTemplateName.NotFoundException",
-                    &format!("there is no launch template {}", template.name),
-                    Some(400),
-                ));
-            }
-        }
-        let outcome = self.buy(record, buyer, most);
-        self.answers
-            .insert(token, (record.clone(), outcome.clone()));
-        Ok(outcome)
+        Err(Refusal::new(
+            "IdempotentParameterMismatch",
+            "The client token was used before with other parameters",
+        ))
     }
 
-    fn buy(&mut self, record: &LaunchRecord, buyer: &Buyer, most: Option<usize>) -> LaunchOutcome {
+    /// Serves a launch; `most` is what a shortage leaves of it.
+    pub(super) fn launch(&mut self, order: &Order, most: Option<usize>) -> Result<Fleet, Refusal> {
+        if let Some(known) = self.known_fleet(order.token.as_deref(), &order.parameters)? {
+            return Ok(known);
+        }
+        let missing = |wanted: &&TemplateOverrides| !self.templates.contains_key(&wanted.name);
+        if let Some(template) = order.templates.iter().find(missing) {
+            return Err(Refusal::no_template(&template.name));
+        }
+        self.fleets_made += 1;
+        let fleet = Fleet {
+            id: format!("fleet-{:032x}", self.fleets_made),
+            parameters: order.parameters.clone(),
+            outcome: self.buy(order, most),
+        };
+        // An order that nothing may be bought for is none that EC2 remembers.
+        if let Some(token) = order
+            .token
+            .as_ref()
+            .filter(|_token| !order.templates.is_empty())
+        {
+            self.fleets.insert(token.clone(), fleet.clone());
+        }
+        Ok(fleet)
+    }
+
+    fn buy(&mut self, order: &Order, most: Option<usize>) -> LaunchOutcome {
         let now = self.clock.now();
-        let wanted = usize::try_from(record.size).unwrap_or(0);
+        let wanted = order.size;
         let mut left = most.unwrap_or(wanted).min(wanted);
         let mut outcome = LaunchOutcome::default();
-        for choice in self.choices(record, now) {
+        for choice in self.choices(order, now) {
             if left == 0 && outcome.instances.len() == wanted {
                 break;
             }
+            let Some(template) = self.templates.get(&choice.of.0.name).map(Arc::clone) else {
+                continue;
+            };
             let bought = choice.room.min(left);
             for _machine in 0..bought {
-                let id = self.start(&choice, record, buyer, now);
+                let id = self.start(&choice, &template, order, now);
                 outcome.instances.push(LaunchedInstance {
                     id,
                     offering: choice.offering.clone(),
-                    image_id: self.image_of(&choice.of.0.name),
+                    image_id: template.data.image_id.clone(),
                     subnet_id: choice.of.1.subnet.clone(),
                 });
             }
@@ -102,18 +143,14 @@ impl State {
     }
 
     /// What may be bought, in the order in which EC2 tries it.
-    fn choices<'record>(
-        &self,
-        record: &'record LaunchRecord,
-        now: Timestamp,
-    ) -> Vec<Wanted<'record>> {
-        let mut choices: Vec<Wanted<'record>> = record
+    fn choices<'order>(&self, order: &'order Order, now: Timestamp) -> Vec<Wanted<'order>> {
+        let mut choices: Vec<Wanted<'order>> = order
             .templates
             .iter()
             .flat_map(|template| template.overrides.iter().map(move |what| (template, what)))
             .filter_map(|(template, what)| {
                 let offering =
-                    OfferingKey::new(&what.instance_type, &what.zone, record.capacity_type);
+                    OfferingKey::new(&what.instance_type, &what.zone, order.capacity_type);
                 let price = self.markets.price(&offering, now)?;
                 let room = self.room(&offering, now);
                 Some(Choice {
@@ -121,10 +158,11 @@ impl State {
                     offering,
                     price,
                     room,
+                    rank: what.priority,
                 })
             })
             .collect();
-        choice::order(&mut choices, record.capacity_type);
+        choice::order(&mut choices, order.strategy);
         choices
     }
 
@@ -145,46 +183,28 @@ impl State {
             .values()
             .filter(|machine| machine.instance.offering == *offering && machine.is_alive(now))
             .count();
-        self.markets.room(offering, now, used)
-    }
-
-    fn image_of(&self, template: &str) -> String {
-        self.templates
-            .get(template)
-            .map_or_else(String::new, |template| template.image_id.clone())
+        let room = self.markets.room(offering, now, used);
+        self.limit_of(offering)
+            .map_or(room, |most| room.min(most.saturating_sub(used)))
     }
 
     /// Starts one machine.
     fn start(
         &mut self,
         choice: &Wanted<'_>,
-        record: &LaunchRecord,
-        buyer: &Buyer,
+        template: &Arc<LaunchTemplate>,
+        order: &Order,
         now: Timestamp,
     ) -> String {
         let number = self.next_number();
-        let template = self.templates.get(&choice.of.0.name).cloned();
-        let mut all = BTreeMap::from([
-            (tags::CLUSTER.to_owned(), buyer.cluster.clone()),
-            (
-                format!("{}{}", tags::OWNED_PREFIX, buyer.cluster),
-                "owned".to_owned(),
-            ),
-            (tags::NODE_CLASS.to_owned(), buyer.node_class.clone()),
-            (tags::BATCH.to_owned(), record.batch.clone()),
-        ]);
-        if let Some(node_pool) = &buyer.node_pool {
-            all.insert(tags::NODE_POOL.to_owned(), node_pool.clone());
-        }
-        if let Some(template) = &template {
-            all.extend(template.tags.clone());
-        }
+        let mut all = order.tags.clone();
+        all.extend(template.instance_tags());
         let instance = Instance {
             id: format!("i-{number:017x}"),
             offering: choice.offering.clone(),
             state: InstanceState::Pending,
             launched: now,
-            image_id: self.image_of(&choice.of.0.name),
+            image_id: template.data.image_id.clone(),
             subnet_id: choice.of.1.subnet.clone(),
             private_dns_name: format!(
                 "ip-10-{}-{}-{}.ec2.internal",
@@ -198,8 +218,9 @@ impl State {
         let random =
             |(least, spread): (u64, u64)| Duration::from_millis(least + self.random.below(spread));
         let machine = Machine {
-            user_data: template.map_or_else(String::new, |template| template.user_data),
-            fees: buyer.fees,
+            user_data: template.data.user_data.clone(),
+            fees: template.fees(),
+            template: Some(Arc::clone(template)),
             running_at: later(now, random(machine::START)),
             boot: random(machine::BOOT),
             never_joins: self.barren > 0,
@@ -214,7 +235,7 @@ impl State {
                 "instance": id,
                 "offering": choice.offering.to_string(),
                 "usdPerHour": choice.price.to_string(),
-                "nodePool": buyer.node_pool,
+                "nodePool": order.tags.get(tags::NODE_POOL),
             }),
         );
         self.machines.insert(id.clone(), machine);

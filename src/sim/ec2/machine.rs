@@ -1,9 +1,12 @@
 //! A machine of the simulated EC2: its states follow from the times at which things happened to it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::template::LaunchTemplate;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::money::UsdPerHour;
 
@@ -44,6 +47,8 @@ pub struct Machine {
     pub(super) instance: Instance,
     /// What it reads at its first boot.
     pub user_data: String,
+    /// What it was made from.
+    pub template: Option<Arc<LaunchTemplate>>,
     /// What its volumes cost.
     pub fees: UsdPerHour,
     /// From when on it runs and is billed.
@@ -62,6 +67,11 @@ impl Machine {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.instance.id
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> &BTreeMap<String, String> {
+        &self.instance.tags
     }
 
     /// What EC2 shows of it at a time; `None` once it is forgotten.

@@ -98,6 +98,11 @@ impl Markets {
         &self.weather
     }
 
+    /// What is sold, whatever it costs at a time.
+    pub fn sold(&self) -> &Market {
+        &self.table
+    }
+
     /// What is sold, at the prices of a time.
     pub fn at(&self, now: Timestamp) -> Market {
         let mut market = self.table.clone();

@@ -2,7 +2,8 @@
 //! out, client tokens and rate limits as EC2 keeps them.
 //!
 //! [`Ec2`] is the region itself, for everybody in the embedded world; [`SimulatedCloud`] is how one
-//! controller process reaches it, under the `Cloud` trait. Capacity reservations and Elastic Fabric
+//! controller process reaches it, under the `Cloud` trait; [`wire::Endpoint`] answers EC2's own
+//! protocol, so that the adapter for the real EC2 reaches it too. Capacity reservations and Elastic Fabric
 //! Adapters are not simulated.
 
 pub mod account;
@@ -11,11 +12,16 @@ pub mod bill;
 pub mod calls;
 pub mod choice;
 mod fleet;
+pub mod limits;
 pub mod machine;
 pub mod market;
 mod queue;
+pub mod refusal;
 mod storm;
+pub mod template;
 mod throttle;
+mod way;
+pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,11 +35,10 @@ pub use adapter::SimulatedCloud;
 use bill::Amount;
 use machine::{EndCause, Machine};
 use market::Markets;
+use template::LaunchTemplate;
 use throttle::Throttle;
 
 use crate::cloud::buckets::BucketSizes;
-use crate::cloud::launch_template::Template;
-use crate::model::launch::{LaunchOutcome, LaunchRecord};
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::history::History;
@@ -53,9 +58,12 @@ pub(super) struct State {
     markets: Markets,
     throttle: Throttle,
     machines: BTreeMap<String, Machine>,
-    templates: BTreeMap<String, Template>,
-    answers: BTreeMap<String, (LaunchRecord, LaunchOutcome)>,
+    templates: BTreeMap<String, Arc<LaunchTemplate>>,
+    templates_made: u64,
+    fleets: BTreeMap<String, fleet::Fleet>,
+    fleets_made: u64,
     dry: Vec<(OfferingKey, Timestamp)>,
+    limits: Vec<limits::Limit>,
     storm: u64,
     calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
@@ -138,8 +146,11 @@ impl Ec2 {
             throttle: Throttle::new(BucketSizes::default()),
             machines: BTreeMap::new(),
             templates: BTreeMap::new(),
-            answers: BTreeMap::new(),
+            templates_made: 0,
+            fleets: BTreeMap::new(),
+            fleets_made: 0,
             dry: Vec::new(),
+            limits: Vec::new(),
             storm: 0,
             calls: BTreeMap::new(),
             barren: 0,
@@ -323,6 +334,7 @@ impl State {
                     .into(),
             },
             user_data: String::new(),
+            template: None,
             fees: UsdPerHour::ZERO,
             running_at: now,
             boot: Duration::ZERO,

@@ -12,12 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::Notify;
 
+use super::account::ACCOUNT;
 use super::{Ec2, SimulatedCloud};
 use crate::cloud::CloudError;
 use crate::cloud::notices::{Addressee, Delivery, NoticeSource};
 
-/// The account that everything embedded happens in.
-const ACCOUNT: &str = "123456789012";
 /// How long a message that was handed out stays hidden.
 const HIDDEN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a receiver waits for messages, as SQS has it at most.
@@ -101,7 +100,7 @@ impl Ec2 {
 impl NoticeSource for SimulatedCloud {
     fn receive(&self) -> BoxFuture<'_, Result<Vec<Delivery>, CloudError>> {
         Box::pin(async move {
-            let arrived = Arc::clone(&self.ec2.locked().queue.arrived);
+            let arrived = Arc::clone(&self.way.ec2.locked().queue.arrived);
             // Whatever wakes it, the answer is what waits then; an empty one is usual.
             tokio::time::timeout(WAIT, arrived.notified()).await.ok();
             self.asked("ReceiveMessage", |state| {

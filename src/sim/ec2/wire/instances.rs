@@ -1,0 +1,219 @@
+//! Instances on the wire: described, terminated, tagged.
+//!
+//! EC2 is eventually consistent: a machine that is not shown yet is not there for anybody who asks.
+
+use std::collections::BTreeMap;
+
+use super::Desk;
+use super::answer::{Element, set, tag_set, text, within};
+use super::filter::Filters;
+use super::page::{Length, page};
+use crate::model::instance::{Instance, InstanceState};
+use crate::model::offering::CapacityType;
+use crate::sim::ec2::account::{ACCOUNT, GROUP, NETWORK};
+use crate::sim::ec2::machine::{EndCause, Machine};
+use crate::sim::ec2::refusal::Refusal;
+use crate::sim::ec2::{State, later};
+
+/// What instances can be filtered by beside tags.
+const FILTERS: [&str; 9] = [
+    "availability-zone",
+    "image-id",
+    "instance-id",
+    "instance-lifecycle",
+    "instance-state-name",
+    "instance-type",
+    "private-dns-name",
+    "subnet-id",
+    "vpc-id",
+];
+
+impl State {
+    /// A machine with what EC2 shows of it, if it shows it.
+    pub(super) fn seen(&self, id: &str) -> Option<(&Machine, Instance)> {
+        let now = self.clock.now();
+        let machine = self.machines.get(id)?;
+        let shown = machine.shown(now)?;
+        (now >= later(shown.launched, self.shown_after)).then_some((machine, shown))
+    }
+}
+
+/// The ids that a request names, each of which must be one.
+pub(super) fn ids<'form>(desk: &Desk<'form>, name: &str) -> Result<Vec<&'form str>, Refusal> {
+    let ids = desk.all.texts(name);
+    let is_id = |id: &&str| {
+        id.strip_prefix("i-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        })
+    };
+    match ids.iter().find(|id| !is_id(id)) {
+        Some(wrong) => Err(Refusal::new(
+            "InvalidInstanceID.Malformed",
+            format!("Invalid id: \"{wrong}\" (expecting \"i-...\")"),
+        )),
+        None => Ok(ids),
+    }
+}
+
+pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
+    let filters = Filters::read(&desk.all, &FILTERS)?;
+    let ids = ids(desk, "InstanceId")?;
+    if !ids.is_empty() && desk.all.text("MaxResults").is_some() {
+        return Err(Refusal::new(
+            "InvalidParameterCombination",
+            "The parameter instancesSet cannot be used with the parameter maxResults",
+        ));
+    }
+    if let Some(unknown) = ids.iter().find(|id| desk.state.seen(id).is_none()) {
+        return Err(Refusal::no_instance(unknown));
+    }
+    let found: BTreeMap<String, (&Machine, Instance)> = desk
+        .state
+        .machines
+        .keys()
+        .filter(|id| ids.is_empty() || ids.contains(&id.as_str()))
+        .filter_map(|id| Some((id.clone(), desk.state.seen(id)?)))
+        .filter(|(_id, (_machine, shown))| {
+            filters.meet(&shown.tags, |filter| of_instance(shown, filter))
+        })
+        .collect();
+    let page = page(found, &desk.all, Length::OLD)?;
+    let reservations = page.things.iter().map(|(machine, shown)| {
+        vec![
+            text("reservationId", shown.id.replacen("i-", "r-", 1)),
+            text("ownerId", ACCOUNT),
+            set("instancesSet", [described(machine, shown)]),
+        ]
+    });
+    let mut answer = vec![set("reservationSet", reservations)];
+    answer.extend(page.next);
+    Ok(answer)
+}
+
+fn of_instance(shown: &Instance, filter: &str) -> Vec<String> {
+    let is_spot = shown.offering.capacity_type == CapacityType::Spot;
+    match filter {
+        "availability-zone" => vec![shown.offering.zone.to_string()],
+        "image-id" => vec![shown.image_id.clone()],
+        "instance-id" => vec![shown.id.clone()],
+        "instance-lifecycle" if is_spot => vec!["spot".to_owned()],
+        "instance-state-name" => vec![state(shown.state).1.to_owned()],
+        "instance-type" => vec![shown.offering.instance_type.to_string()],
+        "private-dns-name" => vec![shown.private_dns_name.clone()],
+        "subnet-id" => vec![shown.subnet_id.clone()],
+        "vpc-id" => vec![NETWORK.to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+/// EC2's code and word for a state. Source: "InstanceState" in the EC2 API reference.
+const fn state(state: InstanceState) -> (u16, &'static str) {
+    match state {
+        InstanceState::Pending => (0, "pending"),
+        InstanceState::Running => (16, "running"),
+        InstanceState::ShuttingDown => (32, "shutting-down"),
+        InstanceState::Terminated => (48, "terminated"),
+        InstanceState::Stopping => (64, "stopping"),
+        InstanceState::Stopped => (80, "stopped"),
+    }
+}
+
+fn state_element(name: &'static str, of: InstanceState) -> Element {
+    let (code, word) = state(of);
+    within(name, vec![text("code", code), text("name", word)])
+}
+
+fn described(machine: &Machine, shown: &Instance) -> Vec<Element> {
+    let mut found = vec![
+        text("instanceId", &shown.id),
+        text("imageId", &shown.image_id),
+        state_element("instanceState", shown.state),
+        text("privateDnsName", &shown.private_dns_name),
+        text("instanceType", &shown.offering.instance_type),
+        text("launchTime", super::time(shown.launched)),
+        within(
+            "placement",
+            vec![
+                text("availabilityZone", &shown.offering.zone),
+                text("tenancy", "default"),
+            ],
+        ),
+        text("subnetId", &shown.subnet_id),
+        text("vpcId", NETWORK),
+        tag_set(&shown.tags),
+    ];
+    if shown.offering.capacity_type == CapacityType::Spot {
+        found.push(text("instanceLifecycle", "spot"));
+        let request = shown.id.replacen("i-", "sir-", 1);
+        found.push(text("spotInstanceRequestId", request));
+    }
+    if let Some(template) = &machine.template {
+        let data = &template.data;
+        let group = |id: &String| {
+            let name = if id == GROUP.0 { GROUP.1 } else { "" };
+            vec![text("groupId", id), text("groupName", name)]
+        };
+        found.push(set("groupSet", data.security_groups.iter().map(group)));
+        found.push(within(
+            "metadataOptions",
+            vec![
+                text("httpTokens", &data.metadata.tokens),
+                text("httpPutResponseHopLimit", data.metadata.hop_limit),
+                text("httpEndpoint", &data.metadata.endpoint),
+            ],
+        ));
+        if !data.instance_profile.is_empty() {
+            let profile = format!(
+                "arn:aws:iam::{ACCOUNT}:instance-profile/{}",
+                data.instance_profile
+            );
+            found.push(within("iamInstanceProfile", vec![text("arn", profile)]));
+        }
+    }
+    found
+}
+
+pub(super) fn terminate(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
+    let ids = ids(desk, "InstanceId")?;
+    let mut before = Vec::new();
+    for id in &ids {
+        let (_machine, shown) = desk
+            .state
+            .seen(id)
+            .ok_or_else(|| Refusal::no_instance(id))?;
+        before.push(shown);
+    }
+    if let Some(kept) = ids.iter().find(|id| desk.state.protected.contains(**id)) {
+        return Err(Refusal::new(
+            "OperationNotPermitted",
+            format!(
+                "The instance '{kept}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
+            ),
+        ));
+    }
+    let mut changes = Vec::new();
+    for was in before {
+        desk.state.end(&was.id, desk.now, EndCause::Terminated);
+        let after = desk.state.machines.get(&was.id);
+        let after = after.map_or(was.state, |machine| machine.state(desk.now));
+        changes.push(vec![
+            text("instanceId", &was.id),
+            state_element("currentState", after),
+            state_element("previousState", was.state),
+        ]);
+    }
+    Ok(vec![set("instancesSet", changes)])
+}
+
+pub(super) fn tag(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
+    let tags = desk.all.tags()?;
+    if tags.is_empty() {
+        return Err(desk.all.missing("Tag"));
+    }
+    for id in ids(desk, "ResourceId")? {
+        if let Some(machine) = desk.state.machines.get_mut(id) {
+            machine.instance.tags.extend(tags.clone());
+        }
+    }
+    Ok(vec![text("return", true)])
+}

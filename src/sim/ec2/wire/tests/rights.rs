@@ -1,0 +1,297 @@
+//! The policy that ships with Tonnage, evaluated: it allows a controller's life, each part of it is
+//! needed for that, and nothing of another's can be touched.
+
+use serde_json::{Value, json};
+
+use super::{FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::sim::ec2::wire::policy::Policy;
+
+const READS: [&str; 8] = [
+    "DescribeImages",
+    "DescribeInstanceTypeOfferings",
+    "DescribeInstanceTypes",
+    "DescribeInstances",
+    "DescribeLaunchTemplates",
+    "DescribeSecurityGroups",
+    "DescribeSpotPriceHistory",
+    "DescribeSubnets",
+];
+
+/// Everything that a controller does, under a policy; the first thing that it may not do, if any.
+async fn life(policy: &str) -> Result<(), String> {
+    let talk = Talk::under(policy);
+    for read in READS {
+        let few: &[(&str, &str)] = match read {
+            "DescribeSpotPriceHistory" => &[("InstanceType.1", "c5.xlarge")],
+            _ => &[],
+        };
+        attempt(&talk, read, few).await?;
+    }
+    attempt(&talk, "CreateLaunchTemplate", TEMPLATE).await?;
+    let body = attempt(&talk, "CreateFleet", FLEET).await?;
+    if let Some(message) = texts(&body, "errorMessage").pop() {
+        return Err(message);
+    }
+    let id = launched(&body).remove(0);
+    for key in ["Name", "tonnage.dev/nodeclaim"] {
+        let tags = [
+            ("ResourceId.1", id.as_str()),
+            ("Tag.1.Key", key),
+            ("Tag.1.Value", "one"),
+        ];
+        attempt(&talk, "CreateTags", &tags).await?;
+    }
+    attempt(
+        &talk,
+        "TerminateInstances",
+        &[("InstanceId.1", id.as_str())],
+    )
+    .await?;
+    attempt(
+        &talk,
+        "DeleteLaunchTemplate",
+        &[("LaunchTemplateName", "blue-1")],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn attempt(talk: &Talk, action: &str, fields: &[(&str, &str)]) -> Result<String, String> {
+    let answer = talk.ask(action, fields).await;
+    if answer.status == 200 {
+        return Ok(answer.body);
+    }
+    assert_eq!(
+        texts(&answer.body, "Code"),
+        ["UnauthorizedOperation"],
+        "{}",
+        answer.body
+    );
+    assert_eq!(answer.status, 403);
+    Err(texts(&answer.body, "Message").remove(0))
+}
+
+/// The statements of the shipped policy that EC2 judges by, each with its place.
+fn statements(policy: &Value) -> Vec<(usize, Value)> {
+    let judged = |statement: &&Value| {
+        list(&statement["Action"])
+            .iter()
+            .all(|action| action.starts_with("ec2:") || action == "iam:PassRole")
+    };
+    let all = policy["Statement"].as_array().unwrap();
+    let numbered = all.iter().enumerate();
+    numbered
+        .filter(|(_place, statement)| judged(statement))
+        .map(|(place, statement)| (place, statement.clone()))
+        .collect()
+}
+
+fn list(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(list).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shipped_policy_allows_a_controllers_life_and_all_of_it_is_needed() {
+    assert_eq!(life(&shipped()).await, Ok(()));
+    let policy: Value = serde_json::from_str(&shipped()).unwrap();
+    let mut needed = 0;
+    for (place, statement) in statements(&policy) {
+        for field in ["Action", "Resource"] {
+            let values = list(&statement[field]);
+            for left_out in &values {
+                let kept: Vec<&String> = values.iter().filter(|value| *value != left_out).collect();
+                let mut narrow = policy.clone();
+                narrow["Statement"][place][field] = json!(kept);
+                if kept.is_empty() {
+                    narrow["Statement"][place][field] = json!("nothing");
+                }
+                let outcome = life(&narrow.to_string()).await;
+                assert!(outcome.is_err(), "{} without {left_out}", statement["Sid"]);
+                needed += 1;
+            }
+        }
+    }
+    assert!(needed > 40, "only {needed} parts were left out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_condition_of_each_statement_refuses_what_does_not_meet_it() {
+    let policy: Value = serde_json::from_str(&shipped()).unwrap();
+    let mut tried = Vec::new();
+    for (place, statement) in statements(&policy) {
+        let operators = statement["Condition"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        for (operator, keys) in operators {
+            for (key, values) in keys.as_object().unwrap() {
+                let values = list(values);
+                for (index, value) in values.iter().enumerate() {
+                    // What the life asks for is no longer what the condition wants.
+                    let mut wanted = values.clone();
+                    wanted[index] = format!("not-{value}");
+                    let mut other = policy.clone();
+                    other["Statement"][place]["Condition"][&operator][key] = json!(wanted);
+                    let outcome = life(&other.to_string()).await;
+                    assert!(outcome.is_err(), "{}: {key} = {value}", statement["Sid"]);
+                    tried.push(key.clone());
+                }
+            }
+        }
+    }
+    for key in [
+        "aws:RequestTag/tonnage.dev/cluster",
+        "aws:RequestedRegion",
+        "aws:ResourceTag/tonnage.dev/cluster",
+        "aws:TagKeys",
+        "ec2:CreateAction",
+        "iam:PassedToService",
+    ] {
+        assert!(
+            tried.iter().any(|tried| tried == key),
+            "no condition on {key}"
+        );
+    }
+}
+
+const RED: &str = "red";
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_must_carry_the_clusters_tag() {
+    let talk = Talk::under(&shipped());
+    let denied = async |action: &str, fields: &[(&str, &str)], what: &str| {
+        let (status, code, message) = talk.refused(action, fields).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (403, "UnauthorizedOperation"),
+            "{message}"
+        );
+        assert!(message.contains(what), "{message}");
+    };
+    let own = ("TagSpecification.1.Tag.1.Value", RED);
+    let no_tag = ("TagSpecification.1.Tag.1.Key", "team");
+    for change in [own, no_tag] {
+        let fields = but(TEMPLATE, &[change]);
+        denied("CreateLaunchTemplate", &fields, "ec2:CreateLaunchTemplate").await;
+    }
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    for (number, kind) in [(1, "fleet/"), (2, "instance/"), (3, "volume/")] {
+        let value = format!("TagSpecification.{number}.Tag.1.Value");
+        let key = format!("TagSpecification.{number}.Tag.1.Key");
+        for change in [(value.as_str(), RED), (key.as_str(), "team")] {
+            denied("CreateFleet", &but(FLEET, &[change]), kind).await;
+        }
+    }
+    assert!(talk.world.ec2.machines().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_fleet_may_not_do_is_an_error_in_its_answer() {
+    let talk = Talk::under(&shipped());
+    for (number, change, what) in [
+        (
+            1,
+            ("LaunchTemplateData.IamInstanceProfile.Name", "admin"),
+            "iam:PassRole",
+        ),
+        (
+            2,
+            ("LaunchTemplateData.TagSpecification.2.Tag.1.Value", RED),
+            "spot-instances-request",
+        ),
+    ] {
+        let (name, token) = (format!("blue-{number}"), format!("token-{number}"));
+        let template = but(
+            TEMPLATE,
+            &[
+                change,
+                ("LaunchTemplateName", &name),
+                ("ClientToken", &token),
+            ],
+        );
+        talk.done("CreateLaunchTemplate", &template).await;
+        let through = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
+        let fleet = but(FLEET, &[(through, name.as_str())]);
+        let answer = talk.done("CreateFleet", &fleet).await;
+        assert_eq!(texts(&answer, "errorCode"), ["UnauthorizedOperation"]);
+        let message = texts(&answer, "errorMessage").remove(0);
+        assert!(message.contains(what), "{message}");
+    }
+    assert!(talk.world.ec2.machines().is_empty());
+    // Nothing was bought, so nothing is remembered: with the right given, the same request buys.
+    let mut allowed = talk;
+    let everything =
+        json!({ "Statement": [{ "Effect": "Allow", "Action": "*", "Resource": "*" }] });
+    let everything = Policy::parse(&everything.to_string()).unwrap();
+    allowed.endpoint = allowed.endpoint.with_policy(everything);
+    assert_eq!(launched(&allowed.done("CreateFleet", FLEET).await).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_another_cluster_can_be_touched() {
+    let talk = Talk::under(&shipped());
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let ours = launched(&talk.done("CreateFleet", FLEET).await);
+    let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
+    let theirs = talk.world.ec2.stray(RED, &offering);
+    let other = super::Endpoint::new(&talk.world.ec2, "other", "blue");
+    let beside = Talk {
+        world: talk.world.clone(),
+        endpoint: other,
+    };
+    let template = but(
+        TEMPLATE,
+        &[
+            ("TagSpecification.1.Tag.1.Value", RED),
+            ("LaunchTemplateName", "red-1"),
+            ("ClientToken", "red"),
+        ],
+    );
+    beside.done("CreateLaunchTemplate", &template).await;
+    let through = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
+    let name = |id: &'static str, key: &'static str| {
+        vec![
+            ("ResourceId.1", id),
+            ("Tag.1.Key", key),
+            ("Tag.1.Value", "x"),
+        ]
+    };
+    let theirs_text: &'static str = theirs.clone().leak();
+    let ours_text: &'static str = ours[0].clone().leak();
+    for (action, fields) in [
+        ("TerminateInstances", vec![("InstanceId.1", theirs_text)]),
+        (
+            "TerminateInstances",
+            vec![("InstanceId.1", ours_text), ("InstanceId.2", theirs_text)],
+        ),
+        ("CreateTags", name(theirs_text, "Name")),
+        ("CreateTags", name(ours_text, "team")),
+        ("CreateTags", name(ours_text, "tonnage.dev/cluster")),
+        (
+            "DeleteLaunchTemplate",
+            vec![("LaunchTemplateName", "red-1")],
+        ),
+        (
+            "CreateFleet",
+            but(FLEET, &[(through, "red-1"), ("ClientToken", "new")]),
+        ),
+    ] {
+        let (status, code, message) = talk.refused(action, &fields).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (403, "UnauthorizedOperation"),
+            "{action}: {message}"
+        );
+        assert!(
+            message.contains(&format!("perform: ec2:{action}")),
+            "{message}"
+        );
+    }
+    assert_eq!(talk.world.ec2.alive().len(), 4);
+    talk.done("CreateTags", &name(ours_text, "Name")).await;
+}

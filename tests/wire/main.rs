@@ -1,0 +1,29 @@
+//! The adapter for the real EC2, with the AWS SDK, against the simulated EC2 on the wire: in one process
+//! and in virtual time.
+//!
+//! The contract tests are those that run against the independent endpoint over HTTP, from the same
+//! files; beside them is what only this endpoint can do: markets, policies, lost answers, slow pages.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod consistency;
+mod endpoint;
+#[path = "../cloud/instances.rs"]
+mod instances;
+#[path = "../cloud/launches.rs"]
+mod launches;
+mod losses;
+mod markets;
+#[path = "../cloud/resolution.rs"]
+mod resolution;
+mod rights;
+#[path = "../cloud/scene.rs"]
+mod scene;
+#[path = "../cloud/templates.rs"]
+mod templates;
+#[path = "../waiting/mod.rs"]
+mod waiting;
+mod whole;

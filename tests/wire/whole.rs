@@ -1,0 +1,191 @@
+//! The controllers, the adapter for the real EC2 and the SDK together, in the embedded world.
+
+use std::sync::Arc;
+
+use aws_sdk_ec2::config::Credentials;
+use serde_json::json;
+use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::settings::CloudSettings;
+use tonnage::controllers::assembly::Connections;
+use tonnage::settings::Mode;
+use tonnage::sim::api_server::Resource;
+use tonnage::sim::ec2::wire;
+use tonnage::sim::ec2::wire::connector::Connector;
+use tonnage::sim::ec2::wire::policy::{Names, Policy};
+use tonnage::sim::embedded::{ProcessOptions, default_settings};
+use tonnage::sim::life::Life;
+use tonnage::sim::scene::{Pool, Work, node_class};
+use tonnage::sim::{Embedded, Options, Process};
+use tonnage::world::World;
+
+use crate::scene::facts;
+use crate::waiting::eventually;
+
+/// Pods of the burst; each needs a machine of its own.
+const PODS: usize = 4;
+/// The longest that a burst takes from its arrival until nothing is left of it, seconds.
+const PATIENCE: u64 = 3_600;
+
+/// A controller process with the adapter for the real EC2.
+struct Controller {
+    process: Process,
+    life: Life,
+    adapter: World,
+}
+
+impl Controller {
+    /// Starts one that dies right after so many writes, to either side.
+    async fn start(world: &Embedded, fatal: Option<usize>) -> Self {
+        let life = Life::fatal_after(fatal);
+        let policy = Policy::shipped(&Names {
+            cluster: &world.options.cluster,
+            region: "us-east-1",
+            account: "123456789012",
+            node_role: "node",
+        });
+        let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
+            .with_life(life.clone())
+            .with_policy(policy.unwrap());
+        let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
+        let settings = CloudSettings {
+            region: Some("us-east-1".to_owned()),
+            price_api: false,
+            ..CloudSettings::new(facts(&world.options.cluster))
+        };
+        let credentials = Credentials::new("nobody", "nothing", None, None, "test");
+        let cloud = Ec2Cloud::connect_with(settings, adapter.clone(), |loader| {
+            loader
+                .http_client(Connector::new(endpoint))
+                .credentials_provider(credentials)
+        });
+        let cloud = Arc::new(cloud.await.unwrap());
+        let options = ProcessOptions {
+            life: life.clone(),
+            ..ProcessOptions::new(world.options.seed, default_settings(Mode::Run, 2))
+        };
+        let process = world.start_with(options, |connections| Connections {
+            cloud,
+            ..connections
+        });
+        Self {
+            process,
+            life,
+            adapter,
+        }
+    }
+
+    /// What is left of one that died.
+    fn bury(self) {
+        self.process.kill();
+        self.adapter.stop().cancel();
+    }
+}
+
+fn begin() -> Embedded {
+    let world = Embedded::begin(Options {
+        families: vec!["c5", "m5", "r5"],
+        ..Options::calm(1)
+    });
+    let pool = Pool {
+        name: "burst",
+        node_class: "default",
+        families: &["c5", "m5", "r5"],
+        capacity_types: &["spot", "on-demand"],
+        taint: None,
+        empty_seconds: 30,
+        weight: None,
+        most_nodes: None,
+    };
+    let mut pool = pool.manifest();
+    // Three cores of four: one pod to a machine.
+    let requirements = &mut pool["spec"]["template"]["spec"]["requirements"];
+    requirements.as_array_mut().unwrap().push(json!({
+        "key": "karpenter.k8s.aws/instance-cpu", "operator": "In", "values": ["4"],
+    }));
+    let work = Work {
+        name: "burst",
+        cpu: "3",
+        memory: "4Gi",
+        gpus: 0,
+        tolerates: None,
+        role: None,
+        pods: u32::try_from(PODS).unwrap(),
+        seconds: Some(120),
+    };
+    let class = node_class("default", &world.options.cluster, 20);
+    for object in [class, pool, work.job()] {
+        world.apply(object).unwrap();
+    }
+    world
+}
+
+/// Waits until the burst ran and nothing of it is left.
+async fn over(world: &Embedded) {
+    eventually("the burst has come and gone", PATIENCE, async || {
+        let left = (
+            world.api.count(Resource::Job) + world.api.count(Resource::Pod),
+            world.api.count(Resource::NodeClaim),
+            world.ec2.alive().len(),
+        );
+        if left == (0, 0, 0) {
+            Ok(())
+        } else {
+            Err(format!("pods and jobs, claims, machines: {left:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_burst_is_bought_and_ended_through_the_real_adapter() {
+    tokio::time::pause();
+    let world = begin();
+    let controller = Controller::start(&world, None).await;
+    over(&world).await;
+    assert_eq!(world.ec2.machines().len(), PODS);
+    let calls = world.ec2.calls();
+    assert_eq!(calls["CreateFleet"].calls, 1, "{calls:?}");
+    assert_eq!(calls["CreateLaunchTemplate"].calls, 1, "{calls:?}");
+    controller.process.stop().await;
+    controller.adapter.shut_down().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn killed_after_any_of_its_writes_it_buys_nothing_twice_and_leaves_nothing_behind() {
+    tokio::time::pause();
+    let mut died = 0;
+    for fatal in 1.. {
+        let world = begin();
+        let first = Controller::start(&world, Some(fatal)).await;
+        let burst = eventually("it dies, or all is over", PATIENCE, async || {
+            if first.life.is_dead() {
+                return Ok(true);
+            }
+            let is_over = world.api.count(Resource::Job) == 0 && world.ec2.alive().is_empty();
+            if is_over {
+                Ok(false)
+            } else {
+                Err("neither".to_owned())
+            }
+        });
+        let is_dead = burst.await;
+        first.bury();
+        if is_dead {
+            died += 1;
+            let second = Controller::start(&world, None).await;
+            over(&world).await;
+            let bought = world.ec2.machines().len();
+            assert!(
+                bought <= PODS,
+                "{bought} machines, killed after write {fatal}"
+            );
+            second.bury();
+        }
+        world.end().await;
+        if !is_dead {
+            break;
+        }
+    }
+    assert!(died > 20, "it made only {died} writes");
+}
