@@ -9,24 +9,37 @@ use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::demo::Tally;
 
+use crate::acts::Acts;
 use crate::leadership::Leadership;
+use crate::phases::{Phase, text};
 
+/// The annotation of a pod that must not be disrupted.
+pub(crate) const PROTECTED: &str = "karpenter.sh/do-not-disrupt";
+/// Nodes that are not the machine that they say have names that begin so.
+pub(crate) const IMPOSTOR: &str = "impostor-";
 /// How long a machine may be without an owner while faults strike: two complete lists a minute apart,
 /// with what the storm takes from them.
 const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
+/// How long a machine may still run whose claim says that it is being terminated.
+const ENDING: SignedDuration = SignedDuration::from_mins(5);
 /// How long before EC2 takes a machine back Tonnage may end it with pods on it.
 const LAST_SECONDS: SignedDuration = SignedDuration::from_secs(10);
 
 /// What was seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checks {
     pub(crate) violations: BTreeSet<String>,
     pub(crate) tally: Tally,
+    pub(crate) acts: Acts,
     /// Where controllers need a lease.
     pub(crate) leadership: Option<Leadership>,
     /// Claims that were ever seen with a batch.
     batches: BTreeMap<String, BTreeSet<String>>,
     ownerless: BTreeMap<String, Timestamp>,
+    /// Claims of the last step.
+    before: Vec<Claim>,
+    /// Machines that run although their claims say that they are being terminated, since when.
+    undead: BTreeMap<String, Timestamp>,
     /// Machines that EC2 takes back, and from when on pods that are left are beyond help.
     announced: BTreeMap<String, Timestamp>,
 }
@@ -34,28 +47,30 @@ pub(crate) struct Checks {
 /// A claim as the checks see it.
 #[derive(Debug, Clone)]
 struct Claim {
+    name: String,
     uid: String,
+    phase: Phase,
+    node: String,
     pool: String,
     provider_id: String,
     batch: String,
     deleting: bool,
 }
 
-fn text(object: &Value, pointer: &str) -> String {
-    let found = object.pointer(pointer).and_then(Value::as_str);
-    found.unwrap_or_default().to_owned()
-}
-
 fn claims(world: &Embedded) -> Vec<Claim> {
     let mut claims = Vec::new();
     world.api.each(Resource::NodeClaim, |_key, claim| {
         let record = text(claim, "/metadata/annotations/tonnage.dev~1launch");
-        let record: Value = serde_json::from_str(&record).unwrap_or_default();
+        let record: Value = serde_json::from_str(record).unwrap_or_default();
+        let text = |pointer: &str| text(claim, pointer).to_owned();
         claims.push(Claim {
-            uid: text(claim, "/metadata/uid"),
-            pool: text(claim, "/metadata/labels/karpenter.sh~1nodepool"),
-            provider_id: text(claim, "/status/providerID"),
-            batch: text(&record, "/batch"),
+            name: text("/metadata/name"),
+            uid: text("/metadata/uid"),
+            phase: Phase::of(claim),
+            node: text("/status/nodeName"),
+            pool: text("/metadata/labels/karpenter.sh~1nodepool"),
+            provider_id: text("/status/providerID"),
+            batch: crate::phases::text(&record, "/batch").to_owned(),
             deleting: claim["metadata"]["deletionTimestamp"].is_string(),
         });
     });
@@ -63,6 +78,21 @@ fn claims(world: &Embedded) -> Vec<Claim> {
 }
 
 impl Checks {
+    /// Nothing seen yet.
+    pub(crate) fn watch(world: &Embedded) -> Self {
+        Self {
+            violations: BTreeSet::new(),
+            tally: Tally::default(),
+            acts: Acts::watch(world),
+            leadership: None,
+            batches: BTreeMap::new(),
+            ownerless: BTreeMap::new(),
+            before: Vec::new(),
+            undead: BTreeMap::new(),
+            announced: BTreeMap::new(),
+        }
+    }
+
     fn violated(&mut self, what: String) {
         self.violations.insert(what);
     }
@@ -78,6 +108,7 @@ impl Checks {
         if let Some(leadership) = &mut self.leadership {
             self.violations.extend(leadership.violations());
         }
+        self.violations.extend(self.acts.violations(world));
         let claims = claims(world);
         for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {
             self.batches
@@ -87,7 +118,72 @@ impl Checks {
         }
         self.limits(&claims, limits);
         self.machines(world, &claims);
+        self.held(world, &claims);
+        self.undead(world, &claims);
+        self.bindings(world, &claims);
         self.lost_work(world);
+        self.before = claims;
+    }
+
+    /// A claim stays as long as its machine.
+    fn held(&mut self, world: &Embedded, claims: &[Claim]) {
+        let now = world.now();
+        let gone: Vec<String> = self
+            .before
+            .iter()
+            .filter(|old| !old.provider_id.is_empty())
+            .filter(|old| !claims.iter().any(|claim| claim.uid == old.uid))
+            .filter(|old| {
+                let machine = world.ec2.machine(instance_of(&old.provider_id));
+                machine.is_some_and(|machine| machine.is_alive(now))
+            })
+            .map(|old| format!("NodeClaim {} is gone, {} runs", old.name, old.provider_id))
+            .collect();
+        self.violations.extend(gone);
+    }
+
+    /// A machine that was terminated, as its claim has it, ends.
+    fn undead(&mut self, world: &Embedded, claims: &[Claim]) {
+        let now = world.now();
+        let undead: BTreeSet<String> = claims
+            .iter()
+            .filter(|claim| claim.phase == Phase::Ending)
+            .map(|claim| instance_of(&claim.provider_id).to_owned())
+            .filter(|id| {
+                let machine = world.ec2.machine(id);
+                machine.is_some_and(|machine| machine.is_alive(now))
+            })
+            .collect();
+        self.undead.retain(|id, _since| undead.contains(id));
+        for id in undead {
+            let since = *self.undead.entry(id.clone()).or_insert(now);
+            if now.duration_since(since) > ENDING {
+                self.violated(format!(
+                    "machine {id} runs, and was terminated at {since} as its claim has it"
+                ));
+            }
+        }
+    }
+
+    /// No Node is bound to a claim whose machine it is not.
+    fn bindings(&mut self, world: &Embedded, claims: &[Claim]) {
+        for claim in claims
+            .iter()
+            .filter(|claim| claim.node.starts_with(IMPOSTOR))
+        {
+            self.violated(format!(
+                "NodeClaim {} took the impostor {} for its Node",
+                claim.name, claim.node
+            ));
+        }
+        let mut bound = Vec::new();
+        world.api.each(Resource::Node, |key, node| {
+            let label = &node["metadata"]["labels"]["karpenter.sh/registered"];
+            if key.name.starts_with(IMPOSTOR) && label.is_string() {
+                bound.push(format!("the impostor {} was registered", key.name));
+            }
+        });
+        self.violations.extend(bound);
     }
 
     /// No NodePool has more nodes than it may.
@@ -190,6 +286,11 @@ impl Checks {
     }
 }
 
+/// The id of the machine with a provider id.
+fn instance_of(provider_id: &str) -> &str {
+    provider_id.rsplit('/').next().unwrap_or_default()
+}
+
 /// Pods that neither run nor have ended.
 pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
     let mut waiting = Vec::new();
@@ -229,7 +330,7 @@ pub(crate) fn mismatches(world: &Embedded) -> Vec<String> {
         .collect();
     let mut nodes = BTreeSet::new();
     world.api.each(Resource::Node, |_key, node| {
-        nodes.insert(text(node, "/spec/providerID"));
+        nodes.insert(text(node, "/spec/providerID").to_owned());
     });
     let machines: BTreeSet<String> = world
         .ec2

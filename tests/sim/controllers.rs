@@ -8,9 +8,9 @@ use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::{Embedded, Process};
 use tonnage::world::RandomStream;
 
-use crate::deceived;
 use crate::faults::Storm;
 use crate::leadership::PREFIX;
+use crate::mutations::Mutation;
 
 /// Which controllers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,6 @@ pub(crate) enum Controllers {
     Alone,
     /// Two, of which the one acts that holds the lease.
     Two,
-    /// Two that believe that they lead for ever once they have led.
-    Deceived,
 }
 
 impl Controllers {
@@ -51,16 +49,18 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Places {
     controllers: Controllers,
+    mutation: Option<&'static Mutation>,
     slots: Vec<Place>,
     generation: u64,
 }
 
 impl Places {
     /// Nobody runs yet.
-    pub(crate) fn new(controllers: Controllers) -> Self {
+    pub(crate) fn new(controllers: Controllers, mutation: Option<&'static Mutation>) -> Self {
         let count = if controllers.elect() { 2 } else { 1 };
         Self {
             controllers,
+            mutation,
             slots: (0..count).map(|_place| Place::default()).collect(),
             generation: 0,
         }
@@ -68,15 +68,36 @@ impl Places {
 
     /// Fills the places whose time has come.
     pub(crate) fn fill(&mut self, world: &Embedded, storm: &Storm, second: u64) {
-        for place in &mut self.slots {
-            if place.process.is_none() && second >= place.restart {
-                self.generation += 1;
-                place.who = format!("{PREFIX}{}", self.generation);
-                let seed = world.options.seed.wrapping_mul(1_000) + self.generation;
-                let process = start(self.controllers, world, storm, (&place.who, seed));
+        for index in 0..self.slots.len() {
+            let due = |place: &&mut Place| place.process.is_none() && second >= place.restart;
+            if self.slots.get_mut(index).filter(due).is_none() {
+                continue;
+            }
+            self.generation += 1;
+            let who = format!("{PREFIX}{}", self.generation);
+            let seed = world.options.seed.wrapping_mul(1_000) + self.generation;
+            let process = self.start(world, storm, &who, seed);
+            if let Some(place) = self.slots.get_mut(index) {
+                place.who = who;
                 place.process = Some(process);
             }
         }
+    }
+
+    /// Starts a controller under a name of its own, which knows nothing of those before it.
+    fn start(&self, world: &Embedded, storm: &Storm, who: &str, seed: u64) -> Process {
+        let mut settings = default_settings(Mode::Run, 1);
+        settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
+        settings.lease = self.controllers.elect().then(LeaseSettings::default);
+        let options = ProcessOptions {
+            who: who.to_owned(),
+            faults: Arc::new(storm.clone()),
+            ..ProcessOptions::new(seed, settings)
+        };
+        world.start_with(options, |connections| match self.mutation {
+            Some(mutation) => (mutation.change)(world, connections),
+            None => connections,
+        })
     }
 
     /// Takes a controller out of its place, which stays empty for a while.
@@ -100,27 +121,4 @@ impl Places {
             process.stop().await;
         }
     }
-}
-
-/// Starts a controller under a name of its own, which knows nothing of those before it.
-fn start(
-    controllers: Controllers,
-    world: &Embedded,
-    storm: &Storm,
-    (who, seed): (&str, u64),
-) -> Process {
-    let mut settings = default_settings(Mode::Run, 1);
-    settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
-    settings.lease = controllers.elect().then(LeaseSettings::default);
-    let options = ProcessOptions {
-        who: who.to_owned(),
-        faults: Arc::new(storm.clone()),
-        ..ProcessOptions::new(seed, settings)
-    };
-    world.start_with(options, |mut connections| {
-        if controllers == Controllers::Deceived {
-            connections.client = deceived::client(connections.client);
-        }
-        connections
-    })
 }

@@ -1,38 +1,35 @@
-//! Faults by chance, counted by kind, while a storm lasts.
+//! Faults by chance on the way to the API server and to EC2, counted by kind and by the phases of the
+//! claims that they meet, while a storm lasts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 use tokio::time::Instant;
-use tonnage::sim::api_server::Refusal;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::{ApiServer, Refusal};
+use tonnage::sim::ec2::Ec2;
 use tonnage::sim::faults::{CallFault, Faults, Journey, RequestFault};
-use tonnage::world::{RandomStream, World};
+use tonnage::world::RandomStream;
 
-/// How often each kind strikes, of 1000 requests or calls.
-#[derive(Debug, Clone, Copy)]
-struct Rates {
-    lost: u64,
-    answer_lost: u64,
-    error: u64,
-    conflict: u64,
-    throttled: u64,
-    slow_watch: u64,
-    call_lost: u64,
-    call_answer_lost: u64,
-    call_throttled: u64,
-    call_error: u64,
-    call_denied: u64,
-    short: u64,
+use crate::kinds::Fault;
+use crate::phases::{Phase, Target};
+
+/// How many faults there were of each kind, and how many of them met a claim in each phase.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    pub(crate) of: BTreeMap<Fault, usize>,
+    pub(crate) met: BTreeMap<(Fault, Phase), usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    storm: bool,
+    /// How often each kind strikes now, of 1000 requests or calls.
+    rates: BTreeMap<Fault, u64>,
     /// Those whom the API server does not hear, until when, and whether connections are refused or silent.
     cut_off: BTreeMap<String, (Instant, bool)>,
-    counts: BTreeMap<&'static str, usize>,
+    counts: Counts,
 }
 
 /// The weather of one trial; clones share it.
@@ -40,63 +37,50 @@ struct State {
 pub(crate) struct Storm {
     requests: RandomStream,
     calls: RandomStream,
-    rates: Rates,
+    api: ApiServer,
+    ec2: Ec2,
     state: Arc<Mutex<State>>,
 }
 
 impl Storm {
-    /// A storm whose kinds are as strong as the seed has it, some absent.
-    pub(crate) fn new(world: &World) -> Self {
-        let dice = world.random("storm/rates");
-        let rate = |most: u64| {
-            if dice.below(3) == 0 {
-                0
-            } else {
-                dice.below(most + 1)
-            }
-        };
+    /// Calm weather, until rates are set.
+    pub(crate) fn new(world: &Embedded) -> Self {
         Self {
-            rates: Rates {
-                lost: rate(30),
-                answer_lost: rate(30),
-                error: rate(40),
-                conflict: rate(40),
-                throttled: rate(20),
-                slow_watch: rate(500),
-                call_lost: rate(30),
-                call_answer_lost: rate(60),
-                call_throttled: rate(60),
-                call_error: rate(40),
-                call_denied: rate(40),
-                short: rate(300),
-            },
-            requests: world.random("storm/requests"),
-            calls: world.random("storm/calls"),
-            state: Arc::new(Mutex::new(State {
-                storm: true,
-                cut_off: BTreeMap::new(),
-                counts: BTreeMap::new(),
-            })),
+            requests: world.world().random("storm/requests"),
+            calls: world.world().random("storm/calls"),
+            api: world.api.clone(),
+            ec2: world.ec2.clone(),
+            state: Arc::default(),
         }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on kinds strike so often of 1000 requests or calls, and kinds that are not named never.
+    pub(crate) fn set(&self, rates: BTreeMap<Fault, u64>) {
+        self.locked().rates = rates;
     }
 
     /// From now on nothing goes wrong.
     pub(crate) fn calm_down(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.storm = false;
+        let mut state = self.locked();
+        state.rates.clear();
         state.cut_off.clear();
     }
 
     /// The API server does not hear a controller for a while; EC2 does.
     pub(crate) fn cut_off(&self, who: &str, length: Duration, silent: bool) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let until = Instant::now() + length;
-        state.cut_off.insert(who.to_owned(), (until, silent));
+        self.locked()
+            .cut_off
+            .insert(who.to_owned(), (until, silent));
     }
 
     /// The way of a request of one who is not heard.
     fn unheard(&self, who: &str) -> Option<Journey> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         let (until, silent) = state.cut_off.get(who)?;
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -115,30 +99,40 @@ impl Storm {
         })
     }
 
-    /// Counts a fault.
-    pub(crate) fn count(&self, kind: &'static str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state.counts.entry(kind).or_default() += 1;
+    /// Counts a fault and whom it met.
+    pub(crate) fn count(&self, fault: Fault, target: Target<'_>) {
+        let phases = target.phases(&self.api, &self.ec2);
+        let counts = &mut self.locked().counts;
+        *counts.of.entry(fault).or_default() += 1;
+        for phase in phases {
+            *counts.met.entry((fault, phase)).or_default() += 1;
+        }
     }
 
-    /// Faults so far, by kind.
-    pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.counts.clone()
+    /// Faults so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.locked().counts.clone()
     }
 
-    fn rages(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.storm
+    fn rates(&self) -> Option<BTreeMap<Fault, u64>> {
+        let state = self.locked();
+        (!state.rates.is_empty()).then(|| state.rates.clone())
     }
 
     /// The kind that strikes, if any: at most one.
-    fn strike<T: Clone>(&self, dice: &RandomStream, kinds: &[(&'static str, u64, T)]) -> Option<T> {
+    fn strike<T: Clone>(
+        &self,
+        dice: &RandomStream,
+        rates: &BTreeMap<Fault, u64>,
+        kinds: &[(Fault, T)],
+        target: Target<'_>,
+    ) -> Option<T> {
         let mut draw = dice.below(1_000);
-        for (name, rate, kind) in kinds {
-            if draw < *rate {
-                self.count(name);
-                return Some(kind.clone());
+        for (fault, effect) in kinds {
+            let rate = rates.get(fault).copied().unwrap_or(0);
+            if draw < rate {
+                self.count(*fault, target);
+                return Some(effect.clone());
             }
             draw -= rate;
         }
@@ -161,68 +155,55 @@ impl Faults for Storm {
             lag: Duration::ZERO,
             fault: None,
         };
-        if !self.rages() {
+        let Some(rates) = self.rates() else {
             return journey;
-        }
+        };
         if self.requests.below(50) == 0 {
             journey.there += Duration::from_millis(self.requests.below(2_000));
         }
-        let rates = self.rates;
+        let target = Target::of_path(path);
+        let lost = [
+            (Fault::RequestLost, RequestFault::Lost),
+            (Fault::AnswerLost, RequestFault::AnswerLost),
+            (Fault::ServerError, refusal(500, "InternalError")),
+            (Fault::Throttled, refusal(429, "TooManyRequests")),
+            (Fault::Conflict, refusal(409, "Conflict")),
+        ];
+        // Nothing but a change of what is there can be in conflict.
         let writes = *method == Method::PUT || *method == Method::PATCH;
-        let conflict = if writes { rates.conflict } else { 0 };
-        journey.fault = self.strike(
-            &self.requests,
-            &[
-                ("request lost", rates.lost, RequestFault::Lost),
-                ("answer lost", rates.answer_lost, RequestFault::AnswerLost),
-                ("server error", rates.error, refusal(500, "InternalError")),
-                ("conflict", conflict, refusal(409, "Conflict")),
-                (
-                    "throttled",
-                    rates.throttled,
-                    refusal(429, "TooManyRequests"),
-                ),
-            ],
-        );
-        if *method == Method::GET
-            && !path.contains("/nodes/")
-            && self.requests.below(1_000) < rates.slow_watch
+        let kinds = lost.get(..if writes { 5 } else { 4 }).unwrap_or_default();
+        journey.fault = self.strike(&self.requests, &rates, kinds, target);
+        let slow = rates.get(&Fault::SlowWatch).copied().unwrap_or(0);
+        if *method == Method::GET && !path.contains("/nodes/") && self.requests.below(1_000) < slow
         {
-            self.count("slow watch");
+            self.count(Fault::SlowWatch, target);
             journey.lag = Duration::from_millis(self.requests.below(3_000));
         }
         journey
     }
 
     fn call(&self, _who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+        let launch = operation == "CreateFleet";
         let takes = match operation {
             "CreateFleet" => 500 + self.calls.below(1_500),
             "TerminateInstances" => 200 + self.calls.below(400),
             _ => 40 + self.calls.below(200),
         };
         let takes = Duration::from_millis(takes);
-        if !self.rages() {
+        let Some(rates) = self.rates() else {
             return (takes, None);
-        }
-        let rates = self.rates;
-        let launch = operation == "CreateFleet";
-        let short = if launch { rates.short } else { 0 };
+        };
         let some = usize::try_from(self.calls.below(2)).unwrap_or(0);
-        let fault = self.strike(
-            &self.calls,
-            &[
-                ("call lost", rates.call_lost, CallFault::Lost),
-                (
-                    "call answer lost",
-                    rates.call_answer_lost,
-                    CallFault::AnswerLost,
-                ),
-                ("call throttled", rates.call_throttled, CallFault::Throttled),
-                ("call failed", rates.call_error, CallFault::Internal),
-                ("call denied", rates.call_denied, CallFault::Denied),
-                ("launch short", short, CallFault::Short(some)),
-            ],
-        );
-        (takes, fault)
+        let all = [
+            (Fault::CallLost, CallFault::Lost),
+            (Fault::CallAnswerLost, CallFault::AnswerLost),
+            (Fault::CallThrottled, CallFault::Throttled),
+            (Fault::CallFailed, CallFault::Internal),
+            (Fault::CallDenied, CallFault::Denied),
+            (Fault::LaunchShort, CallFault::Short(some)),
+        ];
+        let kinds = all.get(..if launch { 6 } else { 5 }).unwrap_or_default();
+        let target = Target::of_call(operation);
+        (takes, self.strike(&self.calls, &rates, kinds, target))
     }
 }

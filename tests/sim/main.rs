@@ -2,32 +2,41 @@
 //! is quiet everything that can run must run, and nothing else may be left.
 //!
 //! `hack/sim --seeds N --start S` runs more of them than the default. Each seed is run twice and must
-//! give the same history. A failing seed prints what was violated, the end of its history, and the
-//! command that replays it.
+//! give the same history. A failing seed prints what was violated, the smallest set of what was done
+//! to its world that still fails, the end of that history, and the command that replays it.
+//!
+//! A run of the test suite also breaks the controllers on purpose, in every way of [`mutations::ALL`],
+//! and fails when the checks do not find one of them.
 
+mod acts;
 mod checks;
 mod controllers;
-mod deceived;
+mod coverage;
 mod faults;
+mod kinds;
 mod leadership;
+mod mutations;
+mod phases;
+mod script;
+mod shrink;
+mod strikes;
 mod trial;
 mod wander;
 
-use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use controllers::Controllers;
+use coverage::Coverage;
+use mutations::Mutation;
 use serde_json::json;
 use tonnage::settings::LogFormat;
 use tonnage::telemetry::start_logs;
-use trial::Report;
+use trial::{Plan, Report};
 
 /// Seeds that are run when nobody says how many.
 const SEEDS: u64 = 2;
-/// Seeds within which a deceived controller must be found out.
-const DECEIVED_SEEDS: u64 = 3;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 /// Lines of a failing history that are shown.
@@ -42,28 +51,36 @@ struct Args {
     start: u64,
     history: bool,
     log: Option<String>,
+    /// Disturbances that are left out.
+    without: BTreeSet<usize>,
+    /// Controllers that are broken in this way.
+    mutation: Option<&'static Mutation>,
 }
 
-/// Reads `--seeds N`, `--start S`, `--history` and `--log FILTER`; the test runner's own flags are let through.
+/// Reads the flags that `hack/sim --help` lists; the test runner's own flags are let through.
 fn args() -> Result<Args, String> {
     let mut args = Args {
         seeds: None,
         start: 1,
         history: false,
         log: None,
+        without: BTreeSet::new(),
+        mutation: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut number = || {
-            let value = words.next().unwrap_or_default();
+        let mut value = || words.next().unwrap_or_default();
+        let number = |value: String| {
             let wrong = |_error| format!("{word} takes a number, not `{value}`");
             value.parse::<u64>().map_err(wrong)
         };
         match word.as_str() {
-            "--seeds" => args.seeds = Some(number()?),
-            "--start" => args.start = number()?,
+            "--seeds" => args.seeds = Some(number(value())?),
+            "--start" => args.start = number(value())?,
             "--history" => args.history = true,
-            "--log" => args.log = words.next(),
+            "--log" => args.log = Some(value()),
+            "--without" => args.without = shrink::read(&value())?,
+            "--mutation" => args.mutation = Some(mutations::named(&value())?),
             _ => {}
         }
     }
@@ -93,24 +110,23 @@ fn run(args: &Args) -> io::Result<bool> {
         start_logs(LogFormat::Text, filter).map_err(io::Error::other)?;
     }
     let mut out = io::stdout().lock();
-    let mut faults: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut coverage = Coverage::default();
     let mut violations = Vec::new();
     let mut failed: u64 = 0;
     let seeds = args.seeds.unwrap_or(SEEDS);
     for seed in args.start..args.start.saturating_add(seeds) {
-        let report = judged(seed)?;
+        let plan = plan(args, seed);
+        let report = judged(&plan)?;
         if seed % PROGRESS == 0 {
             writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
         }
-        for (kind, count) in &report.faults {
-            *faults.entry(kind).or_default() += count;
-        }
+        coverage.add(&report);
         if args.history {
             writeln!(out, "{}", report.history.join("\n"))?;
         }
         if !report.violations.is_empty() {
             failed += 1;
-            show(&mut out, seed, &report)?;
+            show(&mut out, &plan, &report)?;
             violations.extend(
                 report
                     .violations
@@ -121,34 +137,66 @@ fn run(args: &Args) -> io::Result<bool> {
     }
     let mut found = true;
     if args.seeds.is_none() {
-        found = deceived_is_found(args.start)?;
-        let word = if found { "found" } else { "NOT found" };
-        writeln!(out, "a controller that believes it leads for ever: {word}")?;
+        found = mutations_are_found(&mut out, args.start)?;
     }
-    let summary = json!({ "seeds": seeds, "faults": faults, "violations": violations });
+    coverage.show(&mut out)?;
+    let gaps = coverage.gaps();
+    for gap in &gaps {
+        writeln!(out, "gap: {gap}")?;
+    }
+    let mut summary = coverage.json();
+    summary["seeds"] = json!(seeds);
+    summary["violations"] = json!(violations);
+    summary["gaps"] = json!(gaps);
     writeln!(out, "{summary}")?;
     writeln!(out, "{} passed, {failed} failed", seeds - failed)?;
-    Ok(failed == 0 && found)
+    Ok(failed == 0 && found && gaps.is_empty())
 }
 
-/// Whether the checks find controllers that act without the lease because their guard never says so.
-fn deceived_is_found(start: u64) -> io::Result<bool> {
-    for seed in start..start.saturating_add(DECEIVED_SEEDS) {
-        let report = trial::run(seed, Controllers::Deceived)?;
-        let acted = |violation: &String| violation.contains("acted without the lease");
-        if report.violations.iter().any(acted) {
-            return Ok(true);
-        }
+fn plan(args: &Args, seed: u64) -> Plan {
+    let plan = args
+        .mutation
+        .map_or_else(|| Plan::of(seed), |broken| Plan::mutated(seed, broken));
+    Plan {
+        without: args.without.clone(),
+        ..plan
     }
-    Ok(false)
+}
+
+/// Whether the checks find every mutation within a few seeds, and shrinking what it must.
+fn mutations_are_found(out: &mut impl Write, start: u64) -> io::Result<bool> {
+    let mut all = shrink::finds_a_pair()?;
+    let word = if all { "found" } else { "NOT found" };
+    writeln!(
+        out,
+        "the two of 260 disturbances that fail together: {word}"
+    )?;
+    for mutation in &mutations::ALL {
+        let mut seed = start;
+        let mut found = false;
+        while !found && seed < start.saturating_add(mutations::SEEDS) {
+            let report = trial::run(&Plan::mutated(seed, mutation))?;
+            let by = |violation: &String| violation.contains(mutation.found_by);
+            found = report.violations.iter().any(by);
+            seed += 1;
+        }
+        let (name, wrong) = (mutation.name, mutation.wrong);
+        let word = if found { "found" } else { "NOT found" };
+        writeln!(
+            out,
+            "{name} ({wrong}): {word}, seeds {start} to {}",
+            seed - 1
+        )?;
+        all &= found;
+    }
+    Ok(all)
 }
 
 /// Runs a seed twice.
-fn judged(seed: u64) -> io::Result<Report> {
+fn judged(plan: &Plan) -> io::Result<Report> {
     let panics = PANICS.load(Ordering::SeqCst);
-    let controllers = Controllers::of(seed);
-    let mut first = trial::run(seed, controllers)?;
-    let second = trial::run(seed, controllers)?;
+    let mut first = trial::run(plan)?;
+    let second = trial::run(plan)?;
     if first.digest != second.digest {
         let parted = first
             .history
@@ -166,15 +214,58 @@ fn judged(seed: u64) -> io::Result<Report> {
     Ok(first)
 }
 
-fn show(out: &mut impl io::Write, seed: u64, report: &Report) -> io::Result<()> {
-    writeln!(out, "seed {seed} failed:")?;
+/// Shows a failure, as small as it gets.
+fn show(out: &mut impl Write, plan: &Plan, report: &Report) -> io::Result<()> {
+    writeln!(out, "seed {} failed:", plan.seed)?;
     for violation in &report.violations {
         writeln!(out, "  {violation}")?;
     }
-    writeln!(out, "the end of its history:")?;
-    let from = report.history.len().saturating_sub(SHOWN);
-    for line in report.history.iter().skip(from) {
+    let count = report.disturbances.len();
+    let mut last = None;
+    let shrunk = shrink::shrink(count, &plan.without, |without| {
+        let panics = PANICS.load(Ordering::SeqCst);
+        let plan = Plan {
+            without: without.clone(),
+            hasty: true,
+            ..plan.clone()
+        };
+        let report = trial::run(&plan)?;
+        let fails = !report.violations.is_empty() || PANICS.load(Ordering::SeqCst) > panics;
+        if fails {
+            last = Some(report);
+        }
+        Ok(fails)
+    })?;
+    let word = if shrunk.smallest { "" } else { " at most" };
+    writeln!(
+        out,
+        "of {count} disturbances it takes{word} {}, found in {} runs:",
+        shrunk.kept.len(),
+        shrunk.runs
+    )?;
+    for (number, disturbance) in report.disturbances.iter().enumerate() {
+        if shrunk.kept.contains(&number) {
+            writeln!(out, "  {number}: {disturbance}")?;
+        }
+    }
+    let small = last.as_ref().unwrap_or(report);
+    for violation in &small.violations {
+        writeln!(out, "  {violation}")?;
+    }
+    writeln!(out, "the end of their history:")?;
+    let from = small.history.len().saturating_sub(SHOWN);
+    for line in small.history.iter().skip(from) {
         writeln!(out, "  {line}")?;
     }
-    writeln!(out, "replay: hack/sim --seeds 1 --start {seed} --history")
+    let broken = plan
+        .mutation
+        .map_or_else(String::new, |found| format!(" --mutation {}", found.name));
+    let replay = format!("hack/sim --seeds 1 --start {}{broken}", plan.seed);
+    let without = shrink::write(
+        &(0..count)
+            .filter(|number| !shrunk.kept.contains(number))
+            .collect(),
+    );
+    writeln!(out, "replay all of it: {replay} --history")?;
+    writeln!(out, "replay these: {replay} --without {without} --history")
 }

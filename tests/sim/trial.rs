@@ -1,65 +1,116 @@
-//! One seed: half an hour or more of work under faults, then quiet, then nothing.
+//! One seed: an hour of a cluster's life, most of it work under faults, then quiet, then nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tonnage::model::offering::{CapacityType, OfferingKey};
+use serde_json::Value;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
-use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::history::{Detail, Line};
-use tonnage::sim::scene::{Pool, Work, node_class};
+use tonnage::sim::scene::{Pool, node_class};
 use tonnage::sim::{Embedded, Options, runtime};
 use tonnage::world::RandomStream;
 
 use crate::checks::{self, Checks};
 use crate::controllers::{Controllers, Places};
-use crate::faults::Storm;
+use crate::faults::{Counts, Storm};
 use crate::leadership::Leadership;
-use crate::wander::{self, Wander};
+use crate::mutations::Mutation;
+use crate::script::{self, Deed, Disturbance, GUST, Script};
+use crate::wander::Wander;
 
-const CLUSTER: &str = "trial";
+pub(crate) const CLUSTER: &str = "trial";
+/// How long a world lasts at least, seconds.
+const HOUR: u64 = 3_600;
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
 const PATIENCE: u64 = 2_400;
 const LIMIT: usize = 6;
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) controllers: Controllers,
+    /// Disturbances that are left out, by number.
+    pub(crate) without: BTreeSet<usize>,
+    /// What is wrong with the controllers.
+    pub(crate) mutation: Option<&'static Mutation>,
+    /// End at the first violation.
+    pub(crate) hasty: bool,
+}
+
+impl Plan {
+    /// A seed as it is.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            controllers: Controllers::of(seed),
+            without: BTreeSet::new(),
+            mutation: None,
+            hasty: false,
+        }
+    }
+
+    /// The same with broken controllers, until they are found out.
+    pub(crate) fn mutated(seed: u64, mutation: &'static Mutation) -> Self {
+        Self {
+            controllers: mutation.controllers,
+            mutation: Some(mutation),
+            hasty: true,
+            ..Self::of(seed)
+        }
+    }
+}
 
 /// What came of a seed.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
-    pub(crate) faults: BTreeMap<&'static str, usize>,
+    pub(crate) counts: Counts,
+    /// How often a controller took the lease.
+    pub(crate) terms: usize,
+    pub(crate) pods: usize,
+    pub(crate) nodes: usize,
+    /// How long the world lasted.
+    pub(crate) seconds: u64,
     pub(crate) history: Vec<String>,
     pub(crate) digest: (u64, u64),
+    /// Everything that was done to it, left out or not.
+    pub(crate) disturbances: Vec<Disturbance>,
 }
 
 /// Runs a seed.
-pub(crate) fn run(seed: u64, controllers: Controllers) -> io::Result<Report> {
+pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
     runtime::run(async {
-        let mut trial = Trial::begin(seed, controllers);
+        let mut trial = Trial::begin(plan.clone());
         trial.storm().await;
         trial.quiet().await;
+        trial.rest().await;
         trial.end().await
     })
 }
 
-struct Trial {
-    world: Embedded,
-    storm: Storm,
-    checks: Checks,
-    dice: RandomStream,
-    controllers: Controllers,
-    places: Places,
-    wander: Wander,
-    second: u64,
+pub(crate) struct Trial {
+    pub(crate) world: Embedded,
+    pub(crate) storm: Storm,
+    pub(crate) checks: Checks,
+    pub(crate) places: Places,
+    pub(crate) wander: Wander,
+    pub(crate) second: u64,
+    /// Machines without an owner that were started.
+    pub(crate) strays: usize,
+    /// Nodes that are not what they say, and when they go.
+    pub(crate) impostors: BTreeMap<String, u64>,
+    /// When the shortage storm ends.
+    pub(crate) shortage_until: Option<u64>,
+    plan: Plan,
+    script: Script,
     limits: BTreeMap<String, usize>,
-    works: usize,
-    strays: usize,
 }
 
 impl Trial {
-    fn begin(seed: u64, controllers: Controllers) -> Self {
+    fn begin(plan: Plan) -> Self {
         let world = Embedded::begin(Options {
             cluster: CLUSTER.to_owned(),
             weather: Weather {
@@ -69,19 +120,21 @@ impl Trial {
             },
             families: vec!["c5", "m5", "t3"],
             detail: Detail::Events,
-            ..Options::calm(seed)
+            ..Options::calm(plan.seed)
         });
+        let elect = plan.controllers.elect();
         let mut trial = Self {
-            storm: Storm::new(world.world()),
-            checks: Checks::default(),
-            dice: world.world().random("trial"),
-            controllers,
-            places: Places::new(controllers),
+            storm: Storm::new(&world),
+            checks: Checks::watch(&world),
+            places: Places::new(plan.controllers, plan.mutation),
             wander: Wander::default(),
             second: 0,
-            limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
-            works: 0,
             strays: 0,
+            impostors: BTreeMap::new(),
+            shortage_until: None,
+            script: Script::draw(world.world(), elect),
+            limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
+            plan,
             world,
         };
         trial.apply(node_class("default", CLUSTER, 20));
@@ -98,18 +151,13 @@ impl Trial {
             };
             trial.apply(pool.manifest());
         }
-        if controllers.elect() {
+        if elect {
             trial.checks.leadership = Some(Leadership::watch(&trial.world));
-        }
-        if trial.dice.below(2) == 0 {
-            let late = 5 + trial.dice.below(85);
-            trial.world.ec2.show_late(Duration::from_secs(late));
-            trial.storm.count("machines shown late");
         }
         trial
     }
 
-    fn apply(&mut self, object: Value) {
+    pub(crate) fn apply(&mut self, object: Value) {
         if let Err(refusal) = self.world.apply(object) {
             self.checks
                 .violations
@@ -117,22 +165,48 @@ impl Trial {
         }
     }
 
+    /// The dice of one disturbance, which are its own.
+    fn dice(&self, number: usize) -> RandomStream {
+        self.world.world().random(&format!("disturbance/{number}"))
+    }
+
+    /// True once there is nothing more to find.
+    fn is_over(&self) -> bool {
+        self.plan.hasty && !self.checks.violations.is_empty()
+    }
+
     /// Work comes and goes and everything fails now and then.
     async fn storm(&mut self) {
-        let length = 1_200 + self.dice.below(1_800);
-        while self.second < length {
-            if self.second.is_multiple_of(60) {
-                self.work();
+        let mut next = 0;
+        while self.second < self.script.length && !self.is_over() {
+            if self.second.is_multiple_of(GUST) {
+                let all = self.script.disturbances.iter().enumerate();
+                let blowing = all.filter(|(number, _found)| !self.plan.without.contains(number));
+                let blowing = blowing.map(|(_number, found)| found);
+                self.storm.set(script::rates(blowing, self.second));
             }
-            if self.dice.below(20) == 0 {
-                self.disturb();
+            while let Some(found) = self.script.disturbances.get(next)
+                && found.second <= self.second
+            {
+                let deed = found.deed.clone();
+                if !self.plan.without.contains(&next) {
+                    self.perform(&deed, &self.dice(next));
+                }
+                next += 1;
             }
-            if self.controllers.elect() && self.dice.below(60) == 0 {
-                self.wander();
-            }
+            self.recover(false);
             self.pass().await;
         }
+        self.recover(true);
         self.storm.calm_down();
+    }
+
+    fn perform(&mut self, deed: &Deed, dice: &RandomStream) {
+        match deed {
+            Deed::Work(order) => self.work(order),
+            Deed::Strike(fault) => self.strike(*fault, dice),
+            Deed::Gust(..) => {}
+        }
     }
 
     async fn pass(&mut self) {
@@ -143,131 +217,12 @@ impl Trial {
         self.checks.step(&self.world, &self.limits);
     }
 
-    fn below(&self, bound: u32) -> u32 {
-        u32::try_from(self.dice.below(u64::from(bound))).unwrap_or(0)
-    }
-
-    /// Submits a workload, or changes one.
-    fn work(&mut self) {
-        let number = self.works;
-        self.works += 1;
-        let name = format!("work-{number}");
-        let limited = self.dice.below(4) == 0;
-        let cpus = ["250m", "500m", "1", "2", "3"];
-        let cpu = cpus.get(self.below(5) as usize).copied().unwrap_or("1");
-        let work = Work {
-            name: &name,
-            cpu,
-            memory: "1Gi",
-            gpus: 0,
-            tolerates: limited.then_some("dedicated"),
-            role: None,
-            pods: 1 + self.below(8),
-            seconds: None,
-        };
-        match self.dice.below(5) {
-            0 => self.apply(work.deployment()),
-            1 if number > 0 => {
-                let old = format!("work-{}", self.dice.below(number as u64));
-                let key = Key::new(Resource::Deployment, "default", &old);
-                // It may be a Job, or gone.
-                self.world
-                    .api
-                    .delete("user", &key, &DeleteOptions::default())
-                    .ok();
-            }
-            _ => {
-                let seconds = Some(20 + self.below(600));
-                self.apply(Work { seconds, ..work }.job());
-            }
-        }
-        if self.dice.below(6) == 0 {
-            self.apply(json!({
-                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-                "metadata": { "name": name, "namespace": "default" },
-                "spec": { "minAvailable": "50%", "selector": { "matchLabels": { "app": name } } },
-            }));
-        }
-    }
-
-    /// Something happens to the controller, the server or a machine.
-    fn disturb(&mut self) {
-        let machines = self.world.ec2.alive();
-        let index = usize::try_from(self.dice.below(machines.len() as u64)).unwrap_or(0);
-        let machine = machines.get(index);
-        let kind = match (self.dice.below(12), machine) {
-            (0 | 1, _) => {
-                let Some(process) = self.places.take(&self.dice, self.second) else {
-                    return;
-                };
-                process.kill();
-                "controller crash"
-            }
-            (2 | 3, _) => {
-                for who in self.places.names() {
-                    self.world.api.cut_watches(who);
-                }
-                "watch cut"
-            }
-            (4, _) => {
-                self.world.api.compact();
-                "compaction"
-            }
-            (5, Some(machine)) => {
-                self.world.ec2.end(machine.id(), EndCause::Failed);
-                "machine failure"
-            }
-            (6, Some(machine)) if machine.ended.is_none() => {
-                self.world.ec2.reclaim(machine.id());
-                "spot reclaim"
-            }
-            (7, _) if self.dice.below(3) == 0 => {
-                self.world.ec2.make_barren(1);
-                "machine never joins"
-            }
-            (8, _) if self.strays == 0 => {
-                self.strays += 1;
-                let offering = OfferingKey::new("c5.large", "us-east-1a", CapacityType::OnDemand);
-                self.world.ec2.stray(CLUSTER, &offering);
-                "stray machine"
-            }
-            (9 | 10, Some(machine)) => {
-                let Some(shown) = machine.shown(self.world.now()) else {
-                    return;
-                };
-                let minutes = i64::from(self.below(20));
-                self.world.ec2.dry(&shown.offering, 1 + minutes);
-                "pool dry"
-            }
-            _ => return,
-        };
-        self.storm.count(kind);
-    }
-
-    /// Something happens to the lease or to who holds it.
-    fn wander(&mut self) {
-        let kind = match self.dice.below(3) {
-            0 => self.wander.strike(&self.world, &self.dice),
-            1 => wander::holder(&self.world).map(|who| {
-                let seconds = 2 + self.dice.below(30);
-                let silent = self.dice.below(2) == 0;
-                self.storm
-                    .cut_off(&who, Duration::from_secs(seconds), silent);
-                "leader cut off"
-            }),
-            _ => self.places.take(&self.dice, self.second).map(|process| {
-                drop(tokio::spawn(async move { process.stop().await }));
-                "controller stop"
-            }),
-        };
-        if let Some(kind) = kind {
-            self.storm.count(kind);
-        }
-    }
-
     /// Nothing goes wrong any more: everything runs, then everything is deleted, and nothing is left.
     async fn quiet(&mut self) {
         for second in 0..PATIENCE {
+            if self.is_over() {
+                return;
+            }
             self.pass().await;
             // Machines of a calm world may still be reclaimed; what counts is one moment of rest.
             let waiting = checks::waiting(&self.world);
@@ -288,14 +243,13 @@ impl Trial {
                 .api
                 .each(resource, |key, _object| all.push(key.clone()));
             for key in all {
-                // Jobs expire by themselves.
-                self.world
-                    .api
-                    .delete("user", &key, &DeleteOptions::default())
-                    .ok();
+                self.remove(&key);
             }
         }
         for second in 0..PATIENCE {
+            if self.is_over() {
+                return;
+            }
             self.pass().await;
             let left = checks::left(&self.world);
             if left.is_empty() && self.world.api.count(Resource::Pod) == 0 {
@@ -311,19 +265,40 @@ impl Trial {
         }
     }
 
+    /// Deletes what may be gone already, as a user.
+    pub(crate) fn remove(&self, key: &Key) {
+        let options = DeleteOptions::default();
+        self.world.api.delete("user", key, &options).ok();
+    }
+
+    /// The rest of the hour: nothing comes back.
+    async fn rest(&mut self) {
+        let clean = self.checks.violations.is_empty();
+        while self.second < HOUR && !self.is_over() {
+            self.pass().await;
+        }
+        let left = checks::left(&self.world);
+        if clean && !left.is_empty() {
+            let violation = format!("at the end of the hour there are {left:?} again");
+            self.checks.violations.insert(violation);
+        }
+    }
+
     async fn end(self) -> Report {
         self.places.stop().await;
         self.world.end().await;
         let history = self.world.history.since(0);
-        let mut faults = self.storm.counts();
-        if let Some(leadership) = &self.checks.leadership {
-            faults.insert("lease taken", leadership.terms());
-        }
+        let leadership = self.checks.leadership.as_ref();
         Report {
-            faults,
+            counts: self.storm.counts(),
+            terms: leadership.map_or(0, Leadership::terms),
+            pods: self.checks.tally.pods,
+            nodes: self.checks.tally.nodes_bought,
+            seconds: self.second,
             violations: self.checks.violations.into_iter().collect(),
             history: history.iter().map(Line::text).collect(),
             digest: self.world.history.digest(),
+            disturbances: self.script.disturbances,
         }
     }
 }

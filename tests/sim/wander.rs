@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tonnage::settings::LeaseSettings;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
-use tonnage::world::RandomStream;
+
+use crate::kinds::Fault;
 
 /// The Lease of the default settings, in the clients' namespace.
 fn key() -> Key {
@@ -28,28 +29,30 @@ pub(crate) struct Wander {
 }
 
 impl Wander {
-    /// Somebody who is no controller takes, deletes or sets back the lease; gives back what happened.
-    pub(crate) fn strike(&mut self, world: &Embedded, dice: &RandomStream) -> Option<&'static str> {
-        let now = world.api.get(&key())?["spec"].clone();
-        let before = self.before.replace(now);
-        match dice.below(3) {
-            0 => {
+    /// Somebody who is no controller takes, deletes or sets back the lease; says whether it was there.
+    pub(crate) fn strike(&mut self, world: &Embedded, fault: Fault) -> bool {
+        let Some(lease) = world.api.get(&key()) else {
+            return false;
+        };
+        let before = self.before.replace(lease["spec"].clone());
+        match fault {
+            Fault::LeaseDeleted => {
+                let options = DeleteOptions::default();
+                world.api.delete("stranger", &key(), &options).is_ok()
+            }
+            Fault::LeaseSetBack => {
+                // The first strike only remembers.
+                let Some(before) = before else { return false };
+                write(world, |spec| *spec = before);
+                true
+            }
+            _ => {
                 write(world, |spec| {
                     spec["holderIdentity"] = json!("stranger");
                     let transitions = spec["leaseTransitions"].as_i64().unwrap_or(0);
                     spec["leaseTransitions"] = json!(transitions + 1);
                 });
-                Some("lease stolen")
-            }
-            1 => {
-                let options = DeleteOptions::default();
-                world.api.delete("stranger", &key(), &options).ok()?;
-                Some("lease deleted")
-            }
-            _ => {
-                let before = before?;
-                write(world, |spec| *spec = before);
-                Some("lease set back")
+                true
             }
         }
     }

@@ -1,0 +1,145 @@
+//! Controllers that are broken on purpose: the checks must find each of them.
+//!
+//! A mutation sits between the controllers and what they talk to, kube's client or EC2, so that the
+//! controllers themselves know of none.
+
+mod deceived;
+mod region;
+mod requests;
+
+use tonnage::controllers::assembly::Connections;
+use tonnage::sim::Embedded;
+
+use crate::controllers::Controllers;
+
+/// Seeds within which a mutation must be found.
+pub(crate) const SEEDS: u64 = 4;
+
+/// One way of being broken.
+#[derive(Debug)]
+pub(crate) struct Mutation {
+    /// For `--mutation`.
+    pub(crate) name: &'static str,
+    /// What the controllers do wrong.
+    pub(crate) wrong: &'static str,
+    /// Words of the violation that it must lead to.
+    pub(crate) found_by: &'static str,
+    pub(crate) controllers: Controllers,
+    /// Puts it between.
+    pub(crate) change: fn(&Embedded, Connections) -> Connections,
+}
+
+const fn alone(
+    name: &'static str,
+    wrong: &'static str,
+    found_by: &'static str,
+    change: fn(&Embedded, Connections) -> Connections,
+) -> Mutation {
+    Mutation {
+        name,
+        wrong,
+        found_by,
+        controllers: Controllers::Alone,
+        change,
+    }
+}
+
+/// Every mutation.
+pub(crate) static ALL: [Mutation; 14] = [
+    Mutation {
+        name: "lease-ignored",
+        wrong: "who has led once believes that it leads for ever",
+        found_by: "acted without the lease",
+        controllers: Controllers::Two,
+        change: |_world, connections| Connections {
+            client: deceived::client(connections.client),
+            ..connections
+        },
+    },
+    alone(
+        "token-skipped",
+        "each call of a launch has a client token of its own",
+        "machines for",
+        |world, connections| region::broken(world, connections, region::Broken::FreshToken),
+    ),
+    alone(
+        "double-launch",
+        "a launch whose answer is lost is made again at once, as another one",
+        "machines for",
+        |world, connections| region::broken(world, connections, region::Broken::SecondCall),
+    ),
+    alone(
+        "lost-answer-is-no",
+        "a launch without an answer is taken for one that found no capacity",
+        "machines for",
+        |world, connections| region::broken(world, connections, region::Broken::NoMeansNothing),
+    ),
+    alone(
+        "tag-skipped",
+        "machines do not carry the tag of the launch that they come from",
+        "machines for 0 claims",
+        |world, connections| region::broken(world, connections, region::Broken::NoTag),
+    ),
+    alone(
+        "termination-forgotten",
+        "machines are written down as terminated and are not",
+        "and was terminated",
+        |world, connections| region::broken(world, connections, region::Broken::NoTermination),
+    ),
+    alone(
+        "half-a-list",
+        "a list of machines that lacks some is taken for complete",
+        "is gone,",
+        |world, connections| region::broken(world, connections, region::Broken::HalfList),
+    ),
+    alone(
+        "foreign-provider-id",
+        "whoever carries a provider id is taken for that machine",
+        "impostor",
+        |world, connections| region::broken(world, connections, region::Broken::Fooled),
+    ),
+    alone(
+        "finalizer-dropped",
+        "nothing holds a claim while its machine runs",
+        "is gone,",
+        |_world, connections| requests::between(connections, requests::without_finalizers),
+    ),
+    alone(
+        "limit-checked-late",
+        "claims beyond the limit of a NodePool are made before they are counted",
+        "its limit is",
+        |_world, connections| requests::between(connections, requests::limit_raised),
+    ),
+    alone(
+        "stale-read",
+        "what a slow watch shows of pods is believed before a machine is terminated",
+        "was terminated under",
+        |_world, connections| requests::between(connections, requests::stale_pods),
+    ),
+    alone(
+        "eviction-without-budget",
+        "pods are deleted instead of evicted",
+        "without asking its disruption budget",
+        |_world, connections| requests::between(connections, requests::deletes_pods),
+    ),
+    alone(
+        "protected-evicted",
+        "pods that must not be disrupted are not told apart",
+        "evicted the protected pod",
+        |_world, connections| requests::between(connections, requests::protection_unread),
+    ),
+    alone(
+        "fence-skipped",
+        "a Node is deleted without being closed to new pods",
+        "which is being deleted",
+        |_world, connections| requests::between(connections, requests::without_fence),
+    ),
+];
+
+/// The mutation of a name, or which there are.
+pub(crate) fn named(name: &str) -> Result<&'static Mutation, String> {
+    ALL.iter().find(|known| known.name == name).ok_or_else(|| {
+        let names: Vec<&str> = ALL.iter().map(|known| known.name).collect();
+        format!("--mutation takes one of {}, not `{name}`", names.join(", "))
+    })
+}

@@ -1,0 +1,200 @@
+//! Ways of being broken towards EC2.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::future::BoxFuture;
+use tonnage::api::EC2NodeClass;
+use tonnage::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
+use tonnage::controllers::assembly::Connections;
+use tonnage::model::claim::Claim;
+use tonnage::model::instance::{Instance, tags};
+use tonnage::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
+use tonnage::model::node_class::NodeClass;
+use tonnage::model::offering::OfferingKey;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::{ApiServer, Resource};
+
+use crate::checks::IMPOSTOR;
+use crate::phases::text;
+
+/// A way of being broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Each call has a client token of its own.
+    FreshToken,
+    /// A call without an answer is made again at once, as another one.
+    SecondCall,
+    /// A call without an answer is taken for one that found no capacity.
+    NoMeansNothing,
+    /// Machines carry the tag of another launch.
+    NoTag,
+    /// Machines that were terminated are not.
+    NoTermination,
+    /// Every second machine is missing in complete lists.
+    HalfList,
+    /// Every machine is called as the Node that carries its provider id.
+    Fooled,
+}
+
+#[derive(Debug)]
+struct Region {
+    inner: Arc<dyn Cloud>,
+    api: ApiServer,
+    broken: Broken,
+    calls: AtomicU32,
+}
+
+/// Puts a broken region between.
+pub(super) fn broken(world: &Embedded, connections: Connections, broken: Broken) -> Connections {
+    Connections {
+        cloud: Arc::new(Region {
+            inner: connections.cloud,
+            api: world.api.clone(),
+            broken,
+            calls: AtomicU32::new(1_000),
+        }),
+        ..connections
+    }
+}
+
+impl Region {
+    fn number(&self) -> u32 {
+        self.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn buy(
+        &self,
+        record: &LaunchRecord,
+        claim: &Claim,
+        node_class: &EC2NodeClass,
+    ) -> Result<LaunchOutcome, CloudError> {
+        let other = |attempt| LaunchRecord {
+            attempt,
+            ..record.clone()
+        };
+        let call = match self.broken {
+            Broken::FreshToken => other(self.number()),
+            Broken::NoTag => LaunchRecord {
+                batch: format!("another-{}", record.batch),
+                ..record.clone()
+            },
+            _ => record.clone(),
+        };
+        let answer = self.inner.launch(&call, claim, node_class).await;
+        match (self.broken, answer) {
+            (Broken::SecondCall, Err(error)) if error.class == ErrorClass::Transient => {
+                let again = other(self.number());
+                self.inner.launch(&again, claim, node_class).await
+            }
+            (Broken::NoMeansNothing, Err(error)) if error.class == ErrorClass::Transient => {
+                Err(CloudError {
+                    class: ErrorClass::InsufficientCapacity,
+                    ..error
+                })
+            }
+            (_, answer) => answer,
+        }
+    }
+
+    /// The Node of another that carries a provider id.
+    fn impostor(&self, provider_id: &str) -> Option<String> {
+        let mut found = None;
+        self.api.each(Resource::Node, |key, node| {
+            if key.name.starts_with(IMPOSTOR) && text(node, "/spec/providerID") == provider_id {
+                found = Some(key.name.clone());
+            }
+        });
+        found
+    }
+
+    async fn list(&self, query: &InstanceQuery) -> Result<Vec<Instance>, CloudError> {
+        let mut found = self.inner.instances(query).await?;
+        if self.broken == Broken::HalfList && *query == InstanceQuery::All {
+            let half = found.into_iter().enumerate();
+            let half = half.filter(|(position, _instance)| position.is_multiple_of(2));
+            return Ok(half.map(|(_position, instance)| instance).collect());
+        }
+        if self.broken == Broken::Fooled {
+            for instance in &mut found {
+                if let Some(name) = self.impostor(&instance.provider_id()) {
+                    instance.private_dns_name = name;
+                    instance.tags.remove(tags::CLAIM);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Cloud for Region {
+    fn resolve<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
+        self.inner.resolve(node_class)
+    }
+
+    fn prepare<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+        claim: &'call Claim,
+        offerings: &'call [OfferingKey],
+    ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
+        self.inner.prepare(node_class, resolved, claim, offerings)
+    }
+
+    fn launch<'call>(
+        &'call self,
+        record: &'call LaunchRecord,
+        claim: &'call Claim,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
+        Box::pin(self.buy(record, claim, node_class))
+    }
+
+    fn instances<'call>(
+        &'call self,
+        query: &'call InstanceQuery,
+    ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
+        Box::pin(self.list(query))
+    }
+
+    fn terminate<'call>(
+        &'call self,
+        instance_ids: &'call [String],
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        if self.broken == Broken::NoTermination {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.inner.terminate(instance_ids)
+    }
+
+    fn tag<'call>(
+        &'call self,
+        instance_id: &'call str,
+        tags: &'call BTreeMap<String, String>,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.inner.tag(instance_id, tags)
+    }
+
+    fn release<'call>(
+        &'call self,
+        node_class: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.inner.release(node_class)
+    }
+
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
+        self.inner.templates()
+    }
+
+    fn remove_template<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.inner.remove_template(name)
+    }
+}

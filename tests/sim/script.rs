@@ -1,0 +1,263 @@
+//! What is done to a world and when, drawn before it begins: each disturbance has a number, and any of
+//! them can be left out without another one being drawn differently.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tonnage::world::{RandomStream, World};
+
+use crate::kinds::Fault;
+
+/// How long one gust of a kind lasts, seconds.
+pub(crate) const GUST: u64 = 300;
+
+/// Something that is done to the world.
+#[derive(Debug, Clone)]
+pub(crate) struct Disturbance {
+    /// When, in seconds from the beginning.
+    pub(crate) second: u64,
+    pub(crate) deed: Deed,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    /// A user submits or removes work.
+    Work(Order),
+    /// Something goes wrong once.
+    Strike(Fault),
+    /// For [`GUST`] seconds so many of 1000 requests or calls go wrong.
+    Gust(Fault, u64),
+}
+
+/// What a user does.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    /// The number of the workload, which is its name.
+    pub(crate) number: u64,
+    pub(crate) what: What,
+    pub(crate) cpu: &'static str,
+    pub(crate) pods: u32,
+    /// For the NodePool with a limit.
+    pub(crate) limited: bool,
+    /// With a disruption budget.
+    pub(crate) budget: bool,
+    /// Its pods must not be disrupted.
+    pub(crate) protected: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// A Job whose pods run so many seconds.
+    Job(u32),
+    /// A Deployment.
+    Service,
+    /// The end of an earlier Deployment, if the number is one's.
+    End(u64),
+}
+
+/// Everything that is done to one world.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    /// How long the storm lasts, seconds.
+    pub(crate) length: u64,
+    /// In the order in which they are done.
+    pub(crate) disturbances: Vec<Disturbance>,
+}
+
+/// The most of 1000 that a kind gets in a gust.
+const GUSTS: [(Fault, u64); 12] = [
+    (Fault::RequestLost, 30),
+    (Fault::AnswerLost, 30),
+    (Fault::ServerError, 40),
+    (Fault::Conflict, 40),
+    (Fault::Throttled, 20),
+    (Fault::SlowWatch, 500),
+    (Fault::CallLost, 30),
+    (Fault::CallAnswerLost, 60),
+    (Fault::CallThrottled, 60),
+    (Fault::CallFailed, 40),
+    (Fault::CallDenied, 40),
+    (Fault::LaunchShort, 300),
+];
+
+/// Kinds that strike once, and how often one is drawn against the others.
+const STRIKES: [(Fault, u64); 11] = [
+    (Fault::ControllerCrash, 8),
+    (Fault::WatchCut, 8),
+    (Fault::Compaction, 5),
+    (Fault::MachineFailure, 6),
+    (Fault::SpotReclaim, 6),
+    (Fault::MachineNeverJoins, 2),
+    (Fault::MachinesShownLate, 3),
+    (Fault::StrayMachine, 1),
+    (Fault::ImpostorNode, 3),
+    (Fault::PoolDry, 8),
+    (Fault::ShortageStorm, 2),
+];
+
+/// Kinds that need a lease.
+const WANDERING: [Fault; 5] = [
+    Fault::LeaderCutOff,
+    Fault::ControllerStop,
+    Fault::LeaseStolen,
+    Fault::LeaseDeleted,
+    Fault::LeaseSetBack,
+];
+
+impl Script {
+    /// The script of a world; `elect` says whether its controllers need a lease.
+    pub(crate) fn draw(world: &World, elect: bool) -> Self {
+        let length = 2_100 + world.random("script/length").below(900);
+        let mut disturbances = works(&world.random("script/works"), length);
+        disturbances.extend(gusts(&world.random("script/gusts"), length));
+        disturbances.extend(strikes(&world.random("script/strikes"), length));
+        if elect {
+            disturbances.extend(wandering(&world.random("script/lease"), length));
+        }
+        disturbances.sort_by_key(|disturbance| disturbance.second);
+        Self {
+            length,
+            disturbances,
+        }
+    }
+}
+
+fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let mut works = Vec::new();
+    let mut second = dice.below(20);
+    while second < length {
+        let number = works.len() as u64;
+        let small = |bound| u32::try_from(dice.below(bound)).unwrap_or(0);
+        let cpus = ["250m", "500m", "1", "2", "3"];
+        let what = match dice.below(5) {
+            0 => What::Service,
+            1 if number > 0 => What::End(dice.below(number)),
+            _ => What::Job(20 + small(600)),
+        };
+        let order = Order {
+            number,
+            what,
+            cpu: cpus.get(small(5) as usize).copied().unwrap_or("1"),
+            pods: 1 + small(10),
+            limited: dice.below(4) == 0,
+            budget: dice.below(4) == 0,
+            protected: dice.below(8) == 0,
+        };
+        works.push(Disturbance {
+            second,
+            deed: Deed::Work(order),
+        });
+        second += 20 + dice.below(70);
+    }
+    works
+}
+
+/// Each kind blows in two of three worlds, in each gust as strong as the dice have it.
+fn gusts(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let mut gusts = Vec::new();
+    for (fault, most) in GUSTS {
+        let blows = dice.below(3) > 0;
+        for start in (0..length).step_by(usize::try_from(GUST).unwrap_or(1)) {
+            let rate = dice.below(most + 1);
+            if blows && rate > 0 {
+                gusts.push(Disturbance {
+                    second: start,
+                    deed: Deed::Gust(fault, rate),
+                });
+            }
+        }
+    }
+    gusts
+}
+
+fn strikes(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let all: u64 = STRIKES.iter().map(|(_fault, weight)| weight).sum();
+    let mut strikes = Vec::new();
+    let mut second = dice.below(60);
+    while second < length {
+        let mut draw = dice.below(all);
+        for (fault, weight) in STRIKES {
+            if draw < weight {
+                strikes.push(Disturbance {
+                    second,
+                    deed: Deed::Strike(fault),
+                });
+                break;
+            }
+            draw -= weight;
+        }
+        second += 1 + dice.below(60);
+    }
+    strikes
+}
+
+fn wandering(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let mut wandering = Vec::new();
+    let mut second = dice.below(120);
+    while second < length {
+        let index = usize::try_from(dice.below(7)).unwrap_or(0);
+        // The first two need no accident of the lease, and happen more often.
+        let fault = WANDERING.get(index).or(WANDERING.get(index % 2));
+        wandering.extend(fault.map(|fault| Disturbance {
+            second,
+            deed: Deed::Strike(*fault),
+        }));
+        second += 1 + dice.below(120);
+    }
+    wandering
+}
+
+/// The rates that the gusts of a moment come to.
+pub(crate) fn rates<'script>(
+    disturbances: impl Iterator<Item = &'script Disturbance>,
+    second: u64,
+) -> BTreeMap<Fault, u64> {
+    disturbances
+        .filter(|found| found.second <= second && second < found.second + GUST)
+        .filter_map(|found| match found.deed {
+            Deed::Gust(fault, rate) => Some((fault, rate)),
+            _ => None,
+        })
+        .collect()
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "second {}: ", self.second)?;
+        match &self.deed {
+            Deed::Work(order) => order.fmt(formatter),
+            Deed::Strike(fault) => formatter.write_str(fault.name()),
+            Deed::Gust(fault, rate) => {
+                write!(formatter, "{}, {rate} of 1000 for {GUST} s", fault.name())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::End(number) => return write!(formatter, "work-{number} is deleted"),
+            What::Job(seconds) => write!(
+                formatter,
+                "Job work-{} of {} pods of {} cpu for {seconds} s",
+                self.number, self.pods, self.cpu
+            )?,
+            What::Service => write!(
+                formatter,
+                "Deployment work-{} of {} pods of {} cpu",
+                self.number, self.pods, self.cpu
+            )?,
+        }
+        for (is, word) in [
+            (self.limited, "limited"),
+            (self.budget, "with a budget"),
+            (self.protected, "protected"),
+        ] {
+            if is {
+                write!(formatter, ", {word}")?;
+            }
+        }
+        Ok(())
+    }
+}
