@@ -90,7 +90,8 @@ node_ready() { # name
 default_account() { kubectl_admin get serviceaccount default --namespace default; }
 scheduler_healthy() { curl --silent --fail --max-time 2 --insecure "https://127.0.0.1:$1/healthz"; }
 
-start_control_plane() { # etcd's client and peer port, the API server's, the scheduler's
+# etcd and the API server, and nobody who writes but its clients.
+start_api_server() { # etcd's client and peer port, the API server's
   local began=$SECONDS
   apiserver="https://127.0.0.1:$3"
   write_credentials
@@ -102,6 +103,11 @@ start_control_plane() { # etcd's client and peer port, the API server's, the sch
   write_kubeconfig "$state/kubeconfig" "$apiserver" "$state/ca.crt"
   await kube-apiserver 90 "the API server is ready" apiserver_ready
   progress "API server ready after $((SECONDS - began)) s"
+}
+
+start_control_plane() { # etcd's client and peer port, the API server's, the scheduler's
+  local began=$SECONDS
+  start_api_server "$1" "$2" "$3"
   start_controller_manager
   start_scheduler "$4"
   start_kubelets
