@@ -55,6 +55,7 @@ class View:
         self.pods: Counter[str] = Counter()
         self.workers: list[dict[str, Any]] = []
         self.claims: list[dict[str, Any]] = []
+        self.price: float | None = None
 
     def observe(self) -> None:
         """Reads pods, nodes and claims once and shows them."""
@@ -63,8 +64,12 @@ class View:
             node for node in objects("nodes") if not node["metadata"]["name"].startswith("system-")
         ]
         self.claims = objects("nodeclaims.karpenter.sh")
-        price = dollars_per_hour(self.metrics)
-        self.show("?" if price is None else f"{price:.4f}")
+        self.price = dollars_per_hour(self.metrics)
+        self.show("?" if self.price is None else f"{self.price:.4f}")
+
+    def is_bare(self) -> bool:
+        """Nothing is there, and nothing is billed any more."""
+        return not self.claims and not self.workers and not self.price
 
     def show(self, price: str) -> None:
         elapsed = time.monotonic() - STARTED
@@ -165,7 +170,7 @@ def main() -> None:
     more = expected + (10 if pinned else 40)
     view.until(f"more executors: {more} pods start", 180, lambda: view.started() >= more)
     kubectl("delete", "deployments,jobs", "--all", "--wait=false")
-    view.until("the work is done: the fleet goes to zero", 120, lambda: not view.claims and not view.workers)
+    view.until("the work is done: the fleet goes to zero", 120, lambda: view.is_bare())
     print("Nothing runs and nothing is billed.")
 
 

@@ -20,7 +20,7 @@ use crate::cloud::{CloudError, InstanceQuery};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, WriteErrorClass};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
-use crate::metrics::{ClaimStep, LaunchResult, Loop};
+use crate::metrics::{ClaimStep, LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::plan::condition::ConditionChange;
@@ -93,7 +93,19 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
         LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
+        LaunchStep::GiveUp { claim, message } => give_up(&context, &claim, message).await,
     }
+}
+
+/// Deletes a claim that nothing can be bought for.
+async fn give_up(context: &Acting, claim: &Claim, message: String) -> Result<(), StepError> {
+    let removal = RemovalReason::InsufficientCapacity;
+    context.remove_claim(claim, removal).await?;
+    tracing::info!(claim = claim.name, "given up: {message}");
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    let words = ("InsufficientCapacityError", "GivingUp");
+    context.tell(subject, EventKind::Warning, words, message);
+    Ok(())
 }
 
 /// The EC2NodeClass object of a claim.

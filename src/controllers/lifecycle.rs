@@ -179,10 +179,12 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    let names = BTreeMap::from([
-        (tags::CLAIM.to_owned(), claim.name.clone()),
-        (tags::NAME.to_owned(), node.name.clone()),
-    ]);
+    // A name that its node class gives it stays.
+    let names: BTreeMap<String, String> = [(tags::CLAIM, &claim.name), (tags::NAME, &node.name)]
+        .into_iter()
+        .filter(|(key, _value)| !instance.tags.contains_key(*key))
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect();
     // Collection puts missing tags on later, so a failure here holds nothing up.
     if let Err(error) = context.cloud.tag(&instance.id, &names).await {
         tracing::debug!(instance = instance.id, "not tagged yet: {error}");

@@ -100,23 +100,82 @@ pub struct Unschedulable {
 
 /// The longest message of an event; the API server refuses longer ones.
 const MOST_CHARACTERS: usize = 1000;
+/// The most of it that one NodePool may take, so that one with much to say hides no other.
+const MOST_OF_ONE: usize = 240;
 
 impl Unschedulable {
-    /// For people, in one line: why each NodePool cannot serve the pod, and what would make it fit.
+    /// For people, in one line: why each NodePool cannot serve the pod, and what would make it fit. What
+    /// came closest is said first, in full if there is room; what there is no room for is counted.
     pub fn message(&self) -> String {
-        let reasons = self.reasons.iter().map(|reason| {
-            let pool = match reason.node_pool.as_str() {
-                "" => String::new(),
-                name => format!("NodePool {name}: "),
+        let mut reasons: Vec<&PoolReason> = self.reasons.iter().collect();
+        reasons.sort_by_key(|reason| reason.distance());
+        let alone = reasons.len() == 1;
+        let mut text = String::new();
+        for (index, reason) in reasons.iter().enumerate() {
+            let left = reasons.len() - index;
+            let separator = if index == 0 { "" } else { "; " };
+            let most = if alone { MOST_CHARACTERS } else { MOST_OF_ONE };
+            let sentence = shortened(&reason.sentence(), most);
+            let after = if left > 1 {
+                and_more(left - 1).chars().count()
+            } else {
+                0
             };
-            let nearest = reason
-                .nearest_miss
-                .as_ref()
-                .map(|miss| format!(" ({miss})"));
-            format!("{pool}{}{}", reason.detail, nearest.unwrap_or_default())
-        });
-        let text = reasons.collect::<Vec<_>>().join("; ");
-        text.chars().take(MOST_CHARACTERS).collect()
+            let whole = separator.len() + sentence.chars().count() + after;
+            if text.chars().count() + whole > MOST_CHARACTERS {
+                text.push_str(&and_more(left));
+                break;
+            }
+            text.push_str(separator);
+            text.push_str(&sentence);
+        }
+        text
+    }
+}
+
+fn and_more(count: usize) -> String {
+    format!("; and {count} more NodePools")
+}
+
+/// At most so many characters, with a sign that there were more.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+impl PoolReason {
+    fn sentence(&self) -> String {
+        let pool = match self.node_pool.as_str() {
+            "" => String::new(),
+            name => format!("NodePool {name}: "),
+        };
+        let nearest = self.nearest_miss.as_ref().map(|miss| format!(" ({miss})"));
+        format!("{pool}{}{}", self.detail, nearest.unwrap_or_default())
+    }
+
+    /// How far the NodePool is from serving the pod; least is closest.
+    fn distance(&self) -> u8 {
+        let of_kind = match self.reason {
+            ReasonKind::LimitReached
+            | ReasonKind::OfferingsUnavailable
+            | ReasonKind::PriceCeiling
+            | ReasonKind::TopologyUnsatisfiable
+            | ReasonKind::VolumeUnsatisfiable => 1,
+            ReasonKind::ResourcesDoNotFit => 2,
+            ReasonKind::NodePoolPaused | ReasonKind::Contested => 3,
+            ReasonKind::RequirementsIncompatible => 4,
+            ReasonKind::TaintNotTolerated => 5,
+            ReasonKind::NodePoolNotReady | ReasonKind::NoNodePool | ReasonKind::InvalidPod => 6,
+        };
+        if self.nearest_miss.is_some() {
+            0
+        } else {
+            of_kind
+        }
     }
 }
 
@@ -182,5 +241,53 @@ impl ReasonKind {
             Self::Contested => "Contested",
             Self::InvalidPod => "InvalidPod",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(node_pool: &str, reason: ReasonKind, detail: &str, miss: Option<&str>) -> PoolReason {
+        PoolReason {
+            node_pool: node_pool.to_owned(),
+            reason,
+            detail: detail.to_owned(),
+            nearest_miss: miss.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_came_closest_is_said_first_however_much_the_others_have_to_say() {
+        let long = "its class selects nothing, ".repeat(40);
+        let mut reasons: Vec<PoolReason> = (0..8)
+            .map(|number| {
+                let pool = format!("a-{number}");
+                reason(&pool, ReasonKind::NodePoolNotReady, &long, None)
+            })
+            .collect();
+        let miss = Some("c5.xlarge: lower the request by 80m");
+        reasons.push(reason(
+            "z",
+            ReasonKind::ResourcesDoNotFit,
+            "nothing is large enough",
+            miss,
+        ));
+        let message = Unschedulable { reasons }.message();
+        assert!(
+            message.starts_with(
+                "NodePool z: nothing is large enough (c5.xlarge: lower the request by 80m); NodePool a-0: its"
+            ),
+            "{message}"
+        );
+        assert!(message.ends_with("; and 5 more NodePools"), "{message}");
+        assert!(message.chars().count() <= MOST_CHARACTERS);
+    }
+
+    #[test]
+    fn a_single_reason_is_said_in_full() {
+        let long = "x".repeat(900);
+        let reasons = vec![reason("", ReasonKind::InvalidPod, &long, None)];
+        assert_eq!(Unschedulable { reasons }.message(), long);
     }
 }

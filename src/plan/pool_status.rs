@@ -4,12 +4,15 @@
 //! what to write. Claims count from the moment they exist until they are being deleted, so a limit
 //! can be read off the status. Nothing is written here.
 
+use std::sync::Arc;
+
 use crate::api::conditions::{ConditionReason, ConditionType, ConditionUpdate};
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::resources::{CPU, EPHEMERAL_STORAGE, MEMORY, NODES, PODS, Resources};
 use crate::model::snapshot::Snapshot;
+use crate::plan::provision::reach::Reach;
 
 /// The names that a pool's usage always carries, zero or not.
 pub const ALWAYS: [&str; 5] = [CPU, MEMORY, PODS, EPHEMERAL_STORAGE, NODES];
@@ -24,7 +27,7 @@ pub enum ClassState<'world> {
     /// It was not resolved yet.
     Unknown,
     /// It was resolved.
-    Known(&'world NodeClass),
+    Known(&'world Arc<NodeClass>),
 }
 
 /// How much a pool has, the number of its nodes included.
@@ -55,14 +58,21 @@ fn capacity(snapshot: &Snapshot, claim: &Claim) -> Resources {
 }
 
 /// The conditions that make up whether a pool can make nodes.
-pub fn conditions(pool: &NodePool, class: ClassState<'_>) -> [ConditionUpdate; 2] {
-    let validation = if pool.problems.is_empty() {
+pub fn conditions(pool: &Arc<NodePool>, class: ClassState<'_>) -> [ConditionUpdate; 2] {
+    let mut problems = pool.problems.clone();
+    if let ClassState::Known(class) = class
+        && class.ready
+        && problems.is_empty()
+    {
+        problems.extend(Reach::of(pool, class).problem());
+    }
+    let validation = if problems.is_empty() {
         ConditionUpdate::holds(ConditionType::ValidationSucceeded)
     } else {
         ConditionUpdate::fails(
             ConditionType::ValidationSucceeded,
             &ConditionReason::NodePoolValidationFailed,
-            pool.problems.join(". "),
+            problems.join(". "),
         )
     };
     [validation, class_condition(pool, class)]

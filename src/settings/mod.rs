@@ -4,6 +4,7 @@
 //! error that names the flag and the fix. Nothing else in the crate reads flags or environment.
 
 mod ceilings;
+mod joining;
 mod learned;
 mod lease;
 mod page;
@@ -22,6 +23,8 @@ pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
 pub use page::markdown as flags_markdown;
 pub use rates::{Rate, RateError, RateFlags};
+
+use joining::Joining;
 
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
@@ -244,6 +247,14 @@ fn signed(duration: Duration) -> SignedDuration {
 }
 
 impl ControllerFlags {
+    fn joining(&self) -> Joining<'_> {
+        Joining {
+            endpoint: &self.cluster_endpoint,
+            ca_bundle: &self.cluster_ca_bundle,
+            cidr: &self.cluster_cidr,
+        }
+    }
+
     /// Checks what clap cannot check.
     ///
     /// # Errors
@@ -274,6 +285,9 @@ impl ControllerFlags {
                         "new nodes need it to join; it may be left out with --mode observe",
                     );
                 }
+            }
+            if let Some((flag, problem)) = self.joining().problem() {
+                return error(flag, problem);
             }
         }
         if self.batch_idle > self.batch_max {
@@ -346,7 +360,7 @@ mod tests {
         "--cluster-endpoint",
         "https://api",
         "--cluster-ca-bundle",
-        "Q0E=",
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUIKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=",
         "--cluster-cidr",
         "10.0.0.0/16",
     ];
@@ -381,6 +395,24 @@ mod tests {
             ["--lease-name", "Not A Name"],
         ] {
             assert!(with(&wrong).contains("--lease-"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn facts_that_no_node_could_join_with_are_refused() {
+        for (flag, value, fix) in [
+            ("--cluster-endpoint", "nonsense", "https://"),
+            ("--cluster-endpoint", "http://api", "https://"),
+            ("--cluster-ca-bundle", "!!!", "base64"),
+            ("--cluster-ca-bundle", "Q0E=", "PEM"),
+            ("--cluster-cidr", "10.0.0.0/99", "10.100.0.0/16"),
+            ("--cluster-cidr", "10.0.0.0", "10.100.0.0/16"),
+        ] {
+            let mut all = ACT.to_vec();
+            let place = all.iter().position(|word| *word == flag).unwrap();
+            all[place + 1] = value;
+            let said = settings(&all).unwrap_err();
+            assert!(said.contains(flag) && said.contains(fix), "{said}");
         }
     }
 

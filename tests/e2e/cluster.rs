@@ -55,21 +55,18 @@ impl Cluster {
 
     /// Installs or upgrades the chart without a pod: the binary under test runs beside it.
     pub(crate) fn install_chart(mode: &str) {
-        let arguments = [
-            "upgrade",
-            "--install",
-            "tonnage",
-            "charts/tonnage",
-            "--namespace",
-            SYSTEM_NAMESPACE,
-            "--create-namespace",
-            "--set",
-            &format!("settings.clusterName={}", variable("TONNAGE_CLUSTER_NAME")),
-            "--set",
-            &format!("settings.mode={mode}"),
-            "--set",
-            "replicas=0",
-        ];
+        let mut values = vec![format!("settings.mode={mode}"), "replicas=0".to_owned()];
+        for (value, name) in [
+            ("clusterName", "TONNAGE_CLUSTER_NAME"),
+            ("clusterEndpoint", "TONNAGE_CLUSTER_ENDPOINT"),
+            ("clusterCaBundle", "TONNAGE_CLUSTER_CA_BUNDLE"),
+            ("clusterCidr", "TONNAGE_CLUSTER_CIDR"),
+        ] {
+            values.push(format!("settings.{value}={}", variable(name)));
+        }
+        let mut arguments = vec!["upgrade", "--install", "tonnage", "charts/tonnage"];
+        arguments.extend(["--namespace", SYSTEM_NAMESPACE, "--create-namespace"]);
+        arguments.extend(values.iter().flat_map(|value| ["--set", value]));
         drop(run("helm", &arguments));
     }
 
@@ -81,12 +78,17 @@ impl Cluster {
 
     /// Applies one object.
     pub(crate) async fn apply(&self, manifest: Value) {
+        self.try_apply(manifest).await.unwrap();
+    }
+
+    /// The same, where the API server may refuse it.
+    pub(crate) async fn try_apply(&self, manifest: Value) -> kube::Result<()> {
         let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
         let api = self.api_of(&object);
         let parameters = PatchParams::apply("e2e").force();
-        api.patch(&object.name_any(), &parameters, &Patch::Apply(manifest))
-            .await
-            .unwrap();
+        let patch = Patch::Apply(manifest);
+        api.patch(&object.name_any(), &parameters, &patch).await?;
+        Ok(())
     }
 
     fn api_of(&self, object: &DynamicObject) -> Api<DynamicObject> {
@@ -95,7 +97,11 @@ impl Cluster {
             .api_version
             .rsplit_once('/')
             .unwrap_or(("", types.api_version.as_str()));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+        let mut resource =
+            ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+        if types.kind == "EC2NodeClass" {
+            "ec2nodeclasses".clone_into(&mut resource.plural);
+        }
         match object.namespace() {
             Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),

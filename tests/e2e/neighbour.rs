@@ -14,6 +14,7 @@ async fn another_provisioners_pools_claims_and_machines_are_left_alone() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
     Cluster::apply_file("hack/scene/node-classes.yaml");
+    let before = foreign_class(&world).await;
     world
         .cluster
         .apply(json!({
@@ -79,7 +80,47 @@ async fn another_provisioners_pools_claims_and_machines_are_left_alone() {
             .get("status")
             .is_none_or(|status| status.get("conditions").is_none())
     );
+    let after = run("kubectl", &["get", FOREIGN_CLASS, "default", "-o", "yaml"]);
+    assert_eq!(before, after, "the foreign node class is untouched");
     drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
+    drop(run("kubectl", &["delete", "crd", FOREIGN_CLASS]));
+}
+
+/// The other provisioner's kind of node class, whose name ours shares.
+const FOREIGN_CLASS: &str = "ec2nodeclasses.karpenter.k8s.aws";
+
+/// Installs that kind and makes the class `default`; gives it back as it is.
+async fn foreign_class(world: &World) -> String {
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": FOREIGN_CLASS},
+        "spec": {
+            "group": "karpenter.k8s.aws", "scope": "Cluster",
+            "names": {"kind": "EC2NodeClass", "plural": "ec2nodeclasses", "singular": "ec2nodeclass"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true
+                }}
+            }]
+        }
+    });
+    world.cluster.apply(definition).await;
+    let condition = "--for=condition=Established";
+    drop(run(
+        "kubectl",
+        &["wait", condition, "crd", FOREIGN_CLASS, "--timeout=30s"],
+    ));
+    let class = json!({
+        "apiVersion": "karpenter.k8s.aws/v1", "kind": "EC2NodeClass", "metadata": {"name": "default"},
+        "spec": {"role": "theirs", "amiSelectorTerms": [{"alias": "al2023@latest"}]}
+    });
+    eventually("the kind is served", 30, async || {
+        let written = world.cluster.try_apply(class.clone()).await;
+        written.map_err(|error| error.to_string())
+    })
+    .await;
+    run("kubectl", &["get", FOREIGN_CLASS, "default", "-o", "yaml"])
 }
 
 /// A NodePool of another provisioner that takes pods of the other team, and a pod of that team.

@@ -14,7 +14,7 @@ use crate::world::World;
 /// Seconds from a burst to the last pod running, on a machine that does other things too.
 const BURST_SECONDS: u64 = 120;
 /// Seconds from the last pod's end to nothing: `consolidateAfter` is 5 s.
-const TO_ZERO_SECONDS: u64 = 60;
+const TO_ZERO_SECONDS: u64 = 40;
 
 /// On-demand prices per hour in micro-dollars of the types that the scene can buy.
 fn on_demand_micros(instance_type: &str) -> u64 {
@@ -74,6 +74,13 @@ async fn the_scene_from_zero_to_zero() {
     world.cluster.scale_executors(10).await;
     world.cluster.wait_for_started(13, BURST_SECONDS).await;
     every_pod_runs_on_a_machine_of_its_own_cluster(&world).await;
+    // The smallest that has room for 4 CPUs beside what the node keeps for itself.
+    let machines = world.endpoint.machines().await;
+    let gpu: Vec<&str> = of_pool(&machines, "gpu")
+        .iter()
+        .map(|machine| machine.instance_type.as_str())
+        .collect();
+    assert_eq!(gpu, ["g4dn.2xlarge"]);
 
     world.cluster.scale_executors(50).await;
     world.cluster.wait_for_started(53, BURST_SECONDS).await;

@@ -7,7 +7,9 @@ use serde_json::json;
 use super::Stage;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
-use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::api_server::Resource::{
+    DisruptionBudget, Node, NodeClaim, NodeClass, NodePool, Pod,
+};
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
 
@@ -59,6 +61,28 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
     stage.delete(Pod, "b");
     stage.until(120, "nothing is left", Stage::is_bare).await;
     assert_eq!(stage.machines().len(), 2, "nothing was bought twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_holds_a_drain_up_costs_one_machine_and_not_one_after_another() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": "held", "namespace": "default" },
+        "spec": { "maxUnavailable": 0, "selector": {} },
+    });
+    stage.world.apply(budget).unwrap();
+    let claim = stage.all(NodeClaim)[0]["metadata"]["name"].clone();
+    stage.delete(NodeClaim, claim.as_str().unwrap());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(stage.running_pods(), 1, "the budget protects the pod");
+    assert_eq!(stage.machines().len(), 2, "one machine waits for it");
+
+    stage.delete(DisruptionBudget, "held");
+    stage.until(120, "nothing is left", Stage::is_bare).await;
+    assert_eq!(stage.machines().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,6 +21,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::budget;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
+use crate::plan::provision::demand::{leaving_nodes, will_move};
 
 /// How long at least a claim without a usable node stays after pods were last planned onto it: its
 /// pods may be between two planning rounds.
@@ -56,7 +57,13 @@ pub struct Planned {
 impl EmptyMemory {
     /// Takes in who has work now. `planned` is the last planning round, if there was any yet.
     pub fn observe(&mut self, snapshot: &Snapshot, planned: Option<&Planned>) {
-        let waits = snapshot.pods.values().any(|pod| waits(pod));
+        let leaving = leaving_nodes(snapshot);
+        // A pod that is still on a node that goes counts too: a budget may hold its eviction up for long,
+        // and the machine that was bought for it must be there when it comes.
+        let waits = snapshot.pods.values().any(|pod| {
+            let moves = |node: &str| leaving.contains(node) && will_move(pod);
+            waits(pod) || pod.node_name.as_deref().is_some_and(moves)
+        });
         let now = snapshot.now;
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         // A nomination is an old plan: it counts only where there is no fresh one.

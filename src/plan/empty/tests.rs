@@ -133,6 +133,22 @@ fn a_node_that_waiting_pods_are_planned_onto_stays() {
 }
 
 #[test]
+fn a_machine_for_pods_whose_eviction_is_held_up_stays() {
+    let mut leaving = initialized("old");
+    leaving.deleting_since = Some(at(400));
+    let claims = [leaving, initialized("new")];
+    let nodes = [node("old"), node("new")];
+    let steps = |pods: &[Pod]| {
+        let snapshot = world(500, &claims, &nodes, pods);
+        let mut memory = EmptyMemory::default();
+        memory.observe(&snapshot, Some(&planned(495, &["ip-new"])));
+        decide(&snapshot, &memory).steps.len()
+    };
+    assert_eq!(steps(&[pod("held", "ip-old")]), 0);
+    assert_eq!(steps(&[]), 1, "once it is gone nothing keeps the machine");
+}
+
+#[test]
 fn a_machine_on_its_way_stays_until_a_fresh_plan_finds_no_use_for_it() {
     let coming = claim("a", &["c5.xlarge/us-east-1a/spot"]);
     let mut memory = EmptyMemory::default();

@@ -6,6 +6,7 @@
 //! deleted holds its finalizer until its launch is settled. Nothing is bought or written here.
 
 mod assign;
+mod exhausted;
 mod hazard;
 mod memory;
 mod shortage;
@@ -96,6 +97,14 @@ pub enum LaunchStep {
         /// Its condition Launched.
         change: ConditionChange,
     },
+    /// Delete a claim of which nothing can be bought now, because its NodePool may buy something else: its
+    /// pods are planned anew with what is known now.
+    GiveUp {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// Why, for people.
+        message: String,
+    },
 }
 
 impl LaunchStep {
@@ -105,7 +114,9 @@ impl LaunchStep {
             Self::Propose(proposal) => format!("want/{}", proposal.wanted),
             Self::Complete { record, .. } => format!("batch/{}", record.batch),
             Self::Call(batch) | Self::LookUp(batch) => format!("batch/{}", batch.record.batch),
-            Self::Report { claim, .. } => format!("claim/{}", claim.name),
+            Self::Report { claim, .. } | Self::GiveUp { claim, .. } => {
+                format!("claim/{}", claim.name)
+            }
         }
     }
 }
@@ -385,15 +396,11 @@ fn propose(
         .filter(|offering| !shortages.is_short(offering, now))
         .peekable();
     let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
-        if let Some(until) = first
-            .offerings
-            .iter()
-            .filter_map(|offering| shortages.until(offering, now))
-            .min()
+        if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)
         {
-            decision.wake_at(until);
+            report(ConditionReason::from(exhausted::REASON), message, decision);
         }
-        return report(exhausted(), exhausted_message(first), decision);
+        return;
     };
     let offerings = remaining
         .filter(|offering| offering.capacity_type == capacity_type)
@@ -492,36 +499,6 @@ fn ready_class<'world>(
             ),
         )),
     }
-}
-
-fn exhausted() -> ConditionReason {
-    ConditionReason::from("InsufficientCapacity")
-}
-
-fn exhausted_message(claim: &Claim) -> String {
-    if claim.offerings.is_empty() {
-        return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
-                the controller make claims from pending pods"
-            .to_owned();
-    }
-    let types: BTreeSet<&str> = claim
-        .offerings
-        .iter()
-        .map(|offering| &*offering.instance_type)
-        .collect();
-    let zones: BTreeSet<&str> = claim
-        .offerings
-        .iter()
-        .map(|offering| &*offering.zone)
-        .collect();
-    let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
-    format!(
-        "EC2 has no capacity now for any of the {} offerings of this claim ({} in {}); they are tried \
-         again; more instance types, zones or capacity types in the NodePool would help",
-        claim.offerings.len(),
-        join(types),
-        join(zones)
-    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod mix;
 mod place;
 pub mod promise;
+pub mod reach;
 pub mod reasons;
 pub mod risk;
 pub mod settings;

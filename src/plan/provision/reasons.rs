@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::class::{ATTACH, Class, EBS_DRIVER, UNLIMITED, dense_candidate};
 use super::labels::Labelled;
 use super::limits::Rooms;
+use super::reach::Reach;
 use super::supply::{Candidate, PoolVariant, Supply};
 use crate::model::offering::Offering;
 use crate::model::quantity;
@@ -99,10 +100,13 @@ fn of_pool(class: &Class, left: &Left<'_>, name: &str, variant: &PoolVariant) ->
         .filter(|index| pool_of(left.supply, *index) == Some(name))
         .collect();
     if own.is_empty() {
+        let detail = Reach::of(&variant.pool, &variant.class).problem();
         return (
             ReasonKind::RequirementsIncompatible,
-            "no instance type that EC2 offers here meets the NodePool's own requirements"
-                .to_owned(),
+            detail.unwrap_or_else(|| {
+                "no instance type that EC2 offers here meets the NodePool's own requirements"
+                    .to_owned()
+            }),
             None,
         );
     }
@@ -292,7 +296,7 @@ fn unmet_key(key: &str, requirement: &Requirement, given: Option<&str>) -> Strin
     )
 }
 
-fn wish(requirement: &Requirement) -> String {
+pub(super) fn wish(requirement: &Requirement) -> String {
     requirement
         .entries()
         .iter()

@@ -269,7 +269,7 @@ fn promised_capacity(
 }
 
 /// The variants of a pool: one, unless its requirements leave custom labels open.
-fn variants(
+pub(super) fn variants(
     pool: &Arc<NodePool>,
     class: &Arc<NodeClass>,
     wanted: &BTreeMap<String, Vec<String>>,
@@ -328,13 +328,7 @@ fn open_values(requirement: &Requirement, wanted: Option<&Vec<String>>) -> Vec<S
 
 fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) {
     let index = supply.variants.len();
-    let zone_ids: BTreeMap<&str, &str> = variant
-        .class
-        .subnets
-        .values()
-        .flatten()
-        .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
-        .collect();
+    let zone_ids = zone_ids(&variant.class);
     let catalogue = Arc::clone(&variant.class.catalogue);
     let on_demand: BTreeMap<(&str, &str), UsdPerHour> = catalogue
         .offerings
@@ -383,13 +377,17 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
 }
 
 /// The type and zone of an offering: its on-demand price is that of the same place.
-fn of_place(offering: &Offering) -> (&str, &str) {
+pub(super) fn of_place(offering: &Offering) -> (&str, &str) {
     (&offering.key.instance_type, &offering.key.zone)
 }
 
 /// True when the pool's price ceilings forbid the offering. A spot machine whose on-demand price
 /// nobody knows cannot be compared, and is allowed.
-fn is_too_dear(pool: &NodePool, offering: &Offering, on_demand: Option<&UsdPerHour>) -> bool {
+pub(super) fn is_too_dear(
+    pool: &NodePool,
+    offering: &Offering,
+    on_demand: Option<&UsdPerHour>,
+) -> bool {
     let absolute = pool.max_price.is_some_and(|most| offering.price > most);
     let relative = offering.key.capacity_type == CapacityType::Spot
         && pool
@@ -403,11 +401,26 @@ fn is_too_dear(pool: &NodePool, offering: &Offering, on_demand: Option<&UsdPerHo
 }
 
 fn pool_allows(pool: &NodePool, labels: &CandidateLabels<'_>) -> bool {
-    pool.requirements.0.iter().all(|(key, requirement)| {
-        let value = labels.label(key);
-        match value {
-            Some(value) => requirement.contains(value),
-            None => requirement.may_be_absent || !is_inherent(key),
-        }
-    })
+    let requirements = &pool.requirements.0;
+    requirements
+        .iter()
+        .all(|(key, requirement)| allows(key, requirement, labels.label(key)))
+}
+
+/// True when a pool's requirement on a key lets a node with this value be made.
+pub(super) fn allows(key: &str, requirement: &Requirement, value: Option<&str>) -> bool {
+    match value {
+        Some(value) => requirement.contains(value),
+        None => requirement.may_be_absent || !is_inherent(key),
+    }
+}
+
+/// The ids of a class's zones, by name.
+pub(super) fn zone_ids(class: &NodeClass) -> BTreeMap<&str, &str> {
+    class
+        .subnets
+        .values()
+        .flatten()
+        .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
+        .collect()
 }

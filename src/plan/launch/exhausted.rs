@@ -1,0 +1,100 @@
+//! Claims of which nothing can be bought now.
+//!
+//! Given claims whose offerings are all known to be short; given back what they say while they wait, or the steps
+//! that give them up. Nothing is bought here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{LaunchStep, Shortages};
+use crate::model::claim::Claim;
+use crate::model::node_class::NodeClass;
+use crate::model::snapshot::Snapshot;
+use crate::plan::decision::Decision;
+use crate::plan::launch::LaunchMemory;
+use crate::plan::provision::reach::Reach;
+
+/// The reason of a claim that waits for capacity.
+pub(super) const REASON: &str = "InsufficientCapacity";
+
+/// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
+/// given up because their NodePool may buy something else.
+pub(super) fn none_left(
+    snapshot: &Snapshot,
+    memory: &LaunchMemory,
+    claims: &[&Arc<Claim>],
+    class: &Arc<NodeClass>,
+    decision: &mut Decision<LaunchStep>,
+) -> Option<String> {
+    let (first, now) = (claims.first()?, snapshot.now);
+    if let Some(other) = something_else(snapshot, first, class, &memory.shortages) {
+        let message = format!(
+            "EC2 has no capacity now for any of the {} offerings of this claim; its pods are planned anew, as its \
+             NodePool may buy others, such as {other}",
+            first.offerings.len()
+        );
+        for claim in claims {
+            decision.push(LaunchStep::GiveUp {
+                claim: Arc::clone(claim),
+                message: message.clone(),
+            });
+        }
+        return None;
+    }
+    let ends = first
+        .offerings
+        .iter()
+        .filter_map(|offering| memory.shortages.until(offering, now));
+    if let Some(until) = ends.min() {
+        decision.wake_at(until);
+    }
+    Some(exhausted_message(first))
+}
+
+/// Something that the claim's NodePool may buy, that is not known to be short, and that is large enough for
+/// what the claim was made for, though the claim does not name it: what cost too much beside the claim's own
+/// offerings while those could be had.
+fn something_else<'world>(
+    snapshot: &'world Snapshot,
+    claim: &Claim,
+    class: &'world Arc<NodeClass>,
+    shortages: &Shortages,
+) -> Option<String> {
+    let pool = snapshot.node_pools.get(claim.node_pool.as_ref()?)?;
+    let reach = Reach::of(pool, class);
+    let found = reach.offerings().find(|(instance, offering)| {
+        let allocatable = instance.allocatable();
+        let mut wanted = claim.requests.iter();
+        offering.available
+            && wanted.all(|(name, amount)| amount <= allocatable.get(name))
+            && !claim.offerings.contains(&offering.key)
+            && !shortages.is_short(&offering.key, snapshot.now)
+    });
+    found.map(|(_instance, offering)| offering.key.to_string())
+}
+
+fn exhausted_message(claim: &Claim) -> String {
+    if claim.offerings.is_empty() {
+        return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
+                the controller make claims from pending pods"
+            .to_owned();
+    }
+    let types: BTreeSet<&str> = claim
+        .offerings
+        .iter()
+        .map(|offering| &*offering.instance_type)
+        .collect();
+    let zones: BTreeSet<&str> = claim
+        .offerings
+        .iter()
+        .map(|offering| &*offering.zone)
+        .collect();
+    let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    format!(
+        "EC2 has no capacity now for any of the {} offerings of this claim ({} in {}); they are tried \
+         again; more instance types, zones or capacity types in the NodePool would help",
+        claim.offerings.len(),
+        join(types),
+        join(zones)
+    )
+}
