@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tonnage::cloud::{Cloud, InstanceQuery};
+use tonnage::model::instance::InstanceState;
 use tonnage::model::launch::ErrorClass;
 
 use crate::scene::{Scene, claim, class};
@@ -67,8 +68,13 @@ async fn a_machine_goes_through_its_states_and_is_forgotten_in_the_end() {
     seen.push(scene.one(&id).await.state);
     tokio::time::sleep(Duration::from_secs(25)).await;
     seen.push(scene.one(&id).await.state);
-    use tonnage::model::instance::InstanceState::{Pending, Running, ShuttingDown, Terminated};
-    assert_eq!(seen, [Pending, Running, ShuttingDown, Terminated]);
+    let expected = [
+        InstanceState::Pending,
+        InstanceState::Running,
+        InstanceState::ShuttingDown,
+        InstanceState::Terminated,
+    ];
+    assert_eq!(seen, expected);
     tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
     let query = InstanceQuery::Ids(BTreeSet::from([id]));
     assert_eq!(scene.cloud.instances(&query).await.unwrap(), []);

@@ -116,7 +116,11 @@ impl Endpoint {
     /// A region with everything that EC2 sells, in such weather. From here on time is virtual.
     pub(crate) fn begin_in(weather: Weather) -> Self {
         tokio::time::pause();
-        let clock = VirtualClock::start();
+        Self::at_the_time_of(VirtualClock::start(), weather)
+    }
+
+    /// A region in which time passes as a clock says.
+    pub(crate) fn at_the_time_of(clock: Arc<dyn Clock>, weather: Weather) -> Self {
         let world = World::new(Arc::clone(&clock), 1);
         let history = History::new(Arc::clone(&clock), Detail::Events);
         let ec2 = Ec2::new(

@@ -17,6 +17,7 @@ mod instances;
 mod launches;
 mod losses;
 mod markets;
+mod port;
 #[path = "../cloud/resolution.rs"]
 mod resolution;
 mod rights;

@@ -32,7 +32,7 @@ const SHIPPED: &str = "shipped";
 ///
 ///   tonnage sim ec2 --listen 127.0.0.1:4599 --market usual
 ///   AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x \
-///     aws ec2 describe-instances --region us-east-1 --endpoint-url http://127.0.0.1:4599
+///     aws ec2 describe-instances --region us-east-1 --endpoint-url ADDRESS
 ///
 /// docs/simulated-ec2.md says what is served and what is not.
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 //!
 //! Given elements; given back a document, escaped. Lists are sets of `item`, as everywhere in EC2.
 
+use std::fmt::Display;
 use std::io;
 
 use quick_xml::Writer;
@@ -27,7 +28,7 @@ enum Content {
 }
 
 /// An element with a text; what XML cannot hold is left out.
-pub(super) fn text(name: &'static str, value: impl ToString) -> Element {
+pub(super) fn text(name: &'static str, value: impl Display) -> Element {
     let mut value = value.to_string();
     value.retain(|character| !character.is_control() || matches!(character, '\t' | '\n' | '\r'));
     Element {
@@ -53,7 +54,7 @@ pub(super) fn set(name: &'static str, members: impl IntoIterator<Item = Vec<Elem
 /// A list of texts.
 pub(super) fn texts(
     name: &'static str,
-    members: impl IntoIterator<Item = impl ToString>,
+    members: impl IntoIterator<Item = impl Display>,
 ) -> Element {
     let items = members.into_iter().map(|member| text("item", member));
     within(name, items.collect())

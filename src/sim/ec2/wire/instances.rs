@@ -16,8 +16,9 @@ use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::{State, later};
 
 /// What instances can be filtered by beside tags.
-const FILTERS: [&str; 9] = [
+const FILTERS: [&str; 10] = [
     "availability-zone",
+    "iam-instance-profile.arn",
     "image-id",
     "instance-id",
     "instance-lifecycle",
@@ -73,8 +74,8 @@ pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
         .keys()
         .filter(|id| ids.is_empty() || ids.contains(&id.as_str()))
         .filter_map(|id| Some((id.clone(), desk.state.seen(id)?)))
-        .filter(|(_id, (_machine, shown))| {
-            filters.meet(&shown.tags, |filter| of_instance(shown, filter))
+        .filter(|(_id, (machine, shown))| {
+            filters.meet(&shown.tags, |filter| of_instance(machine, shown, filter))
         })
         .collect();
     let page = page(found, &desk.all, Length::OLD)?;
@@ -90,10 +91,17 @@ pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
     Ok(answer)
 }
 
-fn of_instance(shown: &Instance, filter: &str) -> Vec<String> {
+/// The ARN of a machine's instance profile, if it has one.
+fn profile_of(machine: &Machine) -> Option<String> {
+    let name = &machine.template.as_ref()?.data.instance_profile;
+    (!name.is_empty()).then(|| format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}"))
+}
+
+fn of_instance(machine: &Machine, shown: &Instance, filter: &str) -> Vec<String> {
     let is_spot = shown.offering.capacity_type == CapacityType::Spot;
     match filter {
         "availability-zone" => vec![shown.offering.zone.to_string()],
+        "iam-instance-profile.arn" => profile_of(machine).into_iter().collect(),
         "image-id" => vec![shown.image_id.clone()],
         "instance-id" => vec![shown.id.clone()],
         "instance-lifecycle" if is_spot => vec!["spot".to_owned()],
@@ -162,14 +170,10 @@ fn described(machine: &Machine, shown: &Instance) -> Vec<Element> {
                 text("httpEndpoint", &data.metadata.endpoint),
             ],
         ));
-        if !data.instance_profile.is_empty() {
-            let profile = format!(
-                "arn:aws:iam::{ACCOUNT}:instance-profile/{}",
-                data.instance_profile
-            );
-            found.push(within("iamInstanceProfile", vec![text("arn", profile)]));
-        }
     }
+    let profile =
+        profile_of(machine).map(|arn| within("iamInstanceProfile", vec![text("arn", arn)]));
+    found.extend(profile);
     found
 }
 

@@ -35,12 +35,7 @@ async fn life(policy: &str) -> Result<(), String> {
     }
     let id = launched(&body).remove(0);
     for key in ["Name", "tonnage.dev/nodeclaim"] {
-        let tags = [
-            ("ResourceId.1", id.as_str()),
-            ("Tag.1.Key", key),
-            ("Tag.1.Value", "one"),
-        ];
-        attempt(&talk, "CreateTags", &tags).await?;
+        attempt(&talk, "CreateTags", &tagging(&id, key)).await?;
     }
     attempt(
         &talk,
@@ -232,6 +227,15 @@ async fn what_the_fleet_may_not_do_is_an_error_in_its_answer() {
     assert_eq!(launched(&allowed.done("CreateFleet", FLEET).await).len(), 3);
 }
 
+/// What tags an instance.
+fn tagging<'text>(id: &'text str, key: &'text str) -> Vec<(&'text str, &'text str)> {
+    vec![
+        ("ResourceId.1", id),
+        ("Tag.1.Key", key),
+        ("Tag.1.Value", "x"),
+    ]
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_of_another_cluster_can_be_touched() {
     let talk = Talk::under(&shipped());
@@ -239,6 +243,7 @@ async fn nothing_of_another_cluster_can_be_touched() {
     let ours = launched(&talk.done("CreateFleet", FLEET).await);
     let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
     let theirs = talk.world.ec2.stray(RED, &offering);
+    let own = ours[0].as_str();
     let other = super::Endpoint::new(&talk.world.ec2, "other", "blue");
     let beside = Talk {
         world: talk.world.clone(),
@@ -254,24 +259,18 @@ async fn nothing_of_another_cluster_can_be_touched() {
     );
     beside.done("CreateLaunchTemplate", &template).await;
     let through = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
-    let name = |id: &'static str, key: &'static str| {
-        vec![
-            ("ResourceId.1", id),
-            ("Tag.1.Key", key),
-            ("Tag.1.Value", "x"),
-        ]
-    };
-    let theirs_text: &'static str = theirs.clone().leak();
-    let ours_text: &'static str = ours[0].clone().leak();
     for (action, fields) in [
-        ("TerminateInstances", vec![("InstanceId.1", theirs_text)]),
         (
             "TerminateInstances",
-            vec![("InstanceId.1", ours_text), ("InstanceId.2", theirs_text)],
+            vec![("InstanceId.1", theirs.as_str())],
         ),
-        ("CreateTags", name(theirs_text, "Name")),
-        ("CreateTags", name(ours_text, "team")),
-        ("CreateTags", name(ours_text, "tonnage.dev/cluster")),
+        (
+            "TerminateInstances",
+            vec![("InstanceId.1", own), ("InstanceId.2", theirs.as_str())],
+        ),
+        ("CreateTags", tagging(theirs.as_str(), "Name")),
+        ("CreateTags", tagging(own, "team")),
+        ("CreateTags", tagging(own, "tonnage.dev/cluster")),
         (
             "DeleteLaunchTemplate",
             vec![("LaunchTemplateName", "red-1")],
@@ -293,5 +292,5 @@ async fn nothing_of_another_cluster_can_be_touched() {
         );
     }
     assert_eq!(talk.world.ec2.alive().len(), 4);
-    talk.done("CreateTags", &name(ours_text, "Name")).await;
+    talk.done("CreateTags", &tagging(own, "Name")).await;
 }

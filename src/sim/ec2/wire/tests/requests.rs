@@ -1,0 +1,377 @@
+//! Operations, request by request.
+
+use std::time::Duration;
+
+use super::{FLEET, TEMPLATE, Talk, but, launched, texts};
+use crate::model::offering::CapacityType;
+use crate::sim::ec2::limits::Limit;
+use crate::sim::ec2::market::Weather;
+
+#[tokio::test(start_paused = true)]
+async fn machines_live_from_template_to_termination() {
+    let talk = Talk::begin();
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let ids = launched(&talk.done("CreateFleet", FLEET).await);
+    assert_eq!(ids.len(), 3);
+    let machine = talk.world.ec2.machine(&ids[0]).unwrap();
+    assert_eq!(machine.user_data, "#!/bin/sh\n");
+    assert_eq!(machine.fees.to_string(), "0.0021917808");
+    let shown = talk
+        .done("DescribeInstances", &[("InstanceId.1", &ids[0])])
+        .await;
+    for (name, value) in [
+        ("instanceType", "c5.xlarge"),
+        ("instanceLifecycle", "spot"),
+        ("availabilityZone", "us-east-1a"),
+        ("httpTokens", "required"),
+        ("launchTime", "2027-01-15T08:00:00.410Z"),
+        ("arn", "arn:aws:iam::123456789012:instance-profile/nodes"),
+    ] {
+        assert_eq!(texts(&shown, name), [value], "{name}");
+    }
+    let tags = [
+        ("Tag.1.Key", "Name"),
+        ("Tag.1.Value", "one"),
+        ("ResourceId.1", &ids[0]),
+    ];
+    talk.done("CreateTags", &tags).await;
+    let named = [("Filter.1.Name", "tag:Name"), ("Filter.1.Value.1", "o?e")];
+    let found = talk.done("DescribeInstances", &named).await;
+    assert_eq!(texts(&found, "instanceId"), [ids[0].clone()]);
+    let arn = "arn:aws:iam::123456789012:instance-profile/nodes";
+    let of_profile = [
+        ("Filter.1.Name", "iam-instance-profile.arn"),
+        ("Filter.1.Value.1", arn),
+    ];
+    let found = talk.done("DescribeInstances", &of_profile).await;
+    assert_eq!(texts(&found, "instanceId"), ids);
+    let ended = talk
+        .done("TerminateInstances", &[("InstanceId.1", &ids[0])])
+        .await;
+    assert!(ended.contains("shutting-down"), "{ended}");
+    let alive = [
+        ("Filter.1.Name", "instance-state-name"),
+        ("Filter.1.Value.1", "pending"),
+    ];
+    let found = talk.done("DescribeInstances", &alive).await;
+    assert_eq!(texts(&found, "instanceId"), ids[1..]);
+    talk.done("DeleteLaunchTemplate", &[("LaunchTemplateName", "blue-1")])
+        .await;
+    let (_status, code, _message) = talk
+        .refused("CreateFleet", &but(FLEET, &[("ClientToken", "t")]))
+        .await;
+    assert_eq!(code, "InvalidLaunchTemplateName.NotFoundException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_for_one_request() {
+    let talk = Talk::begin();
+    let made = talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let again = talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    assert_eq!(
+        texts(&again, "launchTemplateId"),
+        texts(&made, "launchTemplateId")
+    );
+    let other = but(TEMPLATE, &[("LaunchTemplateData.ImageId", "ami-arm64")]);
+    let (status, code, _message) = talk.refused("CreateLaunchTemplate", &other).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (400, "IdempotentParameterMismatch")
+    );
+    let renewed = but(TEMPLATE, &[("ClientToken", "token-9")]);
+    let (_status, code, _message) = talk.refused("CreateLaunchTemplate", &renewed).await;
+    assert_eq!(code, "InvalidLaunchTemplateName.AlreadyExistsException");
+    let first = talk.done("CreateFleet", FLEET).await;
+    let again = talk.done("CreateFleet", FLEET).await;
+    assert_eq!(launched(&again), launched(&first));
+    assert_eq!(texts(&again, "fleetId"), texts(&first, "fleetId"));
+    let size = "TargetCapacitySpecification.TotalTargetCapacity";
+    let (status, code, _message) = talk
+        .refused("CreateFleet", &but(FLEET, &[(size, "4")]))
+        .await;
+    assert_eq!(
+        (status, code.as_str()),
+        (400, "IdempotentParameterMismatch")
+    );
+    let renewed = but(FLEET, &[("ClientToken", "token-3")]);
+    assert_eq!(launched(&talk.done("CreateFleet", &renewed).await).len(), 3);
+    assert_eq!(talk.world.ec2.machines().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_had_is_an_error_beside_what_can() {
+    let talk = Talk::begin();
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    talk.world.ec2.limit(vec![Limit {
+        instance_type: Some("c5.xlarge".to_owned()),
+        zone: None,
+        capacity_type: Some(CapacityType::Spot),
+        most: 2,
+    }]);
+    let more = but(
+        FLEET,
+        &[
+            (
+                "LaunchTemplateConfigs.1.Overrides.2.InstanceType",
+                "c5.xlarge",
+            ),
+            (
+                "LaunchTemplateConfigs.1.Overrides.2.SubnetId",
+                "subnet-nowhere",
+            ),
+            (
+                "LaunchTemplateConfigs.1.Overrides.3.InstanceType",
+                "x9.nothing",
+            ),
+            ("LaunchTemplateConfigs.1.Overrides.3.SubnetId", "subnet-b"),
+        ],
+    );
+    let answer = talk.done("CreateFleet", &more).await;
+    assert_eq!(launched(&answer).len(), 2);
+    assert_eq!(
+        texts(&answer, "errorCode"),
+        [
+            "InvalidSubnetID.NotFound",
+            "Unsupported",
+            "InsufficientInstanceCapacity"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cheapest_the_deepest_or_the_first_is_bought_as_asked() {
+    let talk = Talk::in_weather(Weather::USUAL);
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let bought = async |strategy: &str, token: &str| {
+        let fields = but(
+            FLEET,
+            &[
+                ("ClientToken", token),
+                ("TargetCapacitySpecification.TotalTargetCapacity", "1"),
+                (
+                    "TargetCapacitySpecification.DefaultTargetCapacityType",
+                    "on-demand",
+                ),
+                ("OnDemandOptions.AllocationStrategy", strategy),
+                ("LaunchTemplateConfigs.1.Overrides.1.Priority", "1.5"),
+                (
+                    "LaunchTemplateConfigs.1.Overrides.2.InstanceType",
+                    "c5.2xlarge",
+                ),
+                ("LaunchTemplateConfigs.1.Overrides.2.SubnetId", "subnet-b"),
+                ("LaunchTemplateConfigs.1.Overrides.2.Priority", "1"),
+            ],
+        );
+        let answer = talk.done("CreateFleet", &fields).await;
+        let id = launched(&answer).remove(0);
+        talk.world
+            .ec2
+            .machine(&id)
+            .unwrap()
+            .shown(talk.world.now())
+            .unwrap()
+            .offering
+            .to_string()
+    };
+    assert_eq!(
+        bought("lowest-price", "a").await,
+        "c5.xlarge/us-east-1a/on-demand"
+    );
+    assert_eq!(
+        bought("prioritized", "b").await,
+        "c5.2xlarge/us-east-1b/on-demand"
+    );
+    let wrong = but(FLEET, &[("SpotOptions.AllocationStrategy", "prioritized")]);
+    let (_status, code, message) = talk.refused("CreateFleet", &wrong).await;
+    assert_eq!(code, "InvalidParameterValue");
+    assert!(
+        message.contains("SpotOptions.AllocationStrategy"),
+        "{message}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_answers_come_in_pages_that_miss_nothing() {
+    let talk = Talk::begin();
+    let mut token = String::new();
+    let (mut types, mut pages) = (Vec::new(), 0);
+    loop {
+        let fields = [("MaxResults", "30"), ("NextToken", token.as_str())];
+        let body = talk.done("DescribeInstanceTypes", &fields).await;
+        types.extend(texts(&body, "instanceType"));
+        pages += 1;
+        let Some(next) = texts(&body, "nextToken").pop() else {
+            break;
+        };
+        token = next;
+    }
+    let sold = talk
+        .world
+        .ec2
+        .markets()
+        .sold()
+        .types
+        .keys()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
+    assert_eq!(types, sold);
+    assert_eq!(pages, sold.len().div_ceil(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_machine_is_shown_late_and_is_not_there_before() {
+    let talk = Talk::begin();
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    talk.world.ec2.show_late(Duration::from_secs(20));
+    let ids = launched(&talk.done("CreateFleet", FLEET).await);
+    let id = [("InstanceId.1", ids[0].as_str())];
+    for action in ["DescribeInstances", "TerminateInstances"] {
+        let (status, code, _message) = talk.refused(action, &id).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (400, "InvalidInstanceID.NotFound"),
+            "{action}"
+        );
+    }
+    let all = talk.done("DescribeInstances", &[]).await;
+    assert_eq!(texts(&all, "instanceId"), Vec::<String>::new());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    talk.done("DescribeInstances", &id).await;
+    talk.done("TerminateInstances", &id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn prices_are_those_of_the_market_and_go_back_a_day() {
+    let talk = Talk::in_weather(Weather::USUAL);
+    let now = crate::sim::ec2::wire::time(talk.world.now());
+    let fields = [
+        ("StartTime", now.as_str()),
+        ("InstanceType.1", "c5.xlarge"),
+        ("ProductDescription.1", "Linux/UNIX"),
+    ];
+    let body = talk.done("DescribeSpotPriceHistory", &fields).await;
+    assert_eq!(texts(&body, "spotPrice").len(), 5, "one for each zone");
+    let key = "c5.xlarge/us-east-1a/spot".parse().unwrap();
+    let price = talk
+        .world
+        .ec2
+        .markets()
+        .price(&key, talk.world.now())
+        .unwrap();
+    assert_eq!(texts(&body, "spotPrice")[0], price.to_string());
+    let day = talk.done("DescribeSpotPriceHistory", &fields[1..]).await;
+    assert!(texts(&day, "spotPrice").len() > 50);
+    let windows = but(&fields, &[("ProductDescription.1", "Windows")]);
+    let none = talk.done("DescribeSpotPriceHistory", &windows).await;
+    assert_eq!(texts(&none, "spotPrice"), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_account_has_is_found_by_id_name_and_tag() {
+    let talk = Talk::begin();
+    for (action, name, all) in [
+        ("DescribeSubnets", "subnetId", 5),
+        ("DescribeSecurityGroups", "groupId", 1),
+        ("DescribeImages", "imageId", 2),
+    ] {
+        let tagged = [
+            ("Filter.1.Name", "tag:tonnage.dev/discovery"),
+            ("Filter.1.Value.1", "blue"),
+        ];
+        assert_eq!(
+            texts(&talk.done(action, &tagged).await, name).len(),
+            all,
+            "{action}"
+        );
+        let other = [
+            ("Filter.1.Name", "tag:tonnage.dev/discovery"),
+            ("Filter.1.Value.1", "red"),
+        ];
+        assert_eq!(
+            texts(&talk.done(action, &other).await, name).len(),
+            0,
+            "{action}"
+        );
+        let unknown = [("Filter.1.Name", "colour"), ("Filter.1.Value.1", "blue")];
+        let (_status, code, _message) = talk.refused(action, &unknown).await;
+        assert_eq!(code, "InvalidParameterValue", "{action}");
+    }
+    let (_status, code, _message) = talk
+        .refused("DescribeImages", &[("ImageId.1", "ami-9")])
+        .await;
+    assert_eq!(code, "InvalidAMIID.NotFound");
+    let foreign = talk.done("DescribeImages", &[("Owner.1", "amazon")]).await;
+    assert_eq!(texts(&foreign, "imageId"), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_wrong_are_refused_with_their_field() {
+    let talk = Talk::begin();
+    for (action, fields, expected) in [
+        ("RebootInstances", &[][..], "InvalidAction"),
+        ("TerminateInstances", &[], "MissingParameter"),
+        (
+            "TerminateInstances",
+            &[("InstanceId.1", "x-1")],
+            "InvalidInstanceID.Malformed",
+        ),
+        (
+            "CreateTags",
+            &[("ResourceId.1", "i-0")],
+            "InvalidInstanceID.NotFound",
+        ),
+        (
+            "DescribeInstances",
+            &[("MaxResults", "2000")],
+            "InvalidParameterValue",
+        ),
+        (
+            "CreateFleet",
+            &[("Type", "maintain")],
+            "InvalidParameterValue",
+        ),
+        ("CreateFleet", &[("Type", "instant")], "MissingParameter"),
+        (
+            "CreateLaunchTemplate",
+            &[
+                ("LaunchTemplateName", "x"),
+                ("LaunchTemplateData.UserData", "%"),
+            ],
+            "InvalidUserData.Malformed",
+        ),
+        (
+            "DeleteLaunchTemplate",
+            &[("LaunchTemplateId", "lt-9")],
+            "InvalidLaunchTemplateId.NotFound",
+        ),
+    ] {
+        let (status, code, message) = talk.refused(action, fields).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (400, expected),
+            "{action}: {message}"
+        );
+    }
+    let long = "A".repeat(22_000);
+    let fields = [
+        ("LaunchTemplateName", "x"),
+        ("LaunchTemplateData.UserData", long.as_str()),
+    ];
+    let (_status, _code, message) = talk.refused("CreateLaunchTemplate", &fields).await;
+    assert_eq!(message, "User data is limited to 16384 bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsal_changes_nothing() {
+    let talk = Talk::begin();
+    let dry = ("DryRun", "true");
+    let (status, code, _message) = talk
+        .refused("CreateLaunchTemplate", &but(TEMPLATE, &[dry]))
+        .await;
+    assert_eq!((status, code.as_str()), (412, "DryRunOperation"));
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let (status, code, _message) = talk.refused("CreateFleet", &but(FLEET, &[dry])).await;
+    assert_eq!((status, code.as_str()), (412, "DryRunOperation"));
+    assert!(talk.world.ec2.machines().is_empty());
+    assert_eq!(launched(&talk.done("CreateFleet", FLEET).await).len(), 3);
+}

@@ -1,0 +1,80 @@
+//! The region on a loopback port, in real time: the SDK comes over its own HTTP client.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aws_sdk_ec2::config::Credentials;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::settings::CloudSettings;
+use tonnage::cloud::{Cloud, InstanceQuery};
+use tonnage::model::launch::LaunchRecord;
+use tonnage::model::offering::CapacityType;
+use tonnage::sim::ec2::market::Weather;
+use tonnage::sim::ec2::wire;
+use tonnage::sim::ec2::wire::server::{ServeError, listen, serve};
+use tonnage::world::SystemClock;
+
+use crate::endpoint::Endpoint;
+use crate::scene::{claim, class, facts};
+
+#[tokio::test]
+async fn machines_are_bought_listed_and_ended_over_a_port() {
+    let region = Endpoint::at_the_time_of(Arc::new(SystemClock), Weather::CALM);
+    let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let endpoint = wire::Endpoint::new(&region.ec2, "adapter", "demo");
+    let serving = tokio::spawn(serve(listener, endpoint, stop.clone().cancelled_owned()));
+    let world = region.world();
+    let settings = CloudSettings {
+        region: Some("us-east-1".to_owned()),
+        price_api: false,
+        ..CloudSettings::new(facts("port"))
+    };
+    let credentials = Credentials::new("nobody", "nothing", None, None, "test");
+    let cloud = Ec2Cloud::connect_with(settings, world.clone(), |loader| {
+        loader
+            .endpoint_url(address)
+            .credentials_provider(credentials)
+    })
+    .await
+    .unwrap();
+    let class = class(&json!({}));
+    let resolved = cloud.resolve(&class).await.unwrap().class;
+    let keys = ["c5.xlarge/us-east-1a/spot".parse().unwrap()];
+    let templates = cloud
+        .prepare(&class, &resolved, &claim(), &keys)
+        .await
+        .unwrap();
+    let record = LaunchRecord {
+        batch: "port".to_owned(),
+        attempt: 1,
+        size: 2,
+        capacity_type: CapacityType::Spot,
+        templates,
+    };
+    let outcome = cloud.launch(&record, &claim(), &class).await.unwrap();
+    let bought: BTreeSet<String> = outcome.instances.into_iter().map(|one| one.id).collect();
+    assert_eq!(bought.len(), 2);
+    let listed = cloud.instances(&InstanceQuery::All).await.unwrap();
+    let listed: BTreeSet<String> = listed.into_iter().map(|one| one.id).collect();
+    assert_eq!(listed, bought);
+    let bought: Vec<String> = bought.into_iter().collect();
+    cloud.terminate(&bought).await.unwrap();
+    assert!(region.ec2.alive().is_empty());
+    world.shut_down().await;
+    drop(cloud);
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn others_than_loopback_and_taken_ports_are_refused() {
+    let error = listen("192.0.2.1:80".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, ServeError::NotLoopback(_)), "{error}");
+    let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let error = listen(first.local_addr().unwrap()).await.unwrap_err();
+    assert!(matches!(error, ServeError::Listen { .. }), "{error}");
+}
