@@ -11,6 +11,7 @@ pub mod class;
 pub mod contested;
 pub mod daemons;
 pub mod demand;
+pub mod disagreement;
 pub mod fill;
 pub mod item;
 pub mod labels;
@@ -74,7 +75,7 @@ pub fn provision_guarded(
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let bins = stock::bins(snapshot, &daemons);
-    let suitable = fill::bins_of_classes(&classes, &bins);
+    let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
         snapshot,
         classes: &classes,
