@@ -134,6 +134,7 @@ impl View {
             volume_claims,
             volume_room,
             namespaces: BTreeMap::clone(&self.namespaces),
+            refused: BTreeMap::new(),
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::model::pod::PodKey;
 use crate::model::report::{PlannedNode, ProvisioningPlan, ReasonKind};
 use crate::model::snapshot::Snapshot;
 use crate::plan::empty::Planned;
+use crate::plan::provision::disagreement::Disagreements;
 use crate::plan::provision::{ProvisionSettings, provision};
 use crate::world::RandomStream;
 
@@ -42,6 +43,7 @@ pub struct Provisioning {
     hands: Option<Arc<Acting>>,
     names: RandomStream,
     settings: ProvisionSettings,
+    disagreements: Disagreements,
     said: Option<String>,
 }
 
@@ -55,6 +57,7 @@ impl Provisioning {
             hands,
             names,
             settings,
+            disagreements: Disagreements::default(),
             said: None,
         }
     }
@@ -65,10 +68,12 @@ impl Provisioning {
             // A class that was not looked at yet would count as missing, and pods would be told so.
             return Round::default();
         }
-        let snapshot = context.snapshot_with_outlook();
+        let mut snapshot = context.snapshot_with_outlook();
+        self.disagreements.mark(&mut snapshot);
         let began = Instant::now();
         let plan = provision(&snapshot, &self.settings);
         let elapsed = began.elapsed();
+        self.tell_disagreements(&snapshot, &plan);
         context.metrics.planned(
             elapsed,
             plan.new_nodes.len(),
@@ -101,6 +106,19 @@ impl Provisioning {
         Round {
             steps: Vec::new(),
             wake: waits.then(|| context.now() + PLAN_AGAIN),
+        }
+    }
+
+    /// Tells pods that wait beside room, for which kube-scheduler has reasons that are not known here.
+    fn tell_disagreements(&mut self, snapshot: &Snapshot, plan: &ProvisioningPlan) {
+        for found in self.disagreements.observe(snapshot, plan) {
+            tracing::warn!(pod = %found.pod, "{}", found.message);
+            if let Some(pod) = snapshot.pods.get(&found.pod) {
+                let words = ("SchedulerDisagrees", "Provisioning");
+                let subject = Subject::pod(pod);
+                self.context
+                    .tell(subject, EventKind::Warning, words, found.message);
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub volume_room: BTreeMap<(String, String), i64>,
     /// Namespaces.
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    /// Nodes that do not take a pod although they seem to have room, by the pod.
+    pub refused: BTreeMap<PodKey, BTreeSet<String>>,
 }
 
 impl Snapshot {
@@ -57,6 +59,7 @@ impl Snapshot {
             volume_claims: BTreeMap::new(),
             volume_room: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            refused: BTreeMap::new(),
         }
     }
 

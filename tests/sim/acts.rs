@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tonnage::api::labels;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
@@ -12,10 +11,9 @@ use tonnage::sim::history::Line;
 use crate::leadership::PREFIX;
 use crate::phases::text;
 
-/// Watches what is done to pods.
-#[derive(Debug)]
+/// What was done to pods so far.
+#[derive(Debug, Default)]
 pub(crate) struct Acts {
-    lines: UnboundedReceiver<Line>,
     /// Pods that the eviction API let go and that are deleted next.
     let_go: BTreeSet<String>,
     /// Nodes that are being deleted.
@@ -32,44 +30,29 @@ fn field<'line>(line: &'line Line, name: &str) -> &'line str {
 }
 
 impl Acts {
-    pub(crate) fn watch(world: &Embedded) -> Self {
-        Self {
-            lines: world.history.listen(),
-            let_go: BTreeSet::new(),
-            going: BTreeSet::new(),
-            bound: BTreeMap::new(),
-            protected: Vec::new(),
-        }
-    }
-
     /// From now on pods of a workload must not be disrupted.
     pub(crate) fn protect(&mut self, workload: &str) {
         self.protected.push(format!("default/{workload}-"));
     }
 
-    /// What was done since the last look that may not be.
-    pub(crate) fn violations(&mut self, world: &Embedded) -> Vec<String> {
-        let mut violations = Vec::new();
-        while let Ok(line) = self.lines.try_recv() {
-            let pod = field(&line, "pod").to_owned();
-            let violation = match line.event {
-                "PodBound" => self.bound_to(pod, field(&line, "node"), &line),
-                "PodEvicted" => self.evicted(pod, &line),
-                "PodGone" => {
-                    self.bound.remove(&pod);
-                    self.let_go.remove(&pod);
-                    None
-                }
-                "NodeGone" => {
-                    self.going.remove(field(&line, "node"));
-                    None
-                }
-                "Write" if field(&line, "verb") == "delete" => self.deleted(world, &line),
-                _ => None,
-            };
-            violations.extend(violation);
+    /// Takes in what happened, and gives back what may not.
+    pub(crate) fn take(&mut self, world: &Embedded, line: &Line) -> Option<String> {
+        let pod = || field(line, "pod").to_owned();
+        match line.event {
+            "PodBound" => self.bound_to(pod(), field(line, "node"), line),
+            "PodEvicted" => self.evicted(pod(), line),
+            "PodGone" => {
+                self.bound.remove(&pod());
+                self.let_go.remove(&pod());
+                None
+            }
+            "NodeGone" => {
+                self.going.remove(field(line, "node"));
+                None
+            }
+            "Write" if field(line, "verb") == "delete" => self.deleted(world, line),
+            _ => None,
         }
-        violations
     }
 
     fn bound_to(&mut self, pod: String, node: &str, line: &Line) -> Option<String> {

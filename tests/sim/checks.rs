@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tonnage::cloud::tags;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::demo::Tally;
+use tonnage::sim::history::Line;
 
 use crate::acts::Acts;
 use crate::leadership::Leadership;
-use crate::phases::{Phase, text};
+use crate::phases::{self, Phase, text};
 
 /// The annotation of a pod that must not be disrupted.
 pub(crate) const PROTECTED: &str = "karpenter.sh/do-not-disrupt";
@@ -31,6 +32,7 @@ pub(crate) struct Checks {
     pub(crate) violations: BTreeSet<String>,
     pub(crate) tally: Tally,
     pub(crate) acts: Acts,
+    lines: UnboundedReceiver<Line>,
     /// Where controllers need a lease.
     pub(crate) leadership: Option<Leadership>,
     /// Claims that were ever seen with a batch.
@@ -60,8 +62,6 @@ struct Claim {
 fn claims(world: &Embedded) -> Vec<Claim> {
     let mut claims = Vec::new();
     world.api.each(Resource::NodeClaim, |_key, claim| {
-        let record = text(claim, "/metadata/annotations/tonnage.dev~1launch");
-        let record: Value = serde_json::from_str(record).unwrap_or_default();
         let text = |pointer: &str| text(claim, pointer).to_owned();
         claims.push(Claim {
             name: text("/metadata/name"),
@@ -70,7 +70,7 @@ fn claims(world: &Embedded) -> Vec<Claim> {
             node: text("/status/nodeName"),
             pool: text("/metadata/labels/karpenter.sh~1nodepool"),
             provider_id: text("/status/providerID"),
-            batch: crate::phases::text(&record, "/batch").to_owned(),
+            batch: phases::batch_of(claim).to_owned(),
             deleting: claim["metadata"]["deletionTimestamp"].is_string(),
         });
     });
@@ -83,7 +83,8 @@ impl Checks {
         Self {
             violations: BTreeSet::new(),
             tally: Tally::default(),
-            acts: Acts::watch(world),
+            acts: Acts::default(),
+            lines: world.history.listen(),
             leadership: None,
             batches: BTreeMap::new(),
             ownerless: BTreeMap::new(),
@@ -105,10 +106,12 @@ impl Checks {
                 "a pod was evicted from a machine that nothing was wrong with".to_owned(),
             );
         }
-        if let Some(leadership) = &mut self.leadership {
-            self.violations.extend(leadership.violations());
+        while let Ok(line) = self.lines.try_recv() {
+            if let Some(leadership) = &mut self.leadership {
+                leadership.take(&line, &mut self.violations);
+            }
+            self.violations.extend(self.acts.take(world, &line));
         }
-        self.violations.extend(self.acts.violations(world));
         let claims = claims(world);
         for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {
             self.batches

@@ -21,34 +21,35 @@ mod script;
 mod shrink;
 mod strikes;
 mod trial;
+mod verdict;
 mod wander;
+mod workers;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use coverage::Coverage;
 use mutations::Mutation;
 use serde_json::json;
 use tonnage::settings::LogFormat;
 use tonnage::telemetry::start_logs;
-use trial::{Plan, Report};
+use trial::Plan;
+use verdict::{judged, show};
+use workers::in_parallel;
 
 /// Seeds that are run when nobody says how many.
 const SEEDS: u64 = 2;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
-/// Lines of a failing history that are shown.
-const SHOWN: usize = 40;
-
-/// Panics so far: the controllers survive them, a trial does not.
-static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 struct Args {
     /// `None` is a run of the test suite, which also looks whether the checks find what they should.
     seeds: Option<u64>,
     start: u64,
+    /// Worlds that are run at the same time.
+    jobs: usize,
     history: bool,
     log: Option<String>,
     /// Disturbances that are left out.
@@ -62,6 +63,7 @@ fn args() -> Result<Args, String> {
     let mut args = Args {
         seeds: None,
         start: 1,
+        jobs: thread::available_parallelism().map_or(1, usize::from),
         history: false,
         log: None,
         without: BTreeSet::new(),
@@ -77,6 +79,7 @@ fn args() -> Result<Args, String> {
         match word.as_str() {
             "--seeds" => args.seeds = Some(number(value())?),
             "--start" => args.start = number(value())?,
+            "--jobs" => args.jobs = usize::try_from(number(value())?).unwrap_or(1),
             "--history" => args.history = true,
             "--log" => args.log = Some(value()),
             "--without" => args.without = shrink::read(&value())?,
@@ -88,11 +91,7 @@ fn args() -> Result<Args, String> {
 }
 
 fn main() -> ExitCode {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        PANICS.fetch_add(1, Ordering::SeqCst);
-        before(info);
-    }));
+    verdict::count_panics();
     match args().and_then(|args| run(&args).map_err(|error| error.to_string())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -114,30 +113,27 @@ fn run(args: &Args) -> io::Result<bool> {
     let mut violations = Vec::new();
     let mut failed: u64 = 0;
     let seeds = args.seeds.unwrap_or(SEEDS);
-    for seed in args.start..args.start.saturating_add(seeds) {
-        let plan = plan(args, seed);
-        let report = judged(&plan)?;
-        if seed % PROGRESS == 0 {
-            writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
-        }
+    let all = args.start..args.start.saturating_add(seeds);
+    let work = |seed| judged(&plan(args, seed));
+    in_parallel(all, args.jobs, work, |seed, report| {
         coverage.add(&report);
         if args.history {
             writeln!(out, "{}", report.history.join("\n"))?;
         }
         if !report.violations.is_empty() {
             failed += 1;
-            show(&mut out, &plan, &report)?;
-            violations.extend(
-                report
-                    .violations
-                    .iter()
-                    .map(|violation| json!({ "seed": seed, "violation": violation })),
-            );
+            show(&mut out, &plan(args, seed), &report)?;
+            let of_seed = |violation| json!({ "seed": seed, "violation": violation });
+            violations.extend(report.violations.iter().map(of_seed));
         }
-    }
+        if seed % PROGRESS == 0 {
+            writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
+        }
+        Ok(())
+    })?;
     let mut found = true;
     if args.seeds.is_none() {
-        found = mutations_are_found(&mut out, args.start)?;
+        found = mutations_are_found(&mut out, args)?;
     }
     coverage.show(&mut out)?;
     let gaps = coverage.gaps();
@@ -164,108 +160,31 @@ fn plan(args: &Args, seed: u64) -> Plan {
 }
 
 /// Whether the checks find every mutation within a few seeds, and shrinking what it must.
-fn mutations_are_found(out: &mut impl Write, start: u64) -> io::Result<bool> {
+fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
     let mut all = shrink::finds_a_pair()?;
     let word = if all { "found" } else { "NOT found" };
     writeln!(
         out,
         "the two of 260 disturbances that fail together: {word}"
     )?;
-    for mutation in &mutations::ALL {
-        let mut seed = start;
-        let mut found = false;
-        while !found && seed < start.saturating_add(mutations::SEEDS) {
+    let seeds = args.start..args.start.saturating_add(mutations::SEEDS);
+    let search = |mutation: &'static Mutation| -> io::Result<Option<u64>> {
+        for seed in seeds.clone() {
             let report = trial::run(&Plan::mutated(seed, mutation))?;
             let by = |violation: &String| violation.contains(mutation.found_by);
-            found = report.violations.iter().any(by);
-            seed += 1;
+            if report.violations.iter().any(by) {
+                return Ok(Some(seed));
+            }
         }
+        Ok(None)
+    };
+    in_parallel(&mutations::ALL, args.jobs, search, |mutation, found| {
         let (name, wrong) = (mutation.name, mutation.wrong);
-        let word = if found { "found" } else { "NOT found" };
-        writeln!(
-            out,
-            "{name} ({wrong}): {word}, seeds {start} to {}",
-            seed - 1
-        )?;
-        all &= found;
-    }
-    Ok(all)
-}
-
-/// Runs a seed twice.
-fn judged(plan: &Plan) -> io::Result<Report> {
-    let panics = PANICS.load(Ordering::SeqCst);
-    let mut first = trial::run(plan)?;
-    let second = trial::run(plan)?;
-    if first.digest != second.digest {
-        let parted = first
-            .history
-            .iter()
-            .zip(&second.history)
-            .find(|(one, other)| one != other);
-        first.violations.push(format!(
-            "two runs of the seed differ, first in {parted:?} (lines {} and {})",
-            first.digest.1, second.digest.1
-        ));
-    }
-    if PANICS.load(Ordering::SeqCst) > panics {
-        first.violations.push("something panicked".to_owned());
-    }
-    Ok(first)
-}
-
-/// Shows a failure, as small as it gets.
-fn show(out: &mut impl Write, plan: &Plan, report: &Report) -> io::Result<()> {
-    writeln!(out, "seed {} failed:", plan.seed)?;
-    for violation in &report.violations {
-        writeln!(out, "  {violation}")?;
-    }
-    let count = report.disturbances.len();
-    let mut last = None;
-    let shrunk = shrink::shrink(count, &plan.without, |without| {
-        let panics = PANICS.load(Ordering::SeqCst);
-        let plan = Plan {
-            without: without.clone(),
-            hasty: true,
-            ..plan.clone()
-        };
-        let report = trial::run(&plan)?;
-        let fails = !report.violations.is_empty() || PANICS.load(Ordering::SeqCst) > panics;
-        if fails {
-            last = Some(report);
+        all &= found.is_some();
+        match found {
+            Some(seed) => writeln!(out, "{name} ({wrong}): found with seed {seed}"),
+            None => writeln!(out, "{name} ({wrong}): NOT found with seeds {seeds:?}"),
         }
-        Ok(fails)
     })?;
-    let word = if shrunk.smallest { "" } else { " at most" };
-    writeln!(
-        out,
-        "of {count} disturbances it takes{word} {}, found in {} runs:",
-        shrunk.kept.len(),
-        shrunk.runs
-    )?;
-    for (number, disturbance) in report.disturbances.iter().enumerate() {
-        if shrunk.kept.contains(&number) {
-            writeln!(out, "  {number}: {disturbance}")?;
-        }
-    }
-    let small = last.as_ref().unwrap_or(report);
-    for violation in &small.violations {
-        writeln!(out, "  {violation}")?;
-    }
-    writeln!(out, "the end of their history:")?;
-    let from = small.history.len().saturating_sub(SHOWN);
-    for line in small.history.iter().skip(from) {
-        writeln!(out, "  {line}")?;
-    }
-    let broken = plan
-        .mutation
-        .map_or_else(String::new, |found| format!(" --mutation {}", found.name));
-    let replay = format!("hack/sim --seeds 1 --start {}{broken}", plan.seed);
-    let without = shrink::write(
-        &(0..count)
-            .filter(|number| !shrunk.kept.contains(number))
-            .collect(),
-    );
-    writeln!(out, "replay all of it: {replay} --history")?;
-    writeln!(out, "replay these: {replay} --without {without} --history")
+    Ok(all)
 }

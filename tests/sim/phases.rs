@@ -178,9 +178,17 @@ fn of_machine(id: &str, api: &ApiServer, ec2: &Ec2) -> BTreeSet<Phase> {
     let batch = shown.and_then(|shown| shown.tags.get(tags::BATCH).cloned());
     batch.map_or_else(BTreeSet::new, |batch| {
         those(api, |claim| {
-            text(claim, "/status/providerID").is_empty() && text(claim, LAUNCH).contains(&batch)
+            text(claim, "/status/providerID").is_empty() && batch_of(claim) == batch
         })
     })
+}
+
+/// The batch of a claim's launch, empty when no launch is written down. It is read out of the text of the
+/// record, which is long and looked at every second.
+pub(crate) fn batch_of(claim: &Value) -> &str {
+    let after = text(claim, LAUNCH).split_once("\"batch\":\"");
+    let batch = after.and_then(|(_before, after)| after.split('"').next());
+    batch.unwrap_or_default()
 }
 
 /// A text in an object, empty when it is not there.

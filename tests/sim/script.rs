@@ -147,7 +147,7 @@ fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
             second,
             deed: Deed::Work(order),
         });
-        second += 20 + dice.below(70);
+        second += 30 + dice.below(80);
     }
     works
 }

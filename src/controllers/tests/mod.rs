@@ -8,6 +8,7 @@ mod harm;
 mod leader;
 mod learning;
 mod notices;
+mod scenes;
 mod stories;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -31,6 +32,8 @@ struct Trouble {
     launches: Arc<Mutex<VecDeque<CallFault>>>,
     resolves: Arc<Mutex<VecDeque<CallFault>>>,
     refused: Arc<Mutex<Vec<String>>>,
+    /// Whether the next claims that are made are refused.
+    creates: Arc<Mutex<VecDeque<bool>>>,
     pods_late: Arc<Mutex<Duration>>,
     cut_off: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -46,8 +49,13 @@ impl Faults for Trouble {
             journey.there = Duration::from_mins(2);
             journey.fault = Some(RequestFault::Lost);
         }
+        let create = method == http::Method::POST && path.ends_with("/nodeclaims");
+        let next = create.then(|| self.creates.lock().unwrap().pop_front());
         let refused = self.refused.lock().unwrap();
-        if method != http::Method::GET && refused.iter().any(|part| path.contains(part.as_str())) {
+        if next.flatten() == Some(true)
+            || method != http::Method::GET
+                && refused.iter().any(|part| path.contains(part.as_str()))
+        {
             journey.fault = Some(RequestFault::Refused(Refusal::invalid("not here")));
         }
         journey
@@ -126,6 +134,11 @@ impl Stage {
     /// From now on the API server takes no write whose path has this part.
     fn refuse(&self, part: &str) {
         self.trouble.refused.lock().unwrap().push(part.to_owned());
+    }
+
+    /// The API server refuses those of the next claims that are made.
+    fn refuse_creates(&self, refused: &[bool]) {
+        self.trouble.creates.lock().unwrap().extend(refused);
     }
 
     /// The API server takes everything again.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::disagreement;
 use crate::model::node::Node;
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodSpec};
 use crate::model::snapshot::Snapshot;
@@ -76,6 +77,13 @@ pub fn is_waiting(snapshot: &Snapshot, pod: &Pod) -> bool {
         && pod.is_work()
         && !pod.spec.gated
         && !foreign_nomination()
+        && !is_given_up(snapshot, pod)
+}
+
+/// True for a pod that kube-scheduler binds to none of the nodes that have room for it.
+fn is_given_up(snapshot: &Snapshot, pod: &Pod) -> bool {
+    let refused = snapshot.refused.get(&pod.key);
+    refused.is_some_and(|nodes| nodes.len() >= disagreement::MOST)
 }
 
 /// True for a bound pod that will need another place when its node goes.

@@ -6,7 +6,8 @@
 use super::class::{self, Class};
 use super::item::Item;
 use super::labels::Labelled;
-use super::stock::Bin;
+use super::stock::{Bin, BinName};
+use crate::model::snapshot::Snapshot;
 use crate::model::taint::first_untolerated;
 use crate::plan::pack::problem::{Loads, take, times_into};
 
@@ -140,18 +141,31 @@ fn keep_promises(
     }
 }
 
-/// The bins that suit each class, by labels and taints.
-pub fn bins_of_classes(classes: &[Class], bins: &[Bin]) -> Vec<Vec<usize>> {
+/// The bins that suit each class, by labels and taints; those that were found not to take one of its pods
+/// do not.
+pub fn bins_of_classes(snapshot: &Snapshot, classes: &[Class], bins: &[Bin]) -> Vec<Vec<usize>> {
     classes
         .iter()
         .map(|class| {
             bins.iter()
                 .enumerate()
-                .filter(|(_index, bin)| suits(class, bin))
+                .filter(|(_index, bin)| suits(class, bin) && !refuses(snapshot, bin, class))
                 .map(|(index, _bin)| index)
                 .collect()
         })
         .collect()
+}
+
+/// True for a Node that kube-scheduler does not bind a pod of the class to, whatever the reason.
+fn refuses(snapshot: &Snapshot, bin: &Bin, class: &Class) -> bool {
+    let BinName::Node(name) = &bin.name else {
+        return false;
+    };
+    !snapshot.refused.is_empty()
+        && class.pods.iter().any(|pod| {
+            let nodes = snapshot.refused.get(pod);
+            nodes.is_some_and(|nodes| nodes.contains(name))
+        })
 }
 
 fn suitable_bins(items: &[Item], per_class: &[Vec<usize>], bins: &[Bin]) -> Vec<Vec<usize>> {

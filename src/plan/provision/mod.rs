@@ -11,6 +11,7 @@ pub mod class;
 pub mod contested;
 pub mod daemons;
 pub mod demand;
+pub mod disagreement;
 mod fewer;
 pub mod fill;
 pub mod item;
@@ -76,7 +77,7 @@ pub fn provision_guarded(
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let bins = stock::bins(snapshot, &daemons);
-    let suitable = fill::bins_of_classes(&classes, &bins);
+    let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
         snapshot,
         classes: &classes,
