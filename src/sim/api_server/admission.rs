@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 use super::resource::{Key, Resource, text};
+use super::schema;
 use super::store::Store;
-use super::write::well_formed;
+use super::write::{counts_generations, well_formed};
 
+/// The taint of a node that is not ready.
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
 /// Seconds that a pod tolerates a silent node, unless it says otherwise.
 const TOLERATED_SECONDS: i64 = 300;
 
@@ -49,6 +52,8 @@ impl Store {
         object["metadata"]["name"] = json!(name);
         if !namespace.is_empty() {
             object["metadata"]["namespace"] = json!(namespace);
+        } else if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("namespace");
         }
         Ok(Key::new(resource, namespace, &name))
     }
@@ -63,7 +68,6 @@ impl Store {
         let metadata = &mut object["metadata"];
         metadata["uid"] = json!(uid);
         metadata["creationTimestamp"] = json!(time);
-        metadata["generation"] = json!(1);
         if let Some(metadata) = metadata.as_object_mut() {
             for field in [
                 "resourceVersion",
@@ -75,6 +79,9 @@ impl Store {
                 metadata.remove(field);
             }
         }
+        if counts_generations(key.resource) {
+            metadata["generation"] = json!(1);
+        }
         match key.resource {
             Resource::Pod => default_pod(object),
             // A kubelet registers its Node with a status.
@@ -82,7 +89,7 @@ impl Store {
             _ if definition.status => clear_status(object),
             _ => {}
         }
-        self.schemas.accept(key, object)
+        schema::accept(key, object, None)
     }
 }
 
@@ -98,9 +105,20 @@ fn set_default(object: &mut Value, field: &str, value: Value) {
     }
 }
 
+/// Until its node controller has looked at it nothing is scheduled onto a new node.
 fn default_node(object: &mut Value) {
     if !object["spec"].is_object() {
         object["spec"] = json!({});
+    }
+    if !object["spec"]["taints"].is_array() {
+        object["spec"]["taints"] = json!([]);
+    }
+    if let Some(taints) = object["spec"]["taints"].as_array_mut()
+        && !taints
+            .iter()
+            .any(|taint| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule")
+    {
+        taints.push(json!({ "key": NOT_READY, "effect": "NoSchedule" }));
     }
 }
 
@@ -119,10 +137,7 @@ fn default_pod(object: &mut Value) {
     let Some(tolerations) = spec["tolerations"].as_array_mut() else {
         return;
     };
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
+    for key in [NOT_READY, "node.kubernetes.io/unreachable"] {
         let covered = tolerations.iter().any(|toleration| {
             let same = toleration["key"] == key || toleration["key"].is_null();
             same && (toleration["effect"] == "NoExecute" || toleration["effect"].is_null())

@@ -6,10 +6,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
+use super::delete::DeleteOptions;
 use super::refusal::Refusal;
 use super::resource::{Key, Resource, text};
+use super::route::Query;
 use super::store::Store;
-use super::write::DeleteOptions;
+use super::write::set_condition;
 use crate::cluster::observe::constraints;
 
 /// What a budget says at a moment.
@@ -21,6 +23,8 @@ pub(in crate::sim) struct BudgetState {
     pub(in crate::sim) desired: i64,
     /// Pods it covers.
     pub(in crate::sim) expected: i64,
+    /// Pods that are not ready may go in any case.
+    always_unhealthy: bool,
 }
 
 impl BudgetState {
@@ -28,13 +32,27 @@ impl BudgetState {
     pub(in crate::sim) fn allowed(self) -> i64 {
         (self.healthy - self.desired).max(0)
     }
+
+    /// True when a pod that is not ready may go although none may be disrupted: where the budget says
+    /// so, or where the others are enough.
+    fn frees_unhealthy(self) -> bool {
+        self.always_unhealthy || (self.desired > 0 && self.healthy >= self.desired)
+    }
 }
 
 impl Store {
     /// Evicts a pod.
     pub(super) fn evict(&mut self, who: &str, key: &Key, body: &Value) -> Result<(), Refusal> {
+        let named = text(body, "/metadata/name");
+        if !named.is_empty() && named != key.name {
+            return Err(Refusal::bad_request(format!(
+                "name in URL does not match name in Eviction object: {named}"
+            )));
+        }
         let pod = self.present(key)?.clone();
-        let options = DeleteOptions::read(&body["deleteOptions"]);
+        let node = text(&pod, "/spec/nodeName").to_owned();
+        let mut options =
+            DeleteOptions::read(key.resource, &body["deleteOptions"], &Query::default())?;
         let ended = matches!(
             text(&pod, "/status/phase"),
             "Succeeded" | "Failed" | "Pending"
@@ -45,25 +63,30 @@ impl Store {
             match budgets.as_slice() {
                 [] => {}
                 [(name, state)] => {
-                    if state.allowed() == 0 && is_ready(&pod) {
+                    if state.allowed() == 0 && (is_ready(&pod) || !state.frees_unhealthy()) {
                         return Err(blocked(name, *state));
                     }
                 }
                 [_, _, ..] => {
                     return Err(Refusal::new(
                         500,
-                        "InternalError",
+                        "",
                         "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
                     ));
                 }
             }
         }
+        options.check(&pod)?;
+        // The pod is marked first, so it is not as it was seen any more.
+        options.resource_version = None;
         if !going {
+            let marked = target_of_disruption(pod, &self.api_now());
+            drop(self.commit(key, marked, (who, "evict")));
             self.history.event(
                 "PodEvicted",
                 json!({
                     "pod": format!("{}/{}", key.namespace, key.name),
-                    "node": text(&pod, "/spec/nodeName"),
+                    "node": node,
                     "by": who,
                 }),
             );
@@ -106,6 +129,7 @@ impl Store {
             healthy: count(healthy),
             desired,
             expected,
+            always_unhealthy: spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow",
         }
     }
 }
@@ -136,6 +160,19 @@ fn is_ready(pod: &Value) -> bool {
         .into_iter()
         .flatten()
         .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// The pod with the condition that says why it goes, for whoever counts failures.
+fn target_of_disruption(mut pod: Value, time: &str) -> Value {
+    const KIND: &str = "DisruptionTarget";
+    set_condition(&mut pod, KIND, "True", "EvictionByEvictionAPI", time);
+    let conditions = pod["status"]["conditions"].as_array_mut();
+    for condition in conditions.into_iter().flatten() {
+        if condition["type"] == KIND {
+            condition["message"] = json!("Eviction API: evicting");
+        }
+    }
+    pod
 }
 
 fn blocked(budget: &str, state: BudgetState) -> Refusal {

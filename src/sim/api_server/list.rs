@@ -1,51 +1,103 @@
 //! Lists: whole or in pages of one moment, selected by labels and fields.
+//!
+//! Given a route and a query; given back the encoded list. A token says where the next page begins;
+//! it is good for five minutes, as etcd keeps the moment of the list.
+
+use std::sync::Arc;
 
 use axum::body::Bytes;
-use serde_json::Value;
+use jiff::SignedDuration;
 
 use super::refusal::Refusal;
-use super::resource::{Resource, text};
+use super::resource::Resource;
 use super::route::{Query, Route};
+use super::selector::Selection;
 use super::store::{Pages, Store};
+
+/// How long the rest of a list is kept: what kube-apiserver compacts etcd after.
+const KEPT: SignedDuration = SignedDuration::from_mins(5);
 
 impl Store {
     /// Answers a list.
     pub(super) fn list(&mut self, route: &Route, query: &Query) -> Result<Bytes, Refusal> {
+        if query.number("resourceVersion").unwrap_or(0) > self.version {
+            let mut refusal = Refusal::new(
+                504,
+                "Timeout",
+                "Too large resource version: the server has not come that far",
+            );
+            refusal.retry_after = Some(1);
+            return Err(refusal);
+        }
         let limit = query
             .number("limit")
             .and_then(|limit| usize::try_from(limit).ok())
             .filter(|limit| *limit > 0);
-        let (version, mut rest) = if let Some(token) = query.get("continue") {
-            let pages = self.pages.remove(token).ok_or_else(|| {
+        let selection = Selection::of(route.resource, query)?;
+        let pages = if let Some(token) = query.get("continue") {
+            self.rest_of(token)?
+        } else {
+            let found = self
+                .of(route.resource, &route.namespace)
+                .filter(|(_key, stored)| selection.selects(&stored.value))
+                .map(|(_key, stored)| stored.text.clone());
+            Pages {
+                version: self.version,
+                items: found.collect(),
+                begin: 0,
+                until: self
+                    .now()
+                    .saturating_add(KEPT)
+                    .unwrap_or_else(|_overflow| self.now()),
+            }
+        };
+        let rest = pages.items.get(pages.begin..).unwrap_or_default();
+        let size = limit.unwrap_or(rest.len()).min(rest.len());
+        let (page, later) = rest.split_at(size);
+        let mut token = String::new();
+        if !later.is_empty() {
+            token = format!(
+                "{}.{}.{}",
+                pages.version,
+                later.len(),
+                self.random.name_suffix(8)
+            );
+            let next = Pages {
+                begin: pages.begin + size,
+                items: Arc::clone(&pages.items),
+                ..pages
+            };
+            let now = self.now();
+            self.pages.retain(|_token, pages| pages.until > now);
+            self.pages.insert(token.clone(), next);
+        }
+        // How many remain is not counted where objects are selected.
+        let remaining = selection.is_everything().then_some(later.len());
+        Ok(encode(
+            route.resource,
+            pages.version,
+            (&token, remaining),
+            page,
+        ))
+    }
+
+    /// Where a page begins.
+    fn rest_of(&self, token: &str) -> Result<Pages, Refusal> {
+        let well_formed = token.split('.').count() == 3;
+        if !well_formed {
+            return Err(Refusal::bad_request("continue key is not valid"));
+        }
+        let pages = self.pages.get(token);
+        pages
+            .filter(|pages| pages.until > self.now())
+            .cloned()
+            .ok_or_else(|| {
                 Refusal::new(
                     410,
                     "Expired",
                     "The provided continue parameter is too old to display a consistent list result.",
                 )
-            })?;
-            (pages.version, pages.rest)
-        } else {
-            let labels = Selector::parse(query.get("labelSelector").unwrap_or_default())?;
-            let fields = Selector::parse(query.get("fieldSelector").unwrap_or_default())?;
-            let found = self
-                .of(route.resource, &route.namespace)
-                .filter(|(_key, stored)| {
-                    labels.selects(|name| stored.value["metadata"]["labels"][name].as_str())
-                        && fields.selects(|name| Some(field(&stored.value, name)))
-                })
-                .map(|(_key, stored)| stored.text.clone())
-                .collect();
-            (self.version, found)
-        };
-        let size = limit.unwrap_or(rest.len()).min(rest.len());
-        let page: Vec<Bytes> = rest.drain(..size).collect();
-        let remaining = rest.len();
-        let mut token = String::new();
-        if remaining > 0 {
-            token = format!("{version}.{remaining}.{}", self.random.name_suffix(8));
-            self.pages.insert(token.clone(), Pages { version, rest });
-        }
-        Ok(encode(route.resource, version, (&token, remaining), &page))
+            })
     }
 }
 
@@ -53,7 +105,7 @@ impl Store {
 fn encode(
     resource: Resource,
     version: u64,
-    (token, remaining): (&str, usize),
+    (token, remaining): (&str, Option<usize>),
     items: &[Bytes],
 ) -> Bytes {
     let definition = resource.definition();
@@ -63,10 +115,10 @@ fn encode(
         definition.api_version()
     );
     if !token.is_empty() {
-        list.push_str(
-            &format_args!(",\"continue\":\"{token}\",\"remainingItemCount\":{remaining}")
-                .to_string(),
-        );
+        list.push_str(&format_args!(",\"continue\":\"{token}\"").to_string());
+        if let Some(remaining) = remaining {
+            list.push_str(&format_args!(",\"remainingItemCount\":{remaining}").to_string());
+        }
     }
     list.push_str("},\"items\":[");
     let mut text = list.into_bytes();
@@ -78,90 +130,4 @@ fn encode(
     }
     text.extend_from_slice(b"]}");
     Bytes::from(text)
-}
-
-/// A field that a selector may name.
-fn field<'object>(object: &'object Value, name: &str) -> &'object str {
-    let pointer = format!("/{}", name.replace('.', "/"));
-    text(object, &pointer)
-}
-
-/// Parts that must all hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Selector(Vec<(String, bool, Vec<String>)>);
-
-impl Selector {
-    /// Reads `a=b`, `a==b`, `a!=b`, `a`, `!a`, and for labels `a in (b,c)` and `a notin (b)`.
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        let mut parts = Vec::new();
-        let mut depth = 0;
-        let separated = text.split(|character: char| {
-            match character {
-                '(' => depth += 1,
-                ')' => depth -= 1,
-                _ => {}
-            }
-            character == ',' && depth == 0
-        });
-        for part in separated.map(str::trim).filter(|part| !part.is_empty()) {
-            let list = |values: &str| {
-                let inner = values.trim().trim_matches(['(', ')']);
-                inner
-                    .split(',')
-                    .map(|value| value.trim().to_owned())
-                    .collect()
-            };
-            let parsed = if let Some((name, values)) = part.split_once(" notin ") {
-                (name, false, list(values))
-            } else if let Some((name, values)) = part.split_once(" in ") {
-                (name, true, list(values))
-            } else if let Some((name, value)) = part.split_once("!=") {
-                (name, false, vec![value.to_owned()])
-            } else if let Some((name, value)) = part.split_once('=') {
-                (name, true, vec![value.trim_start_matches('=').to_owned()])
-            } else if let Some(name) = part.strip_prefix('!') {
-                (name, false, Vec::new())
-            } else {
-                (part, true, Vec::new())
-            };
-            if parsed.0.trim().is_empty() {
-                return Err(Refusal::bad_request(format!(
-                    "unable to parse selector {text}"
-                )));
-            }
-            parts.push((parsed.0.trim().to_owned(), parsed.1, parsed.2));
-        }
-        Ok(Self(parts))
-    }
-
-    fn selects<'object>(&self, value_of: impl Fn(&str) -> Option<&'object str>) -> bool {
-        self.0.iter().all(|(name, wanted, values)| {
-            let value = value_of(name);
-            let holds = if values.is_empty() {
-                value.is_some()
-            } else {
-                value.is_some_and(|value| values.iter().any(|known| known == value))
-            };
-            holds == *wanted
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selectors_compare_and_list() {
-        let value = |name: &str| match name {
-            "app" => Some("web"),
-            "tier" => Some("front"),
-            _ => None,
-        };
-        let selects = |text: &str| Selector::parse(text).unwrap().selects(value);
-        assert!(selects("") && selects("app=web,tier in (front, back)"));
-        assert!(selects("app==web,!owner") && selects("tier notin (back)"));
-        assert!(!selects("app!=web") && !selects("owner") && !selects("app in (a,b)"));
-        assert!(Selector::parse("=x").is_err());
-    }
 }

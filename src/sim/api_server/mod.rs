@@ -3,18 +3,24 @@
 //! It serves get, list in pages of one moment, watch with bookmarks and 410, create, replace with
 //! optimistic concurrency, JSON, merge and server-side-apply patches, the subresources status, scale,
 //! binding and eviction under disruption budgets, finalizers, graceful deletion, and defaults,
-//! pruning and checks of our CustomResourceDefinitions. It has no authorization, no discovery and no
+//! pruning and checks of our CustomResourceDefinitions. `tests/contract` holds it to the real server,
+//! and lists where it differs on purpose. It has no authorization, no discovery and no
 //! strategic merge patches. Other parts of the embedded world call it directly, under their names.
 
 mod admission;
+mod delete;
 mod evict;
+mod immutable;
 mod list;
+mod names;
 mod narrate;
 mod patch;
 mod refusal;
 mod resource;
 mod route;
+mod scale;
 mod schema;
+mod selector;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,12 +34,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use delete::{DeleteOptions, Propagation};
+pub(in crate::sim) use delete::{FOREGROUND, ORPHAN};
 pub(in crate::sim) use evict::BudgetState;
 pub use refusal::Refusal;
 pub(in crate::sim) use resource::text;
 pub use resource::{Definition, Key, Resource};
 pub use transport::{Broken, Transport};
-pub use write::DeleteOptions;
 pub(in crate::sim) use write::set_condition;
 
 use super::faults::Faults;
@@ -75,6 +82,11 @@ impl ApiServer {
     /// The version of the latest change.
     pub fn version(&self) -> u64 {
         self.locked().version
+    }
+
+    /// The version of the latest change of a kind; 0 before the first.
+    fn latest(&self, resource: Resource) -> u64 {
+        self.locked().latest.get(&resource).copied().unwrap_or(0)
     }
 
     /// An object.
@@ -140,6 +152,7 @@ impl ApiServer {
             uid: Some(uid.to_owned()),
             resource_version: None,
             grace_seconds: Some(0),
+            propagation: None,
         };
         self.locked().delete(who, key, &options)
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub struct Refusal {
     /// HTTP status.
     pub code: u16,
-    /// Machine-readable reason.
+    /// Machine-readable reason; empty where the real server gives none.
     pub reason: &'static str,
     /// For people.
     pub message: String,
@@ -58,19 +58,21 @@ impl Refusal {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if self.cause.is_some() || self.retry_after.is_some() {
             let causes: Vec<Value> = self
                 .cause
                 .iter()
                 .map(|(reason, message)| json!({ "reason": reason, "message": message }))
                 .collect();
-            status["details"] = json!({
-                "causes": causes,
-                "retryAfterSeconds": self.retry_after.unwrap_or(0),
-            });
+            status["details"] = json!({ "causes": causes });
+            if let Some(seconds) = self.retry_after {
+                status["details"]["retryAfterSeconds"] = json!(seconds);
+            }
         }
         status
     }

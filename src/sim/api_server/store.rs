@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 
 use super::narrate::narrate;
 use super::resource::{Key, Resource};
-use super::schema::Schemas;
 use super::watch::Watcher;
 use crate::sim::clock::api_time;
 use crate::sim::history::History;
@@ -37,14 +36,22 @@ pub(super) struct Event {
     pub(super) version: u64,
     pub(super) resource: Resource,
     pub(super) namespace: String,
+    /// The line for watches of everything.
     pub(super) text: Bytes,
+    /// The object after the change; as it was last when it is gone.
+    pub(super) object: Bytes,
+    /// The object before the change.
+    pub(super) before: Option<Bytes>,
+    pub(super) gone: bool,
 }
 
-/// The rest of a list that was cut into pages.
-#[derive(Debug)]
+/// A list that was cut into pages, and where the next one begins.
+#[derive(Debug, Clone)]
 pub(super) struct Pages {
     pub(super) version: u64,
-    pub(super) rest: VecDeque<Bytes>,
+    pub(super) items: Arc<[Bytes]>,
+    pub(super) begin: usize,
+    pub(super) until: Timestamp,
 }
 
 /// Everything the server holds.
@@ -53,10 +60,11 @@ pub(super) struct Store {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) history: History,
     pub(super) random: RandomStream,
-    pub(super) schemas: Schemas,
     pub(super) objects: BTreeMap<Key, Stored>,
     pub(super) version: u64,
     pub(super) window: VecDeque<Event>,
+    /// The version of the latest change of each kind.
+    pub(super) latest: BTreeMap<Resource, u64>,
     /// Watches from this version or older have missed something.
     pub(super) compacted: u64,
     pub(super) watchers: Vec<Watcher>,
@@ -72,10 +80,10 @@ impl Store {
             clock,
             history,
             random,
-            schemas: Schemas::of_our_kinds(),
             objects: BTreeMap::new(),
             version: 1,
             window: VecDeque::new(),
+            latest: BTreeMap::new(),
             compacted: 0,
             watchers: Vec::new(),
             pages: BTreeMap::new(),
@@ -124,41 +132,60 @@ impl Store {
         receiver
     }
 
-    /// Stores an object under the next version, or removes it, and tells everybody.
+    /// Stores an object under the next version and tells everybody.
     pub(super) fn commit(
         &mut self,
         key: &Key,
         mut object: Value,
         (who, verb): (&str, &str),
     ) -> Value {
+        self.take_version(&mut object);
+        let before = self.objects.get(key);
+        let word = if before.is_some() {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
+        let told = narrate(key, before.map(|stored| &stored.value), Some(&object));
+        let was = before.map(|stored| stored.text.clone());
+        let text = Bytes::from(object.to_string());
+        self.emit(key, word, (was, &text));
+        let stored = Stored {
+            value: object.clone(),
+            text,
+        };
+        self.objects.insert(key.clone(), stored);
+        self.record(key, &object, (who, verb, word), told);
+        object
+    }
+
+    /// Removes an object under the next version and tells everybody, who see it as it was last.
+    pub(super) fn remove(&mut self, key: &Key, (who, verb): (&str, &str)) -> Option<Value> {
+        let stored = self.objects.remove(key)?;
+        let told = narrate(key, Some(&stored.value), None);
+        let mut object = stored.value;
+        self.take_version(&mut object);
+        let text = Bytes::from(object.to_string());
+        self.emit(key, "DELETED", (Some(stored.text), &text));
+        self.record(key, &object, (who, verb, "DELETED"), told);
+        Some(object)
+    }
+
+    fn take_version(&mut self, object: &mut Value) {
         self.version += 1;
         let version = self.version.to_string();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), json!(version));
         }
-        let going = is_going(key.resource, &object);
-        let before = self.objects.get(key);
-        let word = match (going, before.is_some()) {
-            (true, _) => "DELETED",
-            (false, true) => "MODIFIED",
-            (false, false) => "ADDED",
-        };
-        let told = narrate(
-            key,
-            before.map(|stored| &stored.value),
-            Some(&object).filter(|_object| !going),
-        );
-        let text = Bytes::from(object.to_string());
-        self.emit(key, word, &text);
-        if going {
-            self.objects.remove(key);
-        } else {
-            let stored = Stored {
-                value: object.clone(),
-                text,
-            };
-            self.objects.insert(key.clone(), stored);
-        }
+    }
+
+    fn record(
+        &mut self,
+        key: &Key,
+        object: &Value,
+        (who, verb, word): (&str, &str, &str),
+        told: Vec<(&'static str, Value)>,
+    ) {
         let mut write = json!({
             "client": who, "verb": verb, "object": key.to_string(), "change": word, "version": self.version,
         });
@@ -171,7 +198,6 @@ impl Store {
         }
         self.listeners
             .retain(|listener| listener.send(key.clone()).is_ok());
-        object
     }
 
     /// Forgets past events.
@@ -197,21 +223,20 @@ impl Store {
         }
     }
 
-    fn emit(&mut self, key: &Key, word: &str, object: &Bytes) {
-        let mut line = Vec::with_capacity(object.len() + 32);
-        line.extend_from_slice(b"{\"type\":\"");
-        line.extend_from_slice(word.as_bytes());
-        line.extend_from_slice(b"\",\"object\":");
-        line.extend_from_slice(object);
-        line.extend_from_slice(b"}\n");
+    fn emit(&mut self, key: &Key, word: &str, (before, object): (Option<Bytes>, &Bytes)) {
+        let text = line(word, object);
+        self.latest.insert(key.resource, self.version);
         let event = Event {
             version: self.version,
             resource: key.resource,
             namespace: key.namespace.clone(),
-            text: Bytes::from(line),
+            text,
+            object: object.clone(),
+            before,
+            gone: word == "DELETED",
         };
         self.watchers
-            .retain(|watcher| !watcher.wants(&event) || watcher.send(&event));
+            .retain(|watcher| !watcher.wants(&event) || watcher.tell(&event));
         self.window.push_back(event);
         if self.window.len() > WINDOW
             && let Some(oldest) = self.window.pop_front()
@@ -221,9 +246,20 @@ impl Store {
     }
 }
 
+/// The line of a watch for one event.
+pub(super) fn line(word: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 32);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(word.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    Bytes::from(line)
+}
+
 /// True for an object that nothing holds any more: it is being deleted, has no finalizer left, and a
 /// pod's time to end is over.
-fn is_going(resource: Resource, object: &Value) -> bool {
+pub(super) fn is_going(resource: Resource, object: &Value) -> bool {
     let metadata = &object["metadata"];
     let held = metadata["finalizers"]
         .as_array()

@@ -185,7 +185,15 @@ async fn stale_writes_are_refused_and_writes_that_change_nothing_take_no_version
         code(&nodes.patch("a", &params, &test).await.unwrap_err()),
         422
     );
-    let twice = nodes.create(&PostParams::default(), &seen).await;
+    let mut again = seen.clone();
+    let twice = nodes.create(&PostParams::default(), &again).await;
+    assert_eq!(
+        code(&twice.unwrap_err()),
+        500,
+        "a new object has no version"
+    );
+    again.metadata.resource_version = None;
+    let twice = nodes.create(&PostParams::default(), &again).await;
     assert_eq!(code(&twice.unwrap_err()), 409);
 }
 
@@ -330,4 +338,56 @@ async fn applying_again_takes_back_what_is_said_no_more() {
         .unwrap();
     let labels = after.metadata.labels.unwrap();
     assert_eq!(json!(labels), json!({ "x": "2", "z": "1" }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_selects_is_told_of_comings_and_goings() {
+    let stage = stage();
+    stage.node("a");
+    let (nodes, params) = (stage.nodes(), PatchParams::default());
+    for value in ["web", "web", "other"] {
+        let label = Patch::Merge(json!({ "metadata": { "labels": { "app": value } } }));
+        nodes.patch("a", &params, &label).await.unwrap();
+        let note = Patch::Merge(json!({ "metadata": { "annotations": { value: "1" } } }));
+        nodes.patch("a", &params, &note).await.unwrap();
+    }
+    let watch = WatchParams::default().labels("app=web").timeout(5);
+    let events: Vec<_> = nodes
+        .watch(&watch, "2")
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    let words: Vec<&str> = events
+        .iter()
+        .map(|event| match event {
+            WatchEvent::Added(_) => "added",
+            WatchEvent::Modified(_) => "modified",
+            WatchEvent::Deleted(_) => "deleted",
+            WatchEvent::Bookmark(_) => "bookmark",
+            WatchEvent::Error(_) => "error",
+        })
+        .collect();
+    assert_eq!(words, ["added", "modified", "deleted", "bookmark"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_ready_is_held_while_too_few_others_are() {
+    let stage = stage();
+    stage.running("a");
+    let unready = stage.running("b");
+    let status = Some("status");
+    let not_ready = |pod: &mut Value| pod["status"]["conditions"] = json!([]);
+    stage
+        .server
+        .change("kubelet", &unready, status, not_ready)
+        .unwrap();
+    stage.budget("web", 2);
+    assert_eq!(stage.evict("b").await, Err(429), "one of two is healthy");
+    let key = Key::new(Resource::DisruptionBudget, "default", "web");
+    let fewer = |budget: &mut Value| budget["spec"]["minAvailable"] = json!(1);
+    stage.server.change("user", &key, None, fewer).unwrap();
+    assert_eq!(stage.evict("b").await, Ok(()), "the other is enough");
+    assert_eq!(stage.evict("a").await, Err(429));
 }

@@ -13,14 +13,16 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::Service;
 
-use super::patch::PatchKind;
+use super::delete::DeleteOptions;
+use super::patch::{PatchKind, Sent};
 use super::refusal::Refusal;
+use super::resource::Resource;
 use super::route::{Query, Route};
 use super::store::Store;
-use super::write::{Change, DeleteOptions};
+use super::write::Change;
 use super::{ApiServer, watch};
 use crate::sim::faults::{Faults, RequestFault};
 use crate::sim::life::Life;
@@ -109,16 +111,27 @@ impl Transport {
                 store.update(who, &key, subresource, Change::Replace, read(bytes)?)?
             }
             (&Method::PATCH, true, None | Some("status")) => {
-                let kind = PatchKind::parse(content_type(parts))?;
-                let manager = query.get("fieldManager").unwrap_or(who);
-                store.patch(who, &key, subresource, (kind, manager), &read(bytes)?)?
+                let sent = Sent {
+                    kind: PatchKind::parse(content_type(parts))?,
+                    manager: query.get("fieldManager"),
+                    force: query.is_true("force"),
+                    body: &read(bytes)?,
+                };
+                let (made, object) = store.patch(who, &key, subresource, sent)?;
+                let code = if made { 201 } else { 200 };
+                return Ok((code, Bytes::from(object.to_string())));
             }
             (&Method::DELETE, true, None) => {
-                let options = match bytes {
-                    [] => DeleteOptions::default(),
-                    bytes => DeleteOptions::read(&read(bytes)?),
+                let body = match bytes {
+                    [] => Value::Null,
+                    bytes => read(bytes)?,
                 };
-                store.delete(who, &key, &options)?
+                let options = DeleteOptions::read(key.resource, &body, query)?;
+                let object = store.delete(who, &key, &options)?;
+                if store.get(&key).is_none() && !is_shown_last(key.resource) {
+                    return Ok((200, success(200)));
+                }
+                object
             }
             _ => return Err(not_served(&parts.method, parts.uri.path())),
         };
@@ -146,7 +159,15 @@ fn post(
         }
         _ => return Err(not_served(&Method::POST, &key.to_string())),
     }
-    Ok((201, success()))
+    Ok((201, success(201)))
+}
+
+/// Kinds of which a deletion answers with the object although it is gone.
+fn is_shown_last(resource: Resource) -> bool {
+    matches!(
+        resource,
+        Resource::Pod | Resource::Volume | Resource::VolumeClaim
+    )
 }
 
 fn not_served(method: &Method, path: &str) -> Refusal {
@@ -168,10 +189,11 @@ fn read(bytes: &[u8]) -> Result<Value, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-fn success() -> Bytes {
-    Bytes::from_static(
-        br#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201}"#,
-    )
+fn success(code: u16) -> Bytes {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code,
+    });
+    Bytes::from(status.to_string())
 }
 
 /// True for a request that changes something a process would have to take up again.

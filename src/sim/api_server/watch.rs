@@ -1,14 +1,17 @@
 //! Watches: a stream of events from a version on, with bookmarks, until its time is over.
 //!
 //! Given a place in history; given back the body of the answer. A watch that would begin before the
-//! window of events gets 410 as its only event, as from the API server's watch cache.
+//! window of events gets 410 as its only event, as from the API server's watch cache; one that begins
+//! nowhere is first told of what is there. A watch that selects is told that an object came or went
+//! when it begins or ceases to be selected. Bookmarks tell of changes of its kind that it was not told
+//! of; while there are none it gets no bookmark either.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::stream;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -16,10 +19,13 @@ use super::ApiServer;
 use super::refusal::Refusal;
 use super::resource::Resource;
 use super::route::{Query, Route};
-use super::store::{Event, Store};
+use super::selector::Selection;
+use super::store::{Event, Store, line};
 
 /// How often a quiet watch says how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+/// How long before its end a watch says once more how far it is.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// How long a watch lasts that does not say.
 const DEFAULT_SECONDS: u64 = 1800;
 
@@ -28,6 +34,7 @@ const DEFAULT_SECONDS: u64 = 1800;
 pub(super) struct Watcher {
     resource: Resource,
     namespace: String,
+    selection: Selection,
     who: String,
     sender: mpsc::UnboundedSender<Bytes>,
 }
@@ -39,9 +46,37 @@ impl Watcher {
             && (self.namespace.is_empty() || self.namespace == event.namespace)
     }
 
-    /// False once nobody listens any more.
-    pub(super) fn send(&self, event: &Event) -> bool {
-        self.sender.send(event.text.clone()).is_ok()
+    /// Tells of an event as far as it is selected. False once nobody listens any more.
+    pub(super) fn tell(&self, event: &Event) -> bool {
+        let text = if self.selection.is_everything() {
+            Some(event.text.clone())
+        } else {
+            self.selected(event)
+        };
+        text.map_or_else(
+            || !self.sender.is_closed(),
+            |text| self.sender.send(text).is_ok(),
+        )
+    }
+
+    /// What an event is to a watch that selects.
+    fn selected(&self, event: &Event) -> Option<Bytes> {
+        let read = |text: &Bytes| serde_json::from_slice::<Value>(text).unwrap_or_default();
+        let before = event.before.as_ref().map(read);
+        let was = before
+            .as_ref()
+            .is_some_and(|was| self.selection.selects(was));
+        let is = !event.gone && self.selection.selects(&read(&event.object));
+        match (was, is) {
+            (true, true) => Some(event.text.clone()),
+            (false, true) => Some(line("ADDED", &event.object)),
+            (true, false) => {
+                let mut last = before?;
+                last["metadata"]["resourceVersion"] = json!(event.version.to_string());
+                Some(line("DELETED", last.to_string().as_bytes()))
+            }
+            (false, false) => None,
+        }
     }
 
     /// True for the watches of a client.
@@ -58,12 +93,13 @@ impl Store {
         route: &Route,
         query: &Query,
     ) -> Result<mpsc::UnboundedReceiver<Bytes>, Refusal> {
-        if query.get("labelSelector").is_some() || query.get("fieldSelector").is_some() {
-            return Err(Refusal::bad_request(
-                "watches with selectors are not served",
-            ));
-        }
-        let since = query.number("resourceVersion").unwrap_or(0);
+        let selection = Selection::of(route.resource, query)?;
+        let since = match query.get("resourceVersion") {
+            None => 0,
+            Some(version) => version.parse::<u64>().map_err(|error| {
+                Refusal::new(500, "", format!("resourceVersion {version:?}: {error}"))
+            })?,
+        };
         let (sender, receiver) = mpsc::unbounded_channel();
         if since != 0 && since < self.compacted {
             let status = Refusal::new(
@@ -79,14 +115,25 @@ impl Store {
         let watcher = Watcher {
             resource: route.resource,
             namespace: route.namespace.clone(),
+            selection,
             who: who.to_owned(),
             sender,
         };
-        // Versions only grow, so the events of interest are at the end.
-        let begin = self.window.partition_point(|event| event.version <= since);
-        let missed = self.window.range(begin..);
-        for event in missed.filter(|event| watcher.wants(event)) {
-            watcher.send(event);
+        if since == 0 {
+            let there = self.of(route.resource, &route.namespace);
+            for (_key, stored) in
+                there.filter(|(_key, stored)| watcher.selection.selects(&stored.value))
+            {
+                // The receiver is in hand.
+                let _sent = watcher.sender.send(line("ADDED", &stored.text));
+            }
+        } else {
+            // Versions only grow, so the events of interest are at the end.
+            let begin = self.window.partition_point(|event| event.version <= since);
+            let missed = self.window.range(begin..);
+            for event in missed.filter(|event| watcher.wants(event)) {
+                watcher.tell(event);
+            }
         }
         self.watchers.push(watcher);
         Ok(receiver)
@@ -98,6 +145,7 @@ struct Running {
     receiver: mpsc::UnboundedReceiver<Bytes>,
     server: ApiServer,
     resource: Resource,
+    since: u64,
     until: Instant,
     bookmark: Option<Instant>,
     lag: Duration,
@@ -113,14 +161,16 @@ pub(super) fn body(
 ) -> Body {
     let now = Instant::now();
     let seconds = query.number("timeoutSeconds").unwrap_or(DEFAULT_SECONDS);
+    let until = now + Duration::from_secs(seconds);
     let running = Running {
         receiver,
         server,
         resource: route.resource,
-        until: now + Duration::from_secs(seconds),
+        since: query.number("resourceVersion").unwrap_or(0),
+        until,
         bookmark: query
             .is_true("allowWatchBookmarks")
-            .then(|| now + BOOKMARK_EVERY),
+            .then(|| next_bookmark(now, until)),
         lag,
     };
     Body::from_stream(stream::unfold(running, |mut running| async move {
@@ -129,22 +179,36 @@ pub(super) fn body(
     }))
 }
 
+/// In a minute, or shortly before the watch ends if that comes first and is still to come.
+fn next_bookmark(now: Instant, until: Instant) -> Instant {
+    let regular = now + BOOKMARK_EVERY;
+    until
+        .checked_sub(BOOKMARK_BEFORE_END)
+        .filter(|last| now < *last && *last < regular)
+        .unwrap_or(regular)
+}
+
 async fn next(running: &mut Running) -> Option<Bytes> {
-    let bookmark = running.bookmark.unwrap_or(running.until);
-    tokio::select! {
-        biased;
-        received = running.receiver.recv() => {
-            let line = received?;
-            if !running.lag.is_zero() {
-                tokio::time::sleep(running.lag).await;
+    loop {
+        let bookmark = running.bookmark.unwrap_or(running.until);
+        tokio::select! {
+            biased;
+            received = running.receiver.recv() => {
+                let line = received?;
+                if !running.lag.is_zero() {
+                    tokio::time::sleep(running.lag).await;
+                }
+                return Some(line);
             }
-            Some(line)
-        }
-        () = tokio::time::sleep_until(running.until) => None,
-        () = tokio::time::sleep_until(bookmark) => {
-            running.bookmark = Some(Instant::now() + BOOKMARK_EVERY);
-            // Everything up to now was received above, so the version holds for this watch.
-            Some(bookmark_of(running.resource, running.server.version()))
+            () = tokio::time::sleep_until(running.until) => return None,
+            () = tokio::time::sleep_until(bookmark) => {
+                running.bookmark = Some(next_bookmark(Instant::now(), running.until));
+                // Everything up to now was received above, so the version holds for this watch.
+                let version = running.server.latest(running.resource);
+                if version > running.since {
+                    return Some(bookmark_of(running.resource, version));
+                }
+            }
         }
     }
 }

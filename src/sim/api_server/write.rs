@@ -1,4 +1,4 @@
-//! Creating, changing and deleting objects by the API server's rules.
+//! Creating, changing and binding objects by the API server's rules.
 //!
 //! Given who asks and what for; given back the object as it is stored, or a refusal. A write that
 //! changes nothing takes no version and tells nobody.
@@ -7,35 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
 use super::resource::{Key, Resource, text};
-use super::store::Store;
-use crate::sim::clock::api_time;
-
-/// Preconditions and grace of a deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeleteOptions {
-    /// Only the very object.
-    pub uid: Option<String>,
-    /// Only as it was seen.
-    pub resource_version: Option<String>,
-    /// Seconds that a pod may take to end; `None` is what the pod says.
-    pub grace_seconds: Option<i64>,
-}
-
-impl DeleteOptions {
-    /// Reads the body of a DELETE, or `deleteOptions` of an eviction.
-    pub(super) fn read(body: &Value) -> Self {
-        let text = |pointer: &str| {
-            body.pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        Self {
-            uid: text("/preconditions/uid"),
-            resource_version: text("/preconditions/resourceVersion"),
-            grace_seconds: body.get("gracePeriodSeconds").and_then(Value::as_i64),
-        }
-    }
-}
+use super::store::{Store, is_going};
+use super::{immutable, names, schema};
 
 /// How an object is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +29,15 @@ impl Store {
         mut object: Value,
     ) -> Result<Value, Refusal> {
         let key = self.name_of(resource, namespace, &mut object)?;
+        names::same_kind(&key, &object)?;
+        if !text(&object, "/metadata/resourceVersion").is_empty() {
+            return Err(Refusal::new(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        names::check(&key, &object)?;
         if self.objects.contains_key(&key) {
             let definition = resource.definition();
             return Err(Refusal::new(
@@ -87,15 +69,15 @@ impl Store {
     ) -> Result<Value, Refusal> {
         let before = self.present(key)?.clone();
         well_formed(&wanted)?;
-        guard(&before, &wanted, change)?;
+        names::same_object(key, &wanted, change)?;
+        guard((key.resource, subresource), &before, &wanted, change)?;
         let mut after = combine(key.resource, subresource, &before, wanted);
+        names::check(key, &after)?;
         if subresource != Some("status") {
             check_finalizers(&before, &after)?;
+            immutable::check(key.resource, &before, &after)?;
         }
-        self.schemas.accept(key, &mut after)?;
-        if key.resource == Resource::NodeClaim && after["spec"] != before["spec"] {
-            return Err(Refusal::invalid("spec: Invalid value: spec is immutable"));
-        }
+        schema::accept(key, &mut after, Some(&before))?;
         if after == before {
             return Ok(after);
         }
@@ -107,46 +89,12 @@ impl Store {
             Change::Replace => "update",
             Change::Patch => "patch",
         };
+        if is_going(key.resource, &after) {
+            // What held it has gone: the answer is what was sent, watches see what was stored.
+            drop(self.remove(key, (who, verb)));
+            return Ok(after);
+        }
         Ok(self.commit(key, after, (who, verb)))
-    }
-
-    /// Deletes an object, or marks it for deletion while something holds it.
-    pub(super) fn delete(
-        &mut self,
-        who: &str,
-        key: &Key,
-        options: &DeleteOptions,
-    ) -> Result<Value, Refusal> {
-        let mut object = self.present(key)?.clone();
-        for (field, wanted) in [
-            ("uid", &options.uid),
-            ("resourceVersion", &options.resource_version),
-        ] {
-            if let Some(wanted) = wanted
-                && object["metadata"][field] != json!(wanted)
-            {
-                return Err(Refusal::conflict(format!(
-                    "Precondition failed: {field} in precondition: {wanted}, in object: {}",
-                    object["metadata"][field]
-                )));
-            }
-        }
-        let grace = grace_of(key.resource, &object, options);
-        let marked = object["metadata"]["deletionTimestamp"].is_string();
-        let known = object["metadata"]["deletionGracePeriodSeconds"]
-            .as_i64()
-            .unwrap_or(0);
-        // Without time left only a finalizer holds it; otherwise the time may be cut, never extended.
-        if marked && (known == 0 || grace >= known) {
-            return Ok(object);
-        }
-        let until = self
-            .now()
-            .saturating_add(jiff::SignedDuration::from_secs(grace))
-            .unwrap_or_else(|_overflow| self.now());
-        object["metadata"]["deletionTimestamp"] = json!(api_time(until));
-        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-        Ok(self.commit(key, object, (who, "delete")))
     }
 
     /// Binds a pod to a node.
@@ -164,36 +112,17 @@ impl Store {
                 key.name
             )));
         }
+        let gates = pod["spec"]["schedulingGates"].as_array();
+        if gates.is_some_and(|gates| !gates.is_empty()) {
+            return Err(Refusal::conflict(format!(
+                "pod {} has non-empty .spec.schedulingGates",
+                key.name
+            )));
+        }
         let time = self.api_now();
         pod["spec"]["nodeName"] = json!(node);
         set_condition(&mut pod, "PodScheduled", "True", "", &time);
         Ok(self.commit(key, pod, (who, "bind")))
-    }
-
-    /// Reads or changes the number of replicas.
-    pub(super) fn scale(
-        &mut self,
-        who: &str,
-        key: &Key,
-        patch: Option<&Value>,
-    ) -> Result<Value, Refusal> {
-        let mut object = self.present(key)?.clone();
-        if let Some(replicas) = patch.and_then(|patch| patch["spec"]["replicas"].as_i64()) {
-            object["spec"]["replicas"] = json!(replicas);
-            object = self.update(who, key, None, Change::Patch, object)?;
-        }
-        Ok(json!({
-            "apiVersion": "autoscaling/v1",
-            "kind": "Scale",
-            "metadata": {
-                "name": key.name,
-                "namespace": key.namespace,
-                "uid": object["metadata"]["uid"],
-                "resourceVersion": object["metadata"]["resourceVersion"],
-            },
-            "spec": { "replicas": object["spec"]["replicas"].as_i64().unwrap_or(1) },
-            "status": { "replicas": object["status"]["replicas"].as_i64().unwrap_or(0) },
-        }))
     }
 }
 
@@ -228,8 +157,24 @@ pub(in crate::sim) fn set_condition(
 }
 
 /// Kinds whose spec is counted in `metadata.generation`.
-const fn counts_generations(resource: Resource) -> bool {
-    !matches!(resource, Resource::Node | Resource::Event | Resource::Lease)
+pub(super) const fn counts_generations(resource: Resource) -> bool {
+    matches!(
+        resource,
+        Resource::Pod
+            | Resource::DaemonSet
+            | Resource::Deployment
+            | Resource::ReplicaSet
+            | Resource::Job
+            | Resource::DisruptionBudget
+    ) || resource.is_custom()
+}
+
+/// Kinds that are replaced only as they were read.
+const fn needs_version(resource: Resource) -> bool {
+    matches!(
+        resource,
+        Resource::Lease | Resource::DisruptionBudget | Resource::StorageNode
+    ) || resource.is_custom()
 }
 
 /// Checks that an object has the parts of an object.
@@ -248,12 +193,25 @@ pub(super) fn well_formed(object: &Value) -> Result<(), Refusal> {
 }
 
 /// Checks the identity and the version that a write is bound to.
-fn guard(before: &Value, wanted: &Value, change: Change) -> Result<(), Refusal> {
+fn guard(
+    (resource, subresource): (Resource, Option<&str>),
+    before: &Value,
+    wanted: &Value,
+    change: Change,
+) -> Result<(), Refusal> {
+    let version = text(wanted, "/metadata/resourceVersion");
+    if change == Change::Replace && needs_version(resource) && version.is_empty() {
+        return Err(Refusal::invalid(
+            "metadata.resourceVersion: Invalid value: must be specified for an update",
+        ));
+    }
     let stated = |field: &str| {
         let stated = &wanted["metadata"][field];
         (!stated.is_null() && *stated != before["metadata"][field]).then(|| stated.clone())
     };
-    if let Some(uid) = stated("uid") {
+    // Of our kinds a write of the status is bound to a version at most.
+    let of_status = subresource == Some("status") && resource.is_custom();
+    if let (Some(uid), false) = (stated("uid"), of_status) {
         return Err(match change {
             Change::Replace => Refusal::conflict(format!(
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
@@ -264,7 +222,8 @@ fn guard(before: &Value, wanted: &Value, change: Change) -> Result<(), Refusal> 
             )),
         });
     }
-    if stated("resourceVersion").is_some() {
+    // "0" is as good as no version.
+    if version != "0" && stated("resourceVersion").is_some() {
         return Err(Refusal::conflict(
             "the object has been modified; please apply your changes to the latest version and try again",
         ));
@@ -276,9 +235,7 @@ fn guard(before: &Value, wanted: &Value, change: Change) -> Result<(), Refusal> 
 /// sets stays.
 fn combine(resource: Resource, subresource: Option<&str>, before: &Value, wanted: Value) -> Value {
     if subresource == Some("status") {
-        let mut after = before.clone();
-        after["status"] = wanted.get("status").cloned().unwrap_or_else(|| json!({}));
-        return after;
+        return of_status(resource, before, &wanted);
     }
     let mut after = wanted;
     for field in ["apiVersion", "kind"] {
@@ -316,6 +273,29 @@ fn combine(resource: Resource, subresource: Option<&str>, before: &Value, wanted
     after
 }
 
+/// What a write of the status changes: the status, and of Pods and Nodes also what marks them, as
+/// kubelets and node controllers count on.
+fn of_status(resource: Resource, before: &Value, wanted: &Value) -> Value {
+    let mut after = before.clone();
+    if let Some(fields) = after.as_object_mut() {
+        match wanted.get("status").filter(|status| !status.is_null()) {
+            Some(status) => fields.insert("status".to_owned(), status.clone()),
+            None => fields.remove("status"),
+        };
+    }
+    if matches!(resource, Resource::Pod | Resource::Node)
+        && let Some(metadata) = after["metadata"].as_object_mut()
+    {
+        for field in ["labels", "annotations"] {
+            if let Some(marks) = wanted["metadata"].get(field) {
+                metadata.insert(field.to_owned(), marks.clone());
+            }
+        }
+        drop_empty(metadata);
+    }
+    after
+}
+
 /// Empty maps and lists are as good as none; the server drops them too.
 fn drop_empty(metadata: &mut Map<String, Value>) {
     for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
@@ -347,17 +327,4 @@ fn check_finalizers(before: &Value, after: &Value) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// How long a deletion waits: only for a pod that is on a node and has not ended.
-fn grace_of(resource: Resource, object: &Value, options: &DeleteOptions) -> i64 {
-    let ended = matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
-    if resource != Resource::Pod || text(object, "/spec/nodeName").is_empty() || ended {
-        return 0;
-    }
-    options
-        .grace_seconds
-        .or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_i64())
-        .unwrap_or(30)
-        .max(0)
 }

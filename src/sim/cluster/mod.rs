@@ -153,6 +153,7 @@ impl Cluster {
     fn changed(&mut self, key: &Key) {
         let object = self.api.get(key);
         let gone = object.is_none();
+        let waits = object.as_ref().is_some_and(Self::awaits_collector);
         match key.resource {
             Resource::Pod => self.pod_changed(key, object),
             Resource::Node => self.node_changed(key, object),
@@ -162,7 +163,7 @@ impl Cluster {
             Resource::DisruptionBudget => self.agenda.plan(Duty::Budgets, MOMENT),
             _ => {}
         }
-        if gone {
+        if gone || waits {
             self.agenda.plan(Duty::Garbage, Duration::from_secs(1));
         }
     }

@@ -1,5 +1,6 @@
 //! The embedded world, tested as a whole.
 
+mod propagation;
 mod replay;
 
 use jiff::Timestamp;
