@@ -21,6 +21,7 @@ mod modes;
 mod neighbour;
 mod orphans;
 mod scene;
+mod twin;
 #[path = "../waiting/mod.rs"]
 mod waiting;
 mod world;
