@@ -7,7 +7,7 @@ use crate::model::claim::ConditionStatus;
 use crate::model::launch::{
     ErrorClass, LaunchOutcome, LaunchOverride, LaunchedInstance, Shortfall,
 };
-use crate::plan::examples::{at, claim, launched, offering, world};
+use crate::plan::examples::{at, claim, launched, node_class, offering, world};
 
 const SPOT_A: &str = "c5.xlarge/us-east-1a/spot";
 const SPOT_B: &str = "c5.xlarge/us-east-1b/spot";
