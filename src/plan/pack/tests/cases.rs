@@ -11,7 +11,7 @@ const LARGE: Budget = Budget { units: 40_000_000 };
 /// Random problems that are held against their best packings.
 const CASES: usize = 100;
 /// Of them, so many bounds at least are the price of the best packing: 100 were measured.
-const LEAST_EXACT: usize = 90;
+const LEAST_EXACT: usize = 98;
 
 /// A change to one case or split; false where it has nothing to change.
 type Change = Box<dyn Fn(&mut Cases) -> bool>;
@@ -201,5 +201,5 @@ fn cases_are_sound_and_mostly_exact() {
     }
     let figures = format!("{exact} exact, {by_cases} by cases, {split} split, {refused} refused");
     assert!(exact >= LEAST_EXACT, "{figures}");
-    assert!(by_cases >= 10 && split >= 5 && refused >= 20, "{figures}");
+    assert!(by_cases >= 5 && split >= 3 && refused >= 20, "{figures}");
 }

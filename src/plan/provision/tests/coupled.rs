@@ -25,9 +25,9 @@ const WORLDS: u64 = 200;
 /// Units of work for each plan.
 const UNITS: u64 = 400_000;
 /// Measured limits of the ratios, in hundred-thousandths.
-const MEAN_PLAN: i64 = 101_000;
-const WORST_PLAN: i64 = 115_000;
-const MEAN_BOUND: i64 = 110_000;
+const MEAN_PLAN: i64 = 100_800;
+const WORST_PLAN: i64 = 120_000;
+const MEAN_BOUND: i64 = 106_900;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Coupling {
@@ -234,7 +234,7 @@ fn optimum(groups: &[Group], kinds: &[Kind]) -> i64 {
 }
 
 /// A world with a price of its own for each type and zone in half of all cases, as on spot markets.
-fn scene(seed: u64) -> (Vec<Group>, Vec<Kind>, Snapshot) {
+fn scene(seed: u64) -> (Vec<Group>, Vec<Kind>, Snapshot, bool) {
     let mut rng = Rng::with_seed(seed);
     let mut left = rng.usize(6..=14);
     let mut groups = Vec::new();
@@ -289,7 +289,7 @@ fn scene(seed: u64) -> (Vec<Group>, Vec<Kind>, Snapshot) {
         let name = format!("app{index}");
         add_pods(&mut snapshot, &name, group.count, &group.spec(&name));
     }
-    (groups, kinds, snapshot)
+    (groups, kinds, snapshot, differ)
 }
 
 /// Ratios in hundred-thousandths.
@@ -303,49 +303,71 @@ fn plans_of_coupled_pods_are_near_the_optimum_and_bounds_never_above_it() {
         budget_units: UNITS,
         ..ProvisionSettings::default()
     };
-    let (mut plans, mut bounds) = (Vec::new(), Vec::new());
+    let (mut plans, mut bounds, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut apart: BTreeMap<bool, (Vec<i64>, Vec<i64>)> = BTreeMap::new();
     let mut worst: BTreeMap<Coupling, (i64, i64)> = BTreeMap::new();
     for seed in 0..WORLDS {
-        let (groups, kinds, snapshot) = scene(seed);
+        let (groups, kinds, snapshot, differ) = scene(seed);
         let plan = provision(&snapshot, &settings);
-        let wrong = check::violations(&snapshot, &plan);
-        assert_eq!(wrong, Vec::<String>::new(), "{groups:?}");
-        assert!(plan.unschedulable.is_empty(), "seed {seed}: {groups:?}");
+        wrong.extend(check::violations(&snapshot, &plan));
         let least = optimum(&groups, &kinds);
         let price = plan.price.units();
         let bound = plan.lower_bound.units();
-        assert!(
-            bound <= least,
-            "seed {seed}: {bound} above {least}: {groups:?}"
-        );
-        assert!(
-            least <= price,
-            "seed {seed}: {price} below {least}: {groups:?}"
-        );
+        if bound > least || least > price || !plan.unschedulable.is_empty() {
+            wrong.push(format!(
+                "seed {seed}: bound {bound}, optimum {least}, price {price}: {groups:?}"
+            ));
+        }
         plans.push(ratio(price, least));
         bounds.push(ratio(least, bound));
+        let (own_plans, own_bounds) = apart.entry(differ).or_default();
+        own_plans.push(ratio(price, least));
+        own_bounds.push(ratio(least, bound));
         for group in &groups {
             let entry = worst.entry(group.coupling).or_default();
             entry.0 = entry.0.max(ratio(price, least));
             entry.1 = entry.1.max(ratio(least, bound));
         }
     }
+    println!(
+        "same prices in all zones: {}",
+        described(apart.remove(&false))
+    );
+    println!(
+        "other prices in each zone: {}",
+        described(apart.remove(&true))
+    );
+    let figures = format!(
+        "{}; {worst:?}",
+        described(Some((plans.clone(), bounds.clone())))
+    );
+    println!("{figures}");
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(mean(&plans) <= MEAN_PLAN, "{figures}");
+    assert!(plans.iter().all(|ratio| *ratio <= WORST_PLAN), "{figures}");
+    assert!(mean(&bounds) <= MEAN_BOUND, "{figures}");
+}
+
+fn mean(list: &[i64]) -> i64 {
+    list.iter().sum::<i64>() / i64::try_from(list.len().max(1)).unwrap()
+}
+
+/// Mean, median, the worst of the best nine in ten, and the worst, of plan ÷ optimum and of
+/// optimum ÷ bound.
+fn described(lists: Option<(Vec<i64>, Vec<i64>)>) -> String {
+    let (mut plans, mut bounds) = lists.unwrap_or_default();
     plans.sort_unstable();
     bounds.sort_unstable();
     let of = |list: &[i64]| {
-        let mean = list.iter().sum::<i64>() / i64::try_from(list.len()).unwrap();
-        let at = |percent: usize| list[(list.len() - 1) * percent / 100];
-        (mean, at(50), at(90), at(100))
+        let at = |percent: usize| list.get((list.len().max(1) - 1) * percent / 100).copied();
+        (mean(list), at(50), at(90), at(100))
     };
     let optimal = plans.iter().filter(|ratio| **ratio == 100_000).count();
     let tight = bounds.iter().filter(|ratio| **ratio <= 100_010).count();
-    let figures = format!(
-        "plan/optimum {:?}, {optimal} optimal; optimum/bound {:?}, {tight} tight; {worst:?}",
+    format!(
+        "{} worlds, plan/optimum {:?}, {optimal} optimal; optimum/bound {:?}, {tight} tight",
+        plans.len(),
         of(&plans),
         of(&bounds)
-    );
-    println!("{figures}");
-    assert!(of(&plans).0 <= MEAN_PLAN, "{figures}");
-    assert!(of(&plans).3 <= WORST_PLAN, "{figures}");
-    assert!(of(&bounds).0 <= MEAN_BOUND, "{figures}");
+    )
 }
