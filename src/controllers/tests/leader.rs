@@ -113,11 +113,13 @@ async fn who_begins_to_lead_with_watches_that_are_behind_ends_no_machine_under_p
     stage.leave_behind("b");
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.one_pod_runs().await;
+    let machine = stage.running()[0].id.clone();
     a.kill();
     until_held_by(&stage, "b", Duration::from_secs(12)).await;
     tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(stage.running_pods(), 1);
-    assert_eq!(stage.machines().len(), 1);
+    // It may buy for a pod that it takes for waiting, but nothing goes that pods are on.
+    assert!(stage.running().iter().any(|found| found.id == machine));
 }
 
 #[tokio::test(start_paused = true)]
