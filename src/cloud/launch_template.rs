@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::capacity;
-use super::class::{ClassSettings, Family, Volume};
+use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
+use super::disks::Volume;
 use super::token::hash_hex;
-use super::user_data::{self, Bootstrap, UserDataError, nodeadm};
+use super::user_data::{self, Bootstrap, UserDataError};
 use crate::api::labels;
 use crate::api::node_class::EC2NodeClassSpec;
 use crate::model::claim::Claim;
@@ -237,32 +238,27 @@ fn user_data_of(
     shape: &Shape,
     capacity_type: CapacityType,
 ) -> Result<String, UserDataError> {
-    let own = source.spec.user_data.as_deref();
-    match source.settings.family {
-        Family::Custom => user_data::custom(own),
-        Family::Al2023 => {
-            let mut node_labels = claim.labels.clone();
-            node_labels.insert(
-                labels::CAPACITY_TYPE.to_owned(),
-                capacity_type.as_str().to_owned(),
-            );
-            nodeadm::user_data(&Bootstrap {
-                cluster: source.cluster,
-                labels: node_labels,
-                taints: claim
-                    .taints
-                    .iter()
-                    .chain(&claim.startup_taints)
-                    .cloned()
-                    .collect(),
-                kubelet: &source.settings.kubelet,
-                max_pods: shape.pods,
-                kube_reserved: shape.kept.clone(),
-                instance_store_raid0: source.settings.shape.instance_store_raid0,
-                custom: own,
-            })
-        }
-    }
+    let mut node_labels = claim.labels.clone();
+    node_labels.insert(
+        labels::CAPACITY_TYPE.to_owned(),
+        capacity_type.as_str().to_owned(),
+    );
+    let bootstrap = Bootstrap {
+        cluster: source.cluster,
+        labels: node_labels,
+        taints: claim
+            .taints
+            .iter()
+            .chain(&claim.startup_taints)
+            .cloned()
+            .collect(),
+        kubelet: &source.settings.kubelet,
+        max_pods: shape.pods,
+        kube_reserved: shape.kept.clone(),
+        instance_store_raid0: source.settings.shape.instance_store_raid0,
+        custom: source.spec.user_data.as_deref(),
+    };
+    user_data::of_family(source.settings.family, &bootstrap)
 }
 
 #[cfg(test)]

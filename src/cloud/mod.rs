@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod catalogue;
 pub mod class;
 pub mod cluster;
+pub mod disks;
 #[cfg(feature = "aws")]
 pub mod ec2;
 pub mod errors;
