@@ -169,7 +169,7 @@ fn found<'class>(
     }
     let instance_type = resolved.catalogue.types.get(&offering.instance_type)?;
     let architecture = instance_type.labels.get(labels::ARCH)?;
-    let image = resolved.images.get(architecture)?.first()?;
+    let image = resolved.image(architecture, instance_type.accelerator())?;
     let subnet = resolved.subnets.get(&*offering.zone)?.first()?;
     Some((instance_type, &image.id, &subnet.id))
 }
@@ -263,14 +263,13 @@ fn user_data_of(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
     use crate::cloud::builtin;
     use crate::cloud::catalogue::Terms;
     use crate::cloud::class::{self, ClassDefaults};
-    use crate::model::node_class::{Image, Subnet};
+    use crate::model::node_class::{Accelerator, Image, Subnet};
     use crate::model::resources::Resources;
     use crate::model::taint::{Taint, TaintEffect};
 
@@ -290,7 +289,7 @@ mod tests {
         let zones = ["us-east-1a", "us-east-1b"];
         let terms = Terms {
             shape: settings.shape.clone(),
-            architectures: BTreeSet::from(["amd64".to_owned()]),
+            images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
             zones: zones.map(|zone| (zone.to_owned(), false)).into(),
             volume_fee: settings.volume_fee,
             nitro_only: false,
@@ -313,13 +312,7 @@ mod tests {
                 })
                 .into(),
             security_groups: vec!["sg-1".to_owned()],
-            images: BTreeMap::from([(
-                "amd64".to_owned(),
-                vec![Image {
-                    id: "ami-1".to_owned(),
-                    name: "one".to_owned(),
-                }],
-            )]),
+            images: BTreeMap::from([("amd64".to_owned(), vec![Image::new("ami-1", "one")])]),
             hash: String::new(),
             catalogue: Arc::new(builtin::catalogue(&terms)),
         }

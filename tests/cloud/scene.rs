@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::cluster::ClusterFacts;
 use tonnage::cloud::ec2::Ec2Cloud;
@@ -13,6 +14,7 @@ use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::claim::Claim;
 use tonnage::model::instance::{Instance, InstanceState};
+use tonnage::model::kubernetes_version::KubernetesVersion;
 use tonnage::model::launch::{LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
 use tonnage::model::offering::OfferingKey;
@@ -30,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) endpoint: Endpoint,
     pub(crate) cloud: Arc<Ec2Cloud>,
     pub(crate) cluster: String,
+    profile_settles: Duration,
     world: World,
     _turn: MutexGuard<'static, ()>,
 }
@@ -37,16 +40,26 @@ pub(crate) struct Scene {
 impl Scene {
     /// A scene for a cluster of its own: the name and the process make it unique on the endpoint.
     pub(crate) async fn new(name: &str) -> Self {
+        Self::settling(name, Duration::ZERO).await
+    }
+
+    /// A scene in which a new instance profile takes so long to be known everywhere.
+    pub(crate) async fn settling(name: &str, profile_settles: Duration) -> Self {
         let turn = TURN.lock().await;
         let endpoint = Endpoint::new();
         endpoint.calm().await;
         let cluster = format!("{name}-{}", std::process::id());
         let world = World::real();
-        let cloud = connect(&cluster, &world).await;
+        let settings = CloudSettings {
+            profile_settles,
+            ..settings(&cluster)
+        };
+        let cloud = connect(settings, &world).await;
         Self {
             endpoint,
             cloud: Arc::new(cloud),
             cluster,
+            profile_settles,
             world,
             _turn: turn,
         }
@@ -54,12 +67,26 @@ impl Scene {
 
     /// Another controller of the same cluster: one that remembers nothing.
     pub(crate) async fn restarted(&self) -> Ec2Cloud {
-        connect(&self.cluster, &self.world).await
+        let settings = CloudSettings {
+            profile_settles: self.profile_settles,
+            ..settings(&self.cluster)
+        };
+        connect(settings, &self.world).await
+    }
+
+    /// Another controller of the same cluster, whose API server has not said its version yet.
+    pub(crate) async fn without_version(&self) -> Ec2Cloud {
+        let settings = CloudSettings {
+            kubernetes_version: watch::channel(None).1,
+            ..settings(&self.cluster)
+        };
+        connect(settings, &self.world).await
     }
 
     /// The controller of another cluster in the same account.
     pub(crate) async fn connect_beside(&self, name: &str) -> Ec2Cloud {
-        connect(&format!("{name}-{}", std::process::id()), &self.world).await
+        let cluster = format!("{name}-{}", std::process::id());
+        connect(settings(&cluster), &self.world).await
     }
 
     /// The resolved class, which must be ready.
@@ -122,7 +149,10 @@ impl Scene {
     pub(crate) async fn end(self) {
         self.endpoint.calm().await;
         let alive: Vec<String> = self.alive().await.into_iter().collect();
-        self.cloud.terminate(&alive).await.unwrap();
+        // EC2 refuses a call that names none.
+        if !alive.is_empty() {
+            self.cloud.terminate(&alive).await.unwrap();
+        }
         assert_eq!(self.alive().await, BTreeSet::new());
         self.cloud.release("default").await.unwrap();
         self.world.shut_down().await;
@@ -140,8 +170,21 @@ pub(crate) fn facts(cluster: &str) -> ClusterFacts {
     }
 }
 
-async fn connect(cluster: &str, world: &World) -> Ec2Cloud {
-    let settings = CloudSettings::new(facts(cluster));
+/// A version that the endpoint has images for.
+const VERSION: KubernetesVersion = KubernetesVersion {
+    major: 1,
+    minor: 33,
+};
+
+fn settings(cluster: &str) -> CloudSettings {
+    CloudSettings {
+        kubernetes_version: watch::channel(Some(VERSION)).1,
+        profile_settles: Duration::ZERO,
+        ..CloudSettings::new(facts(cluster))
+    }
+}
+
+async fn connect(settings: CloudSettings, world: &World) -> Ec2Cloud {
     Ec2Cloud::connect(settings, world.clone()).await.unwrap()
 }
 

@@ -8,6 +8,7 @@ mod harm;
 mod leader;
 mod learning;
 mod notices;
+mod roles;
 mod stories;
 
 use std::collections::{BTreeSet, VecDeque};

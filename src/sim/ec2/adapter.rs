@@ -22,7 +22,9 @@ use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
 use crate::cloud::class::{self, ClassDefaults};
 use crate::cloud::cluster::ClusterFacts;
+use crate::cloud::facts;
 use crate::cloud::launch_template::{self, Source};
+use crate::cloud::profile::{Home, OwnProfile};
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
@@ -95,6 +97,13 @@ impl SimulatedCloud {
             faults,
             buckets: Buckets::new(BucketSizes::default()),
             catalogues: Mutex::default(),
+        }
+    }
+
+    fn home(&self) -> Home<'_> {
+        Home {
+            region: facts::BUILT_IN_REGION,
+            cluster: &self.cluster.name,
         }
     }
 
@@ -214,6 +223,8 @@ impl SimulatedCloud {
         });
         Resolution {
             conditions: found.conditions.clone(),
+            remarks: BTreeMap::new(),
+            instance_profile: self.profile_of(object),
             class: found.node_class(object, catalogue),
         }
     }
@@ -229,12 +240,13 @@ impl SimulatedCloud {
         const OPERATION: &str = "CreateLaunchTemplate";
         let settings = class::read(&object.spec, ClassDefaults::default())
             .map_err(|problems| errors::refused(OPERATION, problems.to_string()))?;
+        let instance_profile = self.profile_of(object);
         let source = Source {
             cluster: &self.cluster,
             spec: &object.spec,
             settings: &settings,
             resolved,
-            instance_profile: object.spec.instance_profile.as_deref().unwrap_or(""),
+            instance_profile: &instance_profile,
         };
         launch_template::group(&source, claim, offerings)
             .map_err(|problem| errors::refused(OPERATION, problem.to_string()))
@@ -396,6 +408,68 @@ impl Cloud for SimulatedCloud {
             })?;
             machine.instance.tags.extend(tags.clone());
             Ok(())
+        }))
+    }
+
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let name = self.profile_of(node_class);
+        let is_there =
+            node_class.spec.role.is_none() || self.ec2.locked().profiles.contains_key(&name);
+        Box::pin(async move {
+            if is_there {
+                return Ok(());
+            }
+            let call = Call::write("CreateInstanceProfile", Vec::new());
+            self.call(call, move |state, _fault| {
+                let uid = node_class.uid().unwrap_or_default();
+                state.profiles.insert(name, uid);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String {
+        let spec = &node_class.spec;
+        let of_role = |role: &str| {
+            let uid = node_class.uid().unwrap_or_default();
+            self.home().name(&uid, role)
+        };
+        let given = spec.instance_profile.clone();
+        given
+            .or_else(|| spec.role.as_deref().map(of_role))
+            .unwrap_or_default()
+    }
+
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>> {
+        let call = Call {
+            operation: "ListInstanceProfiles",
+            takes: Vec::new(),
+            writes: false,
+        };
+        Box::pin(self.call(call, |state, _fault| {
+            let own = |(name, class_uid): (&String, &String)| OwnProfile {
+                name: name.clone(),
+                class_uid: class_uid.clone(),
+            };
+            Ok(state.profiles.iter().map(own).collect())
+        }))
+    }
+
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>> {
+        let call = Call::write("DeleteInstanceProfile", Vec::new());
+        Box::pin(self.call(call, move |state, _fault| {
+            let is_used = state.alive().any(|machine| machine.profile == name);
+            if !is_used {
+                state.profiles.remove(name);
+            }
+            Ok(!is_used)
         }))
     }
 

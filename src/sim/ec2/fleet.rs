@@ -57,11 +57,21 @@ impl State {
             };
         }
         for template in &record.templates {
-            if !self.templates.contains_key(&template.name) {
+            let Some(known) = self.templates.get(&template.name) else {
                 return Err(errors::cloud_error(
                     OPERATION,
                     "InvalidLaunchTemplateName.NotFoundException",
                     &format!("there is no launch template {}", template.name),
+                    Some(400),
+                ));
+            };
+            // Those that users name are theirs; those that a controller makes must have been made.
+            let profile = &known.instance_profile;
+            if profile.starts_with("tonnage-") && !self.profiles.contains_key(profile) {
+                return Err(errors::cloud_error(
+                    OPERATION,
+                    "InvalidParameterValue",
+                    &format!("Invalid IAM Instance Profile name: {profile}"),
                     Some(400),
                 ));
             }
@@ -198,6 +208,9 @@ impl State {
         let random =
             |(least, spread): (u64, u64)| Duration::from_millis(least + self.random.below(spread));
         let machine = Machine {
+            profile: template
+                .as_ref()
+                .map_or_else(String::new, |template| template.instance_profile.clone()),
             user_data: template.map_or_else(String::new, |template| template.user_data),
             fees: buyer.fees,
             running_at: later(now, random(machine::START)),

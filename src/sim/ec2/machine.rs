@@ -44,6 +44,8 @@ pub struct Machine {
     pub(super) instance: Instance,
     /// What it reads at its first boot.
     pub user_data: String,
+    /// Name of its instance profile.
+    pub(super) profile: String,
     /// What its volumes cost.
     pub fees: UsdPerHour,
     /// From when on it runs and is billed.

@@ -54,6 +54,8 @@ pub(super) struct State {
     throttle: Throttle,
     machines: BTreeMap<String, Machine>,
     templates: BTreeMap<String, Template>,
+    /// Uid of the node class, by name of the instance profile that was made for it.
+    profiles: BTreeMap<String, String>,
     answers: BTreeMap<String, (LaunchRecord, LaunchOutcome)>,
     dry: Vec<(OfferingKey, Timestamp)>,
     storm: u64,
@@ -138,6 +140,7 @@ impl Ec2 {
             throttle: Throttle::new(BucketSizes::default()),
             machines: BTreeMap::new(),
             templates: BTreeMap::new(),
+            profiles: BTreeMap::new(),
             answers: BTreeMap::new(),
             dry: Vec::new(),
             storm: 0,
@@ -290,6 +293,11 @@ impl Ec2 {
         self.locked().protected.insert(id.to_owned());
     }
 
+    /// Names of the instance profiles that controllers made.
+    pub fn profiles(&self) -> Vec<String> {
+        self.locked().profiles.keys().cloned().collect()
+    }
+
     /// Starts a machine with a cluster's tags that no claim asked for.
     pub fn stray(&self, cluster: &str, offering: &OfferingKey) -> String {
         self.locked().stray(cluster, offering)
@@ -323,6 +331,7 @@ impl State {
                     .into(),
             },
             user_data: String::new(),
+            profile: String::new(),
             fees: UsdPerHour::ZERO,
             running_at: now,
             boot: Duration::ZERO,
