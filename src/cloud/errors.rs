@@ -260,6 +260,12 @@ fn missing_actions(operation: &str, message: &str) -> String {
         }
         "CreateLaunchTemplate" => "ec2:CreateLaunchTemplate and ec2:CreateTags".to_owned(),
         "GetProducts" => "pricing:GetProducts".to_owned(),
+        "GetParameters" => "ssm:GetParameters".to_owned(),
+        "CreateInstanceProfile" => {
+            "iam:CreateInstanceProfile and iam:TagInstanceProfile".to_owned()
+        }
+        "AddRoleToInstanceProfile" => "iam:AddRoleToInstanceProfile and iam:PassRole".to_owned(),
+        other if other.contains("InstanceProfile") => format!("iam:{other}"),
         other => format!("ec2:{other}"),
     }
 }

@@ -10,9 +10,11 @@
 )]
 
 mod endpoint;
+mod images;
 mod instances;
 mod launches;
 mod notices;
+mod profiles;
 mod resolution;
 mod scene;
 mod templates;
