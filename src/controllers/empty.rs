@@ -82,8 +82,11 @@ async fn carry_out(context: Arc<Acting>, step: EmptyStep) -> Result<(), StepErro
             node,
             message,
         } => {
-            if let Some(node) = node {
-                context.no_work_on(&node.name).await?;
+            // A Node that the claim names and no watch has shown yet may run pods already: whoever takes
+            // the lease reads every claim anew, and knows Nodes and pods by their watches alone.
+            let name = node.map_or_else(|| claim.node_name.clone(), |node| node.name.clone());
+            if !name.is_empty() {
+                context.no_work_on(&name).await?;
             }
             remove(&context, &claim, &message).await?;
         }

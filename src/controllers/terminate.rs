@@ -126,15 +126,15 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
 /// behind, and a pod that came just before the fence must not be lost.
 async fn nothing_new(
     context: &Acting,
-    nodes: &[Arc<Node>],
+    nodes: &BTreeSet<String>,
     known: &BTreeSet<String>,
 ) -> Result<(), StepError> {
     for node in nodes {
-        let pods = context.kubernetes.pods_on(&node.name).await?;
+        let pods = context.kubernetes.pods_on(node).await?;
         if let Some(pod) = pods.iter().find(|pod| !known.contains(&pod.uid)) {
             return Err(StepError::Outdated(format!(
-                "pod {} is on Node {} and was not known to be",
-                pod.key, node.name
+                "pod {} is on Node {node} and was not known to be",
+                pod.key
             )));
         }
     }

@@ -112,6 +112,7 @@ fn class_condition(pool: &NodePool, class: ClassState<'_>) -> ConditionUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::requirement::Requirement;
     use crate::plan::examples::{
         at, claim, initialized, launched, node, node_class, node_pool, world,
     };
@@ -139,15 +140,18 @@ mod tests {
     #[test]
     fn conditions_name_what_is_wrong_and_what_would_fix_it() {
         let mut pool = node_pool("general");
-        let class = node_class();
-        let fine = conditions(&pool, ClassState::Known(&class));
+        let class = Arc::new(node_class());
+        let fine = conditions(&Arc::new(pool.clone()), ClassState::Known(&class));
         assert_eq!(
             fine[1],
             ConditionUpdate::holds(ConditionType::NodeClassReady)
         );
         pool.problems
             .push("spec.limits.cpu: \"x\" is no quantity; write 100".to_owned());
-        let broken = format!("{:?}", conditions(&pool, ClassState::Missing));
+        let broken = format!(
+            "{:?}",
+            conditions(&Arc::new(pool.clone()), ClassState::Missing)
+        );
         for words in [
             "spec.limits.cpu",
             "NodeClassNotFound",
@@ -156,5 +160,38 @@ mod tests {
         ] {
             assert!(broken.contains(words), "{broken}");
         }
+    }
+
+    #[test]
+    fn a_pool_that_can_buy_nothing_says_which_requirement_does_it() {
+        let class = Arc::new(node_class());
+        let said = |requirements: &[(&str, Requirement)]| {
+            let mut pool = node_pool("general");
+            for (key, requirement) in requirements {
+                pool.requirements.add(key, requirement);
+            }
+            let [validation, _class] = conditions(&Arc::new(pool), ClassState::Known(&class));
+            format!("{validation:?}")
+        };
+        let family = "karpenter.k8s.aws/instance-family";
+        let nothing = said(&[(family, Requirement::one_of(["zz99"]))]);
+        assert!(
+            nothing.contains("has karpenter.k8s.aws/instance-family In [zz99]"),
+            "{nothing}"
+        );
+        let instance_type = "node.kubernetes.io/instance-type";
+        let contradiction = said(&[
+            (instance_type, Requirement::one_of(["c5.large"])),
+            (instance_type, Requirement::none_of(["c5.large"])),
+        ]);
+        assert!(
+            contradiction.contains("exclude each other"),
+            "{contradiction}"
+        );
+        let fine = format!(
+            "{:?}",
+            ConditionUpdate::holds(ConditionType::ValidationSucceeded)
+        );
+        assert_eq!(said(&[]), fine);
     }
 }

@@ -124,12 +124,13 @@ fn a_job_with_completions_runs_so_many_at_a_time() {
 }
 
 #[test]
-fn a_limit_makes_pods_wait_until_a_machine_is_gone() {
+fn a_limit_makes_pods_wait_for_the_room_of_others() {
     let lines = format!(
         "{}\n{}",
         FOUR.replace("1500m", "7"),
         FOUR.replace("1500m", "7")
-            .replace("\"atSeconds\":60", "\"atSeconds\":61")
+            // After the machine for the first was chosen: before, it would have been a larger one for all.
+            .replace("\"atSeconds\":60", "\"atSeconds\":75")
     );
     let outcome = outcome(&lines, Weather::CALM, "on-demand", "1");
     let figures = &outcome.figures;

@@ -27,10 +27,14 @@ fn raw(answer: &Answer, space: &str) -> Value {
         Answer::Nothing => Value::Null,
         Answer::One(code, body) => json!({ "code": code, "body": body }),
         Answer::Events(code, events) => {
-            let events: Vec<&Value> = events
+            let mut events: Vec<&Value> = events
                 .iter()
                 .filter(|event| belongs(event, space))
                 .collect();
+            // How often a server says how far it is, is its own matter.
+            events.dedup_by(|later, earlier| {
+                later["type"] == "BOOKMARK" && earlier["type"] == "BOOKMARK"
+            });
             json!({ "code": code, "events": events })
         }
     }

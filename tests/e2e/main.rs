@@ -22,6 +22,7 @@ mod neighbour;
 mod orphans;
 mod reading;
 mod scene;
+mod twin;
 #[path = "../waiting/mod.rs"]
 mod waiting;
 mod world;

@@ -73,7 +73,7 @@ const GUSTS: [(Fault, u64); 12] = [
     (Fault::Throttled, 20),
     (Fault::SlowWatch, 500),
     (Fault::CallLost, 30),
-    (Fault::CallAnswerLost, 60),
+    (Fault::CallAnswerLost, 150),
     (Fault::CallThrottled, 60),
     (Fault::CallFailed, 40),
     (Fault::CallDenied, 40),
@@ -129,8 +129,10 @@ fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
         let number = works.len() as u64;
         let small = |bound| u32::try_from(dice.below(bound)).unwrap_or(0);
         let cpus = ["250m", "500m", "1", "2", "3"];
+        let limited = dice.below(4) == 0;
         let what = match dice.below(5) {
-            0 => What::Service,
+            // A service that fills the limit for ever would leave other pods without a place for ever.
+            0 if !limited => What::Service,
             1 if number > 0 => What::End(dice.below(number)),
             _ => What::Job(20 + small(600)),
         };
@@ -139,7 +141,7 @@ fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
             what,
             cpu: cpus.get(small(5) as usize).copied().unwrap_or("1"),
             pods: 1 + small(10),
-            limited: dice.below(4) == 0,
+            limited,
             budget: dice.below(4) == 0,
             protected: dice.below(8) == 0,
         };

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 /// The most runs that one failure is worth.
-const RUNS: usize = 200;
+const RUNS: usize = 150;
 
 /// What shrinking came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

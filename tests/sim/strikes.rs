@@ -126,30 +126,37 @@ impl Trial {
 
     /// Something happens to one machine: one of all, or the youngest, whose claim has the most to do.
     fn strike_machine(&mut self, fault: Fault, dice: &RandomStream) {
-        let machines = self.world.ec2.alive();
+        let claims = self.world.api.all(Resource::NodeClaim);
+        let machines = if fault == Fault::ImpostorNode {
+            // Whoever carries the id of a machine need not wait until it is gone.
+            let all = self.world.ec2.machines().into_iter();
+            all.filter(|machine| is_claimed(&claims, machine)).collect()
+        } else {
+            self.world.ec2.alive()
+        };
         let index = usize::try_from(dice.below(machines.len() as u64)).unwrap_or(0);
         let machine = match dice.below(3) {
             0 => machines.last(),
-            1 => going(&self.world.api.all(Resource::NodeClaim), &machines),
+            1 => going(&claims, &machines),
             _ => machines.get(index),
         };
         let Some(machine) = machine.or(machines.get(index)) else {
             return;
         };
         let id = machine.id();
-        // Whom it meets is whom it finds.
-        let before = self.storm.clone();
+        // Whom it meets is whom it finds: counted before anything changes.
+        let storm = self.storm.clone();
         match fault {
             Fault::MachineFailure => {
-                before.count(fault, Target::Machine(id));
+                storm.count(fault, Target::Machine(id));
                 self.world.ec2.end(id, EndCause::Failed);
             }
             Fault::SpotReclaim if machine.ended.is_none() => {
-                before.count(fault, Target::Machine(id));
+                storm.count(fault, Target::Machine(id));
                 self.world.ec2.reclaim(id);
             }
             Fault::ImpostorNode => {
-                before.count(fault, Target::Machine(id));
+                storm.count(fault, Target::Machine(id));
                 self.impersonate(machine, dice);
             }
             Fault::PoolDry => {
@@ -157,7 +164,7 @@ impl Trial {
                     return;
                 };
                 let minutes = i64::try_from(1 + dice.below(20)).unwrap_or(1);
-                before.count(fault, Target::Everything);
+                storm.count(fault, Target::Everything);
                 self.world.ec2.dry(&shown.offering, minutes);
             }
             _ => {}
@@ -203,14 +210,21 @@ impl Trial {
     }
 }
 
-/// A machine whose claim is being deleted, if there is one.
+/// True for the claim of a machine.
+fn is_of(claim: &Value, machine: &Machine) -> bool {
+    let id = claim["status"]["providerID"].as_str();
+    id.is_some_and(|id| id.ends_with(machine.id()))
+}
+
+fn is_claimed(claims: &[Value], machine: &Machine) -> bool {
+    claims.iter().any(|claim| is_of(claim, machine))
+}
+
+/// The last of the machines whose claims are being deleted.
 fn going<'machine>(claims: &[Value], machines: &'machine [Machine]) -> Option<&'machine Machine> {
-    machines.iter().find(|machine| {
+    machines.iter().rev().find(|machine| {
         claims.iter().any(|claim| {
-            claim["metadata"]["deletionTimestamp"].is_string()
-                && claim["status"]["providerID"]
-                    .as_str()
-                    .is_some_and(|id| id.ends_with(machine.id()))
+            claim["metadata"]["deletionTimestamp"].is_string() && is_of(claim, machine)
         })
     })
 }

@@ -139,12 +139,18 @@ impl Trial {
         };
         trial.apply(node_class("default", CLUSTER, 20));
         for (name, most_nodes) in [("general", None), ("limited", u32::try_from(LIMIT).ok())] {
+            // Small machines only, so that the limit is met.
+            let limited = most_nodes.is_some();
             let pool = Pool {
                 name,
                 node_class: "default",
-                families: &["c5", "m5", "t3"],
+                families: if limited {
+                    &["t3"]
+                } else {
+                    &["c5", "m5", "t3"]
+                },
                 capacity_types: &["spot", "on-demand"],
-                taint: most_nodes.map(|_most| ("dedicated", "limited")),
+                taint: limited.then_some(("dedicated", "limited")),
                 empty_seconds: 10,
                 weight: None,
                 most_nodes,

@@ -7,7 +7,7 @@ use crate::sim::api_server::Resource::{Node, NodeClaim};
 
 impl Stage {
     /// A Deployment of one pod of three cores.
-    fn service(&self) {
+    pub(super) fn service(&self) {
         let template = json!({
             "metadata": {"labels": {"app": "service"}},
             "spec": {

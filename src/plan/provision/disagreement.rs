@@ -31,7 +31,7 @@ pub struct Disagreements {
     pods: BTreeMap<PodKey, Waits>,
     /// Pods that were not bound at the last look.
     unbound: BTreeSet<PodKey>,
-    /// When a pod was last seen to be bound.
+    /// When a pod was last seen to be bound, at the least.
     bound: Option<Timestamp>,
 }
 
@@ -117,6 +117,10 @@ impl Disagreements {
         if self.unbound.iter().any(is_bound) {
             self.bound = Some(snapshot.now);
         }
+        // Most pods are bound before anybody sees them unbound.
+        let bound = snapshot.pods.values();
+        let bound = bound.filter(|pod| pod.node_name.is_some() && !pod.mirror);
+        self.bound = self.bound.max(bound.map(|pod| pod.created).max());
         let unbound = snapshot.pods.values();
         self.unbound = unbound
             .filter(|pod| pod.node_name.is_none() && !pod.phase.is_terminal())

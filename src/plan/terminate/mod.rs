@@ -93,8 +93,8 @@ pub enum TerminateStep {
     TerminateInstance {
         /// Its id.
         instance: String,
-        /// Its Nodes.
-        nodes: Vec<Arc<Node>>,
+        /// The names of its Nodes, and the one that its claim names: that may not be known yet.
+        nodes: BTreeSet<String>,
         /// The uids of the pods that are known to be on them: if there is another by now, it must
         /// not be terminated yet.
         pods: BTreeSet<String>,
@@ -406,14 +406,24 @@ impl Ending<'_> {
         let accepted = self.instances.terminated_at(id);
         let asked_lately = accepted.is_some_and(|at| now.duration_since(at) < TERMINATE_AGAIN);
         if !ending && !asked_lately {
+            let named = self.claim.map(|claim| &claim.node_name);
+            let nodes: BTreeSet<String> = nodes
+                .iter()
+                .map(|node| &node.name)
+                .chain(named.filter(|name| !name.is_empty()))
+                .cloned()
+                .collect();
+            // On a Node that is not known no pod was asked to leave: one that is there holds its machine.
+            let seen = |node: &String| self.snapshot.nodes.contains_key(node);
             let known = nodes
                 .iter()
-                .filter_map(|node| self.pods.get(node.name.as_str()))
+                .filter(|node| seen(node))
+                .filter_map(|node| self.pods.get(node.as_str()))
                 .flatten()
                 .map(|pod| pod.uid.clone());
             decision.push(TerminateStep::TerminateInstance {
                 instance: id.to_owned(),
-                nodes: nodes.iter().map(|node| Arc::clone(node)).collect(),
+                nodes: nodes.clone(),
                 pods: known.collect(),
             });
             return;

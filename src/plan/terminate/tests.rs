@@ -413,3 +413,18 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
     let late = decide(&snapshot, &absent, &LaunchMemory::new(at(0)));
     assert_eq!(names(&late), ["release claim"]);
 }
+
+#[test]
+fn a_node_that_only_its_claim_knows_is_asked_for_pods_before_its_machine_goes() {
+    let decision = decide(
+        &world(110, slice::from_ref(&going(100)), &[], &[]),
+        &view(110, InstanceState::Running),
+        &LaunchMemory::new(at(0)),
+    );
+    let asked = decision.steps.iter().find_map(|step| match step {
+        TerminateStep::TerminateInstance { nodes, pods, .. } => Some((nodes.clone(), pods.len())),
+        _ => None,
+    });
+    let named = BTreeSet::from([going(100).node_name]);
+    assert_eq!(asked, Some((named, 0)));
+}

@@ -30,7 +30,7 @@ pub(super) fn check(resource: Resource, before: &Value, after: &Value) -> Result
             let changed = OF_EVENTS
                 .into_iter()
                 .find(|field| before[*field] != after[*field]);
-            changed.map_or(Ok(()), |field| forbidden(field))
+            changed.map_or(Ok(()), forbidden)
         }
         Resource::Deployment | Resource::ReplicaSet
             if after["spec"]["replicas"].as_i64().unwrap_or(0) < 0 =>

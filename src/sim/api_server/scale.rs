@@ -53,7 +53,7 @@ impl Store {
         }
         // A workload that does not say has one.
         let replicas = object["spec"]["replicas"].as_i64();
-        let replicas = replicas.unwrap_or(i64::from(key.resource != Resource::NodePool));
+        let replicas = replicas.unwrap_or_else(|| i64::from(key.resource != Resource::NodePool));
         if replicas != 0 {
             scale["spec"]["replicas"] = json!(replicas);
         }

@@ -43,7 +43,7 @@ impl Volume {
 
 /// What machines are made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Data {
+pub struct MachineData {
     /// Image.
     pub image_id: String,
     /// User data, not encoded.
@@ -72,7 +72,7 @@ pub struct LaunchTemplate {
     /// Its own tags.
     pub tags: Tags,
     /// What it says of machines.
-    pub data: Data,
+    pub data: MachineData,
     /// Client token and parameters of the request that made it, if it had a token.
     pub(super) asked: Option<(String, String)>,
 }
@@ -95,7 +95,7 @@ impl LaunchTemplate {
 }
 
 /// What a template of ours comes to in EC2.
-pub(super) fn data_of(template: &Template) -> Data {
+pub(super) fn data_of(template: &Template) -> MachineData {
     let volumes = template.volumes.iter().map(|volume| Volume {
         device_name: volume.device_name.clone(),
         kind: volume.kind.to_owned(),
@@ -104,7 +104,7 @@ pub(super) fn data_of(template: &Template) -> Data {
         throughput: volume.throughput,
         encrypted: volume.encrypted,
     });
-    Data {
+    MachineData {
         image_id: template.image_id.clone(),
         user_data: template.user_data.clone(),
         instance_profile: template.instance_profile.clone(),
@@ -129,7 +129,7 @@ impl State {
         &mut self,
         name: &str,
         tags: Tags,
-        data: Data,
+        data: MachineData,
         asked: Option<(String, String)>,
     ) -> &LaunchTemplate {
         self.templates_made += 1;

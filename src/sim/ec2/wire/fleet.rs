@@ -186,10 +186,10 @@ impl Config {
         let choice = LaunchOverride {
             instance_type: instance_type.to_owned(),
             zone: found
-                .map_or(zone.unwrap_or(""), |known| &known.zone)
+                .map_or_else(|| zone.unwrap_or(""), |known| &known.zone)
                 .to_owned(),
             subnet: found
-                .map_or(subnet.unwrap_or(""), |known| &known.id)
+                .map_or_else(|| subnet.unwrap_or(""), |known| &known.id)
                 .to_owned(),
             priority: priority(part)?,
         };

@@ -66,11 +66,12 @@ impl Form {
 
     /// What must be equal under an equal client token, as one text.
     pub(super) fn parameters(&self) -> String {
-        self.fields
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let compared = self
+            .fields
             .iter()
-            .filter(|(name, _value)| !ASIDE.contains(&name.as_str()))
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect()
+            .filter(|(name, _value)| !ASIDE.contains(&name.as_str()));
+        form.extend_pairs(compared).finish()
     }
 }
 
@@ -137,7 +138,7 @@ impl<'form> Part<'form> {
     /// A whole number, if it is there.
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
         self.text(name)
-            .map(|text| text.parse::<i64>())
+            .map(str::parse::<i64>)
             .transpose()
             .map_err(|_not_a_number| self.wrong(name, "It must be a whole number."))
     }
@@ -161,8 +162,10 @@ impl<'form> Part<'form> {
     pub(super) fn parts(&self, name: &str) -> Vec<Self> {
         let list = self.part(name);
         (1_u32..)
-            .map(|number| list.part(&number.to_string()))
-            .take_while(|member| !member.is_empty())
+            .map_while(|number| {
+                let member = list.part(&number.to_string());
+                (!member.is_empty()).then_some(member)
+            })
             .collect()
     }
 
@@ -229,7 +232,7 @@ mod tests {
             Ok(BTreeMap::from([("instance".to_owned(), tags)]))
         );
         assert!(!form.parameters().contains("ClientToken"));
-        assert!(form.parameters().contains("InstanceId.2=i-2"));
+        assert!(form.parameters().contains("&InstanceId.2=i-2&"));
     }
 
     #[test]

@@ -161,7 +161,8 @@ fn statement(number: u32, fields: &BTreeMap<String, Value>) -> Result<Statement,
         match name.as_str() {
             "Sid" => {}
             "Effect" => {
-                read.allows = allows(value).ok_or_else(|| unknown(format!("Effect {value}")))?
+                let effect = allows(value);
+                read.allows = effect.ok_or_else(|| unknown(format!("Effect {value}")))?;
             }
             "Action" => read.actions = texts(value).ok_or_else(|| unknown("Action".to_owned()))?,
             "Resource" => {

@@ -14,7 +14,7 @@ use super::page::{Length, page};
 use crate::cloud::launch_template::Metadata;
 use crate::sim::ec2::State;
 use crate::sim::ec2::refusal::Refusal;
-use crate::sim::ec2::template::{Data, LaunchTemplate, Volume};
+use crate::sim::ec2::template::{LaunchTemplate, MachineData, Volume};
 
 /// User data at most, bytes before they are encoded. Source: "Run commands when you launch an EC2
 /// instance" in the EC2 user guide: 16 KB.
@@ -134,7 +134,7 @@ fn described(template: &LaunchTemplate) -> Vec<Element> {
 }
 
 /// What a template says of machines.
-fn data(part: &Part<'_>) -> Result<Data, Refusal> {
+fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
     let profile = part.part("IamInstanceProfile");
     let interfaces = part.parts("NetworkInterface");
     let of_interfaces = interfaces
@@ -144,7 +144,7 @@ fn data(part: &Part<'_>) -> Result<Data, Refusal> {
     let metadata = part.part("MetadataOptions");
     let word = |name: &str, usual: &str| metadata.text(name).unwrap_or(usual).to_owned();
     let hops = metadata.number("HttpPutResponseHopLimit")?.unwrap_or(1);
-    Ok(Data {
+    Ok(MachineData {
         image_id: part.text("ImageId").unwrap_or("").to_owned(),
         user_data: user_data(part)?,
         instance_profile: profile
