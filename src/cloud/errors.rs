@@ -367,6 +367,23 @@ mod tests {
     }
 
     #[test]
+    fn the_permission_is_that_of_the_service_that_refused() {
+        for (operation, actions) in [
+            ("GetParameters", "ssm:GetParameters"),
+            ("GetInstanceProfile", "iam:GetInstanceProfile"),
+            (
+                "AddRoleToInstanceProfile",
+                "iam:AddRoleToInstanceProfile and iam:PassRole",
+            ),
+        ] {
+            assert_eq!(
+                cloud_error(operation, "AccessDenied", "", Some(403)).message,
+                format!("allow {actions} for the controller's role")
+            );
+        }
+    }
+
+    #[test]
     fn quota_errors_say_which_quota() {
         let error = cloud_error("CreateFleet", "VcpuLimitExceeded", "", None);
         assert!(error.message.contains("vCPUs"), "{}", error.message);
