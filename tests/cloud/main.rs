@@ -14,6 +14,7 @@ mod images;
 mod instances;
 mod launches;
 mod notices;
+mod own_images;
 mod profiles;
 mod resolution;
 mod scene;

@@ -176,7 +176,8 @@ const VERSION: KubernetesVersion = KubernetesVersion {
     minor: 33,
 };
 
-fn settings(cluster: &str) -> CloudSettings {
+/// The settings of a cluster's controllers.
+pub(crate) fn settings(cluster: &str) -> CloudSettings {
     CloudSettings {
         kubernetes_version: watch::channel(Some(VERSION)).1,
         profile_settles: Duration::ZERO,

@@ -134,10 +134,7 @@ struct Shown<'call> {
     tags: Tags,
 }
 
-fn own_images(
-    all: &BTreeMap<String, Image>,
-    tags: Tags,
-) -> impl Iterator<Item = Shown<'_>> {
+fn own_images(all: &BTreeMap<String, Image>, tags: Tags) -> impl Iterator<Item = Shown<'_>> {
     all.iter().map(move |(architecture, image)| Shown {
         id: &image.id,
         name: &image.name,

@@ -71,9 +71,7 @@ pub(super) fn page<Thing>(
 pub(super) fn after(request: &Part<'_>, field: &str) -> Result<Option<String>, Refusal> {
     let token = request.text(field);
     token
-        .map(|token| {
-            read(token).ok_or_else(|| request.wrong(field, "It is no token of this API."))
-        })
+        .map(|token| read(token).ok_or_else(|| request.wrong(field, "It is no token of this API.")))
         .transpose()
 }
 

@@ -115,8 +115,7 @@ fn described(name: &str, profile: &Profile) -> Vec<Element> {
             text("CreateDate", time(Timestamp::UNIX_EPOCH)),
         ]
     };
-    let tag =
-        |(key, value): (&String, &String)| vec![text("Key", key), text("Value", value)];
+    let tag = |(key, value): (&String, &String)| vec![text("Key", key), text("Value", value)];
     vec![
         text("Path", &profile.path),
         text("InstanceProfileName", name),

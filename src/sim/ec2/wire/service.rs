@@ -17,7 +17,7 @@ pub(super) enum Service {
 }
 
 /// What an operation answers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Elements(Vec<Element>),
     Json(Value),
@@ -61,9 +61,7 @@ impl Service {
         match self {
             Self::Ec2 => answer::refusal(&refusal, request),
             Self::Iam => answer::iam_refusal(&refusal, request),
-            Self::Ssm => {
-                json!({ "__type": refusal.code, "message": refusal.message }).to_string()
-            }
+            Self::Ssm => json!({ "__type": refusal.code, "message": refusal.message }).to_string(),
         }
     }
 
