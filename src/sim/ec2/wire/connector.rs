@@ -38,8 +38,8 @@ impl HttpConnector for Connector {
         let endpoint = self.0.clone();
         HttpConnectorFuture::new(async move {
             let body = request.body().bytes().unwrap_or_default().to_vec();
-            let target = request.headers().get("x-amz-target");
-            let Some(answer) = endpoint.answer(target, &body).await else {
+            let target = request.headers().get("x-amz-target").map(str::to_owned);
+            let Some(answer) = endpoint.answer(target.as_deref(), &body).await else {
                 // Nothing ever comes: how long that is waited for is the SDK's business.
                 return std::future::pending().await;
             };
