@@ -39,6 +39,49 @@ pub struct BoundCertificate {
     /// What the whole capacity of an offering is worth in each dimension, where it is worth
     /// anything.
     pub offering_prices: Vec<OfferingPrice>,
+    /// Better bounds by cases, where there are any: each takes the place of what the prices of its
+    /// classes prove.
+    pub by_cases: Vec<BoundByCases>,
+}
+
+/// A lower bound proven case by case: how many nodes of some offerings a fleet has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundByCases {
+    /// The first of the certificate's classes that it is about.
+    pub first_class: usize,
+    /// The cases.
+    pub cases: BoundCases,
+}
+
+/// A case with its proof, or two cases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundCases {
+    /// A case with its proof.
+    Proven(CasePrices),
+    /// A fleet has at most so many nodes of some offerings, or more.
+    Split {
+        /// NodePools and offerings whose nodes are counted together.
+        offerings: Vec<(String, OfferingKey)>,
+        /// How many there are at most in the first case.
+        most: u32,
+        /// The proof for at most so many.
+        fewer: Box<Self>,
+        /// The proof for more.
+        more: Box<Self>,
+    },
+}
+
+/// Prices that prove one case: no content of a node is worth more than the node costs, with what
+/// the splits charge for it and without what they grant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CasePrices {
+    /// What one pod of each class is worth, from the first class on that the proof is about.
+    pub class_prices: Vec<UsdPerHour>,
+    /// What the whole capacity of an offering is worth, where it is worth anything.
+    pub offering_prices: Vec<OfferingPrice>,
+    /// For each split on the way to this case what a node of it is charged, where there are at most
+    /// so many, or granted, where there are more.
+    pub charges: Vec<UsdPerHour>,
 }
 
 /// What one pod of a class is worth in a certificate.

@@ -11,6 +11,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use tonnage::settings::Mode;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
+use tonnage::sim::cluster::RUN_SECONDS;
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, runtime};
@@ -70,9 +71,11 @@ fn work<'text>(name: &'text str, pods: u32, cpu: &'text str, memory: &'text str)
 }
 
 /// A Job that lasts for longer than the scene.
-fn job(work: Work<'_>) -> Value {
-    let seconds = Some(3_600);
-    Work { seconds, ..work }.job()
+fn job(work: &Work<'_>) -> Value {
+    let mut job = work.job();
+    let template = &mut job["spec"]["template"]["metadata"];
+    template["annotations"] = json!({ RUN_SECONDS: "3600" });
+    job
 }
 
 /// A workload whose pods ask for nodes with a label.
@@ -253,7 +256,6 @@ async fn twin(scene: &Scene) {
     let embedded = std::thread::spawn(move || runtime::run(embedded(&copy)).unwrap());
     let real = real(scene).await;
     let embedded = embedded.join().unwrap();
-    eprintln!("{embedded:#?}");
     assert_eq!(
         embedded, real,
         "left: the embedded world; right: the real control plane"
@@ -276,8 +278,8 @@ async fn ten_executors_and_jobs_buy_the_same_machines_in_both_worlds() {
         &[executors, pool("general", &["c5", "t3"])],
         vec![
             only_on(executor.deployment(), "karpenter.sh/nodepool", "executors"),
-            job(work("small", 1, "500m", "512Mi")),
-            job(work("large", 1, "4", "8Gi")),
+            job(&work("small", 1, "500m", "512Mi")),
+            job(&work("large", 1, "4", "8Gi")),
         ],
     ))
     .await;
@@ -308,7 +310,7 @@ async fn gpu_jobs_buy_the_same_machines_in_both_worlds() {
     };
     twin(&scene(
         &[gpu, pool("general", &["c5", "t3"])],
-        vec![job(train), job(work("report", 1, "1", "1Gi"))],
+        vec![job(&train), job(&work("report", 1, "1", "1Gi"))],
     ))
     .await;
 }
@@ -333,8 +335,8 @@ async fn pinned_workloads_buy_the_same_machines_in_both_worlds() {
         &[pool("general", &["c5", "t3"])],
         vec![
             pinned(work("executor", 6, "2", "4Gi").deployment(), "c5.xlarge"),
-            pinned(job(work("small", 2, "500m", "512Mi")), "t3.medium"),
-            pinned(job(work("large", 1, "4", "8Gi")), "c5.2xlarge"),
+            pinned(job(&work("small", 2, "500m", "512Mi")), "t3.medium"),
+            pinned(job(&work("large", 1, "4", "8Gi")), "c5.2xlarge"),
         ],
     ))
     .await;

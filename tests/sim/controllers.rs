@@ -69,8 +69,8 @@ impl Places {
     /// Fills the places whose time has come.
     pub(crate) fn fill(&mut self, world: &Embedded, storm: &Storm, second: u64) {
         for index in 0..self.slots.len() {
-            let due = |place: &&mut Place| place.process.is_none() && second >= place.restart;
-            if self.slots.get_mut(index).filter(due).is_none() {
+            let due = |place: &Place| place.process.is_none() && second >= place.restart;
+            if !self.slots.get(index).is_some_and(due) {
                 continue;
             }
             self.generation += 1;

@@ -7,6 +7,7 @@ use std::fmt;
 use tonnage::world::{RandomStream, World};
 
 use crate::kinds::Fault;
+use crate::phases::Phase;
 
 /// How long one gust of a kind lasts, seconds.
 pub(crate) const GUST: u64 = 300;
@@ -23,8 +24,8 @@ pub(crate) struct Disturbance {
 pub(crate) enum Deed {
     /// A user submits or removes work.
     Work(Order),
-    /// Something goes wrong once.
-    Strike(Fault),
+    /// Something goes wrong once: at once, or as soon as there is a claim in a phase.
+    Strike(Fault, Option<Phase>),
     /// For [`GUST`] seconds so many of 1000 requests or calls go wrong.
     Gust(Fault, u64),
 }
@@ -182,7 +183,7 @@ fn strikes(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
             if draw < weight {
                 strikes.push(Disturbance {
                     second,
-                    deed: Deed::Strike(fault),
+                    deed: Deed::Strike(fault, aim(dice, fault)),
                 });
                 break;
             }
@@ -193,16 +194,24 @@ fn strikes(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
     strikes
 }
 
+/// Half of what strikes waits for a claim in some phase: most phases are over in a moment, and would hardly
+/// ever be met.
+fn aim(dice: &RandomStream, fault: Fault) -> Option<Phase> {
+    let index = usize::try_from(dice.below(2 * Phase::ALL.len() as u64)).unwrap_or(0);
+    let phase = Phase::ALL.get(index).copied();
+    phase.filter(|phase| fault.can_meet(*phase))
+}
+
 fn wandering(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
     let mut wandering = Vec::new();
     let mut second = dice.below(120);
     while second < length {
         let index = usize::try_from(dice.below(7)).unwrap_or(0);
         // The first two need no accident of the lease, and happen more often.
-        let fault = WANDERING.get(index).or(WANDERING.get(index % 2));
+        let fault = WANDERING.get(index).or_else(|| WANDERING.get(index % 2));
         wandering.extend(fault.map(|fault| Disturbance {
             second,
-            deed: Deed::Strike(*fault),
+            deed: Deed::Strike(*fault, aim(dice, *fault)),
         }));
         second += 1 + dice.below(120);
     }
@@ -228,7 +237,15 @@ impl fmt::Display for Disturbance {
         write!(formatter, "second {}: ", self.second)?;
         match &self.deed {
             Deed::Work(order) => order.fmt(formatter),
-            Deed::Strike(fault) => formatter.write_str(fault.name()),
+            Deed::Strike(fault, None) => formatter.write_str(fault.name()),
+            Deed::Strike(fault, Some(phase)) => {
+                write!(
+                    formatter,
+                    "{}, when a claim is {}",
+                    fault.name(),
+                    phase.name()
+                )
+            }
             Deed::Gust(fault, rate) => {
                 write!(formatter, "{}, {rate} of 1000 for {GUST} s", fault.name())
             }

@@ -11,7 +11,7 @@ use tonnage::world::RandomStream;
 
 use crate::checks;
 use crate::kinds::Fault;
-use crate::phases::Target;
+use crate::phases::{Phase, Target};
 use crate::script::{Order, What};
 use crate::trial::{CLUSTER, Trial};
 use crate::wander;
@@ -65,10 +65,11 @@ impl Trial {
     }
 
     /// Something happens to a controller, the server, the lease, the region or a machine.
-    pub(crate) fn strike(&mut self, fault: Fault, dice: &RandomStream) {
+    /// What strikes one machine strikes one whose claim is in the phase, if there is any.
+    pub(crate) fn strike(&mut self, fault: Fault, phase: Option<Phase>, dice: &RandomStream) {
         match fault {
             Fault::MachineFailure | Fault::SpotReclaim | Fault::ImpostorNode | Fault::PoolDry => {
-                self.strike_machine(fault, dice);
+                self.strike_machine(fault, phase, dice);
                 return;
             }
             Fault::LeaseStolen | Fault::LeaseDeleted | Fault::LeaseSetBack => {
@@ -124,8 +125,8 @@ impl Trial {
         self.storm.count(fault, Target::Everything);
     }
 
-    /// Something happens to one machine: one of all, or the youngest, whose claim has the most to do.
-    fn strike_machine(&mut self, fault: Fault, dice: &RandomStream) {
+    /// Something happens to one machine: the last whose claim is in the phase, or one of all.
+    fn strike_machine(&mut self, fault: Fault, phase: Option<Phase>, dice: &RandomStream) {
         let claims = self.world.api.all(Resource::NodeClaim);
         let machines = if fault == Fault::ImpostorNode {
             // Whoever carries the id of a machine need not wait until it is gone.
@@ -135,12 +136,16 @@ impl Trial {
             self.world.ec2.alive()
         };
         let index = usize::try_from(dice.below(machines.len() as u64)).unwrap_or(0);
-        let machine = match dice.below(3) {
-            0 => machines.last(),
-            1 => going(&claims, &machines),
-            _ => machines.get(index),
-        };
-        let Some(machine) = machine.or(machines.get(index)) else {
+        let (api, ec2) = (&self.world.api, &self.world.ec2);
+        let machine = phase.and_then(|phase| {
+            let mut last = machines.iter().rev();
+            last.find(|machine| {
+                Target::Machine(machine.id())
+                    .phases(api, ec2)
+                    .contains(&phase)
+            })
+        });
+        let Some(machine) = machine.or_else(|| machines.get(index)) else {
             return;
         };
         let id = machine.id();
@@ -218,13 +223,4 @@ fn is_of(claim: &Value, machine: &Machine) -> bool {
 
 fn is_claimed(claims: &[Value], machine: &Machine) -> bool {
     claims.iter().any(|claim| is_of(claim, machine))
-}
-
-/// The last of the machines whose claims are being deleted.
-fn going<'machine>(claims: &[Value], machines: &'machine [Machine]) -> Option<&'machine Machine> {
-    machines.iter().rev().find(|machine| {
-        claims.iter().any(|claim| {
-            claim["metadata"]["deletionTimestamp"].is_string() && is_of(claim, machine)
-        })
-    })
 }

@@ -15,8 +15,10 @@ use tonnage::world::RandomStream;
 use crate::checks::{self, Checks};
 use crate::controllers::{Controllers, Places};
 use crate::faults::{Counts, Storm};
+use crate::kinds::Fault;
 use crate::leadership::Leadership;
 use crate::mutations::Mutation;
+use crate::phases::{Phase, Target};
 use crate::script::{self, Deed, Disturbance, GUST, Script};
 use crate::wander::Wander;
 
@@ -26,6 +28,10 @@ const HOUR: u64 = 3_600;
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
 const PATIENCE: u64 = 2_400;
 const LIMIT: usize = 6;
+/// How long something waits for a claim in a phase, seconds.
+const AIMED: u64 = 120;
+/// How often it looks for one: some phases are over within a fraction of a second.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -102,6 +108,10 @@ pub(crate) struct Trial {
     pub(crate) strays: usize,
     /// Nodes that are not what they say, and when they go.
     pub(crate) impostors: BTreeMap<String, u64>,
+    /// What waits for a claim in a phase: its number, what it is, and when it waits no longer.
+    aims: Vec<(usize, Fault, Phase, u64)>,
+    /// The version of the cluster when it was last looked through for them.
+    looked_at: u64,
     /// When the shortage storm ends.
     pub(crate) shortage_until: Option<u64>,
     plan: Plan,
@@ -131,6 +141,8 @@ impl Trial {
             second: 0,
             strays: 0,
             impostors: BTreeMap::new(),
+            aims: Vec::new(),
+            looked_at: 0,
             shortage_until: None,
             script: Script::draw(world.world(), elect),
             limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
@@ -196,29 +208,60 @@ impl Trial {
             {
                 let deed = found.deed.clone();
                 if !self.plan.without.contains(&next) {
-                    self.perform(&deed, &self.dice(next));
+                    self.perform(&deed, next);
                 }
                 next += 1;
             }
             self.recover(false);
             self.pass().await;
         }
+        self.aims.clear();
         self.recover(true);
         self.storm.calm_down();
     }
 
-    fn perform(&mut self, deed: &Deed, dice: &RandomStream) {
+    fn perform(&mut self, deed: &Deed, number: usize) {
         match deed {
             Deed::Work(order) => self.work(order),
-            Deed::Strike(fault) => self.strike(*fault, dice),
+            Deed::Strike(fault, None) => self.strike(*fault, None, &self.dice(number)),
+            Deed::Strike(fault, Some(phase)) => {
+                let until = self.second + AIMED;
+                self.aims.push((number, *fault, *phase, until));
+                self.looked_at = 0;
+            }
             Deed::Gust(..) => {}
+        }
+    }
+
+    /// What waits for a claim in a phase strikes when there is one, or when it has waited long enough.
+    fn aim(&mut self) {
+        // While nothing is written no claim gets any further, and most of the time nothing is.
+        let version = self.world.api.version();
+        let second = self.second;
+        if version == self.looked_at && self.aims.iter().all(|aim| second < aim.3) {
+            return;
+        }
+        self.looked_at = version;
+        let there = Target::Everything.phases(&self.world.api, &self.world.ec2);
+        let due = |aim: &(usize, Fault, Phase, u64)| there.contains(&aim.2) || second >= aim.3;
+        let (now, later) = std::mem::take(&mut self.aims).into_iter().partition(due);
+        self.aims = later;
+        let now: Vec<(usize, Fault, Phase, u64)> = now;
+        for (number, fault, phase, _until) in now {
+            self.strike(fault, Some(phase), &self.dice(number));
         }
     }
 
     async fn pass(&mut self) {
         self.places.fill(&self.world, &self.storm, self.second);
         // A second of the world's own time: the clock is paused, so nobody waits.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut left = Duration::from_secs(1);
+        while !self.aims.is_empty() && !left.is_zero() {
+            self.aim();
+            tokio::time::sleep(MOMENT).await;
+            left = left.saturating_sub(MOMENT);
+        }
+        tokio::time::sleep(left).await;
         self.second += 1;
         self.checks.step(&self.world, &self.limits);
     }

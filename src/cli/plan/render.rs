@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::model::money::UsdPerHour;
 use crate::model::pod::PodKey;
 use crate::model::quantity;
-use crate::model::report::{PlannedNode, ProvisioningPlan, Unschedulable};
+use crate::model::report::{
+    BoundCases, BoundCertificate, OfferingPrice, PlannedNode, ProvisioningPlan, Unschedulable,
+};
 
 fn names(pods: &[PodKey]) -> Vec<String> {
     pods.iter().map(ToString::to_string).collect()
@@ -96,15 +98,62 @@ fn certificate(plan: &ProvisioningPlan) -> Value {
             })
         })
         .collect();
-    let offerings: Vec<Value> = certificate
-        .offering_prices
+    let mut value = json!({
+        "classPrices": classes,
+        "offeringPrices": offering_prices(certificate, &certificate.offering_prices),
+    });
+    if let (Some(fields), false) = (value.as_object_mut(), certificate.by_cases.is_empty()) {
+        let by_cases: Vec<Value> = certificate
+            .by_cases
+            .iter()
+            .map(|proof| {
+                json!({
+                    "firstClass": proof.first_class,
+                    "cases": cases(certificate, &proof.cases),
+                })
+            })
+            .collect();
+        fields.insert("byCases".to_owned(), Value::from(by_cases));
+    }
+    value
+}
+
+fn cases(certificate: &BoundCertificate, proof: &BoundCases) -> Value {
+    match proof {
+        BoundCases::Proven(prices) => json!({
+            "classPrices": amounts(&prices.class_prices),
+            "offeringPrices": offering_prices(certificate, &prices.offering_prices),
+            "charges": amounts(&prices.charges),
+        }),
+        BoundCases::Split {
+            offerings,
+            most,
+            fewer,
+            more,
+        } => {
+            let offerings: Vec<Value> = offerings
+                .iter()
+                .map(|(pool, key)| json!({"nodePool": pool, "offering": key.to_string()}))
+                .collect();
+            json!({
+                "offerings": offerings,
+                "atMost": most,
+                "fewer": cases(certificate, fewer),
+                "more": cases(certificate, more),
+            })
+        }
+    }
+}
+
+fn offering_prices(certificate: &BoundCertificate, prices: &[OfferingPrice]) -> Vec<Value> {
+    prices
         .iter()
         .map(|offering| {
             let prices: BTreeMap<&str, String> = certificate
                 .dimensions
                 .iter()
                 .map(String::as_str)
-                .zip(offering.prices.iter().map(ToString::to_string))
+                .zip(amounts(&offering.prices))
                 .collect();
             json!({
                 "nodePool": offering.node_pool,
@@ -112,8 +161,11 @@ fn certificate(plan: &ProvisioningPlan) -> Value {
                 "usdPerHour": prices,
             })
         })
-        .collect();
-    json!({"classPrices": classes, "offeringPrices": offerings})
+        .collect()
+}
+
+fn amounts(prices: &[UsdPerHour]) -> Vec<String> {
+    prices.iter().map(ToString::to_string).collect()
 }
 
 /// The plan as text for people.

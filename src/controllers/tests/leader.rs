@@ -107,6 +107,20 @@ async fn another_leads_within_12_s_of_a_crash_whenever_that_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_begins_to_lead_with_watches_that_are_behind_ends_no_machine_under_pods() {
+    let stage = Stage::new();
+    let (a, _b) = two(&stage).await;
+    stage.leave_behind("b");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.one_pod_runs().await;
+    a.kill();
+    until_held_by(&stage, "b", Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(stage.running_pods(), 1);
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_leads_within_3_s_of_a_stop_and_a_call_on_its_way_buys_nothing_twice() {
     // Up to the end of the call, which takes 0.7 s, and then some.
     for tenth in 0..14 {

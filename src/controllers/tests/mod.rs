@@ -37,6 +37,8 @@ struct Trouble {
     creates: Arc<Mutex<VecDeque<bool>>>,
     pods_late: Arc<Mutex<Duration>>,
     cut_off: Arc<Mutex<BTreeSet<String>>>,
+    /// Those who learn of Nodes and pods late.
+    behind: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Faults for Trouble {
@@ -44,6 +46,10 @@ impl Faults for Trouble {
         let mut journey = Calm.request(who, method, path);
         if path == "/api/v1/pods" {
             journey.lag = *self.pods_late.lock().unwrap();
+        }
+        let late = ["/api/v1/pods", "/api/v1/nodes"].contains(&path);
+        if late && self.behind.lock().unwrap().contains(who) {
+            journey.lag = Duration::from_mins(2);
         }
         if self.cut_off.lock().unwrap().contains(who) {
             // A connection that is silent, not one that is refused.
@@ -145,6 +151,12 @@ impl Stage {
     /// The API server takes everything again.
     fn relent(&self) {
         self.trouble.refused.lock().unwrap().clear();
+    }
+
+    /// From now on a controller learns of Nodes and pods two minutes late.
+    fn leave_behind(&self, who: &str) {
+        self.trouble.behind.lock().unwrap().insert(who.to_owned());
+        self.world.api.cut_watches(who);
     }
 
     /// From now on each event of a pod comes so much late, one after the other.

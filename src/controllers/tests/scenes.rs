@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Stage;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
-use crate::sim::api_server::Resource::{self, Node, NodeClaim, NodePool, Pod};
+use crate::sim::api_server::Resource::{Node, NodeClaim, NodePool, Pod};
 use crate::sim::life::Life;
 
 impl Stage {
@@ -302,7 +302,7 @@ async fn a_node_that_never_becomes_usable_is_given_up() {
             .any(|message| message.contains("example.com/agent")),
         "{told:?}"
     );
-    stage.change(Resource::NodePool, "general", |pool| {
+    stage.change(NodePool, "general", |pool| {
         pool["spec"]["template"]["spec"]["startupTaints"] = json!([]);
     });
     stage
@@ -349,7 +349,7 @@ async fn a_pod_that_its_scheduler_keeps_off_a_node_gets_another() {
     stage.picky();
     tokio::time::sleep(Duration::from_secs(30)).await;
     stage.small("b", "500m", &json!({}));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(
         stage.machines().len(),
         1,

@@ -76,7 +76,7 @@ async fn a_budget_that_holds_a_drain_up_costs_one_machine_and_not_one_after_anot
     stage.world.apply(budget).unwrap();
     let claim = stage.all(NodeClaim)[0]["metadata"]["name"].clone();
     stage.delete(NodeClaim, claim.as_str().unwrap());
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(stage.running_pods(), 1, "the budget protects the pod");
     assert_eq!(stage.machines().len(), 2, "one machine waits for it");
 

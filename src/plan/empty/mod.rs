@@ -73,14 +73,17 @@ impl EmptyMemory {
         for claim in snapshot.claims.values() {
             let before = self.claims.get(&claim.uid).copied();
             let used = claim.is(ConditionType::Initialized.as_str());
+            let node = nodes_of.get(claim.name.as_str());
+            // A plan calls a Node by its name as soon as there is one, which is before the claim does: it
+            // may take EC2 a minute or more to show whose machine the Node is.
             let wanted = fresh.is_some_and(|planned| {
                 planned.onto.contains_key(&claim.name)
                     || planned.onto.contains_key(&claim.node_name)
+                    || node.is_some_and(|node| planned.onto.contains_key(&node.name))
             });
             // A machine on its way is spare only when a fresh plan finds no use for it: pods may
             // wait for nothing but its arrival, and boots take longer than any other delay here.
             let coming = !used && waits && fresh.is_none();
-            let node = nodes_of.get(claim.name.as_str());
             let in_use = busy.contains(claim.node_name.as_str())
                 || node.is_some_and(|node| busy.contains(node.name.as_str()));
             let work = if in_use || wanted || coming {

@@ -116,6 +116,28 @@ fn planned(second: i64, onto: &[&str]) -> Planned {
 }
 
 #[test]
+fn a_node_that_its_claim_does_not_name_yet_stays_while_pods_are_planned_onto_it() {
+    let mut coming = node("a");
+    coming.labels.clear();
+    let mut memory = EmptyMemory::default();
+    let mut steps_at = |second: i64, onto: &[&str]| {
+        let snapshot = world(
+            second,
+            &[launched("a")],
+            std::slice::from_ref(&coming),
+            &[waiting_pod()],
+        );
+        memory.observe(&snapshot, Some(&planned(second, onto)));
+        decide(&snapshot, &memory).steps.len()
+    };
+    for second in [500, 540, 580] {
+        assert_eq!(steps_at(second, &["ip-a"]), 0, "{second}");
+    }
+    assert_eq!(steps_at(600, &[]), 0, "it may be between two plans");
+    assert_eq!(steps_at(631, &[]), 1, "nobody wants it");
+}
+
+#[test]
 fn a_node_that_waiting_pods_are_planned_onto_stays() {
     let snapshot = world(500, &[initialized("a")], &[node("a")], &[waiting_pod()]);
     let steps = |planned: Option<&Planned>| {

@@ -51,32 +51,71 @@ pub fn carried<const D: usize>(
 }
 
 /// The certificate of values that only a search through all contents proves, if the independent
-/// checker proves it within so many steps. Values that turn out too high are lowered: by what the
-/// checker finds, or, where its search does not end, until sums alone prove them.
+/// checker proves it within so many steps; what was taken of them is left there.
 pub fn searched<const D: usize>(
     subject: Subject<'_, D>,
     values: &[f64],
     caps: &[f64],
     worth: &dyn Fn(&[f64]) -> Vec<Worth<D>>,
-    steps: u64,
+    steps: &mut u64,
 ) -> Option<Proven> {
+    let attempt = Attempt {
+        caps,
+        worth,
+        limit: &|kind| real(subject.reduced.kinds[kind].price),
+        check: &|certificate, steps| verify_certificate_within(subject.problem, certificate, steps),
+    };
+    accepted(subject, values, &attempt, steps)
+}
+
+/// How values are turned into a certificate that the checker accepts.
+pub struct Attempt<'call, const D: usize> {
+    /// Caps of the groups that worths know.
+    pub caps: &'call [f64],
+    /// What the capacities of all kinds are worth by values.
+    pub worth: &'call dyn Fn(&[f64]) -> Vec<Worth<D>>,
+    /// What contents of a kind may be worth.
+    pub limit: &'call dyn Fn(usize) -> f64,
+    /// The bound that a certificate's prices prove, within so many steps.
+    pub check: &'call dyn Fn(&Certificate, &mut u64) -> Result<i64, Fault>,
+}
+
+impl<const D: usize> std::fmt::Debug for Attempt<'_, D> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Attempt")
+            .field("caps", &self.caps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Values as a certificate that the checker accepts. Values that turn out too high are lowered: by
+/// what the checker finds, or, where its search does not end, until sums alone prove them. Each
+/// attempt may take `steps`; what all of them took is left there.
+pub fn accepted<const D: usize>(
+    subject: Subject<'_, D>,
+    values: &[f64],
+    attempt: &Attempt<'_, D>,
+    steps: &mut u64,
+) -> Option<Proven> {
+    let each = *steps;
+    *steps = 0;
     let mut values: Vec<f64> = values.iter().map(|value| value * (1.0 - 1e-7)).collect();
     for _attempt in 0..ATTEMPTS {
-        let mut steps = steps;
-        let worth = worth(&values);
+        let mut left = each;
+        let worth = (attempt.worth)(&values);
         let prices: Vec<i64> = values.iter().map(|value| whole(*value).max(0)).collect();
         let offering_prices = worths(subject, &|kind, dimension, share| {
             whole(worth[kind].whole.0[dimension] * share) + 2
         });
         let found = proven(subject, &prices, offering_prices);
-        match verify_certificate_within(subject.problem, &found.certificate, &mut steps) {
-            Ok(_bound) => return Some(found),
+        let outcome = (attempt.check)(&found.certificate, &mut left);
+        *steps += each - left;
+        let factor = match outcome {
+            Ok(bound) => return Some(Proven { bound, ..found }),
             Err(Fault::Overvalued { worth, price, .. }) => {
-                let worth = i64::try_from(worth).unwrap_or(i64::MAX);
-                let factor = real(price) / real(worth) * (1.0 - 1e-7);
-                for value in &mut values {
-                    *value *= factor;
-                }
+                let saturated = |amount| real(i64::try_from(amount).unwrap_or(i64::MAX));
+                saturated(price) / saturated(worth)
             }
             Err(Fault::Undecided { machine }) => {
                 let kind = subject
@@ -85,13 +124,16 @@ pub fn searched<const D: usize>(
                     .get(machine)
                     .copied()
                     .flatten()?;
-                let total = worth[kind].total(caps);
-                let factor = real(subject.reduced.kinds[kind].price) / total * (1.0 - 1e-7);
-                for value in &mut values {
-                    *value *= factor;
-                }
+                (attempt.limit)(kind) / worth[kind].total(attempt.caps)
             }
             Err(_other) => return None,
+        };
+        // A case may leave nothing for contents, or less; no factor mends that.
+        if !(factor > 0.0 && factor < 1.0) {
+            return None;
+        }
+        for value in &mut values {
+            *value *= factor * (1.0 - 1e-7);
         }
     }
     None
@@ -149,6 +191,7 @@ fn proven<const D: usize>(
         certificate: Certificate {
             class_prices,
             offering_prices,
+            cases: None,
         },
     }
 }

@@ -38,7 +38,8 @@ pub struct Master {
 }
 
 impl Master {
-    /// Starts from one column for each row that holds nothing else.
+    /// Starts from one column for each row that holds nothing else. A row with a negative demand
+    /// says "at most so many", with amounts that are negative too; nothing is bought for it.
     pub fn of(demands: &[f64], singles: Vec<Column>) -> Self {
         let size = demands.len();
         let mut master = Self {
@@ -51,6 +52,12 @@ impl Master {
             pivots: 0,
         };
         for (row, demand) in demands.iter().enumerate() {
+            if *demand < 0.0 {
+                master.basis[row] = Basic::Surplus(row);
+                master.inverse[row * size + row] = -1.0;
+                master.amounts[row] = -demand;
+                continue;
+            }
             let single = &master.columns[row];
             let amount = single.entries.first().map_or(1.0, |(_row, amount)| *amount);
             master.inverse[row * size + row] = 1.0 / amount;

@@ -6,7 +6,10 @@
 //! the very code that the controller runs.
 
 pub mod bits;
+pub mod branch;
 pub mod budget;
+pub mod cases;
+pub mod content;
 pub mod dual;
 pub mod fill;
 pub mod first_fit;
@@ -19,6 +22,7 @@ pub mod master;
 pub mod patterns;
 pub mod plain;
 pub mod prefix;
+pub mod pricing;
 pub mod problem;
 pub mod proof;
 pub mod random;
@@ -28,6 +32,7 @@ pub mod relaxation;
 pub mod rounding;
 pub mod rows;
 pub mod shape;
+pub mod sided;
 pub mod solver;
 pub mod verify;
 

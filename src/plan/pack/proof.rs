@@ -1,12 +1,13 @@
 //! Proof that no content of a machine is worth more than the machine.
 //!
-//! Given prices of items and of a machine's capacities; given back success, a content that is worth
-//! more, or that the search did not end. Integers only, nothing of the solver is used.
+//! Given prices of items and of a machine's capacities, and a limit; given back success, a content
+//! that is worth more than the limit, or that the search did not end. Integers only, nothing of the
+//! solver is used.
 //!
 //! A content of a machine with capacities `c`, whose capacities are said to be worth `w`, is worth
 //! at most `sum of w` plus, for each item priced above its share `w·s/c`, that excess times the
-//! most of it that a machine can hold. Where this does not suffice, all contents are searched, with
-//! the same bound for what is still free.
+//! most of it that a machine can hold. Where this does not suffice, all contents that fit and that
+//! the caps of groups allow are searched, with the same bound for what is still free.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,7 @@ struct Candidate<'problem> {
     most: u32,
 }
 
-/// Succeeds when no content of the machine is worth more than its price.
+/// Succeeds when no content of the machine, the empty one included, is worth more than `limit`.
 ///
 /// # Errors
 /// [`Fault::Overvalued`] with a content found, [`Fault::Undecided`] when `steps` ran out.
@@ -60,6 +61,7 @@ pub fn no_content_is_worth_more(
     index: usize,
     prices: &[i64],
     worth: &[i64],
+    limit: i128,
     steps: &mut u64,
 ) -> Result<(), Fault> {
     let Some(machine) = problem.machines.get(index) else {
@@ -83,7 +85,6 @@ pub fn no_content_is_worth_more(
             })
         })
         .collect();
-    let limit = i128::from(machine.price);
     let whole: i128 = worth.iter().map(|worth| i128::from(*worth)).sum();
     if whole + excess_of_all(&candidates) <= limit {
         return Ok(());
@@ -102,6 +103,7 @@ pub fn no_content_is_worth_more(
             *slot = after + own;
         }
     }
+    let rates = rates(&candidates, machine.capacity.len());
     let mut search = Search {
         index,
         machine,
@@ -109,6 +111,8 @@ pub fn no_content_is_worth_more(
         limit,
         candidates: &candidates,
         excess_after: &excess_after,
+        rates: &rates,
+        held: Vec::new(),
         steps,
     };
     let mut free: Vec<i64> = machine.capacity.iter().map(|held| (*held).max(0)).collect();
@@ -159,6 +163,11 @@ struct Search<'run> {
     limit: i128,
     candidates: &'run [Candidate<'run>],
     excess_after: &'run [i128],
+    /// For each place and dimension the candidate from there on that is worth most for its size, as
+    /// its price and size; `None` where one takes nothing.
+    rates: &'run [Vec<Option<(i128, i64)>>],
+    /// What is on the machine and has relations.
+    held: Vec<(&'run Item, u32)>,
     steps: &'run mut u64,
 }
 
@@ -169,7 +178,7 @@ impl Search<'_> {
             return Err(Fault::Overvalued {
                 machine: self.index,
                 worth: taken,
-                price: self.machine.price,
+                price: self.limit,
             });
         }
         let Some(candidate) = self.candidates.get(place) else {
@@ -179,7 +188,12 @@ impl Search<'_> {
             return Ok(());
         }
         let (item, price) = (candidate.item, candidate.price);
-        let most = room(item, free).min(candidate.most);
+        let mut most = room(item, free).min(candidate.most);
+        let is_related = most > 0 && !item.relations.is_empty();
+        if is_related {
+            most = most.min(room_under_caps(item, &self.held));
+            self.held.push((item, 0));
+        }
         // Only the most of the last candidate matters.
         let first = if place + 1 == self.candidates.len() {
             most
@@ -198,6 +212,9 @@ impl Search<'_> {
                 });
             }
             let now = taken + price * i128::from(count);
+            if let Some(held) = self.held.last_mut().filter(|_| is_related) {
+                held.1 = count;
+            }
             // With no excess, one more of this candidate can only lower what is reachable.
             if candidate.excess == 0
                 && now + self.open_worth(place + 1, free) <= self.limit
@@ -219,6 +236,9 @@ impl Search<'_> {
         for (size, free) in item.size.iter().zip(free.iter_mut()) {
             *free += size.max(&0) * i64::from(count);
         }
+        if is_related {
+            self.held.pop();
+        }
         outcome
     }
 
@@ -236,8 +256,38 @@ impl Search<'_> {
                 )
             })
             .sum();
-        shares + self.excess_after.get(place).copied().unwrap_or(0)
+        let by_shares = shares + self.excess_after.get(place).copied().unwrap_or(0);
+        let rates = self.rates.get(place).map(Vec::as_slice).unwrap_or_default();
+        free.iter()
+            .zip(rates)
+            .filter_map(|(free, rate)| {
+                let (price, size) = (*rate)?;
+                Some(ceil(price * i128::from(*free), i128::from(size)))
+            })
+            .fold(by_shares, i128::min)
     }
+}
+
+/// What [`Search::rates`] are for these candidates.
+fn rates(candidates: &[Candidate<'_>], dimensions: usize) -> Vec<Vec<Option<(i128, i64)>>> {
+    let mut best: Vec<Option<(i128, i64)>> = vec![Some((0, 1)); dimensions];
+    let mut rates: Vec<Vec<Option<(i128, i64)>>> = Vec::with_capacity(candidates.len());
+    for candidate in candidates.iter().rev() {
+        for (dimension, slot) in best.iter_mut().enumerate() {
+            let size = candidate.item.size.get(dimension).copied().unwrap_or(0);
+            *slot = slot.filter(|_| size > 0).map(|(price, known)| {
+                if candidate.price * i128::from(known) > price * i128::from(size) {
+                    (candidate.price, size)
+                } else {
+                    (price, known)
+                }
+            });
+        }
+        rates.push(best.clone());
+    }
+    rates.reverse();
+    rates.push(vec![Some((0, 1)); dimensions]);
+    rates
 }
 
 /// How many of the item go into what is free.
@@ -249,6 +299,31 @@ fn room(item: &Item, free: &[i64]) -> u32 {
         .map(|(size, free)| u32::try_from(free / size).unwrap_or(u32::MAX))
         .min()
         .unwrap_or(u32::MAX)
+}
+
+/// How many of the item the caps of its groups allow beside what is there: the load of a group must
+/// not exceed the least cap that any item on the machine sets.
+fn room_under_caps(item: &Item, held: &[(&Item, u32)]) -> u32 {
+    let mut most = u32::MAX;
+    for relation in &item.relations {
+        let (mut load, mut cap) = (0_u64, relation.cap.map_or(u64::MAX, u64::from));
+        for (other, count) in held.iter().filter(|(_other, count)| *count > 0) {
+            for theirs in &other.relations {
+                if theirs.group == relation.group {
+                    load += u64::from(theirs.weight) * u64::from(*count);
+                    cap = cap.min(theirs.cap.map_or(u64::MAX, u64::from));
+                }
+            }
+        }
+        let room = match cap.checked_sub(load) {
+            None => 0,
+            Some(room) => room
+                .checked_div(u64::from(relation.weight))
+                .unwrap_or(u64::MAX),
+        };
+        most = most.min(u32::try_from(room).unwrap_or(u32::MAX));
+    }
+    most
 }
 
 /// Quotient of non-negative numbers, rounded up.

@@ -5,6 +5,7 @@
 //! spent as long as it pays: the search ends at the bound, and after a span without improvement.
 
 use super::Solution;
+use super::branch::{self, Question};
 use super::budget::Meter;
 use super::dual::{self, Proven, Subject};
 use super::first_fit::first_fit;
@@ -12,6 +13,7 @@ use super::fleet::Fleet;
 use super::greedy::{Effort, Greedy};
 use super::improve::Search;
 use super::patterns::{self, patterns};
+use super::pricing;
 use super::problem::Problem;
 use super::real::{real, work};
 use super::reduced::Reduced;
@@ -19,6 +21,7 @@ use super::relaxation::{Relaxation, relax};
 use super::rounding::{self, Guide};
 use super::rows::Rows;
 use super::shape::{self, Shape};
+use super::sided::Pattern;
 
 /// Rows of the relaxation: more make it exact for more classes, and pivots cost their square.
 const MOST_ROWS: usize = 160;
@@ -162,8 +165,9 @@ impl<const D: usize> Solve<'_, '_, D> {
         self.first_fits(&orders, relaxation, kinds, &mut starts);
         self.greedy_start(values, &orders, kinds, &mut starts);
         let mut pattern_values = None;
+        let mut seeds: Vec<Pattern> = Vec::new();
         if self.reduced.classes.len() <= FEW_CLASSES && !self.is_solved(&starts, proven) {
-            let seeds: Vec<(usize, Vec<(u32, u32)>)> = starts
+            seeds = starts
                 .iter()
                 .flat_map(Fleet::counted)
                 .map(|(node, _copies)| (node.kind, node.contents))
@@ -189,6 +193,8 @@ impl<const D: usize> Solve<'_, '_, D> {
                 },
                 self.meter,
             ));
+            let bought = patterns.bought.iter();
+            seeds.extend(bought.map(|bought| (bought.kind, bought.contents.clone())));
             pattern_values = Some(patterns.values);
         }
         starts.sort_by_key(|fleet| fleet.price);
@@ -205,7 +211,40 @@ impl<const D: usize> Solve<'_, '_, D> {
             .map(Vec::as_slice)
             .chain(std::iter::once(values))
             .collect();
-        self.search(&shape, &vectors, starts, proven)
+        let fleet = self.search(&shape, &vectors, starts, proven);
+        let is_large = self.meter.limit() >= LARGE;
+        if is_large && pattern_values.is_some() && fleet.price > target(proven) {
+            self.prove_cases(&orders, seeds, fleet.price, proven);
+        }
+        fleet
+    }
+
+    /// Cases that prove more than one price for each class can, with what is left of the budget.
+    fn prove_cases(
+        &mut self,
+        orders: &[Vec<u32>],
+        seeds: Vec<Pattern>,
+        price: i64,
+        proven: &mut Proven,
+    ) {
+        if !pricing::is_exact(self.reduced) {
+            return;
+        }
+        let counted = self.rows.counted();
+        let question = Question {
+            subject: Subject {
+                problem: self.problem,
+                used: self.used,
+                reduced: self.reduced,
+            },
+            rows: &counted,
+            orders,
+            price,
+        };
+        if let Some((bound, cases)) = branch::cases(question, seeds, proven.bound, self.meter) {
+            proven.bound = bound;
+            proven.certificate.cases = Some(cases);
+        }
     }
 
     /// Adds greedy's fleet, unless there is one already and greedy would take most of the budget.
@@ -261,13 +300,15 @@ impl<const D: usize> Solve<'_, '_, D> {
             .map(|(most, kind)| real(kind.price) / most.max(real(kind.price)))
             .fold(1.0, f64::min);
         let values: Vec<f64> = patterns.values.iter().map(|value| value * factor).collect();
+        let mut steps = (self.meter.limit() / PROOF_PART).clamp(20_000, 2_000_000);
         let found = dual::searched(
             self.subject(),
             &values,
             &rows.caps,
             &|values| patterns::carrying(self.reduced, rows, values),
-            (self.meter.limit() / PROOF_PART).clamp(20_000, 2_000_000),
+            &mut steps,
         );
+        self.meter.spend(steps);
         if let Some(found) = found.filter(|found| found.bound > proven.bound) {
             *proven = found;
         }

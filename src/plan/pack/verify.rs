@@ -3,6 +3,7 @@
 //! Given a problem and an answer; given back the price, or the bound, computed anew in integers, or
 //! the first fault. Nothing of the solver is used here and nothing of its answer is believed.
 
+use super::cases::{Cases, Checker};
 use super::problem::{Item, Machine, Packed, Packing, Problem};
 use super::proof;
 
@@ -17,6 +18,8 @@ pub struct Certificate {
     /// For each machine and dimension, what the whole capacity is worth, in the unit of prices: it
     /// shows quickly that contents are not worth more than the machine.
     pub offering_prices: Vec<Vec<i64>>,
+    /// A better bound by cases, where there is one.
+    pub cases: Option<Cases>,
 }
 
 /// What is wrong with an answer.
@@ -87,17 +90,20 @@ pub enum Fault {
         machine: usize,
     },
     /// The certificate's lists do not have the problem's lengths, or hold a negative price.
-    #[error("the certificate does not have one non-negative price for each item and capacity")]
+    #[error(
+        "the certificate does not have one non-negative price for each item, capacity and split, \
+         or splits too deeply"
+    )]
     Malformed,
     /// A content of a machine is worth more than the machine costs.
-    #[error("contents worth {worth} fit machine {machine}, which costs {price}")]
+    #[error("contents worth {worth} fit machine {machine}, which may hold {price}")]
     Overvalued {
         /// The machine.
         machine: usize,
         /// Worth of the contents found.
         worth: i128,
-        /// The machine's price.
-        price: i64,
+        /// The machine's price, with what a case charges and without what it grants.
+        price: i128,
     },
     /// The search for contents worth more than the machine did not end within its limit.
     #[error(
@@ -182,7 +188,11 @@ pub fn verify_certificate_within(
         return Err(Fault::Malformed);
     }
     for (index, worth) in worths.iter().enumerate() {
-        proof::no_content_is_worth_more(problem, index, prices, worth, steps)?;
+        let price = problem
+            .machines
+            .get(index)
+            .map_or(0, |machine| machine.price);
+        proof::no_content_is_worth_more(problem, index, prices, worth, i128::from(price), steps)?;
     }
     let bound: i128 = problem
         .items
@@ -191,7 +201,14 @@ pub fn verify_certificate_within(
         .filter(|(item, price)| **price > 0 && first_that_takes(problem, item).is_some())
         .map(|(item, price)| i128::from(*price) * i128::from(item.count))
         .sum();
-    Ok(i64::try_from(bound).unwrap_or(i64::MAX))
+    let bound = i64::try_from(bound).unwrap_or(i64::MAX);
+    match &certificate.cases {
+        None => Ok(bound),
+        Some(cases) => {
+            let by_cases = Checker::of(problem).verify(cases, steps)?;
+            Ok(bound.max(by_cases))
+        }
+    }
 }
 
 fn check_entry<'problem>(

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::class::Class;
 use super::fewer::Scarce;
 use super::item::Item;
 use super::limits::Rooms;
@@ -63,6 +64,8 @@ pub struct Purchase {
 pub struct Market<'round> {
     /// The items.
     pub items: &'round [Item],
+    /// The classes that they are made of.
+    pub classes: &'round [Class],
     /// What could be bought.
     pub supply: &'round Supply,
     /// What each candidate offers, by dimension.
@@ -129,7 +132,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
             purchase.nodes.extend(nodes);
             if market.is_plain(&wanted) {
                 purchase.proofs.push(Proof {
-                    classes: market.classes(&wanted),
+                    classes: market.classes_of(&wanted),
                     problem,
                     certificate: solution.certificate,
                     bound: solution.lower_bound,
@@ -192,7 +195,7 @@ impl Market<'_> {
         })
     }
 
-    fn classes(&self, wanted: &[usize]) -> Vec<usize> {
+    fn classes_of(&self, wanted: &[usize]) -> Vec<usize> {
         wanted
             .iter()
             .filter_map(|index| self.items.get(*index)?.main_class())
@@ -200,8 +203,8 @@ impl Market<'_> {
     }
 
     /// The lower bound on the price of any fleet for the pods that were bought for, free of the
-    /// choices that were made: each class may be wherever some of its items may be, and risk costs
-    /// nothing.
+    /// choices that were made: each class may be wherever its pods may be at the level of the choice,
+    /// in zones too that were not chosen for them, and risk costs nothing.
     fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
         let mut classes: Vec<usize> = Vec::new();
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
@@ -211,19 +214,19 @@ impl Market<'_> {
                 let item = self.items.get(*index)?;
                 for part in &item.parts {
                     let number = count.saturating_mul(part.each);
-                    let allowed = item.levels.get(level)?;
+                    let allowed = self.without_choices(part.class, item.levels.get(level)?);
                     let next = classes.len();
                     let known = *places.entry(part.class).or_insert(next);
                     if known < next {
                         let known = items.get_mut(known)?;
                         known.count = known.count.saturating_add(number);
-                        known.allowed.add_all(allowed);
+                        known.allowed.add_all(&allowed);
                     } else {
                         classes.push(part.class);
                         items.push(problem::Item {
                             size: part.size.clone(),
                             count: number,
-                            allowed: allowed.clone(),
+                            allowed,
                             relations: part.relations.clone(),
                         });
                     }
@@ -246,6 +249,23 @@ impl Market<'_> {
             certificate: proven.certificate,
             bound: proven.bound,
         })
+    }
+
+    /// Where pods of a class may be that were narrowed to `chosen`: a lower bound must hold for the
+    /// places that were not chosen, too.
+    fn without_choices(&self, class: usize, chosen: &Bits) -> Bits {
+        let mut free = chosen.clone();
+        for level in self
+            .classes
+            .get(class)
+            .into_iter()
+            .flat_map(|class| &class.levels)
+        {
+            if level.intersects(chosen) {
+                free.add_all(level);
+            }
+        }
+        free
     }
 
     /// Limits bind: everything within them if fewer and larger nodes do it, else the highest priority

@@ -50,6 +50,7 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
         let mut rooms = Rooms::of(world.stage.supply);
         let market = buy::Market {
             items,
+            classes: world.stage.classes,
             supply: world.stage.supply,
             capacities: world.capacities,
             budget: world.budget,

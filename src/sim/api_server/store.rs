@@ -1,6 +1,6 @@
 //! Objects under one counter of versions, and the window of events that watches read from.
 //!
-//! Every change of an object goes through [`Store::commit`]: it takes the next version, tells the
+//! Every change of an object goes through [`Store::commit`] or [`Store::remove`]: it takes the next version, tells the
 //! watchers and the embedded cluster, and is recorded. Each object is kept as a value and as encoded
 //! text, so that lists and events are put together from texts.
 

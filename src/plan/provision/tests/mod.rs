@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 mod choices;
+mod coupled;
 mod random;
 
 use super::{ProvisionSettings, promise, provision};

@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+mod cases;
+
 use super::problem::{Loads, take, times_into};
 use super::*;
 use crate::model::money::UNITS_PER_USD;
