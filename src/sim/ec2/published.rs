@@ -62,7 +62,8 @@ impl Shelf {
                     let folder = format!(
                         "/aws/service/eks/optimized-ami/1.{minor}/amazon-linux-2023/{architecture}/{accelerator}"
                     );
-                    let releases = ["recommended", &name.clone()];
+                    let pinned = name.clone();
+                    let releases = ["recommended", pinned.as_str()];
                     shelf.put(name, architecture, &folder, releases);
                 }
                 for variant in ["", "-nvidia"] {
