@@ -1,6 +1,6 @@
-"""What nodeadm of an AL2023 machine reads from its user data.
+"""What nodeadm of an AL2023 machine, or Bottlerocket, reads from its user data.
 
-Given: the raw user data of an instance. Gives: the merged NodeConfig, or Unbootable with what a person would find in the
+Given: the raw user data of an instance. Gives: the merged NodeConfig, or the settings as one, or Unbootable with what a person would find in the
 machine's console log. Parts of other types (shell scripts) are no concern of nodeadm and are skipped. Nothing is guessed:
 a machine whose user data misses what it needs to find its cluster never joins.
 """
@@ -10,6 +10,7 @@ import binascii
 import email
 import email.policy
 import re
+import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,8 @@ def parse(raw: bytes) -> NodeConfig:
         raise Unbootable("there is no user data")
     if len(raw) > MAX_USER_DATA_BYTES:
         raise Unbootable(f"the user data has {len(raw)} bytes, more than {MAX_USER_DATA_BYTES}")
+    if re.search(rb"^\[settings[.\]]", raw, re.MULTILINE):
+        return _bottlerocket(raw)
     merged: dict[str, Any] = {}
     flags: list[str] = []
     for document in _documents(raw):
@@ -75,6 +78,27 @@ def parse(raw: bytes) -> NodeConfig:
     labels, taints = _flags(flags)
     taints = _taints(kubelet.get("registerWithTaints")) + taints
     return NodeConfig(cluster["name"], str(cluster["apiServerEndpoint"]), _authority(cluster), kubelet, labels, taints)
+
+
+def _bottlerocket(raw: bytes) -> NodeConfig:
+    """The settings of Bottlerocket in the terms of a NodeConfig."""
+    try:
+        settings = _at(tomllib.loads(raw.decode()), "settings", "kubernetes") or {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise Unbootable(f"the user data is no TOML: {failure}") from failure
+    missing = [key for key in ("cluster-name", "api-server", "cluster-certificate", "cluster-dns-ip") if not settings.get(key)]
+    if missing:
+        raise Unbootable("the settings lack " + ", ".join(f"settings.kubernetes.{key}" for key in missing))
+    names = {"max-pods": "maxPods", "kube-reserved": "kubeReserved", "system-reserved": "systemReserved", "eviction-hard": "evictionHard"}
+    kubelet = {field: settings[key] for key, field in names.items() if key in settings}
+    labels = dict(_label(f"{key}={value}") for key, value in (settings.get("node-labels") or {}).items())
+    taints = []
+    for key, values in (settings.get("node-taints") or {}).items():
+        for value in _strings(values, "settings.kubernetes.node-taints"):
+            text, _, effect = value.rpartition(":")
+            taints.append(_taint({"key": key, "value": text, "effect": effect}, f"{key}={value}"))
+    authority = _authority({"certificateAuthority": settings["cluster-certificate"]})
+    return NodeConfig(settings["cluster-name"], str(settings["api-server"]), authority, kubelet, labels, taints)
 
 
 def _documents(raw: bytes) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support import Check, Kubernetes, boot, endpoint, eventually, node_config, user_data
+from support import Check, Kubernetes, boot, endpoint, eventually, node_config, settings, user_data
 
 KUBELET = "tonnage.test/kubelet"
 
@@ -70,6 +70,14 @@ class Boot(Check):
     def test_a_gpu_machine_reports_its_gpu(self) -> None:
         node = self.joined(self.start(user_data(node_config()), ["g4dn.xlarge"])[0])
         self.assertEqual(node["status"]["capacity"]["nvidia.com/gpu"], "1")
+
+    def test_bottlerocket_joins_by_its_settings(self) -> None:
+        node = self.joined(self.start(settings())[0])
+        self.assertEqual(node["metadata"]["labels"].get("karpenter.sh/nodepool"), "check")
+        taints = [(taint["key"], taint["effect"]) for taint in node["spec"]["taints"]]
+        self.assertIn(("karpenter.sh/unregistered", "NoExecute"), taints)
+        self.assertEqual((node["status"]["capacity"]["pods"], node["status"]["allocatable"]["cpu"]), ("29", "3920m"))
+        self.assertIn("settings.kubernetes.cluster-name", self.reason(self.start(settings(name=""))[0]))
 
     def test_wrong_user_data_never_joins(self) -> None:
         cases = {

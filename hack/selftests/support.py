@@ -139,6 +139,23 @@ def user_data(document: Any) -> str:
     return base64.b64encode("\n".join(lines).encode()).decode()
 
 
+def settings(name: str | None = None) -> str:
+    """Settings of Bottlerocket that join the cluster of hack/up, in base64."""
+    lines = [
+        "[settings.kubernetes]",
+        f'cluster-name = "{variable("TONNAGE_CLUSTER_NAME") if name is None else name}"',
+        f'api-server = "{variable("TONNAGE_CLUSTER_ENDPOINT")}"',
+        f'cluster-certificate = "{variable("TONNAGE_CLUSTER_CA_BUNDLE")}"',
+        'cluster-dns-ip = "10.96.0.10"',
+        "max-pods = 29",
+        'kube-reserved = { cpu = "80m", memory = "574Mi", ephemeral-storage = "1Gi" }',
+        'node-labels = { "karpenter.sh/nodepool" = "check" }',
+        'node-taints = { "karpenter.sh/unregistered" = [":NoExecute"] }',
+        "",
+    ]
+    return base64.b64encode("\n".join(lines).encode()).decode()
+
+
 class Check(unittest.TestCase):
     """A check that starts from an empty endpoint without faults and leaves one."""
 

@@ -96,12 +96,22 @@ open_enum! {
         AmiNotFound = "AMINotFound",
         /// The AMI alias does not exist for this cluster's version.
         UnsupportedAlias = "UnsupportedAlias",
+        /// Machines are started from an image that its owner wants replaced by a newer one.
+        ImageDeprecated = "ImageDeprecated",
+        /// Some terms select nothing, others do.
+        TermMatchesNothing = "TermMatchesNothing",
         /// The subnet terms select nothing.
         SubnetsNotFound = "SubnetsNotFound",
         /// The security group terms select nothing.
         SecurityGroupsNotFound = "SecurityGroupsNotFound",
         /// The instance profile does not exist.
         InstanceProfileNotFound = "InstanceProfileNotFound",
+        /// The instance profile was made moments ago, and EC2 may not know it yet.
+        InstanceProfileSettling = "InstanceProfileSettling",
+        /// The role of the nodes does not exist.
+        RoleNotFound = "RoleNotFound",
+        /// The controller's role lacks a permission, which the message names.
+        Unauthorized = "Unauthorized",
         /// The placement group does not exist.
         PlacementGroupNotFound = "PlacementGroupNotFound",
         /// The placement group could not be looked up.

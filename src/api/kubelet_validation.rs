@@ -37,6 +37,20 @@ pub(super) fn validate(
             fix,
         ));
     }
+    if family == Some(&AmiFamily::Bottlerocket) {
+        for (name, amounts) in [
+            ("systemReserved", &kubelet.system_reserved),
+            ("kubeReserved", &kubelet.kube_reserved),
+        ] {
+            if amounts.contains_key("pid") {
+                problems.push(Problem::new(
+                    format!("{FIELD}.{name}[pid]"),
+                    "Bottlerocket cannot reserve it",
+                    "remove it",
+                ));
+            }
+        }
+    }
     let has_settings_file = matches!(family, Some(AmiFamily::Al2023 | AmiFamily::Custom) | None);
     if !has_settings_file && kubelet.cluster_dns.len() > 1 {
         let what = "this AMI family takes one address";
@@ -347,6 +361,11 @@ mod tests {
                 "{podsPerCore: 5}",
                 "Bottlerocket",
                 "Bottlerocket has no such setting",
+            ),
+            (
+                "{kubeReserved: {pid: 100}}",
+                "Bottlerocket",
+                "kubeReserved[pid]: Bottlerocket cannot reserve it",
             ),
             (
                 "{clusterDNS: [a, b]}",

@@ -17,6 +17,7 @@ pub mod disruption;
 pub mod duration;
 pub mod fields;
 pub mod hash;
+pub mod image_alias;
 mod kubelet_validation;
 pub mod labels;
 pub mod node_claim;

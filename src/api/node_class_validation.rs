@@ -4,6 +4,7 @@
 //! fix. The rules of the CRD are checked too where breaking them would mislead a launch, since a
 //! manifest may come from a file. What exists in EC2 is not looked at here.
 
+use super::image_alias::ImageAlias;
 use super::kubelet_validation;
 use super::node_class::selectors::AmiSelectorTerm;
 use super::node_class::storage::{BlockDevice, VolumeType};
@@ -175,13 +176,9 @@ fn ami_term(field: &str, term: &AmiSelectorTerm, problems: &mut Vec<Problem>) {
             "remove the rest of the term",
         ));
     }
-    let is_complete = alias
-        .split_once('@')
-        .is_some_and(|(_, version)| !version.is_empty());
-    if !is_complete || !family_of_alias(alias).is_known() {
-        let what = format!("{alias:?} is not an alias");
-        let fix = "write al2023@latest, bottlerocket@latest or a version instead of latest";
-        problems.push(Problem::new(format!("{field}.alias"), what, fix));
+    if let Err(error) = ImageAlias::parse(alias) {
+        let field = format!("{field}.alias");
+        problems.push(Problem::new(field, error.to_string(), error.fix()));
     }
 }
 

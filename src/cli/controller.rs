@@ -84,6 +84,7 @@ mod running {
     use crate::cluster::Mirror;
     use crate::cluster::client::{ConnectOptions, connect};
     use crate::cluster::lease::Standing;
+    use crate::cluster::version;
     use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, OnDemandChoice, Rate, RateFlags, SpotChoice};
@@ -119,7 +120,10 @@ mod running {
         let standing = Arc::new(OnceLock::new());
         let health = (mirror.clone(), Arc::clone(&standing));
         serve_endpoints(flags, &metrics, health, &world).await?;
-        let cloud_settings = cloud_settings(flags);
+        let cloud_settings = CloudSettings {
+            kubernetes_version: version::follow(client.clone(), &world),
+            ..cloud_settings(flags)
+        };
         let notices = match &flags.interruption_queue {
             Some(name) => {
                 let queue = Queue::connect(&cloud_settings, name.clone()).await;
@@ -204,6 +208,7 @@ mod running {
                 OnDemandChoice::Prioritized => OnDemandStrategy::Prioritized,
             },
             price_api: flags.price_api,
+            image_refresh: flags.image_refresh,
             buckets: bucket_sizes(&flags.rates),
             ..CloudSettings::new(ClusterFacts {
                 name: flags.cluster_name.clone(),

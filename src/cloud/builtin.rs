@@ -13,9 +13,12 @@ use kube::ResourceExt as _;
 use super::catalogue::{self, Market, Terms};
 use super::class::{self, ClassDefaults, ClassError};
 use super::facts::{self, Architecture};
+use super::images;
 use super::prices::PriceTable;
+use crate::api::image_alias::ImageAlias;
 use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
-use crate::model::node_class::{Image, NodeClass, Subnet};
+use crate::model::kubernetes_version::KubernetesVersion;
+use crate::model::node_class::{Accelerator, Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 
 /// The market of us-east-1 as it ships with the binary.
@@ -51,10 +54,10 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
     let settings = class::read(&object.spec, ClassDefaults::default())?;
     let zones = zones();
     let public = object.spec.associate_public_ip_address == Some(true);
-    let architectures = architectures(&object.spec);
+    let served = served(&object.spec);
     let terms = Terms {
         shape: settings.shape,
-        architectures: architectures.clone(),
+        images: served.clone(),
         zones: zones.keys().map(|zone| (zone.clone(), public)).collect(),
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
@@ -65,9 +68,9 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         zone_id: String::new(),
         free_addresses: i64::from(u16::MAX),
     };
-    let image = |architecture: &String| Image {
-        id: format!("image-for-{architecture}"),
-        name: String::new(),
+    let image = |architecture: &String, serves: &BTreeSet<Accelerator>| Image {
+        serves: serves.clone(),
+        ..Image::new(format!("image-for-{architecture}"), "")
     };
     Ok(NodeClass {
         name: object.name_any(),
@@ -80,9 +83,9 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
             .map(|zone| (zone.clone(), vec![subnet(zone)]))
             .collect(),
         security_groups: Vec::new(),
-        images: architectures
+        images: served
             .iter()
-            .map(|architecture| (architecture.clone(), vec![image(architecture)]))
+            .map(|(architecture, serves)| (architecture.clone(), vec![image(architecture, serves)]))
             .collect(),
         hash: class::hash(&object.spec),
         catalogue: Arc::new(catalogue(&terms)),
@@ -114,22 +117,35 @@ pub fn node_classes(objects: &[EC2NodeClass]) -> BTreeMap<String, Arc<NodeClass>
         .collect()
 }
 
-/// An alias stands for images of both architectures; other terms are taken at their word.
-fn architectures(spec: &EC2NodeClassSpec) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// What the images of a class serve: those of an alias what AWS publishes, others every machine of the
+/// architectures that their terms speak of.
+fn served(spec: &EC2NodeClassSpec) -> BTreeMap<String, BTreeSet<Accelerator>> {
+    // Which images there are is the same for every version.
+    let any = KubernetesVersion { major: 1, minor: 0 };
+    let mut found: BTreeMap<String, BTreeSet<Accelerator>> = BTreeMap::new();
     for term in &spec.ami_selector_terms {
+        if let Some(Ok(alias)) = term.alias.as_deref().map(ImageAlias::parse) {
+            for parameter in images::parameters_of(&alias, any) {
+                let architecture = parameter.architecture.as_str().to_owned();
+                found
+                    .entry(architecture)
+                    .or_default()
+                    .extend(parameter.serves);
+            }
+            continue;
+        }
         let texts = [&term.name, &term.ssm_parameter];
         let says_arm = texts
             .into_iter()
             .flatten()
             .chain(term.tags.values())
             .any(|text| text.contains("arm64") || text.contains("aarch64"));
-        if term.alias.is_some() || !says_arm {
-            found.insert(Architecture::Amd64.as_str().to_owned());
-        }
-        if term.alias.is_some() || says_arm {
-            found.insert(Architecture::Arm64.as_str().to_owned());
-        }
+        let architecture = if says_arm {
+            Architecture::Arm64
+        } else {
+            Architecture::Amd64
+        };
+        found.insert(architecture.as_str().to_owned(), Accelerator::all());
     }
     found
 }
@@ -179,6 +195,10 @@ mod tests {
             of(serde_json::json!({ "alias": "al2023@latest" })),
             ["amd64", "arm64"]
         );
+        let types =
+            |ami: serde_json::Value| node_class(&class(&ami)).unwrap().catalogue.types.clone();
+        let by_alias = types(serde_json::json!({ "alias": "al2023@latest" }));
+        assert!(by_alias.contains_key("g4dn.xlarge") && by_alias.contains_key("c5.xlarge"));
     }
 
     #[test]

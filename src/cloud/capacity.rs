@@ -57,6 +57,9 @@ pub struct NodeShape {
     pub eviction_memory: Option<Threshold>,
     /// `nodefs.available` of hard eviction; `None` is 10 %.
     pub eviction_disk: Option<Threshold>,
+    /// What is kept for Kubernetes grows with the pods that the kubelet accepts, not with those that
+    /// the interfaces have addresses for.
+    pub reserves_by_pods: bool,
     /// Size of the volume that pods' scratch data is on, bytes.
     pub root_bytes: i64,
     /// Instance stores are joined and carry pods' scratch data.
@@ -76,6 +79,7 @@ impl Default for NodeShape {
             system_reserved: Resources::new(),
             eviction_memory: None,
             eviction_disk: None,
+            reserves_by_pods: false,
             root_bytes: DEFAULT_ROOT_BYTES,
             instance_store_raid0: false,
             reserved_interfaces: 0,
@@ -158,12 +162,18 @@ fn eviction(capacity: &Resources, shape: &NodeShape) -> Resources {
 
 /// What is kept for the kubelet and the container runtime: cpu millicores, memory and disk bytes.
 ///
-/// Memory is 255 MiB + 11 MiB for each pod that the interfaces have addresses for; cpu is 6 % of the
+/// Memory is 255 MiB + 11 MiB for each pod that the interfaces have addresses for, or that the kubelet
+/// accepts; cpu is 6 % of the
 /// first core, 1 % of the second, 0.5 % of the third and fourth, 0.25 % of the rest; disk 1 GiB.
 pub fn kube_reserved(facts: &InstanceFacts, shape: &NodeShape) -> Resources {
+    let counted = if shape.reserves_by_pods {
+        pods(facts, shape)
+    } else {
+        address_pods(facts, 0)
+    };
     let mut reserved = Resources::new()
         .with(CPU, kube_reserved_cpu(i64::from(facts.vcpus) * 1000))
-        .with(MEMORY, (255 + 11 * i64::from(address_pods(facts, 0))) * MIB)
+        .with(MEMORY, (255 + 11 * i64::from(counted)) * MIB)
         .with(EPHEMERAL_STORAGE, GIB);
     for (name, amount) in &shape.kube_reserved {
         reserved.set(name, *amount);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::money::UsdPerHour;
+use crate::model::node_class::Accelerator;
 use crate::model::offering::{
     CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
 };
@@ -38,8 +39,9 @@ pub struct Market {
 pub struct Terms {
     /// What changes capacity.
     pub shape: NodeShape,
-    /// Architectures that there is an image for, in Kubernetes' words.
-    pub architectures: BTreeSet<String>,
+    /// Architectures that there is an image for, in Kubernetes' words, and the accelerators that the
+    /// images of each serve.
+    pub images: BTreeMap<String, BTreeSet<Accelerator>>,
     /// Zones that there is a subnet in; `true` where nodes get a public IPv4 address.
     pub zones: BTreeMap<String, bool>,
     /// The rate of the node's volumes.
@@ -77,7 +79,8 @@ pub fn build(market: &Market, terms: &Terms) -> Catalogue {
 }
 
 fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
-    terms.architectures.contains(facts.architecture.as_str())
+    let images = terms.images.get(facts.architecture.as_str());
+    images.is_some_and(|served| served.contains(&facts.accelerator()))
         && (!terms.nitro_only || facts.hypervisor == "nitro")
 }
 
@@ -142,7 +145,7 @@ mod tests {
     fn terms() -> Terms {
         Terms {
             shape: NodeShape::default(),
-            architectures: BTreeSet::from(["amd64".to_owned()]),
+            images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
             zones: BTreeMap::from([
                 ("us-east-1a".to_owned(), false),
                 ("us-east-1b".to_owned(), true),
@@ -187,10 +190,26 @@ mod tests {
                 .all(|instance_type| { instance_type.labels["kubernetes.io/arch"] == "amd64" })
         );
         let nothing = Terms {
-            architectures: BTreeSet::new(),
+            images: BTreeMap::new(),
             ..terms()
         };
         assert!(build(&builtin::market(), &nothing).types.is_empty());
+    }
+
+    #[test]
+    fn machines_whose_accelerator_no_image_serves_are_not_offered() {
+        let only = |accelerator: Accelerator| Terms {
+            images: BTreeMap::from([("amd64".to_owned(), BTreeSet::from([accelerator]))]),
+            ..terms()
+        };
+        let plain = build(&builtin::market(), &only(Accelerator::None)).types;
+        assert!(plain.contains_key("c5.xlarge") && !plain.contains_key("g4dn.xlarge"));
+        let nvidia = build(&builtin::market(), &only(Accelerator::Nvidia)).types;
+        assert!(nvidia.contains_key("g4dn.xlarge") && !nvidia.contains_key("c5.xlarge"));
+        for (name, instance_type) in build(&builtin::market(), &terms()).types {
+            let facts = &builtin::market().types[&name];
+            assert_eq!(instance_type.accelerator(), facts.accelerator(), "{name}");
+        }
     }
 
     #[test]

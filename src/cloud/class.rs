@@ -10,53 +10,26 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::capacity::{DEFAULT_ROOT_BYTES, MEMORY_OVERHEAD_BASIS_POINTS, NodeShape, Threshold};
-use super::fees::{self, VolumePlan, VolumeType};
+use super::capacity::{MEMORY_OVERHEAD_BASIS_POINTS, NodeShape, Threshold};
+use super::disks::{self, Volume};
 use super::token::hash_hex;
+use super::user_data;
 use crate::api::node_class::kubelet::KubeletConfiguration;
-use crate::api::node_class::storage::{BlockDevice, BlockDeviceMapping};
 use crate::api::node_class::{AmiFamily, EC2NodeClassSpec};
 use crate::api::node_class_validation;
 use crate::model::money::UsdPerHour;
 use crate::model::quantity;
 use crate::model::resources::Resources;
 
-const GIB: i64 = 1 << 30;
-/// Where Amazon Linux has its root volume, which carries pods' scratch data.
-const AL2023_ROOT_DEVICE: &str = "/dev/xvda";
-
 /// How the image wants its user data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Family {
     /// Amazon Linux 2023.
     Al2023,
+    /// Bottlerocket.
+    Bottlerocket,
     /// The user's own user data, verbatim.
     Custom,
-}
-
-/// An EBS volume of the nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Volume {
-    /// For example `/dev/xvda`.
-    pub device_name: String,
-    /// GiB; `None` is the size of the snapshot.
-    pub gib: Option<i64>,
-    /// EC2's word for the kind.
-    pub kind: &'static str,
-    /// IOPS.
-    pub iops: Option<i64>,
-    /// MiB/s.
-    pub throughput: Option<i64>,
-    /// `None` is what the account says.
-    pub encrypted: Option<bool>,
-    /// KMS key.
-    pub kms_key_id: Option<String>,
-    /// Snapshot.
-    pub snapshot_id: Option<String>,
-    /// MiB/s at which the snapshot is loaded.
-    pub initialization_rate: Option<i32>,
-    /// Goes with its machine.
-    pub delete_on_termination: bool,
 }
 
 /// A node class in plain units.
@@ -106,9 +79,13 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
         problems.push(problem);
         Family::Al2023
     });
-    let volumes = volumes(spec, family, &mut problems);
+    let volumes = disks::volumes(spec, family, &mut problems);
+    if let Err(problem) = user_data::check(family, spec.user_data.as_deref()) {
+        problems.push(problem.to_string());
+    }
     let mut shape = NodeShape {
-        root_bytes: root_bytes(spec, family, &mut problems),
+        root_bytes: disks::root_bytes(spec, family, &mut problems),
+        reserves_by_pods: family == Family::Bottlerocket,
         instance_store_raid0: spec.instance_store_policy.is_some(),
         reserved_interfaces: defaults.reserved_interfaces,
         memory_overhead_basis_points: defaults.memory_overhead_basis_points,
@@ -135,7 +112,7 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
     if !problems.is_empty() {
         return Err(ClassError(problems));
     }
-    let volume_fee = volumes.iter().map(fee_of).sum();
+    let volume_fee = volumes.iter().map(disks::fee_of).sum();
     Ok(ClassSettings {
         family,
         kubelet,
@@ -154,7 +131,7 @@ pub fn hash(spec: &EC2NodeClassSpec) -> String {
         security_group_selector_terms: Vec::new(),
         capacity_reservation_selector_terms: Vec::new(),
         ami_selector_terms: Vec::new(),
-        ami_family: ami_family(spec),
+        ami_family: node_class_validation::resolved_family(spec),
         ip_prefix_count: None,
         ..spec.clone()
     };
@@ -164,137 +141,16 @@ pub fn hash(spec: &EC2NodeClassSpec) -> String {
     hash_hex(text.as_bytes()).chars().take(16).collect()
 }
 
-/// The family that is written, or the one that the alias says.
-fn ami_family(spec: &EC2NodeClassSpec) -> Option<AmiFamily> {
-    spec.ami_family.clone().or_else(|| {
-        let alias = spec
-            .ami_selector_terms
-            .iter()
-            .find_map(|term| term.alias.as_deref())?;
-        match alias.split_once('@')?.0 {
-            "al2023" => Some(AmiFamily::Al2023),
-            "bottlerocket" => Some(AmiFamily::Bottlerocket),
-            other => Some(AmiFamily::Other(other.to_owned())),
-        }
-    })
-}
-
 fn family(spec: &EC2NodeClassSpec) -> Result<Family, String> {
-    match ami_family(spec) {
+    match node_class_validation::resolved_family(spec) {
         Some(AmiFamily::Al2023) => Ok(Family::Al2023),
+        Some(AmiFamily::Bottlerocket) => Ok(Family::Bottlerocket),
         Some(AmiFamily::Custom) => Ok(Family::Custom),
-        Some(AmiFamily::Bottlerocket) => Err(
-            "spec.amiFamily Bottlerocket is not supported by this version: use AL2023, or Custom \
-             with user data of your own"
-                .to_owned(),
-        ),
         Some(AmiFamily::Other(other)) => Err(format!(
-            "spec.amiFamily `{other}` is not known: use AL2023 or Custom"
+            "spec.amiFamily `{other}` is not known: use AL2023, Bottlerocket or Custom"
         )),
-        None => Err("spec.amiFamily is missing: set AL2023 or Custom".to_owned()),
+        None => Err("spec.amiFamily is missing: set AL2023, Bottlerocket or Custom".to_owned()),
     }
-}
-
-fn volumes(spec: &EC2NodeClassSpec, family: Family, problems: &mut Vec<String>) -> Vec<Volume> {
-    if spec.block_device_mappings.is_empty() && family == Family::Al2023 {
-        return vec![Volume {
-            device_name: AL2023_ROOT_DEVICE.to_owned(),
-            gib: Some(DEFAULT_ROOT_BYTES / GIB),
-            kind: VolumeType::Gp3.as_str(),
-            iops: None,
-            throughput: None,
-            encrypted: Some(true),
-            kms_key_id: None,
-            snapshot_id: None,
-            initialization_rate: None,
-            delete_on_termination: true,
-        }];
-    }
-    let mut volumes = Vec::new();
-    for (index, mapping) in spec.block_device_mappings.iter().enumerate() {
-        let Some(ebs) = &mapping.ebs else { continue };
-        match volume(index, mapping, ebs) {
-            Ok(volume) => volumes.push(volume),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    volumes
-}
-
-fn volume(index: usize, mapping: &BlockDeviceMapping, ebs: &BlockDevice) -> Result<Volume, String> {
-    let path = format!("spec.blockDeviceMappings[{index}]");
-    let device_name = mapping
-        .device_name
-        .clone()
-        .ok_or_else(|| format!("{path}.deviceName is missing: name the device, as in /dev/xvda"))?;
-    let kind = ebs
-        .volume_type
-        .as_ref()
-        .map_or(Some(VolumeType::Gp3), |kind| {
-            VolumeType::parse(kind.as_str())
-        })
-        .ok_or_else(|| format!("{path}.ebs.volumeType is not known: use gp3"))?;
-    let bytes = ebs
-        .volume_size
-        .as_ref()
-        .map(|size| bytes(size, &format!("{path}.ebs.volumeSize")))
-        .transpose()?;
-    Ok(Volume {
-        device_name,
-        gib: bytes.map(|bytes| bytes.saturating_add(GIB - 1) / GIB),
-        kind: kind.as_str(),
-        iops: ebs.iops,
-        throughput: ebs.throughput,
-        encrypted: ebs.encrypted,
-        kms_key_id: ebs.kms_key_id.clone(),
-        snapshot_id: ebs.snapshot_id.clone(),
-        initialization_rate: ebs.volume_initialization_rate,
-        delete_on_termination: ebs.delete_on_termination.unwrap_or(true),
-    })
-}
-
-/// The rate of a volume. A volume without size is as large as its snapshot, which is not known
-/// here: it counts as nothing.
-fn fee_of(volume: &Volume) -> UsdPerHour {
-    let kind = VolumeType::parse(volume.kind).unwrap_or(VolumeType::Gp3);
-    fees::volume(&VolumePlan {
-        kind,
-        gib: volume.gib.unwrap_or(0),
-        iops: volume.iops,
-        throughput: volume.throughput,
-    })
-}
-
-/// The size of the volume that carries pods' scratch data: the one that says so, else the one at
-/// the family's root device, for Custom the last one, else 20 GiB.
-fn root_bytes(spec: &EC2NodeClassSpec, family: Family, problems: &mut Vec<String>) -> i64 {
-    let mappings = &spec.block_device_mappings;
-    let chosen = mappings
-        .iter()
-        .position(|mapping| mapping.root_volume == Some(true))
-        .or_else(|| match family {
-            Family::Custom => mappings.len().checked_sub(1),
-            Family::Al2023 => mappings
-                .iter()
-                .position(|mapping| mapping.device_name.as_deref() == Some(AL2023_ROOT_DEVICE)),
-        });
-    let size = chosen
-        .and_then(|index| mappings.get(index).map(|mapping| (index, mapping)))
-        .and_then(|(index, mapping)| Some((index, mapping.ebs.as_ref()?.volume_size.as_ref()?)));
-    let Some((index, size)) = size else {
-        return DEFAULT_ROOT_BYTES;
-    };
-    let path = format!("spec.blockDeviceMappings[{index}].ebs.volumeSize");
-    bytes(size, &path).unwrap_or_else(|problem| {
-        if !problems.contains(&problem) {
-            problems.push(problem);
-        }
-        DEFAULT_ROOT_BYTES
-    })
-}
-
-fn bytes(size: &ApiQuantity, path: &str) -> Result<i64, String> {
-    quantity::amount("ephemeral-storage", &size.0).map_err(|error| format!("{path}: {error}"))
 }
 
 fn read_kubelet(kubelet: &KubeletConfiguration, shape: &mut NodeShape, problems: &mut Vec<String>) {
@@ -366,6 +222,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const GIB: i64 = 1 << 30;
+
     fn spec(fields: &Value) -> EC2NodeClassSpec {
         let mut base = json!({
             "subnetSelectorTerms": [{ "tags": { "a": "b" } }],
@@ -414,6 +272,45 @@ mod tests {
     }
 
     #[test]
+    fn bottlerocket_has_a_volume_for_itself_and_one_for_pods() {
+        let named = settings(&json!({ "amiFamily": "Bottlerocket" }));
+        let by_alias = settings(&json!({
+            "amiFamily": null,
+            "amiSelectorTerms": [{ "alias": "bottlerocket@latest" }],
+        }));
+        assert_eq!(by_alias, named);
+        let sizes: Vec<(&str, Option<i64>)> = named
+            .volumes
+            .iter()
+            .map(|volume| (volume.device_name.as_str(), volume.gib))
+            .collect();
+        assert_eq!(sizes, [("/dev/xvda", Some(6)), ("/dev/xvdb", Some(20))]);
+        assert_eq!(named.shape.root_bytes, 20 * GIB);
+        let larger = settings(
+            &json!({ "amiFamily": "Bottlerocket", "blockDeviceMappings": [
+            { "deviceName": "/dev/xvda", "ebs": { "volumeSize": "8Gi" } },
+            { "deviceName": "/dev/xvdb", "ebs": { "volumeSize": "100Gi" } },
+        ] }),
+        );
+        assert_eq!(larger.shape.root_bytes, 100 * GIB);
+    }
+
+    #[test]
+    fn user_data_that_cannot_be_merged_is_found_before_a_launch() {
+        let of =
+            |family: &str, own: &str| problems(&json!({ "amiFamily": family, "userData": own }));
+        let found = of("Bottlerocket", "#!/bin/bash\necho hi\n");
+        assert!(
+            found.starts_with("spec.userData: Bottlerocket takes TOML"),
+            "{found}"
+        );
+        let found = of("AL2023", "Content-Type: multipart/mixed\n\n--x\n");
+        assert!(found.contains("names no boundary"), "{found}");
+        let custom = json!({ "amiFamily": "Custom", "userData": "anything" });
+        assert_eq!(settings(&custom).family, Family::Custom);
+    }
+
+    #[test]
     fn kubelet_settings_are_read_in_plain_units() {
         let class = settings(&json!({ "kubelet": {
             "maxPods": 30,
@@ -436,11 +333,11 @@ mod tests {
     fn every_problem_names_field_and_fix() {
         assert_eq!(
             problems(&json!({
-                "amiFamily": "Bottlerocket",
+                "amiFamily": "Solaris",
                 "kubelet": { "evictionHard": { "memory.available": "200%" } },
             })),
-            "spec.amiFamily Bottlerocket is not supported by this version: use AL2023, or Custom \
-             with user data of your own; spec.kubelet.evictionHard[memory.available]: `200%` is no \
+            "spec.amiFamily `Solaris` is not known: use AL2023, Bottlerocket or Custom; \
+             spec.kubelet.evictionHard[memory.available]: `200%` is no \
              share: write 0% to 100%, or an amount as in 100Mi"
         );
     }

@@ -260,6 +260,12 @@ fn missing_actions(operation: &str, message: &str) -> String {
         }
         "CreateLaunchTemplate" => "ec2:CreateLaunchTemplate and ec2:CreateTags".to_owned(),
         "GetProducts" => "pricing:GetProducts".to_owned(),
+        "GetParameters" => "ssm:GetParameters".to_owned(),
+        "CreateInstanceProfile" => {
+            "iam:CreateInstanceProfile and iam:TagInstanceProfile".to_owned()
+        }
+        "AddRoleToInstanceProfile" => "iam:AddRoleToInstanceProfile and iam:PassRole".to_owned(),
+        other if other.contains("InstanceProfile") => format!("iam:{other}"),
         other => format!("ec2:{other}"),
     }
 }
@@ -358,6 +364,23 @@ mod tests {
             "{}",
             named.message
         );
+    }
+
+    #[test]
+    fn the_permission_is_that_of_the_service_that_refused() {
+        for (operation, actions) in [
+            ("GetParameters", "ssm:GetParameters"),
+            ("GetInstanceProfile", "iam:GetInstanceProfile"),
+            (
+                "AddRoleToInstanceProfile",
+                "iam:AddRoleToInstanceProfile and iam:PassRole",
+            ),
+        ] {
+            assert_eq!(
+                cloud_error(operation, "AccessDenied", "", Some(403)).message,
+                format!("allow {actions} for the controller's role")
+            );
+        }
     }
 
     #[test]

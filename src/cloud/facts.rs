@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use crate::model::money::UsdPerHour;
+use crate::model::node_class::Accelerator;
 
 /// A processor architecture in Kubernetes' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +108,23 @@ pub struct InstanceFacts {
     pub on_demand: bool,
     /// May be bought as spot.
     pub spot: bool,
+}
+
+impl InstanceFacts {
+    /// What an image needs drivers for. A fraction of a GPU needs them as a whole one does.
+    pub fn accelerator(&self) -> Accelerator {
+        let made_by =
+            |manufacturer: &str| self.gpus.iter().any(|gpu| gpu.manufacturer == manufacturer);
+        if made_by("nvidia") {
+            Accelerator::Nvidia
+        } else if !self.neurons.is_empty() {
+            Accelerator::Neuron
+        } else if self.gpus.is_empty() {
+            Accelerator::None
+        } else {
+            Accelerator::Other
+        }
+    }
 }
 
 /// The table that ships with the binary.

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::capacity;
-use super::class::{ClassSettings, Family, Volume};
+use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
+use super::disks::Volume;
 use super::token::hash_hex;
-use super::user_data::{self, Bootstrap, UserDataError, nodeadm};
+use super::user_data::{self, Bootstrap, UserDataError};
 use crate::api::labels;
 use crate::api::node_class::EC2NodeClassSpec;
 use crate::model::claim::Claim;
@@ -168,7 +169,7 @@ fn found<'class>(
     }
     let instance_type = resolved.catalogue.types.get(&offering.instance_type)?;
     let architecture = instance_type.labels.get(labels::ARCH)?;
-    let image = resolved.images.get(architecture)?.first()?;
+    let image = resolved.image(architecture, instance_type.accelerator())?;
     let subnet = resolved.subnets.get(&*offering.zone)?.first()?;
     Some((instance_type, &image.id, &subnet.id))
 }
@@ -237,44 +238,38 @@ fn user_data_of(
     shape: &Shape,
     capacity_type: CapacityType,
 ) -> Result<String, UserDataError> {
-    let own = source.spec.user_data.as_deref();
-    match source.settings.family {
-        Family::Custom => user_data::custom(own),
-        Family::Al2023 => {
-            let mut node_labels = claim.labels.clone();
-            node_labels.insert(
-                labels::CAPACITY_TYPE.to_owned(),
-                capacity_type.as_str().to_owned(),
-            );
-            nodeadm::user_data(&Bootstrap {
-                cluster: source.cluster,
-                labels: node_labels,
-                taints: claim
-                    .taints
-                    .iter()
-                    .chain(&claim.startup_taints)
-                    .cloned()
-                    .collect(),
-                kubelet: &source.settings.kubelet,
-                max_pods: shape.pods,
-                kube_reserved: shape.kept.clone(),
-                instance_store_raid0: source.settings.shape.instance_store_raid0,
-                custom: own,
-            })
-        }
-    }
+    let mut node_labels = claim.labels.clone();
+    node_labels.insert(
+        labels::CAPACITY_TYPE.to_owned(),
+        capacity_type.as_str().to_owned(),
+    );
+    let bootstrap = Bootstrap {
+        cluster: source.cluster,
+        labels: node_labels,
+        taints: claim
+            .taints
+            .iter()
+            .chain(&claim.startup_taints)
+            .cloned()
+            .collect(),
+        kubelet: &source.settings.kubelet,
+        max_pods: shape.pods,
+        kube_reserved: shape.kept.clone(),
+        instance_store_raid0: source.settings.shape.instance_store_raid0,
+        custom: source.spec.user_data.as_deref(),
+    };
+    user_data::of_family(source.settings.family, &bootstrap)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
     use crate::cloud::builtin;
     use crate::cloud::catalogue::Terms;
     use crate::cloud::class::{self, ClassDefaults};
-    use crate::model::node_class::{Image, Subnet};
+    use crate::model::node_class::{Accelerator, Image, Subnet};
     use crate::model::resources::Resources;
     use crate::model::taint::{Taint, TaintEffect};
 
@@ -294,7 +289,7 @@ mod tests {
         let zones = ["us-east-1a", "us-east-1b"];
         let terms = Terms {
             shape: settings.shape.clone(),
-            architectures: BTreeSet::from(["amd64".to_owned()]),
+            images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
             zones: zones.map(|zone| (zone.to_owned(), false)).into(),
             volume_fee: settings.volume_fee,
             nitro_only: false,
@@ -317,13 +312,7 @@ mod tests {
                 })
                 .into(),
             security_groups: vec!["sg-1".to_owned()],
-            images: BTreeMap::from([(
-                "amd64".to_owned(),
-                vec![Image {
-                    id: "ami-1".to_owned(),
-                    name: "one".to_owned(),
-                }],
-            )]),
+            images: BTreeMap::from([("amd64".to_owned(), vec![Image::new("ami-1", "one")])]),
             hash: String::new(),
             catalogue: Arc::new(builtin::catalogue(&terms)),
         }

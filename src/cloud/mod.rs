@@ -10,16 +10,19 @@ pub mod capacity;
 pub mod catalogue;
 pub mod class;
 pub mod cluster;
+pub mod disks;
 #[cfg(feature = "aws")]
 pub mod ec2;
 pub mod errors;
 pub mod facts;
 pub mod fees;
 pub mod gather;
+pub mod images;
 pub mod labels;
 pub mod launch_template;
 pub mod notices;
 pub mod prices;
+pub mod profile;
 pub mod settings;
 pub mod token;
 pub mod user_data;
@@ -29,6 +32,7 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
+use self::profile::OwnProfile;
 use crate::api::node_class::EC2NodeClass;
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
@@ -58,6 +62,12 @@ pub struct Resolution {
     /// Conditions by type (`SubnetsReady`, `SecurityGroupsReady`, `AMIsReady`, ...): true, or the
     /// reason and what would fix it.
     pub conditions: BTreeMap<&'static str, Result<(), Unresolved>>,
+    /// What is worth knowing of conditions that hold: terms that match nothing beside others that do,
+    /// images that are deprecated.
+    pub remarks: BTreeMap<&'static str, Unresolved>,
+    /// Name of the instance profile of its machines; empty when the class names neither a profile nor
+    /// a role.
+    pub instance_profile: String,
 }
 
 /// A selector that resolved to nothing usable.
@@ -135,7 +145,27 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         tags: &'call BTreeMap<String, String>,
     ) -> BoxFuture<'call, Result<(), CloudError>>;
 
-    /// Removes what was made for a node class that is being deleted: its launch templates.
+    /// Makes what a class needs in the account before machines can be launched: the instance profile
+    /// of its `spec.role`. Cheap to repeat. What is wrong for good is no error: `resolve` says it.
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>>;
+
+    /// Name of the instance profile that machines of a class are launched with.
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String;
+
+    /// The instance profiles that this cluster made.
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>>;
+
+    /// Removes one of this cluster's instance profiles, unless machines use it: false if they do. It
+    /// is no error if it is gone already.
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>>;
+
+    /// Removes launch templates that were made for a node class that is being deleted.
     fn release<'call>(
         &'call self,
         node_class: &'call str,

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::buckets::BucketSizes;
 use super::class::ClassDefaults;
 use super::cluster::ClusterFacts;
+use crate::model::kubernetes_version::KubernetesVersion;
 
 /// How EC2 chooses among the offerings of a spot launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -50,7 +53,7 @@ impl OnDemandStrategy {
 }
 
 /// Everything the EC2 side is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CloudSettings {
     /// The region; `None` takes it from the environment (`AWS_REGION`).
     pub region: Option<String>,
@@ -66,6 +69,13 @@ pub struct CloudSettings {
     pub on_demand_strategy: OnDemandStrategy,
     /// Whether the Pricing API is asked; without it on-demand prices are the built-in, dated ones.
     pub price_api: bool,
+    /// How long the value of an SSM parameter that may change serves: of an alias with `latest`, or a
+    /// parameter that a node class names.
+    pub image_refresh: Duration,
+    /// The cluster's Kubernetes version, which aliases of images depend on; `None` until it is known.
+    pub kubernetes_version: watch::Receiver<Option<KubernetesVersion>>,
+    /// How long EC2 may not know an instance profile that was just made.
+    pub profile_settles: Duration,
     /// How long one attempt of a call may take before it counts as unanswered.
     pub attempt_timeout: Duration,
 }
@@ -81,6 +91,9 @@ impl CloudSettings {
             spot_strategy: SpotStrategy::default(),
             on_demand_strategy: OnDemandStrategy::default(),
             price_api: true,
+            image_refresh: Duration::from_mins(5),
+            profile_settles: Duration::from_secs(10),
+            kubernetes_version: watch::channel(None).1,
             attempt_timeout: Duration::from_mins(1),
         }
     }

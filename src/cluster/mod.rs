@@ -23,6 +23,7 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod version;
 mod view;
 mod watch;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::api::node_class::EC2NodeClass;
+use crate::cloud::profile::OwnProfile;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::lease::Term;
 use crate::model::claim::Claim;
@@ -104,6 +105,29 @@ impl Cloud for Guarded {
         Box::pin(self.within("CreateTags", self.cloud.tag(instance_id, tags)))
     }
 
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let call = self.cloud.keep_profile(node_class);
+        Box::pin(self.within("CreateInstanceProfile", call))
+    }
+
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String {
+        self.cloud.profile_of(node_class)
+    }
+
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>> {
+        self.cloud.profiles()
+    }
+
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>> {
+        Box::pin(self.within("DeleteInstanceProfile", self.cloud.remove_profile(name)))
+    }
+
     fn release<'call>(
         &'call self,
         node_class: &'call str,
@@ -149,6 +173,8 @@ mod tests {
         guarded.terminate(&[ended]).await.unwrap();
         term.end();
         let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let class = crate::sim::scene::node_class("default", "embedded", 20);
+        let class: EC2NodeClass = serde_json::from_value(class).unwrap();
         let refusals = [
             guarded
                 .terminate(std::slice::from_ref(&kept))
@@ -157,6 +183,8 @@ mod tests {
             guarded.tag(&kept, &tags).await.unwrap_err(),
             guarded.release("default").await.unwrap_err(),
             guarded.remove_template("a").await.unwrap_err(),
+            guarded.remove_profile("a").await.unwrap_err(),
+            guarded.keep_profile(&class).await.unwrap_err(),
         ];
         for refusal in refusals {
             assert_eq!(refusal.code, NOT_LEADING, "{refusal}");

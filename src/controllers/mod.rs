@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod node_class;
 pub mod node_pool;
 pub mod notices;
+mod profiles;
 pub mod provision;
 pub mod queue;
 pub mod run;
@@ -56,6 +57,7 @@ fn start(
     start_one(context, notices::Maintenance::new(Arc::clone(hands)));
     context.world.spawn(learned::keep(Arc::clone(hands)));
     context.world.spawn(templates::sweep(Arc::clone(hands)));
+    context.world.spawn(profiles::sweep(Arc::clone(hands)));
     if let Some(source) = notices {
         context
             .world

@@ -10,16 +10,18 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::context::{Acting, Context};
+use super::profiles;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::node_class::status::{SelectedAmi, SelectedSecurityGroup, SelectedSubnet};
 use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
-    Requirement, RequirementOperator, fields, labels,
+    fields, labels,
 };
-use crate::cloud::Resolution;
+use crate::cloud::{Resolution, images};
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
+use crate::model::launch::ErrorClass;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::CapacityType;
 
@@ -177,7 +179,14 @@ async fn resolve(
             return Err(error.into());
         }
     }
-    let answer = context.eyes.resolve(&object).await;
+    let kept = match &hands {
+        Some(hands) => hands.cloud.keep_profile(&object).await,
+        None => Ok(()),
+    };
+    let answer = match kept {
+        Ok(()) => context.eyes.resolve(&object).await,
+        Err(error) => Err(error),
+    };
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
@@ -200,16 +209,28 @@ async fn resolve(
     not_ready(&context, &object, &name, failure.to_string());
     if let Some(hands) = &hands {
         write(hands, &object, &name, |object, now| {
-            let update = ConditionUpdate::unknown(
-                ConditionType::ValidationSucceeded,
-                &ConditionReason::DependenciesNotReady,
-                failure.to_string(),
-            );
+            let reason = match failure.class {
+                ErrorClass::Unauthorized => ConditionReason::Unauthorized,
+                _ => ConditionReason::DependenciesNotReady,
+            };
+            let part = part_of(failure.operation);
+            let update = ConditionUpdate::unknown(part, &reason, failure.to_string());
             object.set_condition(update, now);
         })
         .await?;
     }
     Err(failure.into())
+}
+
+/// The condition that a failed call says nothing good about.
+fn part_of(operation: &str) -> ConditionType {
+    match operation {
+        "DescribeSubnets" => ConditionType::SubnetsReady,
+        "DescribeSecurityGroups" => ConditionType::SecurityGroupsReady,
+        "DescribeImages" | "GetParameters" => ConditionType::AmisReady,
+        other if other.contains("InstanceProfile") => ConditionType::InstanceProfileReady,
+        _ => ConditionType::ValidationSucceeded,
+    }
 }
 
 /// Remembers why a class cannot be used. What was known of it stays in use; one that was never
@@ -263,6 +284,8 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
             catalogue: Arc::default(),
         },
         conditions: BTreeMap::new(),
+        remarks: BTreeMap::new(),
+        instance_profile: String::new(),
     }
 }
 
@@ -271,9 +294,18 @@ fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) 
     let notices = fields::fields_condition(&fields::node_class_notices(object));
     let status = object.status.get_or_insert_default();
     fill(status, &resolution.class);
+    let profile = Some(resolution.instance_profile.clone());
+    status.instance_profile = profile.filter(|name| !name.is_empty());
     for condition in EC2NodeClass::DEPENDENTS {
         let update = match resolution.conditions.get(condition.as_str()) {
-            None | Some(Ok(())) => ConditionUpdate::holds(*condition),
+            None | Some(Ok(())) => match resolution.remarks.get(condition.as_str()) {
+                None => ConditionUpdate::holds(*condition),
+                Some(remark) => ConditionUpdate::holds_because(
+                    *condition,
+                    &ConditionReason::from(remark.reason),
+                    remark.message.as_str(),
+                ),
+            },
             Some(Err(missing)) => ConditionUpdate::fails(
                 *condition,
                 &ConditionReason::from(missing.reason),
@@ -313,13 +345,8 @@ fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass) {
         .map(|(arch, image)| SelectedAmi {
             id: image.id.clone(),
             name: Some(image.name.clone()).filter(|name| !name.is_empty()),
-            deprecated: None,
-            requirements: vec![Requirement {
-                key: labels::ARCH.to_owned(),
-                operator: RequirementOperator::In,
-                values: vec![arch.clone()],
-                min_values: None,
-            }],
+            deprecated: image.deprecated.then_some(true),
+            requirements: images::requirements(arch, image),
         })
         .collect();
 }
@@ -329,6 +356,7 @@ async fn release(context: Arc<Acting>, object: Arc<EC2NodeClass>) -> Result<(), 
     let name = object.metadata.name.clone().unwrap_or_default();
     let uid = object.metadata.uid.clone().unwrap_or_default();
     context.cloud.release(&name).await?;
+    profiles::release(&context, &object).await?;
     context
         .kubernetes
         .remove_finalizer(

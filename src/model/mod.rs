@@ -11,6 +11,7 @@
 
 pub mod claim;
 pub mod instance;
+pub mod kubernetes_version;
 pub mod launch;
 pub mod money;
 pub mod node;

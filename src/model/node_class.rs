@@ -1,6 +1,6 @@
 //! An EC2NodeClass after its selectors were resolved: what a launch needs, in our own words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::offering::Catalogue;
@@ -22,7 +22,7 @@ pub struct NodeClass {
     pub subnets: BTreeMap<String, Vec<Subnet>>,
     /// Security group ids in order.
     pub security_groups: Vec<String>,
-    /// Images by architecture (`amd64`, `arm64`), newest first.
+    /// Images by architecture (`amd64`, `arm64`), not deprecated ones first, then newest first.
     pub images: BTreeMap<String, Vec<Image>>,
     /// Hash over what a launched node keeps of the spec; a difference is drift.
     pub hash: String,
@@ -43,6 +43,26 @@ pub struct Subnet {
     pub free_addresses: i64,
 }
 
+/// What a machine computes with beside its processors, as far as it needs an image with drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Accelerator {
+    /// Nothing.
+    None,
+    /// GPUs of NVIDIA.
+    Nvidia,
+    /// AWS Inferentia or Trainium.
+    Neuron,
+    /// Anything else: GPUs of AMD, Gaudi.
+    Other,
+}
+
+impl Accelerator {
+    /// Every kind.
+    pub fn all() -> BTreeSet<Self> {
+        BTreeSet::from([Self::None, Self::Nvidia, Self::Neuron, Self::Other])
+    }
+}
+
 /// A machine image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -50,4 +70,30 @@ pub struct Image {
     pub id: String,
     /// Its name, for people.
     pub name: String,
+    /// Its owner wants it replaced by a newer one.
+    pub deprecated: bool,
+    /// The machines it has drivers for.
+    pub serves: BTreeSet<Accelerator>,
+}
+
+impl Image {
+    /// An image for every machine.
+    pub fn new(id: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            deprecated: false,
+            serves: Accelerator::all(),
+        }
+    }
+}
+
+impl NodeClass {
+    /// The image that machines of an architecture with such an accelerator are started from.
+    pub fn image(&self, architecture: &str, accelerator: Accelerator) -> Option<&Image> {
+        let images = self.images.get(architecture)?;
+        images
+            .iter()
+            .find(|image| image.serves.contains(&accelerator))
+    }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::money::UsdPerHour;
+use super::node_class::Accelerator;
 use super::resources::Resources;
+use crate::api::labels;
 
 /// How capacity is bought. Orders by what is tried first: reserved, then spot, then on-demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +129,21 @@ pub struct InstanceType {
 }
 
 impl InstanceType {
+    /// What an image needs drivers for. A type with a fraction of a GPU has the label and no whole one.
+    pub fn accelerator(&self) -> Accelerator {
+        let labelled = self.labels.get(labels::INSTANCE_GPU_MANUFACTURER);
+        let has = |resource: &str| self.capacity.get(resource) > 0;
+        if has("nvidia.com/gpu") || labelled.is_some_and(|manufacturer| manufacturer == "nvidia") {
+            Accelerator::Nvidia
+        } else if has("aws.amazon.com/neuron") {
+            Accelerator::Neuron
+        } else if labelled.is_some() || has("amd.com/gpu") || has("habana.ai/gaudi") {
+            Accelerator::Other
+        } else {
+            Accelerator::None
+        }
+    }
+
     /// Capacity less overhead, before DaemonSets; never negative.
     pub fn allocatable(&self) -> Resources {
         self.capacity

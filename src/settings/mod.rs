@@ -142,6 +142,10 @@ pub struct ControllerFlags {
     /// How often selectors, images, prices and types of node classes are resolved again
     #[arg(long, env = "TONNAGE_RESOLVE_AGAIN", value_parser = duration, default_value = "1m")]
     pub resolve_again: Duration,
+    /// How often SSM parameters of images are read again: those of aliases with latest, and those
+    /// that node classes name
+    #[arg(long, env = "TONNAGE_IMAGE_REFRESH", value_parser = duration, default_value = "5m")]
+    pub image_refresh: Duration,
     /// Name of the SQS queue that EventBridge sends EC2's announcements to: spot interruptions,
     /// rebalance recommendations, maintenance; without it, machines end without a warning
     #[arg(long, env = "TONNAGE_INTERRUPTION_QUEUE", value_parser = clap::builder::NonEmptyStringValueParser::new())]

@@ -10,9 +10,12 @@
 )]
 
 mod endpoint;
+mod images;
 mod instances;
 mod launches;
 mod notices;
+mod own_images;
+mod profiles;
 mod resolution;
 mod scene;
 mod templates;

@@ -41,8 +41,6 @@ async fn what_matches_nothing_is_named_with_the_fix_and_the_rest_is_resolved() {
     let class = class(&json!({
         "subnetSelectorTerms": [{ "tags": { "team": "nobody" } }],
         "securityGroupSelectorTerms": [{ "name": "no-such-group" }],
-        "role": "some-role",
-        "instanceProfile": null,
     }));
     let resolution = scene.cloud.resolve(&class).await.unwrap();
     assert!(!resolution.class.ready);
@@ -56,9 +54,33 @@ async fn what_matches_nothing_is_named_with_the_fix_and_the_rest_is_resolved() {
          tag the subnets so that they match"
     );
     assert!(message("SecurityGroupsReady").contains("name no-such-group"));
-    assert!(message("InstanceProfileReady").contains("spec.instanceProfile"));
     assert_eq!(resolution.conditions["AMIsReady"], Ok(()));
     assert!(resolution.class.not_ready.contains("team=nobody"));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn terms_that_match_nothing_beside_others_are_named_too() {
+    let scene = Scene::new("partly").await;
+    let tags = json!({ "tags": { "tonnage.dev/discovery": "demo" } });
+    let class = class(&json!({
+        "subnetSelectorTerms": [tags, { "id": "subnet-0123456789abcdef0" }, { "tags": { "a": "b" } }],
+        "securityGroupSelectorTerms": [{ "name": "nobodys" }, tags],
+        "amiSelectorTerms": [{ "id": "ami-0123456789abcdef0" }, tags],
+    }));
+    let resolution = scene.cloud.resolve(&class).await.unwrap();
+    assert_eq!(resolution.class.not_ready, "");
+    let remark = |condition: &str| resolution.remarks[condition].message.clone();
+    assert!(
+        remark("SubnetsReady").starts_with(
+            "no subnet matches spec.subnetSelectorTerms[2] (tag a=b) or \
+             spec.subnetSelectorTerms[1] (id subnet-0123456789abcdef0): "
+        ),
+        "{}",
+        remark("SubnetsReady")
+    );
+    assert!(remark("SecurityGroupsReady").contains("[0] (name nobodys)"));
+    assert!(remark("AMIsReady").contains("[0] (id ami-0123456789abcdef0)"));
     scene.end().await;
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::cluster::ClusterFacts;
 use tonnage::cloud::ec2::Ec2Cloud;
@@ -12,6 +14,7 @@ use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery, MOST_TERMINATED};
 use tonnage::model::claim::Claim;
 use tonnage::model::instance::{Instance, InstanceState};
+use tonnage::model::kubernetes_version::KubernetesVersion;
 use tonnage::model::launch::{LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
 use tonnage::model::offering::OfferingKey;
@@ -26,6 +29,7 @@ pub(crate) struct Scene {
     pub(crate) endpoint: Endpoint,
     pub(crate) cloud: Arc<Ec2Cloud>,
     pub(crate) cluster: String,
+    profile_settles: Duration,
     world: World,
 }
 
@@ -37,27 +41,48 @@ impl Scene {
 
     /// A scene at an endpoint.
     pub(crate) async fn at(endpoint: Endpoint, name: &str) -> Self {
+        Self::begin(endpoint, name, Duration::ZERO).await
+    }
+
+    /// A scene in which a new instance profile takes so long to be known everywhere.
+    pub(crate) async fn settling(name: &str, profile_settles: Duration) -> Self {
+        Self::begin(Endpoint::begin().await, name, profile_settles).await
+    }
+
+    async fn begin(endpoint: Endpoint, name: &str, profile_settles: Duration) -> Self {
         let cluster = format!("{name}-{}", std::process::id());
         let world = endpoint.world();
-        let settings = CloudSettings::new(facts(&cluster));
+        let settings = CloudSettings {
+            profile_settles,
+            ..settings(&cluster)
+        };
         let cloud = endpoint.connect(settings, &world).await;
         Self {
             endpoint,
             cloud: Arc::new(cloud),
             cluster,
+            profile_settles,
             world,
         }
     }
 
     /// Another controller of the same cluster: one that remembers nothing.
     pub(crate) async fn restarted(&self) -> Ec2Cloud {
-        self.connect(CloudSettings::new(facts(&self.cluster))).await
+        self.connect(self.settings()).await
     }
 
     /// The controller of another cluster in the same account.
     pub(crate) async fn connect_beside(&self, name: &str) -> Ec2Cloud {
         let cluster = format!("{name}-{}", std::process::id());
-        self.connect(CloudSettings::new(facts(&cluster))).await
+        self.connect(settings(&cluster)).await
+    }
+
+    /// The settings of the scene's controllers.
+    pub(crate) fn settings(&self) -> CloudSettings {
+        CloudSettings {
+            profile_settles: self.profile_settles,
+            ..settings(&self.cluster)
+        }
     }
 
     /// A controller with settings of its own.
@@ -142,6 +167,21 @@ pub(crate) fn facts(cluster: &str) -> ClusterFacts {
         certificate_authority: "Q0E=".to_owned(),
         service_cidr: "10.100.0.0/16".to_owned(),
         dns_address: None,
+    }
+}
+
+/// A version that the endpoint has images for.
+const VERSION: KubernetesVersion = KubernetesVersion {
+    major: 1,
+    minor: 33,
+};
+
+/// The settings of a cluster's controllers.
+pub(crate) fn settings(cluster: &str) -> CloudSettings {
+    CloudSettings {
+        kubernetes_version: watch::channel(Some(VERSION)).1,
+        profile_settles: Duration::ZERO,
+        ..CloudSettings::new(facts(cluster))
     }
 }
 

@@ -86,7 +86,7 @@ async fn machines_get_what_the_template_says() {
 }
 
 /// User data as it reaches the machine, whether the endpoint shows it encoded or not.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD
         .decode(text)

@@ -42,6 +42,11 @@ fn called() -> BTreeSet<String> {
                 "delete_",
                 "terminate_",
                 "receive_",
+                "add_role_to_instance_profile",
+                "get_instance_profile",
+                "get_parameters",
+                "list_instance_profiles",
+                "remove_role_from_instance_profile",
                 "get_products",
                 "get_queue_url",
             ];
@@ -64,8 +69,8 @@ fn every_call_is_allowed_and_nothing_else_is() {
     // SQS asks for the permission of the single call.
     assert!(needed.remove("DeleteMessageBatch"));
     needed.insert("DeleteMessage".to_owned());
-    // EC2 checks these in the course of CreateFleet and CreateLaunchTemplate.
-    needed.extend(["RunInstances", "PassRole"].map(str::to_owned));
+    // AWS checks these in the course of CreateFleet, CreateLaunchTemplate and CreateInstanceProfile.
+    needed.extend(["RunInstances", "PassRole", "TagInstanceProfile"].map(str::to_owned));
     let allowed: BTreeSet<String> = statements()
         .iter()
         .flat_map(|statement| texts(&statement["Action"]))
@@ -77,9 +82,11 @@ fn every_call_is_allowed_and_nothing_else_is() {
 #[test]
 fn whatever_changes_something_is_bound_to_the_clusters_tag() {
     for statement in statements() {
-        let changes = texts(&statement["Action"])
-            .iter()
-            .any(|action| !action.contains(":Describe") && !action.contains(":Get"));
+        let changes = texts(&statement["Action"]).iter().any(|action| {
+            ![":Describe", ":Get", ":List"]
+                .iter()
+                .any(|verb| action.contains(verb))
+        });
         // What is launched from is nobody's own: images, subnets, security groups.
         let launched_from = statement["Sid"] == "LaunchFromWhatIsThere";
         if !changes || launched_from {
@@ -100,4 +107,38 @@ fn whatever_changes_something_is_bound_to_the_clusters_tag() {
         });
         assert!(bound, "{statement}");
     }
+}
+
+#[test]
+fn machines_can_only_be_given_the_role_of_nodes_and_profiles_only_be_changed_where_they_are_ours() {
+    let of = |sid: &str| {
+        let mut all = statements().into_iter();
+        all.find(|statement| statement["Sid"] == sid).unwrap()
+    };
+    let pass = of("GiveMachinesTheirRole");
+    assert_eq!(texts(&pass["Action"]), ["iam:PassRole"]);
+    assert_eq!(
+        texts(&pass["Resource"]),
+        ["arn:aws:iam::ACCOUNT:role/NODE-ROLE"]
+    );
+    assert_eq!(
+        pass["Condition"]["StringEquals"]["iam:PassedToService"],
+        "ec2.amazonaws.com"
+    );
+    let reads = |action: &str| action.contains(":Get") || action.contains(":List");
+    let changing = statements().into_iter().filter(|statement| {
+        texts(&statement["Action"])
+            .iter()
+            .any(|action| action.contains("InstanceProfile") && !reads(action))
+    });
+    let mut seen = 0;
+    for statement in changing {
+        seen += 1;
+        assert_eq!(
+            texts(&statement["Resource"]),
+            ["arn:aws:iam::ACCOUNT:instance-profile/tonnage/REGION/CLUSTER/*"],
+            "{statement}"
+        );
+    }
+    assert_eq!(seen, 2);
 }

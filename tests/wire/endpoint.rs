@@ -129,6 +129,8 @@ impl Endpoint {
             |purpose| world.random(purpose),
             Markets::of_everything(1, weather),
         );
+        ec2.lack(&["no-such-role", "no-such-profile"]);
+        ec2.set_parameter("/tonnage-test/no-image", "nothing");
         Self {
             ec2,
             rules: Arc::default(),
@@ -189,6 +191,7 @@ impl Endpoint {
             ("lose_response", None) => CallFault::AnswerLost,
             ("throttle", None) => CallFault::Throttled,
             ("error", Some(403)) => CallFault::Denied,
+            ("error", Some(400)) if more["code"] == "AccessDeniedException" => CallFault::Denied,
             ("error", Some(500)) => CallFault::Internal,
             other => panic!("no such fault here: {other:?}"),
         };
@@ -211,7 +214,7 @@ impl Endpoint {
     /// Everything the region knows of an instance.
     pub(crate) async fn instance(&self, id: &str) -> Value {
         let machine = self.ec2.machine(id).unwrap();
-        described(&machine, &self.clock)
+        described(&machine, &self.clock, &self.ec2)
     }
 
     /// Ids of all instances, ended ones too, that carry these tags.
@@ -226,7 +229,7 @@ impl Endpoint {
     }
 }
 
-fn described(machine: &Machine, clock: &Arc<dyn Clock>) -> Value {
+fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {
     let data = &machine.template.as_ref().unwrap().data;
     let shown = machine.shown(clock.now()).unwrap();
     let volumes = data.volumes.iter();
@@ -239,7 +242,7 @@ fn described(machine: &Machine, clock: &Arc<dyn Clock>) -> Value {
             "httpPutResponseHopLimit": data.metadata.hop_limit,
         },
         "volumes": volumes.map(|volume| json!({ "sizeGiB": volume.gib })).collect::<Vec<_>>(),
-        "instanceProfile": format!("instance-profile/{}", data.instance_profile),
+        "instanceProfile": ec2.profile_arn(&data.instance_profile),
         "tags": machine.tags(),
         "userData": machine.user_data,
     })

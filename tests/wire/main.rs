@@ -11,6 +11,8 @@
 
 mod consistency;
 mod endpoint;
+#[path = "../cloud/images.rs"]
+mod images;
 #[path = "../cloud/instances.rs"]
 mod instances;
 #[path = "../cloud/launches.rs"]
@@ -18,6 +20,8 @@ mod launches;
 mod losses;
 mod markets;
 mod port;
+#[path = "../cloud/profiles.rs"]
+mod profiles;
 #[path = "../cloud/resolution.rs"]
 mod resolution;
 mod rights;

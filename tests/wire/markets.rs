@@ -9,6 +9,7 @@ use tonnage::cloud::catalogue::{self, Terms};
 use tonnage::cloud::class::{self, ClassDefaults};
 use tonnage::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
 use tonnage::model::launch::ErrorClass;
+use tonnage::model::node_class::Accelerator;
 use tonnage::model::offering::{CapacityType, Catalogue};
 use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::faults::CallFault;
@@ -22,7 +23,9 @@ fn sold(endpoint: &Endpoint) -> Catalogue {
     let settings = class::read(&class.spec, ClassDefaults::default()).unwrap();
     let terms = Terms {
         shape: settings.shape,
-        architectures: ["amd64", "arm64"].map(str::to_owned).into(),
+        images: ["amd64", "arm64"]
+            .map(|architecture| (architecture.to_owned(), Accelerator::all()))
+            .into(),
         zones: Endpoint::ZONES.map(|zone| (zone.to_owned(), false)).into(),
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,

@@ -17,7 +17,7 @@ use tonnage::sim::ec2::wire::server::{ServeError, listen, serve};
 use tonnage::world::SystemClock;
 
 use crate::endpoint::Endpoint;
-use crate::scene::{claim, class, facts};
+use crate::scene::{claim, class, settings};
 
 #[tokio::test]
 async fn machines_are_bought_listed_and_ended_over_a_port() {
@@ -31,7 +31,7 @@ async fn machines_are_bought_listed_and_ended_over_a_port() {
     let settings = CloudSettings {
         region: Some("us-east-1".to_owned()),
         price_api: false,
-        ..CloudSettings::new(facts("port"))
+        ..settings("port")
     };
     let credentials = Credentials::new("nobody", "nothing", None, None, "test");
     let cloud = Ec2Cloud::connect_with(settings, world.clone(), |loader| {
@@ -41,7 +41,13 @@ async fn machines_are_bought_listed_and_ended_over_a_port() {
     })
     .await
     .unwrap();
-    let class = class(&json!({}));
+    // IAM, SSM and EC2 are asked over the one port.
+    let class = class(&json!({
+        "instanceProfile": null, "role": "node",
+        "amiFamily": null, "amiSelectorTerms": [{ "alias": "al2023@latest" }],
+    }));
+    cloud.keep_profile(&class).await.unwrap();
+    assert_eq!(region.ec2.profiles(), [cloud.profile_of(&class)]);
     let resolved = cloud.resolve(&class).await.unwrap().class;
     let keys = ["c5.xlarge/us-east-1a/spot".parse().unwrap()];
     let templates = cloud

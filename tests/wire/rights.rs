@@ -106,3 +106,37 @@ async fn a_controller_cannot_end_what_is_another_clusters() {
     assert_eq!(scene.endpoint.ec2.alive().len(), 1);
     scene.end().await;
 }
+
+#[tokio::test]
+async fn a_profile_is_made_for_the_role_of_nodes_and_for_no_other() {
+    let scene = scene("profiles", &shipped("profiles")).await;
+    let of = |role: &str, generation: i64| {
+        let mut class = class(&json!({ "instanceProfile": null, "role": role }));
+        class.metadata.generation = Some(generation);
+        class
+    };
+    let nodes = of("tonnage-node", 1);
+    scene.cloud.keep_profile(&nodes).await.unwrap();
+    let record = scene
+        .record(&nodes, 1, &["c5.xlarge/us-east-1a/spot"])
+        .await;
+    let outcome = scene.cloud.launch(&record, &claim(), &nodes).await.unwrap();
+    assert_eq!(outcome.shortfalls, []);
+    let administrators = of("administrators", 2);
+    scene.cloud.keep_profile(&administrators).await.unwrap();
+    let resolution = scene.cloud.resolve(&administrators).await.unwrap();
+    let why = resolution.conditions["InstanceProfileReady"]
+        .clone()
+        .unwrap_err();
+    assert_eq!(why.reason, "Unauthorized");
+    assert!(why.message.contains("iam:PassRole"), "{}", why.message);
+    let ids: Vec<String> = scene.alive().await.into_iter().collect();
+    scene.cloud.terminate(&ids).await.unwrap();
+    let made = scene.cloud.profiles().await.unwrap();
+    assert_eq!(made.len(), 2);
+    for profile in made {
+        assert_eq!(scene.cloud.remove_profile(&profile.name).await, Ok(true));
+    }
+    assert_eq!(scene.endpoint.ec2.profiles(), Vec::<String>::new());
+    scene.end().await;
+}

@@ -108,8 +108,9 @@ pub struct EC2NodeClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<String>,
     /// Name of the IAM role of the machines. A path before the name is allowed. Set this or
-    /// `instanceProfile`. This version makes no instance profile for the role: condition
-    /// `InstanceProfileReady` asks for `instanceProfile` instead.
+    /// `instanceProfile`. The controller makes an instance profile for the role and removes it with
+    /// the class; `status.instanceProfile` names it. Another role is another profile: machines keep
+    /// the one they were launched with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub role: Option<String>,

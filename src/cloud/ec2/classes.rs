@@ -1,28 +1,35 @@
 //! A node class, resolved: what its selectors find, and what can be bought through it.
 //!
 //! Given: the object and the newest market. Given back: a [`Resolution`] with a condition for each
-//! part. An answer serves for half a minute; callers that ask for the same class at the same time
-//! share one look-up; a catalogue is built anew only when the market or the class changed.
+//! part. An answer serves for half a minute, or for moments when something is missing; callers that ask
+//! for the same class at the same time share one look-up; a catalogue is built anew only when the
+//! market or the class changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use moka::future::Cache;
 
 use super::Api;
+use super::images;
 use super::market::MarketWatch;
+use super::profiles;
 use super::selectors::{self, FoundSubnet};
 use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::catalogue::{self, Market, Terms};
 use crate::cloud::class::{self, ClassSettings};
+use crate::cloud::images as cloud_images;
 use crate::cloud::{CloudError, Resolution, Unresolved};
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 
-/// How long an answer serves, seconds.
-const FRESH_SECONDS: i64 = 30;
+/// How long an answer serves.
+const FRESH: SignedDuration = SignedDuration::from_secs(30);
+/// How long one serves that says that something is missing: somebody is probably mending it.
+const FRESH_UNREADY: SignedDuration = SignedDuration::from_secs(5);
 /// Classes remembered at most.
 const CAPACITY: u64 = 1000;
 
@@ -37,8 +44,8 @@ struct Version {
 #[derive(Debug)]
 struct Answer {
     version: Version,
-    /// The half minute in which it was looked at.
-    slot: i64,
+    /// It serves until then.
+    until: Timestamp,
     resolution: Resolution,
     market: Arc<Market>,
     terms: Option<Terms>,
@@ -64,12 +71,12 @@ impl Classes {
             uid: object.uid().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or(0),
         };
-        let slot = api.world.now().as_second().div_euclid(FRESH_SECONDS);
+        let now = api.world.now();
         loop {
             let known = self.0.get(&name).await;
             if known
                 .as_ref()
-                .is_some_and(|known| known.version != version || known.slot != slot)
+                .is_some_and(|known| known.version != version || known.until <= now)
             {
                 self.0.invalidate(&name).await;
             }
@@ -77,7 +84,7 @@ impl Classes {
                 let market = market.get().await?;
                 look_up(api, market, object, known.as_deref())
                     .await
-                    .map(|found| Arc::new(found.answer(version.clone(), slot)))
+                    .map(|found| Arc::new(found.answer(version.clone(), now)))
             };
             let answer = self
                 .0
@@ -101,10 +108,15 @@ struct Found {
 }
 
 impl Found {
-    fn answer(self, version: Version, slot: i64) -> Answer {
+    fn answer(self, version: Version, now: Timestamp) -> Answer {
+        let serves_for = if self.resolution.class.ready {
+            FRESH
+        } else {
+            FRESH_UNREADY
+        };
         Answer {
             version,
-            slot,
+            until: now.saturating_add(serves_for).unwrap_or(now),
             resolution: self.resolution,
             market: self.market,
             terms: self.terms,
@@ -119,12 +131,32 @@ async fn look_up(
     before: Option<&Answer>,
 ) -> Result<Found, CloudError> {
     let spec = &object.spec;
-    let (subnets, groups, images) = futures::future::try_join3(
+    let (subnets, groups, found) = futures::future::try_join3(
         selectors::subnets(api, &spec.subnet_selector_terms),
         selectors::security_groups(api, &spec.security_group_selector_terms),
-        selectors::images(api, &spec.ami_selector_terms),
+        images::images(api, &spec.ami_selector_terms),
     )
     .await?;
+    let remarks = [
+        (
+            ConditionType::SubnetsReady,
+            selectors::remark("subnet", "spec.subnetSelectorTerms", &subnets.nothing),
+        ),
+        (
+            ConditionType::SecurityGroupsReady,
+            selectors::remark(
+                "security group",
+                "spec.securityGroupSelectorTerms",
+                &groups.nothing,
+            ),
+        ),
+        (ConditionType::AmisReady, images::remark(&found)),
+    ];
+    let remarks = remarks
+        .into_iter()
+        .filter_map(|(condition, remark)| Some((condition.as_str(), remark?)))
+        .collect();
+    let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
     let conditions = BTreeMap::from([
         (
@@ -135,13 +167,10 @@ async fn look_up(
             ConditionType::SecurityGroupsReady.as_str(),
             selectors::check_groups(&spec.security_group_selector_terms, &groups, &subnets),
         ),
-        (
-            ConditionType::AmisReady.as_str(),
-            selectors::check_images(&spec.ami_selector_terms, &images),
-        ),
+        (ConditionType::AmisReady.as_str(), images::check(&found)),
         (
             ConditionType::InstanceProfileReady.as_str(),
-            check_instance_profile(object),
+            api.profiles.check(api, object),
         ),
         (
             ConditionType::ValidationSucceeded.as_str(),
@@ -151,7 +180,7 @@ async fn look_up(
     let not_ready = not_ready(&conditions);
     let terms = settings
         .ok()
-        .map(|settings| terms(object, settings, &subnets, &images));
+        .map(|settings| terms(object, settings, &subnets, &found.images));
     let class = NodeClass {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
@@ -160,12 +189,17 @@ async fn look_up(
         not_ready,
         subnets: by_zone(subnets),
         security_groups: groups.into_iter().map(|group| group.id).collect(),
-        images,
+        images: found.images,
         hash: class::hash(spec),
         catalogue: catalogue_of(&market, terms.as_ref(), before),
     };
     Ok(Found {
-        resolution: Resolution { class, conditions },
+        resolution: Resolution {
+            class,
+            conditions,
+            remarks,
+            instance_profile: profiles::name_of(api, object),
+        },
         market,
         terms,
     })
@@ -208,7 +242,7 @@ fn terms(
     }
     Terms {
         shape: settings.shape,
-        architectures: images.keys().cloned().collect::<BTreeSet<_>>(),
+        images: cloud_images::served(images),
         zones,
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
@@ -234,24 +268,6 @@ fn not_ready(conditions: &BTreeMap<&'static str, Result<(), Unresolved>>) -> Str
         .map(|unresolved| unresolved.message.as_str())
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-fn check_instance_profile(object: &EC2NodeClass) -> Result<(), Unresolved> {
-    match (&object.spec.instance_profile, &object.spec.role) {
-        (Some(_profile), _) => Ok(()),
-        (None, Some(role)) => Err(Unresolved {
-            reason: "InstanceProfileNotFound",
-            message: format!(
-                "spec.role {role}: instance profiles are not made by this version; make one with \
-                 that role and name it in spec.instanceProfile"
-            ),
-        }),
-        (None, None) => Err(Unresolved {
-            reason: "InstanceProfileNotFound",
-            message: "spec.instanceProfile is missing: name the instance profile of the nodes"
-                .to_owned(),
-        }),
-    }
 }
 
 fn check_settings(problems: Option<&class::ClassError>) -> Result<(), Unresolved> {

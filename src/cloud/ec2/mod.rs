@@ -7,9 +7,12 @@
 mod call;
 mod classes;
 mod fleet;
+mod images;
 mod instances;
 mod market;
 mod on_demand;
+mod parameters;
+mod profiles;
 mod queue;
 mod selectors;
 mod templates;
@@ -27,9 +30,12 @@ use futures::future::BoxFuture;
 
 use self::classes::Classes;
 use self::market::MarketWatch;
+use self::parameters::Parameters;
+use self::profiles::Profiles;
 pub use self::queue::Queue;
 use self::templates::Templates;
 use super::buckets::{Bucket, Buckets};
+use super::profile::OwnProfile;
 use super::settings::CloudSettings;
 use super::{Cloud, CloudError, InstanceQuery, Resolution, errors};
 use crate::api::node_class::EC2NodeClass;
@@ -45,6 +51,10 @@ use crate::world::World;
 struct Api {
     ec2: aws_sdk_ec2::Client,
     pricing: aws_sdk_pricing::Client,
+    iam: aws_sdk_iam::Client,
+    ssm: aws_sdk_ssm::Client,
+    parameters: Arc<Parameters>,
+    profiles: Arc<Profiles>,
     buckets: Arc<Buckets>,
     settings: Arc<CloudSettings>,
     region: Arc<str>,
@@ -113,6 +123,10 @@ impl Ec2Cloud {
         let api = Api {
             ec2: aws_sdk_ec2::Client::new(config),
             pricing: aws_sdk_pricing::Client::from_conf(pricing),
+            iam: aws_sdk_iam::Client::new(config),
+            ssm: aws_sdk_ssm::Client::new(config),
+            parameters: Arc::default(),
+            profiles: Arc::default(),
             buckets: Arc::new(Buckets::new(settings.buckets)),
             settings: Arc::new(settings),
             region,
@@ -234,6 +248,40 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         instances::tag(&self.api, instance_id, tags)
             .map(|tagged| self.heed(tagged))
+            .boxed()
+    }
+
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.api
+            .profiles
+            .keep(&self.api, node_class)
+            .map(|kept| self.heed(kept))
+            .boxed()
+    }
+
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String {
+        profiles::name_of(&self.api, node_class)
+    }
+
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>> {
+        self.api
+            .profiles
+            .list(&self.api)
+            .map(|listed| self.heed(listed))
+            .boxed()
+    }
+
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>> {
+        self.api
+            .profiles
+            .remove(&self.api, name)
+            .map(|removed| self.heed(removed))
             .boxed()
     }
 

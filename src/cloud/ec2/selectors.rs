@@ -1,4 +1,4 @@
-//! What the selectors of a node class find: subnets, security groups, images.
+//! What the selectors of a node class find: subnets and security groups.
 //!
 //! Given: the terms. Given back: what they match in a fixed order, or an [`Unresolved`] that names
 //! the terms and the fix. A list of terms matches what any of them matches.
@@ -6,17 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{self as ec2, Filter};
-use jiff::Timestamp;
 
 use super::Api;
 use super::call::{failed, filter, tag_filters};
-use crate::api::node_class::selectors::{
-    AmiSelectorTerm, SecurityGroupSelectorTerm, SubnetSelectorTerm,
-};
+use crate::api::node_class::selectors::{SecurityGroupSelectorTerm, SubnetSelectorTerm};
 use crate::cloud::buckets::Bucket;
-use crate::cloud::facts::Architecture;
 use crate::cloud::{CloudError, Unresolved};
-use crate::model::node_class::{Image, Subnet};
+use crate::model::node_class::Subnet;
 
 /// A subnet with what the catalogue and the checks need beside it.
 #[derive(Debug, Clone)]
@@ -33,22 +29,43 @@ pub(super) struct FoundGroup {
     pub(super) vpc: String,
 }
 
+/// What terms found, and for people, the terms that found nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Found<T> {
+    pub(super) items: Vec<T>,
+    pub(super) nothing: Vec<String>,
+}
+
+/// Some terms found nothing, although others did.
+pub(super) fn remark(what: &str, path: &str, nothing: &[String]) -> Option<Unresolved> {
+    (!nothing.is_empty()).then(|| Unresolved {
+        reason: "TermMatchesNothing",
+        message: nothing_matches(what, path, nothing.iter().cloned()),
+    })
+}
+
 /// Subnets by zone, the one with most free addresses first.
 pub(super) async fn subnets(
     api: &Api,
     terms: &[SubnetSelectorTerm],
-) -> Result<Vec<FoundSubnet>, CloudError> {
+) -> Result<Found<FoundSubnet>, CloudError> {
     let ids: Vec<&String> = terms.iter().filter_map(|term| term.id.as_ref()).collect();
-    let mut queries: Vec<Vec<Filter>> = terms
+    let named = |(index, term): (usize, &SubnetSelectorTerm)| {
+        describe(index, id_of(term.id.as_ref()), &term.tags)
+    };
+    let mut queries: Vec<(Vec<Filter>, Option<String>)> = terms
         .iter()
-        .filter(|term| term.id.is_none())
-        .map(|term| tag_filters(&term.tags))
+        .enumerate()
+        .filter(|(_index, term)| term.id.is_none())
+        .map(|(index, term)| (tag_filters(&term.tags), Some(named((index, term)))))
         .collect();
     if !ids.is_empty() {
-        queries.push(vec![filter("subnet-id", ids)]);
+        queries.push((vec![filter("subnet-id", ids)], None));
     }
     let mut found: BTreeMap<String, FoundSubnet> = BTreeMap::new();
-    for filters in queries {
+    let mut nothing = Vec::new();
+    for (filters, term) in queries {
+        let mut matched = false;
         let mut pages = api
             .ec2
             .describe_subnets()
@@ -62,16 +79,26 @@ pub(super) async fn subnets(
                 break;
             };
             let page = page.map_err(|error| failed("DescribeSubnets", &error))?;
-            let subnets = page.subnets().iter().filter_map(subnet_of);
-            found.extend(subnets.map(|subnet| (subnet.subnet.id.clone(), subnet)));
+            for subnet in page.subnets().iter().filter_map(subnet_of) {
+                matched = true;
+                found.insert(subnet.subnet.id.clone(), subnet);
+            }
         }
+        nothing.extend(term.filter(|_term| !matched));
     }
-    let mut found: Vec<FoundSubnet> = found.into_values().collect();
-    found.sort_by(|one, other| {
+    let is_absent =
+        |term: &SubnetSelectorTerm| term.id.as_ref().is_some_and(|id| !found.contains_key(id));
+    let absent = terms
+        .iter()
+        .enumerate()
+        .filter(|(_index, term)| is_absent(term));
+    nothing.extend(absent.map(named));
+    let mut items: Vec<FoundSubnet> = found.into_values().collect();
+    items.sort_by(|one, other| {
         let key = |found: &FoundSubnet| (-found.subnet.free_addresses, found.subnet.id.clone());
         key(one).cmp(&key(other))
     });
-    Ok(found)
+    Ok(Found { items, nothing })
 }
 
 fn subnet_of(subnet: &ec2::Subnet) -> Option<FoundSubnet> {
@@ -102,7 +129,7 @@ pub(super) fn check_subnets(
         let terms = terms
             .iter()
             .enumerate()
-            .map(|(index, term)| describe(index, term.id.as_deref(), None, &term.tags));
+            .map(|(index, term)| describe(index, id_of(term.id.as_ref()), &term.tags));
         return Err(Unresolved {
             reason: "SubnetsNotFound",
             message: nothing_matches("subnet", "spec.subnetSelectorTerms", terms),
@@ -126,22 +153,29 @@ pub(super) fn check_subnets(
 pub(super) async fn security_groups(
     api: &Api,
     terms: &[SecurityGroupSelectorTerm],
-) -> Result<Vec<FoundGroup>, CloudError> {
+) -> Result<Found<FoundGroup>, CloudError> {
     let ids: Vec<&String> = terms.iter().filter_map(|term| term.id.as_ref()).collect();
-    let names: Vec<&String> = terms.iter().filter_map(|term| term.name.as_ref()).collect();
-    let mut queries: Vec<Vec<Filter>> = terms
+    let named = |(index, term): (usize, &SecurityGroupSelectorTerm)| {
+        let name = term.name.as_ref().map(|name| format!("name {name}"));
+        describe(index, id_of(term.id.as_ref()).chain(name), &term.tags)
+    };
+    let mut queries: Vec<(Vec<Filter>, Option<String>)> = terms
         .iter()
-        .filter(|term| term.id.is_none() && term.name.is_none())
-        .map(|term| tag_filters(&term.tags))
+        .enumerate()
+        .filter(|(_index, term)| term.id.is_none())
+        .map(|(index, term)| {
+            let mut filters = tag_filters(&term.tags);
+            filters.extend(term.name.as_ref().map(|name| filter("group-name", [name])));
+            (filters, Some(named((index, term))))
+        })
         .collect();
     if !ids.is_empty() {
-        queries.push(vec![filter("group-id", ids)]);
-    }
-    if !names.is_empty() {
-        queries.push(vec![filter("group-name", names)]);
+        queries.push((vec![filter("group-id", ids)], None));
     }
     let mut found = BTreeSet::new();
-    for filters in queries {
+    let mut nothing = Vec::new();
+    for (filters, term) in queries {
+        let mut matched = false;
         let mut pages = api
             .ec2
             .describe_security_groups()
@@ -155,15 +189,32 @@ pub(super) async fn security_groups(
                 break;
             };
             let page = page.map_err(|error| failed("DescribeSecurityGroups", &error))?;
-            found.extend(page.security_groups().iter().filter_map(|group| {
+            let groups = page.security_groups().iter().filter_map(|group| {
                 Some(FoundGroup {
                     id: group.group_id()?.to_owned(),
                     vpc: group.vpc_id().unwrap_or("").to_owned(),
                 })
-            }));
+            });
+            for group in groups {
+                matched = true;
+                found.insert(group);
+            }
         }
+        nothing.extend(term.filter(|_term| !matched));
     }
-    Ok(found.into_iter().collect())
+    let is_absent = |term: &SecurityGroupSelectorTerm| {
+        let is_id = |id: &String| found.iter().any(|group: &FoundGroup| group.id == *id);
+        term.id.as_ref().is_some_and(|id| !is_id(id))
+    };
+    let absent = terms
+        .iter()
+        .enumerate()
+        .filter(|(_index, term)| is_absent(term));
+    nothing.extend(absent.map(named));
+    Ok(Found {
+        items: found.into_iter().collect(),
+        nothing,
+    })
 }
 
 /// Why there are no security groups to use, if so.
@@ -174,7 +225,8 @@ pub(super) fn check_groups(
 ) -> Result<(), Unresolved> {
     if groups.is_empty() {
         let terms = terms.iter().enumerate().map(|(index, term)| {
-            describe(index, term.id.as_deref(), term.name.as_deref(), &term.tags)
+            let name = term.name.as_ref().map(|name| format!("name {name}"));
+            describe(index, id_of(term.id.as_ref()).chain(name), &term.tags)
         });
         return Err(Unresolved {
             reason: "SecurityGroupsNotFound",
@@ -201,143 +253,12 @@ pub(super) fn check_groups(
     Ok(())
 }
 
-/// An image with what it is chosen by.
-#[derive(Debug, Clone)]
-struct FoundImage {
-    image: Image,
-    architecture: Architecture,
-    deprecated: bool,
-    created: String,
-}
-
-/// Images by architecture: not deprecated ones first, then newest first.
-pub(super) async fn images(
-    api: &Api,
-    terms: &[AmiSelectorTerm],
-) -> Result<BTreeMap<String, Vec<Image>>, CloudError> {
-    let mut found: BTreeMap<String, FoundImage> = BTreeMap::new();
-    for term in terms {
-        if term.alias.is_some() || term.ssm_parameter.is_some() {
-            continue;
-        }
-        let mut filters = tag_filters(&term.tags);
-        if let Some(id) = &term.id {
-            filters.push(filter("image-id", [id]));
-        }
-        if let Some(name) = &term.name {
-            filters.push(filter("name", [name]));
-        }
-        let owners = match (&term.id, &term.owner) {
-            (Some(_id), _) => None,
-            (None, Some(owner)) => Some(vec![owner.clone()]),
-            // Anybody can publish an image under any name.
-            (None, None) => Some(vec!["self".to_owned(), "amazon".to_owned()]),
-        };
-        let mut pages = api
-            .ec2
-            .describe_images()
-            .set_filters(Some(filters))
-            .set_owners(owners)
-            .include_deprecated(true)
-            .into_paginator()
-            .page_size(1000)
-            .send();
-        loop {
-            api.buckets.take(Bucket::Describe, 1).await;
-            let Some(page) = pages.next().await else {
-                break;
-            };
-            let page = page.map_err(|error| failed("DescribeImages", &error))?;
-            let now = api.world.now();
-            let images = page
-                .images()
-                .iter()
-                .filter_map(|image| image_of(image, now));
-            found.extend(images.map(|image| (image.image.id.clone(), image)));
-        }
-    }
-    Ok(by_architecture(found.into_values().collect()))
-}
-
-fn image_of(image: &ec2::Image, now: Timestamp) -> Option<FoundImage> {
-    if image
-        .state()
-        .is_some_and(|state| *state != ec2::ImageState::Available)
-    {
-        return None;
-    }
-    let deprecated = image
-        .deprecation_time()
-        .and_then(|text| text.parse::<Timestamp>().ok())
-        .is_some_and(|time| time <= now);
-    Some(FoundImage {
-        image: Image {
-            id: image.image_id()?.to_owned(),
-            name: image.name().unwrap_or("").to_owned(),
-        },
-        architecture: Architecture::parse(image.architecture()?.as_str())?,
-        deprecated,
-        created: image.creation_date().unwrap_or("").to_owned(),
-    })
-}
-
-fn by_architecture(mut found: Vec<FoundImage>) -> BTreeMap<String, Vec<Image>> {
-    found.sort_by(|one, other| {
-        (
-            one.deprecated,
-            &other.created,
-            &other.image.name,
-            &one.image.id,
-        )
-            .cmp(&(
-                other.deprecated,
-                &one.created,
-                &one.image.name,
-                &other.image.id,
-            ))
-    });
-    let mut images: BTreeMap<String, Vec<Image>> = BTreeMap::new();
-    for found in found {
-        images
-            .entry(found.architecture.as_str().to_owned())
-            .or_default()
-            .push(found.image);
-    }
-    images
-}
-
-/// Why there are no images to use, if so.
-pub(super) fn check_images(
-    terms: &[AmiSelectorTerm],
-    images: &BTreeMap<String, Vec<Image>>,
-) -> Result<(), Unresolved> {
-    let by_lookup: Vec<&str> = terms
-        .iter()
-        .filter_map(|term| term.alias.as_deref().or(term.ssm_parameter.as_deref()))
-        .collect();
-    if images.is_empty() && !by_lookup.is_empty() {
-        return Err(Unresolved {
-            reason: "UnsupportedAlias",
-            message: format!(
-                "spec.amiSelectorTerms {}: aliases and SSM parameters are not supported by this \
-                 version; select the image by id, name or tags",
-                by_lookup.join(", ")
-            ),
-        });
-    }
-    if images.is_empty() {
-        let terms = terms.iter().enumerate().map(|(index, term)| {
-            describe(index, term.id.as_deref(), term.name.as_deref(), &term.tags)
-        });
-        return Err(Unresolved {
-            reason: "AMINotFound",
-            message: nothing_matches("image", "spec.amiSelectorTerms", terms),
-        });
-    }
-    Ok(())
-}
-
-fn nothing_matches(what: &str, path: &str, terms: impl Iterator<Item = String>) -> String {
+/// Says of terms that they match nothing, and what to do.
+pub(super) fn nothing_matches(
+    what: &str,
+    path: &str,
+    terms: impl Iterator<Item = String>,
+) -> String {
     let terms: Vec<String> = terms.collect();
     format!(
         "no {what} matches {path}{}: correct the terms, or tag the {what}s so that they match",
@@ -345,15 +266,17 @@ fn nothing_matches(what: &str, path: &str, terms: impl Iterator<Item = String>) 
     )
 }
 
-fn describe(
+fn id_of(id: Option<&String>) -> impl Iterator<Item = String> {
+    id.map(|id| format!("id {id}")).into_iter()
+}
+
+/// A term for people: its place and what it looks for.
+pub(super) fn describe(
     index: usize,
-    id: Option<&str>,
-    name: Option<&str>,
+    looks_for: impl IntoIterator<Item = String>,
     tags: &BTreeMap<String, String>,
 ) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    parts.extend(id.map(|id| format!("id {id}")));
-    parts.extend(name.map(|name| format!("name {name}")));
+    let mut parts: Vec<String> = looks_for.into_iter().collect();
     parts.extend(tags.iter().map(|(key, value)| format!("tag {key}={value}")));
     format!("[{index}] ({})", parts.join(", "))
 }
@@ -412,28 +335,5 @@ mod tests {
         };
         let error = check_groups(&terms, &[group], &[subnet]).unwrap_err();
         assert!(error.message.contains("vpc-1: sg-9"), "{}", error.message);
-    }
-
-    #[test]
-    fn the_newest_image_that_is_not_deprecated_comes_first() {
-        let image = |id: &str, deprecated, created: &str| FoundImage {
-            image: Image {
-                id: id.to_owned(),
-                name: String::new(),
-            },
-            architecture: Architecture::Amd64,
-            deprecated,
-            created: created.to_owned(),
-        };
-        let images = by_architecture(vec![
-            image("ami-old", false, "2026-01-01"),
-            image("ami-deprecated", true, "2026-09-01"),
-            image("ami-new", false, "2026-06-01"),
-        ]);
-        let ids: Vec<&str> = images["amd64"]
-            .iter()
-            .map(|image| image.id.as_str())
-            .collect();
-        assert_eq!(ids, ["ami-new", "ami-old", "ami-deprecated"]);
     }
 }

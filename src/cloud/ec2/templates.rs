@@ -13,9 +13,11 @@ use moka::future::Cache;
 
 use super::Api;
 use super::call::{failed, filter, tag_list, tag_map};
+use super::profiles;
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
-use crate::cloud::class::{self, Volume};
+use crate::cloud::class;
+use crate::cloud::disks::Volume;
 use crate::cloud::launch_template::{self, Metadata, Source, Template, Tracking};
 use crate::cloud::{CloudError, errors, tags};
 use crate::model::claim::Claim;
@@ -49,12 +51,13 @@ impl Templates {
     ) -> Result<Vec<TemplateOverrides>, CloudError> {
         let settings = class::read(&object.spec, api.settings.class)
             .map_err(|problems| errors::refused(CREATE, problems.to_string()))?;
+        let instance_profile = profiles::name_of(api, object);
         let source = Source {
             cluster: &api.settings.cluster,
             spec: &object.spec,
             settings: &settings,
             resolved,
-            instance_profile: object.spec.instance_profile.as_deref().unwrap_or(""),
+            instance_profile: &instance_profile,
         };
         let groups = launch_template::group(&source, claim, offerings)
             .map_err(|problem| errors::refused(CREATE, problem.to_string()))?;

@@ -4,6 +4,7 @@
 //! back: the text of the user data, at most 16 KiB. No credential is ever in it: nodes authenticate
 //! with the role of their instance profile.
 
+pub mod bottlerocket;
 mod mime;
 pub mod nodeadm;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::class::Family;
 use super::cluster::ClusterFacts;
 use crate::api::labels;
 use crate::model::resources::Resources;
@@ -52,9 +54,27 @@ pub enum UserDataError {
     /// The user's own part cannot be read.
     #[error("spec.userData: {0}")]
     Unreadable(String),
-    /// The parts could not be written.
-    #[error("the NodeConfig could not be written: {0}")]
+    /// The generated part could not be written.
+    #[error("the user data could not be written: {0}")]
     Unwritable(String),
+}
+
+/// Whether the user's own user data can be merged with ours: known before anything is launched.
+pub fn check(family: Family, own: Option<&str>) -> Result<(), UserDataError> {
+    match family {
+        Family::Al2023 => nodeadm::own(own).map(drop),
+        Family::Bottlerocket => bottlerocket::own(own).map(drop),
+        Family::Custom => Ok(()),
+    }
+}
+
+/// The user data of a node of the family.
+pub fn of_family(family: Family, bootstrap: &Bootstrap<'_>) -> Result<String, UserDataError> {
+    match family {
+        Family::Al2023 => nodeadm::user_data(bootstrap),
+        Family::Bottlerocket => bottlerocket::user_data(bootstrap),
+        Family::Custom => custom(bootstrap.custom),
+    }
 }
 
 /// The user data of a family that takes it as it is: the user's own, verbatim.

@@ -16,14 +16,19 @@ const CLOUD_CONFIG: &str = "text/cloud-config; charset=\"us-ascii\"";
 
 /// The user data of a node.
 pub fn user_data(bootstrap: &Bootstrap<'_>) -> Result<String, UserDataError> {
-    let mut parts = match bootstrap.custom {
-        Some(own) if !own.trim().is_empty() => own_parts(own)?,
-        _ => Vec::new(),
-    };
+    let mut parts = own(bootstrap.custom)?;
     let node_config = serde_saphyr::to_string(&node_config(bootstrap))
         .map_err(|error| UserDataError::Unwritable(error.to_string()))?;
     parts.push(mime::Part::new(NODE_CONFIG, &node_config));
     within_limit(mime::write(&parts))
+}
+
+/// The user's own parts.
+pub(super) fn own(text: Option<&str>) -> Result<Vec<mime::Part>, UserDataError> {
+    match text {
+        Some(own) if !own.trim().is_empty() => own_parts(own),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// A MIME document gives its parts; a NodeConfig, a cloud-config or a script is one part.

@@ -2,5 +2,6 @@
 
 mod script;
 mod terms;
+mod version;
 mod watching;
 mod writing;

@@ -10,7 +10,7 @@ use crate::api::ConditionType;
 use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
 use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults, ClassSettings};
-use crate::cloud::{Unresolved, builtin};
+use crate::cloud::{Unresolved, builtin, images};
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 
@@ -43,7 +43,7 @@ impl Found {
         let public = object.spec.associate_public_ip_address == Some(true);
         Some(Terms {
             shape: settings.shape.clone(),
-            architectures: self.images.keys().cloned().collect(),
+            images: images::served(&self.images),
             zones: self
                 .subnets
                 .keys()
@@ -86,7 +86,7 @@ pub(in crate::sim) fn find(cluster: &str, object: &EC2NodeClass) -> Found {
     let spec = &object.spec;
     let subnets = subnets(cluster, spec);
     let groups = groups(cluster, spec);
-    let images = images(cluster, spec);
+    let images = find_images(cluster, spec);
     let settings = class::read(spec, ClassDefaults::default());
     let name = object.name_any();
     let found = |nothing: bool, reason: &'static str, field: &str, what: &str| {
@@ -144,10 +144,11 @@ pub(in crate::sim) fn find(cluster: &str, object: &EC2NodeClass) -> Found {
 }
 
 fn check_profile(spec: &EC2NodeClassSpec) -> Result<(), Unresolved> {
-    let profile = spec.instance_profile.as_ref();
+    let profile = spec.instance_profile.as_ref().or(spec.role.as_ref());
     profile.map(|_profile| ()).ok_or_else(|| Unresolved {
         reason: "InstanceProfileNotFound",
-        message: "spec.instanceProfile is missing: name the instance profile of the nodes"
+        message: "spec.instanceProfile is missing: name the instance profile of the nodes, or \
+                  their role in spec.role"
             .to_owned(),
     })
 }
@@ -202,10 +203,10 @@ fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {
 /// The account's images: one for each architecture.
 pub(super) fn all_images() -> BTreeMap<String, Image> {
     let of_architecture = |architecture: &str| {
-        let image = Image {
-            id: format!("ami-{architecture}"),
-            name: format!("node-{architecture}-2027.01.01"),
-        };
+        let image = Image::new(
+            format!("ami-{architecture}"),
+            format!("node-{architecture}-2027.01.01"),
+        );
         (architecture.to_owned(), image)
     };
     ["amd64", "arm64"]
@@ -214,7 +215,7 @@ pub(super) fn all_images() -> BTreeMap<String, Image> {
         .collect()
 }
 
-fn images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>> {
+fn find_images(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Image>> {
     let of_architecture = |(architecture, image): (String, Image)| {
         let selected = spec.ami_selector_terms.iter().any(|term| {
             let named = |text: &Option<String>| {

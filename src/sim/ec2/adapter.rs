@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::account;
 use super::fleet::{self, Order};
 use super::machine::EndCause;
 use super::market::PRICE_STEP;
+use super::profiles::Profile;
 use super::refusal::{Refusal, THROTTLED};
 use super::template::{self, Tags};
 use super::way::{Call, Unserved, Way};
@@ -23,7 +25,9 @@ use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
 use crate::cloud::class::{self, ClassDefaults};
 use crate::cloud::cluster::ClusterFacts;
+use crate::cloud::facts;
 use crate::cloud::launch_template::{self, Source};
+use crate::cloud::profile::{self, Home, OwnProfile};
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
@@ -70,6 +74,30 @@ impl SimulatedCloud {
             },
             buckets: Buckets::new(BucketSizes::default()),
             catalogues: Mutex::default(),
+        }
+    }
+
+    fn home(&self) -> Home<'_> {
+        Home {
+            region: facts::BUILT_IN_REGION,
+            cluster: &self.cluster.name,
+        }
+    }
+
+    /// The profile of a node class with a role, as it is when it is new.
+    fn new_profile(&self, node_class: &EC2NodeClass, made: Timestamp) -> Profile {
+        let role = node_class.spec.role.as_deref().map(profile::name_of_role);
+        let tags = [
+            (tags::CLUSTER, self.cluster.name.clone()),
+            (tags::NODE_CLASS, node_class.name_any()),
+        ];
+        Profile {
+            path: self
+                .home()
+                .path_of_class(&node_class.uid().unwrap_or_default()),
+            role: role.map(str::to_owned),
+            tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+            made,
         }
     }
 
@@ -143,6 +171,8 @@ impl SimulatedCloud {
         });
         Resolution {
             conditions: found.conditions.clone(),
+            remarks: BTreeMap::new(),
+            instance_profile: self.profile_of(object),
             class: found.node_class(object, catalogue),
         }
     }
@@ -176,12 +206,13 @@ impl SimulatedCloud {
         const OPERATION: &str = "CreateLaunchTemplate";
         let settings = class::read(&object.spec, ClassDefaults::default())
             .map_err(|problems| errors::refused(OPERATION, problems.to_string()))?;
+        let instance_profile = self.profile_of(object);
         let source = Source {
             cluster: &self.cluster,
             spec: &object.spec,
             settings: &settings,
             resolved,
-            instance_profile: object.spec.instance_profile.as_deref().unwrap_or(""),
+            instance_profile: &instance_profile,
         };
         launch_template::group(&source, claim, offerings)
             .map_err(|problem| errors::refused(OPERATION, problem.to_string()))
@@ -330,6 +361,76 @@ impl Cloud for SimulatedCloud {
                 .ok_or_else(|| Refusal::no_instance(instance_id))?;
             machine.instance.tags.extend(tags.clone());
             Ok(())
+        }))
+    }
+
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let name = self.profile_of(node_class);
+        let is_there =
+            node_class.spec.role.is_none() || self.way.ec2.locked().profiles.get(&name).is_some();
+        Box::pin(async move {
+            if is_there {
+                return Ok(());
+            }
+            let call = Call::write("CreateInstanceProfile", Vec::new());
+            self.call(call, move |state, _fault| {
+                let profile = self.new_profile(node_class, state.clock.now());
+                state.profiles.create(&name, profile)
+            })
+            .await
+        })
+    }
+
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String {
+        let spec = &node_class.spec;
+        let of_role = |role: &str| {
+            let uid = node_class.uid().unwrap_or_default();
+            self.home().name(&uid, role)
+        };
+        let given = spec.instance_profile.clone();
+        given
+            .or_else(|| spec.role.as_deref().map(of_role))
+            .unwrap_or_default()
+    }
+
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>> {
+        let call = Call {
+            operation: "ListInstanceProfiles",
+            takes: Vec::new(),
+            writes: false,
+        };
+        Box::pin(self.call(call, |state, _fault| {
+            let own = |(name, profile): (&String, &Profile)| {
+                Some(OwnProfile {
+                    name: name.clone(),
+                    class_uid: self.home().class_of(&profile.path)?,
+                })
+            };
+            Ok(state.profiles.made().iter().filter_map(own).collect())
+        }))
+    }
+
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>> {
+        let call = Call::write("DeleteInstanceProfile", Vec::new());
+        Box::pin(self.call(call, move |state, _fault| {
+            if state.is_profile_used(name) {
+                return Ok(false);
+            }
+            // It is no error if it is gone already.
+            let Some(profile) = state.profiles.get(name) else {
+                return Ok(true);
+            };
+            if let Some(role) = profile.role {
+                state.profiles.remove_role(name, &role)?;
+            }
+            state.profiles.delete(name)?;
+            Ok(true)
         }))
     }
 

@@ -89,9 +89,16 @@ impl State {
         if let Some(known) = self.known_fleet(order.token.as_deref(), &order.parameters)? {
             return Ok(known);
         }
-        let missing = |wanted: &&TemplateOverrides| !self.templates.contains_key(&wanted.name);
-        if let Some(template) = order.templates.iter().find(missing) {
-            return Err(Refusal::no_template(&template.name));
+        for wanted in &order.templates {
+            let known = self.templates.get(&wanted.name);
+            let template = known.ok_or_else(|| Refusal::no_template(&wanted.name))?;
+            let profile = &template.data.instance_profile;
+            if !profile.is_empty() && self.profiles.get(profile).is_none() {
+                return Err(Refusal::new(
+                    "InvalidParameterValue",
+                    format!("Invalid IAM Instance Profile name: {profile}"),
+                ));
+            }
         }
         self.fleets_made += 1;
         let fleet = Fleet {

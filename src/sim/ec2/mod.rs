@@ -15,6 +15,8 @@ mod fleet;
 pub mod limits;
 pub mod machine;
 pub mod market;
+mod profiles;
+mod published;
 mod queue;
 pub mod refusal;
 mod storm;
@@ -35,6 +37,7 @@ pub use adapter::SimulatedCloud;
 use bill::Amount;
 use machine::{EndCause, Machine};
 use market::Markets;
+use profiles::Profiles;
 use template::LaunchTemplate;
 use throttle::Throttle;
 
@@ -60,6 +63,9 @@ pub(super) struct State {
     machines: BTreeMap<String, Machine>,
     templates: BTreeMap<String, Arc<LaunchTemplate>>,
     templates_made: u64,
+    profiles: Profiles,
+    /// The account's own SSM parameters.
+    parameters: BTreeMap<String, String>,
     fleets: BTreeMap<String, fleet::Fleet>,
     fleets_made: u64,
     dry: Vec<(OfferingKey, Timestamp)>,
@@ -147,6 +153,8 @@ impl Ec2 {
             machines: BTreeMap::new(),
             templates: BTreeMap::new(),
             templates_made: 0,
+            profiles: Profiles::default(),
+            parameters: BTreeMap::new(),
             fleets: BTreeMap::new(),
             fleets_made: 0,
             dry: Vec::new(),
@@ -299,6 +307,12 @@ impl Ec2 {
     /// From now on nobody may terminate this machine.
     pub fn protect(&self, id: &str) {
         self.locked().protected.insert(id.to_owned());
+    }
+
+    /// Sets an SSM parameter of the account's own.
+    pub fn set_parameter(&self, name: &str, value: &str) {
+        let mut state = self.locked();
+        state.parameters.insert(name.to_owned(), value.to_owned());
     }
 
     /// Starts a machine with a cluster's tags that no claim asked for.

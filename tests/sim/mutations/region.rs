@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::future::BoxFuture;
 use tonnage::api::EC2NodeClass;
+use tonnage::cloud::profile::OwnProfile;
 use tonnage::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use tonnage::controllers::assembly::Connections;
 use tonnage::model::claim::Claim;
@@ -178,6 +179,28 @@ impl Cloud for Region {
         tags: &'call BTreeMap<String, String>,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         self.inner.tag(instance_id, tags)
+    }
+
+    fn keep_profile<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+    ) -> BoxFuture<'call, Result<(), CloudError>> {
+        self.inner.keep_profile(node_class)
+    }
+
+    fn profile_of(&self, node_class: &EC2NodeClass) -> String {
+        self.inner.profile_of(node_class)
+    }
+
+    fn profiles(&self) -> BoxFuture<'_, Result<Vec<OwnProfile>, CloudError>> {
+        self.inner.profiles()
+    }
+
+    fn remove_profile<'call>(
+        &'call self,
+        name: &'call str,
+    ) -> BoxFuture<'call, Result<bool, CloudError>> {
+        self.inner.remove_profile(name)
     }
 
     fn release<'call>(

@@ -1,7 +1,9 @@
-//! The XML that an answer of EC2's query protocol is.
+//! The XML that an answer of EC2's or IAM's query protocol is.
 //!
-//! Given elements; given back a document, escaped. Lists are sets of `item`, as everywhere in EC2.
+//! Given elements; given back a document, escaped. Lists are sets of `item` everywhere in EC2, and of
+//! `member` in IAM.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 
@@ -14,10 +16,13 @@ use crate::sim::ec2::template::Tags;
 /// The name space of EC2's answers. Source: the version that its SDKs speak.
 const NAME_SPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
+/// The name space of IAM's answers. Source: likewise.
+const IAM_NAME_SPACE: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
+
 /// An element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Element {
-    name: &'static str,
+    name: Cow<'static, str>,
     content: Content,
 }
 
@@ -32,7 +37,7 @@ pub(super) fn text(name: &'static str, value: impl Display) -> Element {
     let mut value = value.to_string();
     value.retain(|character| !character.is_control() || matches!(character, '\t' | '\n' | '\r'));
     Element {
-        name,
+        name: Cow::Borrowed(name),
         content: Content::Text(value),
     }
 }
@@ -40,7 +45,7 @@ pub(super) fn text(name: &'static str, value: impl Display) -> Element {
 /// An element with elements.
 pub(super) const fn within(name: &'static str, elements: Vec<Element>) -> Element {
     Element {
-        name,
+        name: Cow::Borrowed(name),
         content: Content::Elements(elements),
     }
 }
@@ -48,6 +53,15 @@ pub(super) const fn within(name: &'static str, elements: Vec<Element>) -> Elemen
 /// A list.
 pub(super) fn set(name: &'static str, members: impl IntoIterator<Item = Vec<Element>>) -> Element {
     let items = members.into_iter().map(|member| within("item", member));
+    within(name, items.collect())
+}
+
+/// A list as IAM writes it.
+pub(super) fn members(
+    name: &'static str,
+    members: impl IntoIterator<Item = Vec<Element>>,
+) -> Element {
+    let items = members.into_iter().map(|member| within("member", member));
     within(name, items.collect())
 }
 
@@ -86,6 +100,36 @@ pub(super) fn refusal(refusal: &Refusal, request: &str) -> String {
     written("Response", None, &all)
 }
 
+/// The answer to an operation of IAM.
+pub(super) fn iam_document(operation: &str, request: &str, elements: Vec<Element>) -> String {
+    let metadata = within("ResponseMetadata", vec![text("RequestId", request)]);
+    let result = (!elements.is_empty()).then(|| Element {
+        name: Cow::Owned(format!("{operation}Result")),
+        content: Content::Elements(elements),
+    });
+    let all: Vec<Element> = result.into_iter().chain([metadata]).collect();
+    written(&format!("{operation}Response"), Some(IAM_NAME_SPACE), &all)
+}
+
+/// The answer to a refused operation of IAM.
+pub(super) fn iam_refusal(refusal: &Refusal, request: &str) -> String {
+    let side = if refusal.status < 500 {
+        "Sender"
+    } else {
+        "Receiver"
+    };
+    let error = within(
+        "Error",
+        vec![
+            text("Type", side),
+            text("Code", refusal.code),
+            text("Message", &refusal.message),
+        ],
+    );
+    let all = [error, text("RequestId", request)];
+    written("ErrorResponse", Some(IAM_NAME_SPACE), &all)
+}
+
 fn written(root: &str, name_space: Option<&str>, elements: &[Element]) -> String {
     let mut writer = Writer::new(Vec::new());
     let declaration = Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None));
@@ -108,7 +152,7 @@ fn write_all(elements: &[Element], writer: &mut Writer<Vec<u8>>) -> io::Result<(
 
 impl Element {
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
-        let element = writer.create_element(self.name);
+        let element = writer.create_element(self.name.as_ref());
         match &self.content {
             Content::Text(text) => element.write_text_content(BytesText::new(text)),
             Content::Elements(elements) => {
@@ -132,6 +176,24 @@ mod tests {
              <DescribeTagsResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
              <requestId>r-1</requestId><tagSet><item><key>a&lt;b</key><value>c&amp;d</value></item>\
              </tagSet></DescribeTagsResponse>"
+        );
+    }
+
+    #[test]
+    fn iam_wraps_what_it_answers() {
+        let name = || text("Name", "a");
+        let wrapped = iam_document("GetIt", "r-1", vec![members("List", [vec![name()]])]);
+        assert!(wrapped.ends_with(
+            "<GetItResult><List><member><Name>a</Name></member></List></GetItResult>\
+             <ResponseMetadata><RequestId>r-1</RequestId></ResponseMetadata></GetItResponse>"
+        ));
+        assert!(!iam_document("DeleteIt", "r-2", Vec::new()).contains("Result>"));
+        let refused = iam_refusal(&Refusal::new("NoSuchEntity", "no"), "r-3");
+        assert!(
+            refused.contains(
+                "<Error><Type>Sender</Type><Code>NoSuchEntity</Code><Message>no</Message></Error>"
+            ),
+            "{refused}"
         );
     }
 

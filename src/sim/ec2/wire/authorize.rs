@@ -1,5 +1,5 @@
-//! What a caller must be allowed for each operation. Source: "Actions, resources, and condition keys
-//! for Amazon EC2" in the Service Authorization Reference.
+//! What a caller must be allowed for each operation. Source: "Actions, resources, and condition keys"
+//! for Amazon EC2, for IAM and for Systems Manager in the Service Authorization Reference.
 //!
 //! Given a request; given back actions on resources with the tags that conditions speak of. What does
 //! not exist is refused first: it has no tags to be judged by.
@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::{Need, Policy};
-use super::{Desk, Operation, instances};
+use super::service::Service;
+use super::{Desk, Operation, instances, parameters, profiles};
 use crate::cloud::facts::BUILT_IN_REGION;
 use crate::sim::ec2::account::ACCOUNT;
+use crate::sim::ec2::profiles::arn as profile_arn;
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::{LaunchTemplate, Tags};
 
@@ -17,6 +19,8 @@ use crate::sim::ec2::template::{LaunchTemplate, Tags};
 #[derive(Debug, Clone)]
 pub(super) struct Launch<'call> {
     pub(super) template: &'call LaunchTemplate,
+    /// The role in the template's instance profile.
+    pub(super) role: Option<&'call str>,
     /// Subnets that machines may come into.
     pub(super) subnets: BTreeSet<&'call str>,
     pub(super) is_spot: bool,
@@ -51,12 +55,16 @@ fn arn(kind: &str, id: &str) -> String {
 }
 
 fn need(action: &str, resource: String) -> Need {
+    need_of(Service::Ec2, action, resource)
+}
+
+fn need_of(service: Service, action: &str, resource: String) -> Need {
     let context = BTreeMap::from([(
         "aws:requestedregion".to_owned(),
         vec![BUILT_IN_REGION.to_owned()],
     )]);
     Need {
-        action: format!("ec2:{action}"),
+        action: format!("{}:{action}", service.prefix()),
         resource,
         context,
     }
@@ -129,7 +137,58 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
         | Operation::DescribeSecurityGroups
         | Operation::DescribeSpotPriceHistory
         | Operation::DescribeSubnets => Ok(vec![need(name, "*".to_owned())]),
+        Operation::GetParameters => Ok(parameters::names(desk)?
+            .into_iter()
+            .map(|parameter| need_of(Service::Ssm, name, parameters::arn(parameter)))
+            .collect()),
+        Operation::AddRoleToInstanceProfile
+        | Operation::CreateInstanceProfile
+        | Operation::DeleteInstanceProfile
+        | Operation::GetInstanceProfile
+        | Operation::ListInstanceProfiles
+        | Operation::RemoveRoleFromInstanceProfile => of_profiles(operation, desk),
     }
+}
+
+/// What an operation on instance profiles asks for.
+fn of_profiles(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, Refusal> {
+    let action = operation.as_str();
+    let need = |action: &str, path: &str, name: &str| {
+        need_of(Service::Iam, action, profile_arn(path, name))
+    };
+    match operation {
+        Operation::ListInstanceProfiles => {
+            let prefix = desk.all.text("PathPrefix").unwrap_or("/");
+            Ok(vec![need(action, prefix, "")])
+        }
+        Operation::CreateInstanceProfile => {
+            let (name, profile) = profiles::new(desk)?;
+            let making = need(action, &profile.path, &name).requesting(&profile.tags);
+            let tagging = need("TagInstanceProfile", &profile.path, &name);
+            let tagging = tagging.requesting(&profile.tags);
+            let tagging = (!profile.tags.is_empty()).then_some(tagging);
+            Ok([Some(making), tagging].into_iter().flatten().collect())
+        }
+        _ => {
+            let (name, profile) = profiles::named(desk)?;
+            let acting = need(action, &profile.path, &name).having(&profile.tags);
+            // Whoever puts a role into a profile gives it to machines.
+            let passing = (operation == Operation::AddRoleToInstanceProfile)
+                .then(|| desk.all.required("RoleName").map(passing))
+                .transpose()?;
+            Ok([Some(acting), passing].into_iter().flatten().collect())
+        }
+    }
+}
+
+/// Giving machines a role.
+fn passing(role: &str) -> Need {
+    let need = Need {
+        action: "iam:PassRole".to_owned(),
+        resource: format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
+        context: BTreeMap::new(),
+    };
+    need.with("iam:PassedToService", vec!["ec2.amazonaws.com".to_owned()])
 }
 
 /// An action on each of the instances that a request names.
@@ -214,16 +273,7 @@ impl Launch<'_> {
             made.iter()
                 .filter_map(|(kind, tags)| tagging(kind, tags, "RunInstances")),
         );
-        // The account has a role of the same name for every instance profile.
-        let role = &self.template.data.instance_profile;
-        if !role.is_empty() {
-            let pass = Need {
-                action: "iam:PassRole".to_owned(),
-                resource: format!("arn:aws:iam::{ACCOUNT}:role/{role}"),
-                context: BTreeMap::new(),
-            };
-            needs.push(pass.with("iam:PassedToService", vec!["ec2.amazonaws.com".to_owned()]));
-        }
+        needs.extend(self.role.map(passing));
         needs
     }
 }

@@ -38,14 +38,15 @@ impl HttpConnector for Connector {
         let endpoint = self.0.clone();
         HttpConnectorFuture::new(async move {
             let body = request.body().bytes().unwrap_or_default().to_vec();
-            let Some(answer) = endpoint.answer(&body).await else {
+            let target = request.headers().get("x-amz-target").map(str::to_owned);
+            let Some(answer) = endpoint.answer(target.as_deref(), &body).await else {
                 // Nothing ever comes: how long that is waited for is the SDK's business.
                 return std::future::pending().await;
             };
             let status = StatusCode::try_from(answer.status)
                 .map_err(|error| ConnectorError::other(error.into(), None))?;
             let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
-            response.headers_mut().insert("content-type", "text/xml");
+            response.headers_mut().insert("content-type", answer.kind);
             Ok(response)
         })
     }

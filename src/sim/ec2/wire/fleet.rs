@@ -36,6 +36,8 @@ struct Request {
 
 struct Config {
     template: Arc<LaunchTemplate>,
+    /// The role in its instance profile.
+    role: Option<String>,
     overrides: Vec<LaunchOverride>,
     /// Choices that cannot be had whatever the market is like.
     errors: Vec<Vec<Element>>,
@@ -127,8 +129,12 @@ fn read(desk: &Desk<'_>) -> Result<Request, Refusal> {
         let template = desk
             .state
             .template_of(&part.part("LaunchTemplateSpecification"))?;
+        let profile = desk.state.profiles.get(&template.data.instance_profile);
         let overrides = part.parts("Overrides");
         let mut config = Config {
+            role: profile
+                .and_then(|profile| profile.role)
+                .filter(|role| !role.is_empty()),
             template,
             overrides: Vec::new(),
             errors: Vec::new(),
@@ -228,6 +234,7 @@ impl Request {
         let choices = config.overrides.iter();
         Launch {
             template: &config.template,
+            role: config.role.as_deref(),
             subnets: choices
                 .map(|choice| choice.subnet.as_str())
                 .collect::<BTreeSet<_>>(),

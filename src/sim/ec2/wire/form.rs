@@ -1,9 +1,11 @@
-//! The form that a request of EC2's query protocol is.
+//! The form that a request of EC2's or IAM's query protocol is, and SSM's JSON as one.
 //!
 //! Given a body; given back fields by their dotted names, with lists counted from 1 as in
 //! `Filter.1.Value.2`. A field that is needed and missing, or no number, is refused with its name.
 
 use std::collections::BTreeMap;
+
+use serde_json::Value;
 
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::Tags;
@@ -13,18 +15,51 @@ const ASIDE: [&str; 2] = ["ClientToken", "DryRun"];
 
 /// A whole form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Form(BTreeMap<String, String>);
+pub(super) struct Form {
+    fields: BTreeMap<String, String>,
+    /// It came as JSON, with the operation in a header.
+    pub(super) is_json: bool,
+}
 
 impl Form {
     /// Reads a body; of a field that is there twice the last one counts.
     pub(super) fn read(body: &[u8]) -> Self {
-        Self(form_urlencoded::parse(body).into_owned().collect())
+        Self {
+            fields: form_urlencoded::parse(body).into_owned().collect(),
+            is_json: false,
+        }
+    }
+
+    /// Reads a body of JSON for a `target` such as `AmazonSSM.GetParameters`: the texts in it and in its
+    /// lists. What is no JSON has no fields.
+    pub(super) fn read_json(target: &str, body: &[u8]) -> Self {
+        let action = target.strip_prefix("AmazonSSM.").unwrap_or(target);
+        let mut fields = BTreeMap::from([("Action".to_owned(), action.to_owned())]);
+        let read: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+        for (name, value) in read {
+            let members = match value {
+                Value::Array(members) => members,
+                Value::String(text) => {
+                    fields.insert(name, text);
+                    continue;
+                }
+                _ => continue,
+            };
+            for (number, member) in (1_u32..).zip(members) {
+                let text = member.as_str().unwrap_or("").to_owned();
+                fields.insert(format!("{name}.{number}"), text);
+            }
+        }
+        Self {
+            fields,
+            is_json: true,
+        }
     }
 
     /// All of it.
     pub(super) const fn all(&self) -> Part<'_> {
         Part {
-            fields: &self.0,
+            fields: &self.fields,
             prefix: String::new(),
         }
     }
@@ -33,7 +68,7 @@ impl Form {
     pub(super) fn parameters(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let compared = self
-            .0
+            .fields
             .iter()
             .filter(|(name, _value)| !ASIDE.contains(&name.as_str()));
         form.extend_pairs(compared).finish()
@@ -144,8 +179,13 @@ impl<'form> Part<'form> {
 
     /// The tags of `Tag.1.Key` and so on.
     pub(super) fn tags(&self) -> Result<Tags, Refusal> {
+        self.tags_of("Tag")
+    }
+
+    /// The tags of a list.
+    pub(super) fn tags_of(&self, list: &str) -> Result<Tags, Refusal> {
         let mut found = Tags::new();
-        for tag in self.parts("Tag") {
+        for tag in self.parts(list) {
             let key = tag.required("Key")?;
             if key.starts_with("aws:") {
                 return Err(tag.wrong("Key", "Tag keys starting with 'aws:' are reserved."));
@@ -193,6 +233,20 @@ mod tests {
         );
         assert!(!form.parameters().contains("ClientToken"));
         assert!(form.parameters().contains("&InstanceId.2=i-2&"));
+    }
+
+    #[test]
+    fn json_is_read_as_a_form() {
+        let form = Form::read_json(
+            "AmazonSSM.GetParameters",
+            br#"{"Names":["/a","/b",1],"WithDecryption":true,"Text":"t"}"#,
+        );
+        let all = form.all();
+        assert_eq!(all.text("Action"), Some("GetParameters"));
+        assert_eq!(all.texts("Names"), ["/a", "/b"]);
+        assert_eq!(all.text("Text"), Some("t"));
+        let other = Form::read_json("Other.GetParameters", b"no JSON");
+        assert_eq!(other.all().text("Action"), Some("Other.GetParameters"));
     }
 
     #[test]

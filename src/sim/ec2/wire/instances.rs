@@ -12,6 +12,7 @@ use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::CapacityType;
 use crate::sim::ec2::account::{ACCOUNT, GROUP, NETWORK};
 use crate::sim::ec2::machine::{EndCause, Machine};
+use crate::sim::ec2::profiles;
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::{State, later};
 
@@ -75,7 +76,9 @@ pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
         .filter(|id| ids.is_empty() || ids.contains(&id.as_str()))
         .filter_map(|id| Some((id.clone(), desk.state.seen(id)?)))
         .filter(|(_id, (machine, shown))| {
-            filters.meet(&shown.tags, |filter| of_instance(machine, shown, filter))
+            filters.meet(&shown.tags, |filter| {
+                of_instance(desk.state, machine, shown, filter)
+            })
         })
         .collect();
     let page = page(found, &desk.all, Length::OLD)?;
@@ -83,7 +86,7 @@ pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
         vec![
             text("reservationId", shown.id.replacen("i-", "r-", 1)),
             text("ownerId", ACCOUNT),
-            set("instancesSet", [described(machine, shown)]),
+            set("instancesSet", [described(desk.state, machine, shown)]),
         ]
     });
     let mut answer = vec![set("reservationSet", reservations)];
@@ -91,21 +94,22 @@ pub(super) fn describe(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
     Ok(answer)
 }
 
-/// The ARN of a machine's instance profile, if it has one.
-fn profile_of(machine: &Machine) -> Option<String> {
+/// The ARN of a machine's instance profile, if it has one that is still there.
+fn profile_of(state: &State, machine: &Machine) -> Option<String> {
     let name = &machine.template.as_ref()?.data.instance_profile;
-    (!name.is_empty()).then(|| format!("arn:aws:iam::{ACCOUNT}:instance-profile/{name}"))
+    let profile = state.profiles.get(name)?;
+    (!name.is_empty()).then(|| profiles::arn(&profile.path, name))
 }
 
-fn of_instance(machine: &Machine, shown: &Instance, filter: &str) -> Vec<String> {
+fn of_instance(state: &State, machine: &Machine, shown: &Instance, filter: &str) -> Vec<String> {
     let is_spot = shown.offering.capacity_type == CapacityType::Spot;
     match filter {
         "availability-zone" => vec![shown.offering.zone.to_string()],
-        "iam-instance-profile.arn" => profile_of(machine).into_iter().collect(),
+        "iam-instance-profile.arn" => profile_of(state, machine).into_iter().collect(),
         "image-id" => vec![shown.image_id.clone()],
         "instance-id" => vec![shown.id.clone()],
         "instance-lifecycle" if is_spot => vec!["spot".to_owned()],
-        "instance-state-name" => vec![state(shown.state).1.to_owned()],
+        "instance-state-name" => vec![state_of(shown.state).1.to_owned()],
         "instance-type" => vec![shown.offering.instance_type.to_string()],
         "private-dns-name" => vec![shown.private_dns_name.clone()],
         "subnet-id" => vec![shown.subnet_id.clone()],
@@ -115,7 +119,7 @@ fn of_instance(machine: &Machine, shown: &Instance, filter: &str) -> Vec<String>
 }
 
 /// EC2's code and word for a state. Source: "InstanceState" in the EC2 API reference.
-const fn state(state: InstanceState) -> (u16, &'static str) {
+const fn state_of(state: InstanceState) -> (u16, &'static str) {
     match state {
         InstanceState::Pending => (0, "pending"),
         InstanceState::Running => (16, "running"),
@@ -127,11 +131,11 @@ const fn state(state: InstanceState) -> (u16, &'static str) {
 }
 
 fn state_element(name: &'static str, of: InstanceState) -> Element {
-    let (code, word) = state(of);
+    let (code, word) = state_of(of);
     within(name, vec![text("code", code), text("name", word)])
 }
 
-fn described(machine: &Machine, shown: &Instance) -> Vec<Element> {
+fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element> {
     let mut found = vec![
         text("instanceId", &shown.id),
         text("imageId", &shown.image_id),
@@ -172,7 +176,7 @@ fn described(machine: &Machine, shown: &Instance) -> Vec<Element> {
         ));
     }
     let profile =
-        profile_of(machine).map(|arn| within("iamInstanceProfile", vec![text("arn", arn)]));
+        profile_of(state, machine).map(|arn| within("iamInstanceProfile", vec![text("arn", arn)]));
     found.extend(profile);
     found
 }

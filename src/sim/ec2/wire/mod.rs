@@ -1,5 +1,5 @@
-//! The simulated region on the wire: EC2's query protocol, a form in and XML out, for the operations
-//! that the adapter for the real EC2 calls.
+//! The simulated region on the wire: EC2's and IAM's query protocol, a form in and XML out, and SSM's
+//! JSON, for the operations that the adapter for the real EC2 calls.
 //!
 //! Given a request's body; given back an answer with its HTTP status, or nothing, where the call or its
 //! answer got lost. It is the same region that the embedded world lives in: its markets, its shortages,
@@ -17,8 +17,11 @@ mod form;
 mod instances;
 mod network;
 mod page;
+mod parameters;
 pub mod policy;
+mod profiles;
 pub mod server;
+mod service;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ use jiff::Timestamp;
 use self::answer::Element;
 use self::form::{Form, Part};
 use self::policy::Policy;
+use self::service::{Content, Service};
 use super::refusal::Refusal;
 use super::way::{Call, Unserved, Way};
 use super::{Ec2, State};
@@ -40,65 +44,98 @@ use crate::sim::life::Life;
 /// The operations that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
+    AddRoleToInstanceProfile,
     CreateFleet,
+    CreateInstanceProfile,
     CreateLaunchTemplate,
     CreateTags,
+    DeleteInstanceProfile,
     DeleteLaunchTemplate,
     DescribeImages,
-    DescribeInstances,
     DescribeInstanceTypeOfferings,
     DescribeInstanceTypes,
+    DescribeInstances,
     DescribeLaunchTemplates,
     DescribeSecurityGroups,
     DescribeSpotPriceHistory,
     DescribeSubnets,
+    GetInstanceProfile,
+    GetParameters,
+    ListInstanceProfiles,
+    RemoveRoleFromInstanceProfile,
     TerminateInstances,
 }
 
 impl Operation {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 20] = [
+        Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
+        Self::CreateInstanceProfile,
         Self::CreateLaunchTemplate,
         Self::CreateTags,
+        Self::DeleteInstanceProfile,
         Self::DeleteLaunchTemplate,
         Self::DescribeImages,
-        Self::DescribeInstances,
         Self::DescribeInstanceTypeOfferings,
         Self::DescribeInstanceTypes,
+        Self::DescribeInstances,
         Self::DescribeLaunchTemplates,
         Self::DescribeSecurityGroups,
         Self::DescribeSpotPriceHistory,
         Self::DescribeSubnets,
+        Self::GetInstanceProfile,
+        Self::GetParameters,
+        Self::ListInstanceProfiles,
+        Self::RemoveRoleFromInstanceProfile,
         Self::TerminateInstances,
     ];
 
     const fn as_str(self) -> &'static str {
         match self {
+            Self::AddRoleToInstanceProfile => "AddRoleToInstanceProfile",
             Self::CreateFleet => "CreateFleet",
+            Self::CreateInstanceProfile => "CreateInstanceProfile",
             Self::CreateLaunchTemplate => "CreateLaunchTemplate",
             Self::CreateTags => "CreateTags",
+            Self::DeleteInstanceProfile => "DeleteInstanceProfile",
             Self::DeleteLaunchTemplate => "DeleteLaunchTemplate",
             Self::DescribeImages => "DescribeImages",
-            Self::DescribeInstances => "DescribeInstances",
             Self::DescribeInstanceTypeOfferings => "DescribeInstanceTypeOfferings",
             Self::DescribeInstanceTypes => "DescribeInstanceTypes",
+            Self::DescribeInstances => "DescribeInstances",
             Self::DescribeLaunchTemplates => "DescribeLaunchTemplates",
             Self::DescribeSecurityGroups => "DescribeSecurityGroups",
             Self::DescribeSpotPriceHistory => "DescribeSpotPriceHistory",
             Self::DescribeSubnets => "DescribeSubnets",
+            Self::GetInstanceProfile => "GetInstanceProfile",
+            Self::GetParameters => "GetParameters",
+            Self::ListInstanceProfiles => "ListInstanceProfiles",
+            Self::RemoveRoleFromInstanceProfile => "RemoveRoleFromInstanceProfile",
             Self::TerminateInstances => "TerminateInstances",
         }
     }
 
-    fn of(all: &Part<'_>) -> Result<Self, Refusal> {
+    const fn service(self) -> Service {
+        match self {
+            Self::AddRoleToInstanceProfile
+            | Self::CreateInstanceProfile
+            | Self::DeleteInstanceProfile
+            | Self::GetInstanceProfile
+            | Self::ListInstanceProfiles
+            | Self::RemoveRoleFromInstanceProfile => Service::Iam,
+            Self::GetParameters => Service::Ssm,
+            _ => Service::Ec2,
+        }
+    }
+
+    fn of(form: &Form) -> Result<Self, Refusal> {
+        let all = form.all();
         let name = all.required("Action")?;
-        let known = Self::ALL.into_iter().find(|known| known.as_str() == name);
-        known.ok_or_else(|| {
-            Refusal::new(
-                "InvalidAction",
-                format!("The action {name} is not valid for this web service."),
-            )
-        })
+        let known = Self::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name)
+            .filter(|known| (known.service() == Service::Ssm) == form.is_json);
+        known.ok_or_else(|| unknown(name))
     }
 
     /// The call that a request is, with what it draws on.
@@ -125,6 +162,16 @@ impl Operation {
             | Self::DescribeSecurityGroups
             | Self::DescribeSpotPriceHistory
             | Self::DescribeSubnets => Call::read(operation),
+            // EC2's buckets are EC2's alone.
+            Self::GetInstanceProfile | Self::GetParameters | Self::ListInstanceProfiles => Call {
+                operation,
+                takes: Vec::new(),
+                writes: false,
+            },
+            Self::AddRoleToInstanceProfile
+            | Self::CreateInstanceProfile
+            | Self::DeleteInstanceProfile
+            | Self::RemoveRoleFromInstanceProfile => Call::write(operation, Vec::new()),
         }
     }
 }
@@ -145,15 +192,21 @@ impl Desk<'_> {
         Ok(self.all.flag("DryRun")? == Some(true))
     }
 
-    fn serve(&mut self, operation: Operation) -> Result<Vec<Element>, Refusal> {
+    fn serve(&mut self, operation: Operation) -> Result<Content, Refusal> {
         authorize::check(self.policy, &authorize::needs(operation, self)?)?;
-        if operation == Operation::CreateFleet {
+        let elements = match operation.service() {
+            Service::Ssm => return parameters::get(self).map(Content::Json),
+            Service::Iam => self.serve_iam(operation),
             // A launch has more to ask for, once its templates are known.
-            return fleet::create(self);
-        }
-        if self.is_dry_run()? {
-            return Err(dry_run());
-        }
+            Service::Ec2 if operation != Operation::CreateFleet && self.is_dry_run()? => {
+                Err(dry_run())
+            }
+            Service::Ec2 => self.serve_ec2(operation),
+        };
+        elements.map(Content::Elements)
+    }
+
+    fn serve_ec2(&mut self, operation: Operation) -> Result<Vec<Element>, Refusal> {
         match operation {
             Operation::CreateFleet => fleet::create(self),
             Operation::CreateLaunchTemplate => templates::create(self),
@@ -170,8 +223,29 @@ impl Desk<'_> {
             Operation::DescribeSpotPriceHistory => catalogue::describe_spot_price_history(self),
             Operation::DescribeSubnets => network::describe_subnets(self),
             Operation::TerminateInstances => instances::terminate(self),
+            other => Err(unknown(other.as_str())),
         }
     }
+
+    fn serve_iam(&mut self, operation: Operation) -> Result<Vec<Element>, Refusal> {
+        match operation {
+            Operation::AddRoleToInstanceProfile => profiles::add_role(self),
+            Operation::CreateInstanceProfile => profiles::create(self),
+            Operation::DeleteInstanceProfile => profiles::delete(self),
+            Operation::GetInstanceProfile => profiles::get(self),
+            Operation::ListInstanceProfiles => profiles::list(self),
+            Operation::RemoveRoleFromInstanceProfile => profiles::remove_role(self),
+            other => Err(unknown(other.as_str())),
+        }
+    }
+}
+
+/// What a service says to an operation that it has not.
+fn unknown(name: &str) -> Refusal {
+    Refusal::new(
+        "InvalidAction",
+        format!("The action {name} is not valid for this web service."),
+    )
 }
 
 /// What EC2 says to a rehearsal that would have worked.
@@ -195,7 +269,9 @@ fn time(at: Timestamp) -> String {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// XML.
+    /// The content type.
+    pub kind: &'static str,
+    /// XML or JSON.
     pub body: String,
 }
 
@@ -241,17 +317,22 @@ impl Endpoint {
         self
     }
 
-    /// Answers a request, in the time that it takes; nothing when it or its answer got lost.
-    pub async fn answer(&self, body: &[u8]) -> Option<Answer> {
-        let form = Form::read(body);
-        let all = form.all();
-        let operation = match Operation::of(&all) {
-            Ok(operation) => operation,
-            Err(refusal) => return Some(self.refused(&refusal)),
+    /// Answers a request, in the time that it takes; nothing when it or its answer got lost. `target` is
+    /// its header `X-Amz-Target`, which requests in JSON have.
+    pub async fn answer(&self, target: Option<&str>, body: &[u8]) -> Option<Answer> {
+        let form = match target {
+            Some(target) => Form::read_json(target, body),
+            None => Form::read(body),
         };
+        let operation = match Operation::of(&form) {
+            Ok(operation) => operation,
+            Err(refusal) if form.is_json => return Some(self.refused(Service::Ssm, &refusal)),
+            Err(refusal) => return Some(self.refused(Service::Ec2, &refusal)),
+        };
+        let service = operation.service();
         let served = self
             .way
-            .go(&operation.call(&all), |state, fault| {
+            .go(&operation.call(&form.all()), |state, fault| {
                 let now = state.clock.now();
                 let mut desk = Desk {
                     state,
@@ -266,19 +347,21 @@ impl Endpoint {
             })
             .await;
         match served {
-            Ok(elements) => Some(Answer {
+            Ok(content) => Some(Answer {
                 status: 200,
-                body: answer::document(operation.as_str(), &self.request_id(), elements),
+                kind: service.kind(),
+                body: service.written(operation.as_str(), &self.request_id(), content),
             }),
-            Err(Unserved::Refused(refusal)) => Some(self.refused(&refusal)),
+            Err(Unserved::Refused(refusal)) => Some(self.refused(service, &refusal)),
             Err(Unserved::NoAnswer) => None,
         }
     }
 
-    fn refused(&self, refusal: &Refusal) -> Answer {
+    fn refused(&self, service: Service, refusal: &Refusal) -> Answer {
         Answer {
             status: refusal.status,
-            body: answer::refusal(refusal, &self.request_id()),
+            kind: service.kind(),
+            body: service.refusal(refusal, &self.request_id()),
         }
     }
 

@@ -8,10 +8,11 @@ use super::filter::Filters;
 use super::page::{Length, page};
 use crate::model::node_class::{Image, Subnet};
 use crate::sim::ec2::account::{self, ACCOUNT, DISCOVERY, GROUP, NETWORK};
+use crate::sim::ec2::published::{self, PUBLISHER, Published};
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::Tags;
 
-/// When the account's images were made, and when they become deprecated.
+/// When images were made, and when they become deprecated.
 const IMAGE_TIMES: (&str, &str) = ("2027-01-01T00:00:00.000Z", "2029-01-01T00:00:00.000Z");
 
 /// The tags of everything that the account has.
@@ -107,45 +108,103 @@ pub(super) fn describe_security_groups(desk: &Desk<'_>) -> Result<Vec<Element>, 
     paged("securityGroupInfo", found, desk, Length::OLD)
 }
 
+/// Whose an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Account,
+    Aws,
+}
+
+impl Owner {
+    fn is(self, asked: &str) -> bool {
+        match self {
+            Self::Account => ["self", ACCOUNT].contains(&asked),
+            Self::Aws => ["amazon", PUBLISHER].contains(&asked),
+        }
+    }
+}
+
+/// An image as EC2 shows it.
+struct Shown<'call> {
+    id: &'call str,
+    name: &'call str,
+    /// In EC2's words.
+    architecture: &'call str,
+    owner: Owner,
+    tags: Tags,
+}
+
+fn own_images(all: &BTreeMap<String, Image>, tags: Tags) -> impl Iterator<Item = Shown<'_>> {
+    all.iter().map(move |(architecture, image)| Shown {
+        id: &image.id,
+        name: &image.name,
+        architecture: word_of(architecture),
+        owner: Owner::Account,
+        tags: tags.clone(),
+    })
+}
+
+impl<'call> Shown<'call> {
+    fn of_aws(image: &'call Published) -> Self {
+        Self {
+            id: &image.id,
+            name: &image.name,
+            architecture: image.architecture,
+            owner: Owner::Aws,
+            tags: Tags::new(),
+        }
+    }
+
+    fn filtered_by(&self, filter: &str) -> Vec<String> {
+        let text = match filter {
+            "architecture" => self.architecture,
+            "image-id" => self.id,
+            "name" => self.name,
+            "state" => "available",
+            _ => return Vec::new(),
+        };
+        vec![text.to_owned()]
+    }
+
+    fn described(&self) -> Vec<Element> {
+        let (owner, alias) = match self.owner {
+            Owner::Account => (ACCOUNT, None),
+            Owner::Aws => (PUBLISHER, Some("amazon")),
+        };
+        let mut found = vec![
+            text("imageId", self.id),
+            text("name", self.name),
+            text("imageState", "available"),
+            text("imageOwnerId", owner),
+            text("architecture", self.architecture),
+            text("creationDate", IMAGE_TIMES.0),
+            text("deprecationTime", IMAGE_TIMES.1),
+            text("virtualizationType", "hvm"),
+            text("rootDeviceType", "ebs"),
+            text("rootDeviceName", "/dev/xvda"),
+            tag_set(&self.tags),
+        ];
+        found.extend(alias.map(|alias| text("imageOwnerAlias", alias)));
+        found
+    }
+}
+
 pub(super) fn describe_images(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
     let filters = Filters::read(&desk.all, &["architecture", "image-id", "name", "state"])?;
     let asked = desk.all.texts("ImageId");
     let all = account::all_images();
-    let ids: Vec<String> = all.values().map(|image| image.id.clone()).collect();
+    let all: Vec<Shown<'_>> = own_images(&all, tags(desk))
+        .chain(published::images().iter().map(Shown::of_aws))
+        .collect();
+    let ids: Vec<String> = all.iter().map(|image| image.id.to_owned()).collect();
     check(&asked, &ids, "InvalidAMIID.NotFound", "image")?;
     let owners = desk.all.texts("Owner");
-    let is_ours = owners.is_empty() || owners.iter().any(|owner| ["self", ACCOUNT].contains(owner));
-    let tags = tags(desk);
-    let of = |architecture: &str, image: &Image, filter: &str| match filter {
-        "architecture" => vec![word_of(architecture).to_owned()],
-        "image-id" => vec![image.id.clone()],
-        "name" => vec![image.name.clone()],
-        "state" => vec!["available".to_owned()],
-        _ => Vec::new(),
-    };
     let found: BTreeMap<String, Vec<Element>> = all
         .iter()
-        .filter(|_image| is_ours)
-        .filter(|(_architecture, image)| asked.is_empty() || asked.contains(&image.id.as_str()))
-        .filter(|(architecture, image)| {
-            filters.meet(&tags, |filter| of(architecture, image, filter))
-        })
-        .map(|(architecture, image)| {
-            let member = vec![
-                text("imageId", &image.id),
-                text("name", &image.name),
-                text("imageState", "available"),
-                text("imageOwnerId", ACCOUNT),
-                text("architecture", word_of(architecture)),
-                text("creationDate", IMAGE_TIMES.0),
-                text("deprecationTime", IMAGE_TIMES.1),
-                text("virtualizationType", "hvm"),
-                text("rootDeviceType", "ebs"),
-                text("rootDeviceName", "/dev/xvda"),
-                tag_set(&tags),
-            ];
-            (image.id.clone(), member)
-        })
+        .filter(|image| owners.is_empty() || owners.iter().any(|owner| image.owner.is(owner)))
+        .filter(|image| asked.is_empty() || asked.contains(&image.id))
+        .filter(|image| filters.meet(&image.tags, |filter| image.filtered_by(filter)))
+        .map(|image| (image.id.to_owned(), image.described()))
         .collect();
     let length = Length {
         least: 1,

@@ -59,31 +59,43 @@ pub(super) fn page<Thing>(
             );
             request.wrong("MaxResults", &wanted)
         })?;
-    let after = request
-        .text("NextToken")
-        .map(|token| {
-            read(token).ok_or_else(|| request.wrong("NextToken", "It is no token of this API."))
-        })
-        .transpose()?;
+    let after = after(request, "NextToken")?;
+    let (things, next) = cut(all, after.as_deref(), wanted);
+    Ok(Page {
+        things,
+        next: next.map(|token| text("nextToken", token)),
+    })
+}
+
+/// The key after which a request goes on, from the token in a field.
+pub(super) fn after(request: &Part<'_>, field: &str) -> Result<Option<String>, Refusal> {
+    let token = request.text(field);
+    token
+        .map(|token| read(token).ok_or_else(|| request.wrong(field, "It is no token of this API.")))
+        .transpose()
+}
+
+/// So many things after a key, and the token of what follows them.
+pub(super) fn cut<Thing>(
+    mut all: BTreeMap<String, Thing>,
+    after: Option<&str>,
+    wanted: usize,
+) -> (Vec<Thing>, Option<String>) {
     let mut rest: Vec<(String, Thing)> = match after {
         None => all.into_iter().collect(),
         Some(after) => {
-            let mut all = all;
-            let mut rest = all.split_off(&after);
-            rest.remove(&after);
+            let mut rest = all.split_off(after);
+            rest.remove(after);
             rest.into_iter().collect()
         }
     };
     let more = rest.len() > wanted;
     rest.truncate(wanted);
     let next = match rest.last() {
-        Some((last, _thing)) if more => Some(text("nextToken", URL_SAFE_NO_PAD.encode(last))),
+        Some((last, _thing)) if more => Some(URL_SAFE_NO_PAD.encode(last)),
         _ => None,
     };
-    Ok(Page {
-        things: rest.into_iter().map(|(_key, thing)| thing).collect(),
-        next,
-    })
+    (rest.into_iter().map(|(_key, thing)| thing).collect(), next)
 }
 
 fn read(token: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::net::TcpListener;
@@ -69,12 +69,14 @@ pub async fn serve(
         .map_err(ServeError::Serve)
 }
 
-async fn answer(State(endpoint): State<Endpoint>, body: Bytes) -> Response {
-    match endpoint.answer(&body).await {
+async fn answer(State(endpoint): State<Endpoint>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target");
+    let target = target.and_then(|target| target.to_str().ok());
+    match endpoint.answer(target, &body).await {
         Some(answer) => {
             let status =
                 StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let kind = [(header::CONTENT_TYPE, "text/xml;charset=UTF-8")];
+            let kind = [(header::CONTENT_TYPE, answer.kind)];
             (status, kind, answer.body).into_response()
         }
         // On a port somebody waits in real time: a lost answer is the gateway's.

@@ -9,7 +9,7 @@ use crate::sim::ec2::wire::Operation;
 use crate::sim::runtime;
 
 /// Names that operations read, beside those of the usual requests.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 25] = [
     "DryRun",
     "EndTime",
     "Filter.1.Name",
@@ -17,6 +17,7 @@ const NAMES: [&str; 20] = [
     "GroupId.1",
     "ImageId.1",
     "InstanceId.1",
+    "InstanceProfileName",
     "InstanceType.1",
     "LaunchTemplateConfigs.1.Overrides.1.Priority",
     "LaunchTemplateData.MetadataOptions.HttpPutResponseHopLimit",
@@ -25,8 +26,12 @@ const NAMES: [&str; 20] = [
     "LocationType",
     "MaxResults",
     "NextToken",
+    "Marker",
+    "MaxItems",
+    "Path",
     "Owner.1",
     "ResourceId.1",
+    "RoleName",
     "StartTime",
     "SubnetId.1",
     "Tag.1.Key",
@@ -92,7 +97,8 @@ proptest! {
                     _ => &[],
                 };
                 let answer = talk.ask(operation.as_str(), &super::but(usual, &changes)).await;
-                assert!([200, 400, 412, 503].contains(&answer.status), "{}", answer.body);
+                let known = [200, 400, 404, 409, 412, 503];
+                assert!(known.contains(&answer.status), "{}", answer.body);
                 assert!(answer.body.starts_with("<?xml"), "{}", answer.body);
             }
         })
@@ -100,9 +106,19 @@ proptest! {
     }
 
     #[test]
+    fn any_json_is_a_request(target in "(AmazonSSM.)?[A-Za-z]{0,20}", body in prop::collection::vec(any::<u8>(), 0..200)) {
+        runtime::run(async {
+            let answer = Talk::begin().endpoint.answer(Some(&target), &body).await.unwrap();
+            assert_eq!(answer.status, 400);
+            serde_json::from_str::<serde_json::Value>(&answer.body).unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn any_bytes_are_a_request(body in prop::collection::vec(any::<u8>(), 0..200)) {
         runtime::run(async {
-            let answer = Talk::begin().endpoint.answer(&body).await.unwrap();
+            let answer = Talk::begin().endpoint.answer(None, &body).await.unwrap();
             assert_eq!(answer.status, 400);
         })
         .unwrap();

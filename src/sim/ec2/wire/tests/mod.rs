@@ -44,9 +44,17 @@ impl Talk {
         form.append_pair("Version", "2016-11-15");
         form.extend_pairs(fields);
         self.endpoint
-            .answer(form.finish().as_bytes())
+            .answer(None, form.finish().as_bytes())
             .await
             .unwrap()
+    }
+
+    /// Asks SSM for parameters.
+    pub(super) async fn parameters(&self, names: &[&str]) -> Answer {
+        let body = serde_json::json!({ "Names": names }).to_string();
+        let target = Some("AmazonSSM.GetParameters");
+        let answer = self.endpoint.answer(target, body.as_bytes());
+        answer.await.unwrap()
     }
 
     /// Asks for what must work.

@@ -300,8 +300,98 @@ async fn what_the_account_has_is_found_by_id_name_and_tag() {
         .refused("DescribeImages", &[("ImageId.1", "ami-9")])
         .await;
     assert_eq!(code, "InvalidAMIID.NotFound");
-    let foreign = talk.done("DescribeImages", &[("Owner.1", "amazon")]).await;
-    assert_eq!(texts(&foreign, "imageId"), Vec::<String>::new());
+    let of = async |owner: &str| {
+        let body = talk.done("DescribeImages", &[("Owner.1", owner)]).await;
+        texts(&body, "imageId")
+    };
+    assert_eq!(of("self").await, ["ami-amd64", "ami-arm64"]);
+    let published = of("amazon").await;
+    assert!(published.len() > 50 && !published.contains(&"ami-amd64".to_owned()));
+    assert_eq!(of("210987654321").await, Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn profiles_are_listed_below_a_path_page_by_page() {
+    let talk = Talk::begin();
+    let names: Vec<String> = (0..5)
+        .map(|number| format!("tonnage-{number:032x}"))
+        .collect();
+    for (name, path) in names.iter().zip(["/a/", "/b/", "/a/b/", "/a/", "/"]) {
+        let fields = [("InstanceProfileName", name.as_str()), ("Path", path)];
+        talk.done("CreateInstanceProfile", &fields).await;
+    }
+    let below = [("PathPrefix", "/a/"), ("MaxItems", "2")];
+    let first = talk.done("ListInstanceProfiles", &below).await;
+    assert_eq!(
+        texts(&first, "InstanceProfileName"),
+        [&*names[0], &*names[2]]
+    );
+    assert_eq!(texts(&first, "IsTruncated"), ["true"]);
+    let marker = texts(&first, "Marker").remove(0);
+    let next = but(&below, &[("Marker", marker.as_str())]);
+    let second = talk.done("ListInstanceProfiles", &next).await;
+    assert_eq!(texts(&second, "InstanceProfileName"), [&*names[3]]);
+    assert_eq!(texts(&second, "IsTruncated"), ["false"]);
+    for (action, fields, expected) in [
+        (
+            "CreateInstanceProfile",
+            [("InstanceProfileName", names[0].as_str()), ("Path", "/")],
+            (409, "EntityAlreadyExists"),
+        ),
+        (
+            "CreateInstanceProfile",
+            [("InstanceProfileName", "new"), ("Path", "a")],
+            (400, "ValidationError"),
+        ),
+        (
+            "GetInstanceProfile",
+            [
+                (
+                    "InstanceProfileName",
+                    "tonnage-0123456789abcdef0123456789abcdef",
+                ),
+                ("Path", "/"),
+            ],
+            (404, "NoSuchEntity"),
+        ),
+        (
+            "ListInstanceProfiles",
+            [("MaxItems", "0"), ("PathPrefix", "/")],
+            (400, "ValidationError"),
+        ),
+        (
+            "AddRoleToInstanceProfile",
+            [("InstanceProfileName", names[0].as_str()), ("Path", "/")],
+            (400, "ValidationError"),
+        ),
+        // SSM takes no forms.
+        (
+            "GetParameters",
+            [("Names.1", "/a"), ("Path", "/")],
+            (400, "InvalidAction"),
+        ),
+    ] {
+        let (status, code, message) = talk.refused(action, &fields).await;
+        assert_eq!((status, code.as_str()), expected, "{action}: {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_launched_with_a_profile_that_is_not_there() {
+    let talk = Talk::begin();
+    let absent = (
+        "LaunchTemplateData.IamInstanceProfile.Name",
+        "tonnage-0123456789abcdef0123456789abcdef",
+    );
+    talk.done("CreateLaunchTemplate", &but(TEMPLATE, &[absent]))
+        .await;
+    let (_status, code, message) = talk.refused("CreateFleet", FLEET).await;
+    assert_eq!(code, "InvalidParameterValue");
+    assert!(
+        message.contains("Invalid IAM Instance Profile name"),
+        "{message}"
+    );
+    assert!(talk.world.ec2.machines().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
+use super::{Answer, FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::ec2::wire::policy::Policy;
 
@@ -18,9 +18,30 @@ const READS: [&str; 8] = [
     "DescribeSubnets",
 ];
 
+const IMAGE: &str =
+    "/aws/service/eks/optimized-ami/1.33/amazon-linux-2023/x86_64/standard/recommended/image_id";
+
+/// A profile as the controller of a cluster named `blue` makes it.
+const PROFILE: &[(&str, &str)] = &[
+    ("InstanceProfileName", OWN_PROFILE),
+    ("Path", "/tonnage/us-east-1/blue/class-uid/"),
+    ("Tags.member.1.Key", "tonnage.dev/cluster"),
+    ("Tags.member.1.Value", "blue"),
+];
+const OWN_PROFILE: &str = "tonnage-0123456789abcdef0123456789abcdef";
+const WITH_ROLE: &[(&str, &str)] = &[("InstanceProfileName", OWN_PROFILE), ("RoleName", "nodes")];
+
 /// Everything that a controller does, under a policy; the first thing that it may not do, if any.
 async fn life(policy: &str) -> Result<(), String> {
     let talk = Talk::under(policy);
+    allowed(talk.parameters(&[IMAGE]).await)?;
+    attempt(&talk, "CreateInstanceProfile", PROFILE).await?;
+    attempt(&talk, "AddRoleToInstanceProfile", WITH_ROLE).await?;
+    let own = [("PathPrefix", "/tonnage/us-east-1/blue/")];
+    attempt(&talk, "ListInstanceProfiles", &own).await?;
+    attempt(&talk, "GetInstanceProfile", &WITH_ROLE[..1]).await?;
+    attempt(&talk, "RemoveRoleFromInstanceProfile", WITH_ROLE).await?;
+    attempt(&talk, "DeleteInstanceProfile", &WITH_ROLE[..1]).await?;
     for read in READS {
         let few: &[(&str, &str)] = match read {
             "DescribeSpotPriceHistory" => &[("InstanceType.1", "c5.xlarge")],
@@ -53,26 +74,34 @@ async fn life(policy: &str) -> Result<(), String> {
 }
 
 async fn attempt(talk: &Talk, action: &str, fields: &[(&str, &str)]) -> Result<String, String> {
-    let answer = talk.ask(action, fields).await;
+    allowed(talk.ask(action, fields).await)
+}
+
+/// What was answered, or what the caller may not do.
+fn allowed(answer: Answer) -> Result<String, String> {
     if answer.status == 200 {
         return Ok(answer.body);
     }
-    assert_eq!(
-        texts(&answer.body, "Code"),
-        ["UnauthorizedOperation"],
+    assert_eq!(answer.status, 403, "{}", answer.body);
+    // Each service has its own word for it.
+    let denied = ["UnauthorizedOperation", "AccessDenied"];
+    assert!(
+        denied.iter().any(|code| answer.body.contains(code)),
         "{}",
         answer.body
     );
-    assert_eq!(answer.status, 403);
-    Err(texts(&answer.body, "Message").remove(0))
+    let mut messages = texts(&answer.body, "Message");
+    Err(messages.pop().unwrap_or(answer.body))
 }
 
-/// The statements of the shipped policy that EC2 judges by, each with its place.
+/// The statements of the shipped policy that the region judges by, each with its place: all but those
+/// on prices and the queue of announcements.
 fn statements(policy: &Value) -> Vec<(usize, Value)> {
     let judged = |statement: &&Value| {
-        list(&statement["Action"])
-            .iter()
-            .all(|action| action.starts_with("ec2:") || action == "iam:PassRole")
+        list(&statement["Action"]).iter().all(|action| {
+            let (service, _name) = action.split_once(':').unwrap();
+            ["ec2", "iam", "ssm"].contains(&service)
+        })
     };
     let all = policy["Statement"].as_array().unwrap();
     let numbered = all.iter().enumerate();
@@ -111,7 +140,7 @@ async fn the_shipped_policy_allows_a_controllers_life_and_all_of_it_is_needed() 
             }
         }
     }
-    assert!(needed > 40, "only {needed} parts were left out");
+    assert!(needed > 50, "only {needed} parts were left out");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,6 +181,93 @@ async fn each_condition_of_each_statement_refuses_what_does_not_meet_it() {
             "no condition on {key}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_own_profiles_are_changed_and_only_get_the_role_of_nodes() {
+    let talk = Talk::under(&shipped());
+    let denied = async |action: &str, fields: &[(&str, &str)], what: &str| {
+        let (status, code, message) = talk.refused(action, fields).await;
+        assert_eq!((status, code.as_str()), (403, "AccessDenied"), "{message}");
+        assert!(
+            message.contains(&format!("perform: {what} on")),
+            "{message}"
+        );
+    };
+    for change in [
+        ("Path", "/"),
+        ("Path", "/tonnage/us-east-1/red/class-uid/"),
+        ("Path", "/tonnage/us-west-2/blue/class-uid/"),
+        ("Tags.member.1.Key", "team"),
+        ("Tags.member.1.Value", RED),
+    ] {
+        let fields = but(PROFILE, &[change]);
+        denied(
+            "CreateInstanceProfile",
+            &fields,
+            "iam:CreateInstanceProfile",
+        )
+        .await;
+    }
+    talk.done("CreateInstanceProfile", PROFILE).await;
+    let administrators = but(WITH_ROLE, &[("RoleName", "administrators")]);
+    denied("AddRoleToInstanceProfile", &administrators, "iam:PassRole").await;
+    // A user's profile may be looked at, and no more.
+    let theirs = but(WITH_ROLE, &[("InstanceProfileName", "nodes")]);
+    talk.done("GetInstanceProfile", &theirs).await;
+    // Nor may one that has the path and not the tag, or the tag and not the path.
+    let beside = Talk {
+        world: talk.world.clone(),
+        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
+    };
+    for (name, change) in [
+        ("untagged", ("Tags.member.1.Value", RED)),
+        ("elsewhere", ("Path", "/")),
+    ] {
+        let made = but(PROFILE, &[change, ("InstanceProfileName", name)]);
+        talk.world.ec2.lack(&[name]);
+        beside.done("CreateInstanceProfile", &made).await;
+    }
+    for name in ["nodes", "untagged", "elsewhere"] {
+        let fields = but(WITH_ROLE, &[("InstanceProfileName", name)]);
+        for action in [
+            "AddRoleToInstanceProfile",
+            "DeleteInstanceProfile",
+            "RemoveRoleFromInstanceProfile",
+        ] {
+            denied(action, &fields, &format!("iam:{action}")).await;
+        }
+    }
+    talk.done("AddRoleToInstanceProfile", WITH_ROLE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_that_aws_publishes_are_read_and_no_others() {
+    let talk = Talk::under(&shipped());
+    let answer = talk.parameters(&[IMAGE, "/aws/service/no-such"]).await;
+    let read: Value = serde_json::from_str(&answer.body).unwrap();
+    assert!(
+        read["Parameters"][0]["Value"]
+            .as_str()
+            .unwrap()
+            .starts_with("ami-")
+    );
+    assert_eq!(read["InvalidParameters"], json!(["/aws/service/no-such"]));
+    talk.world.ec2.set_parameter("/own/image", "ami-amd64");
+    let answer = talk.parameters(&[IMAGE, "/own/image"]).await;
+    assert_eq!(answer.status, 403);
+    let denied: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(denied["__type"], "AccessDeniedException");
+    let message = denied["message"].as_str().unwrap();
+    assert!(message.contains("ssm:GetParameters"), "{message}");
+    let everything = Talk {
+        world: talk.world.clone(),
+        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
+    };
+    let read = everything.parameters(&["/own/image"]).await.body;
+    assert!(read.contains("\"ami-amd64\""), "{read}");
+    assert_eq!(everything.parameters(&["/a"; 11]).await.status, 400);
+    assert_eq!(everything.parameters(&[]).await.status, 400);
 }
 
 const RED: &str = "red";
