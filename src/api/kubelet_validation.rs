@@ -338,76 +338,79 @@ mod tests {
         assert_eq!(problems(text, "AL2023"), Vec::<String>::new());
     }
 
+    /// Settings, AMI family, and what is said of them.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        (
+            "{maxPod: 5}",
+            "AL2023",
+            "spec.kubelet.maxPod: KubeletConfiguration v1beta1 has no such field",
+        ),
+        ("{failSwapOnn: true}", "Custom", "write failSwapOn"),
+        (
+            "{registerWithTaints: []}",
+            "Custom",
+            "the controller sets it; use taints or startupTaints",
+        ),
+        (
+            "{failSwapOn: true}",
+            "Bottlerocket",
+            "Bottlerocket cannot pass it on",
+        ),
+        (
+            "{podsPerCore: 5}",
+            "Bottlerocket",
+            "Bottlerocket has no such setting",
+        ),
+        (
+            "{kubeReserved: {pid: 100}}",
+            "Bottlerocket",
+            "kubeReserved[pid]: Bottlerocket cannot reserve it",
+        ),
+        (
+            "{clusterDNS: [a, b]}",
+            "Bottlerocket",
+            "this AMI family takes one address",
+        ),
+        (
+            "{kubeReserved: {gpu: 1}}",
+            "AL2023",
+            "kubeReserved[gpu]: it cannot be reserved; reserve cpu",
+        ),
+        (
+            "{systemReserved: {cpu: -1}}",
+            "AL2023",
+            "\"-1\" is not a quantity of 0 or more",
+        ),
+        (
+            "{evictionHard: {memory.free: 5%}}",
+            "AL2023",
+            "there is no such eviction signal",
+        ),
+        (
+            "{evictionHard: {memory.available: 101%}}",
+            "AL2023",
+            "\"101%\" is not a share or quantity",
+        ),
+        (
+            "{evictionSoft: {memory.available: 5%}}",
+            "AL2023",
+            "name different signals",
+        ),
+        (
+            "{imageGCHighThresholdPercent: 5, imageGCLowThresholdPercent: 5}",
+            "AL2023",
+            "must be greater",
+        ),
+        (
+            "{maxPods: -1}",
+            "AL2023",
+            "spec.kubelet.maxPods: it is negative",
+        ),
+    ];
+
     #[test]
     fn each_mistake_is_named_with_its_fix() {
-        for (text, family, expected) in [
-            (
-                "{maxPod: 5}",
-                "AL2023",
-                "spec.kubelet.maxPod: KubeletConfiguration v1beta1 has no such field",
-            ),
-            ("{failSwapOnn: true}", "Custom", "write failSwapOn"),
-            (
-                "{registerWithTaints: []}",
-                "Custom",
-                "the controller sets it; use taints or startupTaints",
-            ),
-            (
-                "{failSwapOn: true}",
-                "Bottlerocket",
-                "Bottlerocket cannot pass it on",
-            ),
-            (
-                "{podsPerCore: 5}",
-                "Bottlerocket",
-                "Bottlerocket has no such setting",
-            ),
-            (
-                "{kubeReserved: {pid: 100}}",
-                "Bottlerocket",
-                "kubeReserved[pid]: Bottlerocket cannot reserve it",
-            ),
-            (
-                "{clusterDNS: [a, b]}",
-                "Bottlerocket",
-                "this AMI family takes one address",
-            ),
-            (
-                "{kubeReserved: {gpu: 1}}",
-                "AL2023",
-                "kubeReserved[gpu]: it cannot be reserved; reserve cpu",
-            ),
-            (
-                "{systemReserved: {cpu: -1}}",
-                "AL2023",
-                "\"-1\" is not a quantity of 0 or more",
-            ),
-            (
-                "{evictionHard: {memory.free: 5%}}",
-                "AL2023",
-                "there is no such eviction signal",
-            ),
-            (
-                "{evictionHard: {memory.available: 101%}}",
-                "AL2023",
-                "\"101%\" is not a share or quantity",
-            ),
-            (
-                "{evictionSoft: {memory.available: 5%}}",
-                "AL2023",
-                "name different signals",
-            ),
-            (
-                "{imageGCHighThresholdPercent: 5, imageGCLowThresholdPercent: 5}",
-                "AL2023",
-                "must be greater",
-            ),
-            (
-                "{maxPods: -1}",
-                "AL2023",
-                "spec.kubelet.maxPods: it is negative",
-            ),
-        ] {
+        for (text, family, expected) in MISTAKES {
             let found = problems(text, family);
             assert!(
                 found.len() == 1 && found[0].contains(expected),

@@ -90,7 +90,9 @@ mod tests {
         }
         assert!(name.starts_with("tonnage-") && name.len() == 40, "{name}");
         assert!(is_own_name(&name));
-        for given in ["tonnage-node", "node", "", &name[1..], &name[..39]] {
+        let headless: String = name.chars().skip(1).collect();
+        let short: String = name.chars().take(39).collect();
+        for given in ["tonnage-node", "node", "", &headless, &short] {
             assert!(!is_own_name(given), "{given}");
         }
     }

@@ -42,20 +42,26 @@ pub fn follow(client: Client, world: &World) -> watch::Receiver<Option<Kubernete
     follower
 }
 
-async fn look(client: &Client, known: &watch::Sender<Option<KubernetesVersion>>) {
-    let said = match client.apiserver_version().await {
-        Ok(said) => said,
-        Err(error) => {
-            tracing::debug!(%error, "the API server does not say its version");
-            return;
-        }
-    };
-    let Some(version) = KubernetesVersion::parse(&said.major, &said.minor) else {
+/// What the API server says; what keeps it from being known is logged.
+async fn read(client: &Client) -> Option<KubernetesVersion> {
+    let said = client
+        .apiserver_version()
+        .await
+        .inspect_err(|error| tracing::debug!(%error, "the API server does not say its version"))
+        .ok()?;
+    let version = KubernetesVersion::parse(&said.major, &said.minor);
+    if version.is_none() {
         tracing::warn!(
             major = said.major,
             minor = said.minor,
             "the API server's version cannot be read: aliases of images find nothing"
         );
+    }
+    version
+}
+
+async fn look(client: &Client, known: &watch::Sender<Option<KubernetesVersion>>) {
+    let Some(version) = read(client).await else {
         return;
     };
     let is_news = known.send_if_modified(|known| known.replace(version) != Some(version));

@@ -66,15 +66,25 @@ async fn sweep_once(context: &Acting, unwanted: &mut Unwanted) -> Result<(), Clo
         .map(|observed| context.cloud.profile_of(&observed.object))
         .collect();
     for name in unwanted.look(&found, &wanted) {
-        match context.cloud.remove_profile(&name).await {
-            Ok(true) => tracing::info!(name, "instance profile removed, no node class wants it"),
-            Ok(false) => tracing::debug!(name, "machines still use an unwanted instance profile"),
-            Err(error) => {
-                tracing::debug!(name, %error, "an unwanted instance profile stays for another hour");
-            }
-        }
+        let removed = context.cloud.remove_profile(&name).await;
+        tell(&name, removed);
     }
     Ok(())
+}
+
+fn tell(name: &str, removed: Result<bool, CloudError>) {
+    let why = match removed {
+        Ok(true) => {
+            tracing::info!(name, "instance profile removed, no node class wants it");
+            return;
+        }
+        Ok(false) => "machines still use it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::debug!(
+        name,
+        "an unwanted instance profile stays for another hour: {why}"
+    );
 }
 
 /// Removes every profile that was made for a class that is going, also those of roles it had before.

@@ -124,6 +124,30 @@ impl Found {
     }
 }
 
+/// What is to be said about selectors that hold.
+fn remarks(
+    subnets: &[String],
+    groups: &[String],
+    found: &images::FoundImages,
+) -> BTreeMap<&'static str, Unresolved> {
+    let of_groups = "spec.securityGroupSelectorTerms";
+    let remarks = [
+        (
+            ConditionType::SubnetsReady,
+            selectors::remark("subnet", "spec.subnetSelectorTerms", subnets),
+        ),
+        (
+            ConditionType::SecurityGroupsReady,
+            selectors::remark("security group", of_groups, groups),
+        ),
+        (ConditionType::AmisReady, images::remark(found)),
+    ];
+    remarks
+        .into_iter()
+        .filter_map(|(condition, remark)| Some((condition.as_str(), remark?)))
+        .collect()
+}
+
 async fn look_up(
     api: &Api,
     market: Arc<Market>,
@@ -137,25 +161,7 @@ async fn look_up(
         images::images(api, &spec.ami_selector_terms),
     )
     .await?;
-    let remarks = [
-        (
-            ConditionType::SubnetsReady,
-            selectors::remark("subnet", "spec.subnetSelectorTerms", &subnets.nothing),
-        ),
-        (
-            ConditionType::SecurityGroupsReady,
-            selectors::remark(
-                "security group",
-                "spec.securityGroupSelectorTerms",
-                &groups.nothing,
-            ),
-        ),
-        (ConditionType::AmisReady, images::remark(&found)),
-    ];
-    let remarks = remarks
-        .into_iter()
-        .filter_map(|(condition, remark)| Some((condition.as_str(), remark?)))
-        .collect();
+    let remarks = remarks(&subnets.nothing, &groups.nothing, &found);
     let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
     let conditions = BTreeMap::from([

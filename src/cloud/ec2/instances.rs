@@ -129,6 +129,9 @@ const fn state_of(name: &InstanceStateName) -> Option<InstanceState> {
 
 /// Terminates instances in one call; one that is not there is terminated.
 pub(super) async fn terminate(api: &Api, instance_ids: &[String]) -> Result<(), CloudError> {
+    if instance_ids.is_empty() {
+        return Ok(());
+    }
     let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
     api.buckets.take(Bucket::Terminate, 1).await;
     api.buckets.take(Bucket::InstancesEnded, count).await;
