@@ -27,8 +27,7 @@ pub(crate) const CLUSTER: &str = "trial";
 const HOUR: u64 = 3_600;
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
 const PATIENCE: u64 = 2_400;
-/// The limit of the NodePool that has one.
-pub(crate) const LIMIT: usize = 6;
+const LIMIT: usize = 6;
 /// How long something waits for a claim in a phase, seconds.
 const AIMED: u64 = 120;
 /// How often it looks for one: some phases are over within a fraction of a second.
@@ -57,11 +56,6 @@ impl Plan {
             mutation: None,
             hasty: false,
         }
-    }
-
-    /// How many nodes the NodePool with a limit may have.
-    fn limit(&self) -> usize {
-        self.mutation.map_or(LIMIT, |mutation| mutation.limit)
     }
 
     /// The same with broken controllers, until they are found out.
@@ -151,13 +145,12 @@ impl Trial {
             looked_at: 0,
             shortage_until: None,
             script: Script::draw(world.world(), elect),
-            limits: BTreeMap::from([("limited".to_owned(), plan.limit())]),
+            limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
             plan,
             world,
         };
         trial.apply(node_class("default", CLUSTER, 20));
-        let limit = u32::try_from(trial.plan.limit()).ok();
-        for (name, most_nodes) in [("general", None), ("limited", limit)] {
+        for (name, most_nodes) in [("general", None), ("limited", u32::try_from(LIMIT).ok())] {
             // Small machines only, so that the limit is met.
             let limited = most_nodes.is_some();
             let pool = Pool {

@@ -11,7 +11,6 @@ use tonnage::controllers::assembly::Connections;
 use tonnage::sim::Embedded;
 
 use crate::controllers::Controllers;
-use crate::trial::LIMIT;
 
 /// Seeds within which a mutation must be found.
 pub(crate) const SEEDS: u64 = 4;
@@ -26,8 +25,6 @@ pub(crate) struct Mutation {
     /// Words of the violation that it must lead to.
     pub(crate) found_by: &'static str,
     pub(crate) controllers: Controllers,
-    /// The limit in its worlds.
-    pub(crate) limit: usize,
     /// Puts it between.
     pub(crate) change: fn(&Embedded, Connections) -> Connections,
 }
@@ -43,7 +40,6 @@ const fn alone(
         wrong,
         found_by,
         controllers: Controllers::Alone,
-        limit: LIMIT,
         change,
     }
 }
@@ -55,7 +51,6 @@ pub(crate) static ALL: [Mutation; 14] = [
         wrong: "who has led once believes that it leads for ever",
         found_by: "acted without the lease",
         controllers: Controllers::Two,
-        limit: LIMIT,
         change: |_world, connections| Connections {
             client: deceived::client(connections.client),
             ..connections
@@ -109,16 +104,12 @@ pub(crate) static ALL: [Mutation; 14] = [
         "is gone,",
         |_world, connections| requests::between(connections, requests::without_finalizers),
     ),
-    Mutation {
-        // One job is enough to reach it.
-        limit: requests::LIMIT,
-        ..alone(
-            "limit-checked-late",
-            "claims beyond the limit of a NodePool are made before they are counted",
-            "its limit is",
-            |_world, connections| requests::between(connections, requests::limit_raised),
-        )
-    },
+    alone(
+        "limit-checked-late",
+        "claims beyond the limit of a NodePool are made before they are counted",
+        "its limit is",
+        |_world, connections| requests::between(connections, requests::limit_raised),
+    ),
     alone(
         "stale-read",
         "what a slow watch shows of pods is believed before a machine is terminated",

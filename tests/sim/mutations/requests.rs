@@ -85,13 +85,10 @@ pub(super) fn without_finalizers(asked: Asked) -> Way {
     Way::Sent(asked.with(&claim))
 }
 
-/// A limit that is reached soon.
-pub(super) const LIMIT: usize = 1;
-
 /// The limit of a NodePool is read as higher than it is.
 pub(super) fn limit_raised(asked: Asked) -> Way {
-    let limit = |count: usize| format!("\"limits\":{{\"nodes\":\"{count}\"}}");
-    asked.misread("/nodepools", limit(LIMIT), limit(9))
+    let limit = |count: u32| format!("\"limits\":{{\"nodes\":\"{count}\"}}");
+    asked.misread("/nodepools", limit(6), limit(9))
 }
 
 /// The API server is not asked which pods are on a Node.
