@@ -14,7 +14,9 @@ use crate::play::Answer;
 pub(crate) fn answers(answers: &[Answer], space: &str) -> Vec<Value> {
     let raw: Vec<Value> = answers.iter().map(|answer| raw(answer, space)).collect();
     let mut versions = BTreeSet::new();
-    raw.iter().for_each(|value| collect(value, &mut versions));
+    for value in &raw {
+        collect(value, &mut versions);
+    }
     let mut known = Known {
         versions: versions.into_iter().collect(),
         uids: Vec::new(),

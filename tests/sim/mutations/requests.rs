@@ -85,12 +85,6 @@ pub(super) fn without_finalizers(asked: Asked) -> Way {
     Way::Sent(asked.with(&claim))
 }
 
-/// The limit of a NodePool is read as higher than it is.
-pub(super) fn limit_raised(asked: Asked) -> Way {
-    let limit = |count: u32| format!("\"limits\":{{\"nodes\":\"{count}\"}}");
-    asked.misread("/nodepools", limit(6), limit(9))
-}
-
 /// The API server is not asked which pods are on a Node.
 pub(super) fn stale_pods(asked: Asked) -> Way {
     let query = asked.parts.uri.query().unwrap_or_default();
