@@ -46,6 +46,10 @@ impl Endpoint {
     }
 
     /// The world that controllers run in.
+    #[expect(
+        clippy::unused_self,
+        reason = "the simulated endpoint has a world of its own"
+    )]
     pub(crate) fn world(&self) -> World {
         World::real()
     }

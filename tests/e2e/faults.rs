@@ -239,7 +239,9 @@ async fn killed_at_two_random_moments() {
     prepare();
     let before = world.endpoint.calls().await;
     world.cluster.scale_executors(10).await;
-    kill_at_random(&world, controller, before, 60).await;
+    let number = fastrand::u64(0..60);
+    println!("killed after {number} calls while growing");
+    kill_after(&world, controller, before, number).await;
     let controller = Controller::start(Route::Faults, &[]).await;
     settled(&world).await;
     nothing_was_bought_twice(&world, 0).await;
@@ -247,15 +249,15 @@ async fn killed_at_two_random_moments() {
     let before = world.endpoint.calls().await;
     world.cluster.scale_executors(0).await;
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
-    kill_at_random(&world, controller, before, 30).await;
+    let number = fastrand::u64(0..30);
+    println!("killed after {number} calls while shrinking");
+    kill_after(&world, controller, before, number).await;
     let _again = Controller::start(Route::Faults, &[]).await;
     world.cluster.wait_for_nothing(&world.endpoint, 90).await;
 }
 
-/// Kills the controller after up to so many calls.
-async fn kill_at_random(world: &World, controller: Controller, before: u64, most: u64) {
-    let number = fastrand::u64(0..most);
-    println!("killed after {number} calls");
+/// Kills the controller after so many calls.
+async fn kill_after(world: &World, controller: Controller, before: u64, number: u64) {
     eventually("so many calls are made", 60, async || {
         let made = world.endpoint.calls().await.saturating_sub(before);
         if made >= number {

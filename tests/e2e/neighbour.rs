@@ -63,6 +63,14 @@ async fn another_provisioners_pools_claims_and_machines_are_left_alone() {
         }
     })
     .await;
+    nothing_was_written_to_the_foreign_ones(&world).await;
+    let after = run("kubectl", &["get", FOREIGN_CLASS, "default", "-o", "yaml"]);
+    assert_eq!(before, after, "the foreign node class is untouched");
+    drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
+    drop(run("kubectl", &["delete", "crd", FOREIGN_CLASS]));
+}
+
+async fn nothing_was_written_to_the_foreign_ones(world: &World) {
     let foreign = world.cluster.node_claims().get("foreign-1").await.unwrap();
     assert!(
         foreign.metadata.finalizers.unwrap_or_default().is_empty(),
@@ -80,10 +88,6 @@ async fn another_provisioners_pools_claims_and_machines_are_left_alone() {
             .get("status")
             .is_none_or(|status| status.get("conditions").is_none())
     );
-    let after = run("kubectl", &["get", FOREIGN_CLASS, "default", "-o", "yaml"]);
-    assert_eq!(before, after, "the foreign node class is untouched");
-    drop(run("kubectl", &["delete", "nodeclaim,nodepool", "--all"]));
-    drop(run("kubectl", &["delete", "crd", FOREIGN_CLASS]));
 }
 
 /// The other provisioner's kind of node class, whose name ours shares.

@@ -75,7 +75,7 @@ async fn a_machine_goes_through_its_states_and_is_forgotten_in_the_end() {
         InstanceState::Terminated,
     ];
     assert_eq!(seen, expected);
-    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    tokio::time::sleep(Duration::from_hours(2)).await;
     let query = InstanceQuery::Ids(BTreeSet::from([id]));
     assert_eq!(scene.cloud.instances(&query).await.unwrap(), []);
     scene.end().await;
