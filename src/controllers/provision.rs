@@ -30,7 +30,7 @@ use crate::plan::provision::{ProvisionSettings, provision};
 use crate::world::RandomStream;
 
 /// How many claims are created at the same time.
-const CREATES_AT_ONCE: usize = 20;
+const CREATES_AT_ONCE: usize = 64;
 /// Pods that wait are planned again this often even if nothing changes: prices move, shortages end.
 const PLAN_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// Length of the random part of a claim's name, as the API server makes names.
