@@ -164,6 +164,12 @@ impl Embedded {
         self.clock.now()
     }
 
+    /// Lets so much of the world's own time pass, with everything that happens in it. Nobody waits: the
+    /// clock stands while anybody has something to do, and then goes on to the next moment.
+    pub async fn pass(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
+
     /// What the account of this world has for a node class, at the prices of the moment.
     pub fn node_class(&self, object: &EC2NodeClass) -> Option<NodeClass> {
         let found = account::find(&self.options.cluster, object);

@@ -84,7 +84,7 @@ async fn releases_can_be_pinned_and_bottlerocket_gets_its_user_data() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let machine = scene.endpoint.instance(&outcome.instances[0].id).await;
     let user_data = crate::templates::decoded(machine["userData"].as_str().unwrap());
     assert!(user_data.contains("max-pods = 58"), "{user_data}");

@@ -17,7 +17,7 @@ async fn terminating_twice_or_nothing_at_all_is_no_error() {
     let record = scene
         .record(&class, 2, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let first = &outcome.instances[0].id;
     let unknown = "i-0123456789abcdef0".to_owned();
     let once = [first.clone()];
@@ -49,7 +49,7 @@ async fn listings_hold_this_clusters_instances_and_leave_unknown_ids_out() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1b/spot"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let id = outcome.instances[0].id.clone();
     let instance = scene.one(&id).await;
     assert_eq!(instance.offering.to_string(), "c5.xlarge/us-east-1b/spot");
@@ -70,7 +70,7 @@ async fn tags_are_added_to_one_machine() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let id = &outcome.instances[0].id;
     let tags = BTreeMap::from([
         ("Name".to_owned(), "node-1".to_owned()),

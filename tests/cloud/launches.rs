@@ -29,7 +29,7 @@ async fn the_same_record_buys_once_even_after_a_restart() {
     let record = scene
         .record(&class, 3, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    let first = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let first = scene.launch(&record, &class).await;
     assert_eq!(first.instances.len(), 3);
     let restarted = scene.restarted().await;
     let again = restarted.launch(&record, &claim(), &class).await.unwrap();
@@ -53,13 +53,9 @@ async fn an_edited_class_does_not_change_a_launch_that_is_under_way() {
     let record = scene
         .record(&before, 1, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let first = scene
-        .cloud
-        .launch(&record, &claim(), &before)
-        .await
-        .unwrap();
+    let first = scene.launch(&record, &before).await;
     let after = class(&json!({ "tags": { "team": "two" }, "userData": "#!/bin/sh\n" }));
-    let again = scene.cloud.launch(&record, &claim(), &after).await.unwrap();
+    let again = scene.launch(&record, &after).await;
     assert_eq!(ids(&again), ids(&first));
     scene.end().await;
 }
@@ -76,13 +72,8 @@ async fn a_lost_answer_is_transient_and_the_repeated_record_finds_the_machines()
         .endpoint
         .fault("CreateFleet", "lose_response", 1, json!({}))
         .await;
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    scene.refused(&record, &class, ErrorClass::Transient).await;
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances.len(), 2);
     assert_eq!(bought(&scene).await.len(), 2);
     scene.end().await;
@@ -99,12 +90,7 @@ async fn throttling_is_told_apart() {
         .endpoint
         .fault("CreateFleet", "throttle", 1, json!({}))
         .await;
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::Throttled, "{error}");
+    scene.refused(&record, &class, ErrorClass::Throttled).await;
     assert_eq!(bought(&scene).await, Vec::<String>::new());
     scene.end().await;
 }
@@ -124,7 +110,7 @@ async fn a_shortage_names_every_offering_that_was_tried() {
             &["c5.xlarge/us-east-1a/spot", "c5.xlarge/us-east-1b/spot"],
         )
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances, []);
     let short: BTreeSet<String> = outcome
         .shortfalls
@@ -153,7 +139,7 @@ async fn a_partial_fleet_gives_what_there_is_and_what_there_is_not() {
     let record = scene
         .record(&class, 5, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances.len(), 2);
     assert_eq!(outcome.shortfalls.len(), 1);
     assert_eq!(
@@ -177,7 +163,7 @@ async fn the_cheapest_of_several_is_bought_on_demand() {
             ],
         )
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(
         outcome.instances[0].offering.to_string(),
         "c5.xlarge/us-east-1b/on-demand"

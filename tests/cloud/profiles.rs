@@ -44,7 +44,7 @@ async fn a_role_gets_a_profile_that_machines_have_and_that_goes_when_they_are_go
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let id = outcome.instances[0].id.clone();
     let machine = scene.endpoint.instance(&id).await;
     let arn = machine["instanceProfile"].as_str().unwrap();

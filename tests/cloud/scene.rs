@@ -15,7 +15,7 @@ use tonnage::cloud::{Cloud, InstanceQuery, MOST_TERMINATED};
 use tonnage::model::claim::Claim;
 use tonnage::model::instance::{Instance, InstanceState};
 use tonnage::model::kubernetes_version::KubernetesVersion;
-use tonnage::model::launch::{LaunchRecord, TemplateOverrides};
+use tonnage::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
 use tonnage::model::offering::OfferingKey;
 use tonnage::model::resources::Resources;
@@ -127,6 +127,28 @@ impl Scene {
             capacity_type: first.capacity_type,
             templates: self.prepared(class, offerings).await,
         }
+    }
+
+    /// Launches a record, which must be answered.
+    pub(crate) async fn launch(
+        &self,
+        record: &LaunchRecord,
+        class: &EC2NodeClass,
+    ) -> LaunchOutcome {
+        let launched = self.cloud.launch(record, &claim(), class).await;
+        launched.unwrap()
+    }
+
+    /// Launches a record, which must fail in this way.
+    pub(crate) async fn refused(
+        &self,
+        record: &LaunchRecord,
+        class: &EC2NodeClass,
+        expected: ErrorClass,
+    ) {
+        let launched = self.cloud.launch(record, &claim(), class).await;
+        let error = launched.unwrap_err();
+        assert_eq!(error.class, expected, "{error}");
     }
 
     /// Ids of the cluster's instances that are not ending.

@@ -47,7 +47,7 @@ async fn machines_get_what_the_template_says() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.shortfalls, []);
     let launched = &outcome.instances[0];
     let machine = scene.endpoint.instance(&launched.id).await;
@@ -111,24 +111,19 @@ async fn a_class_that_goes_takes_its_templates_along_and_no_others() {
         .unwrap();
     scene.cloud.release("default").await.unwrap();
     scene.cloud.release("default").await.unwrap();
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::NotFound, "{error}");
+    scene.refused(&record, &class, ErrorClass::NotFound).await;
     // The name is made anew after EC2 said that it is gone.
     let again = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
         .await;
     assert_eq!(again, record);
-    let outcome = scene.cloud.launch(&again, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&again, &class).await;
     assert_eq!(outcome.instances.len(), 1);
     // The other cluster's template was not touched.
     let mut theirs = record.clone();
     theirs.batch = format!("{}-theirs", record.batch);
     theirs.templates = kept;
-    let outcome = scene.cloud.launch(&theirs, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&theirs, &class).await;
     assert_eq!(outcome.instances.len(), 1);
     other.release("default").await.unwrap();
     scene.end().await;

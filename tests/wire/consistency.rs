@@ -8,7 +8,8 @@ use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::instance::InstanceState;
 use tonnage::model::launch::ErrorClass;
 
-use crate::scene::{Scene, claim, class};
+use crate::scene::{Scene, class};
+use crate::waiting::eventually;
 
 #[tokio::test]
 async fn a_machine_that_is_not_shown_yet_is_neither_listed_nor_tagged_and_comes_later() {
@@ -18,7 +19,7 @@ async fn a_machine_that_is_not_shown_yet_is_neither_listed_nor_tagged_and_comes_
         .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
         .await;
     scene.endpoint.ec2.show_late(Duration::from_secs(30));
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let id = outcome.instances[0].id.clone();
     for query in [
         InstanceQuery::All,
@@ -36,8 +37,15 @@ async fn a_machine_that_is_not_shown_yet_is_neither_listed_nor_tagged_and_comes_
         .terminate(std::slice::from_ref(&id))
         .await
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(scene.alive().await, BTreeSet::from([id.clone()]));
+    eventually("the machine is shown", 40, async || {
+        let alive = scene.alive().await;
+        if alive == BTreeSet::from([id.clone()]) {
+            Ok(())
+        } else {
+            Err(format!("{alive:?}"))
+        }
+    })
+    .await;
     scene.cloud.tag(&id, &tags).await.unwrap();
     scene
         .cloud
@@ -55,28 +63,33 @@ async fn a_machine_goes_through_its_states_and_is_forgotten_in_the_end() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/on-demand"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     let id = outcome.instances[0].id.clone();
-    let mut seen = vec![scene.one(&id).await.state];
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    seen.push(scene.one(&id).await.state);
+    assert_eq!(scene.one(&id).await.state, InstanceState::Pending);
+    becomes(&scene, &id, InstanceState::Running).await;
     scene
         .cloud
         .terminate(std::slice::from_ref(&id))
         .await
         .unwrap();
-    seen.push(scene.one(&id).await.state);
-    tokio::time::sleep(Duration::from_secs(25)).await;
-    seen.push(scene.one(&id).await.state);
-    let expected = [
-        InstanceState::Pending,
-        InstanceState::Running,
-        InstanceState::ShuttingDown,
-        InstanceState::Terminated,
-    ];
-    assert_eq!(seen, expected);
-    tokio::time::sleep(Duration::from_hours(2)).await;
+    assert_eq!(scene.one(&id).await.state, InstanceState::ShuttingDown);
+    becomes(&scene, &id, InstanceState::Terminated).await;
+    // Ended machines are shown for an hour; nobody asks all the while.
+    tokio::time::advance(Duration::from_hours(2)).await;
     let query = InstanceQuery::Ids(BTreeSet::from([id]));
     assert_eq!(scene.cloud.instances(&query).await.unwrap(), []);
     scene.end().await;
+}
+
+/// Waits until the machine is in this state.
+async fn becomes(scene: &Scene, id: &str, expected: InstanceState) {
+    eventually("the machine goes on", 60, async || {
+        let state = scene.one(id).await.state;
+        if state == expected {
+            Ok(())
+        } else {
+            Err(format!("{state:?}"))
+        }
+    })
+    .await;
 }

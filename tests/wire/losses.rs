@@ -13,6 +13,7 @@ use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::faults::CallFault;
 
 use crate::scene::{Scene, claim, class};
+use crate::waiting::eventually;
 
 #[tokio::test]
 async fn a_launch_whose_answer_is_lost_is_given_up_after_a_minute_and_found_by_its_token() {
@@ -26,12 +27,7 @@ async fn a_launch_whose_answer_is_lost_is_given_up_after_a_minute_and_found_by_i
         .rules
         .add("CreateFleet", 0, 1, CallFault::AnswerLost);
     let begun = Instant::now();
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    scene.refused(&record, &class, ErrorClass::Transient).await;
     assert_eq!(begun.elapsed().as_secs(), 60);
     assert_eq!(
         scene.endpoint.calls("CreateFleet").await,
@@ -62,14 +58,9 @@ async fn a_launch_that_never_arrived_buys_once_when_it_is_repeated() {
         .endpoint
         .rules
         .add("CreateFleet", 0, 1, CallFault::Lost);
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::Transient, "{error}");
+    scene.refused(&record, &class, ErrorClass::Transient).await;
     assert_eq!(scene.endpoint.ec2.machines().len(), 0);
-    scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    scene.launch(&record, &class).await;
     assert_eq!(scene.endpoint.ec2.machines().len(), 2);
     scene.end().await;
 }
@@ -81,14 +72,11 @@ async fn another_request_under_a_token_that_was_used_is_told_apart() {
     let mut record = scene
         .record(&class, 2, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    scene.launch(&record, &class).await;
     record.size = 3;
-    let error = scene
-        .cloud
-        .launch(&record, &claim(), &class)
-        .await
-        .unwrap_err();
-    assert_eq!(error.class, ErrorClass::TokenMismatch, "{error}");
+    scene
+        .refused(&record, &class, ErrorClass::TokenMismatch)
+        .await;
     assert_eq!(scene.endpoint.ec2.machines().len(), 2);
     scene.end().await;
 }
@@ -161,7 +149,12 @@ async fn slow_pages_are_all_waited_for_and_what_ends_meanwhile_hides_nobody() {
     // A machine of the first page goes while the second one is under way: by the third it is terminated,
     // and no longer among those that are asked for.
     let ends = async {
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        eventually("the first page was answered", 30, async || {
+            let listings = ec2.calls().get("DescribeInstances").copied();
+            let answered = listings.and_then(|tally| tally.answered);
+            answered.map(drop).ok_or_else(|| format!("{listings:?}"))
+        })
+        .await;
         ec2.end(&first, EndCause::Failed);
     };
     let (listed, ()) = tokio::join!(scene.cloud.instances(&InstanceQuery::All), ends);

@@ -16,6 +16,7 @@ use tonnage::sim::faults::CallFault;
 
 use crate::endpoint::Endpoint;
 use crate::scene::{Scene, claim, class, facts};
+use crate::waiting::eventually;
 
 /// What the region sells at the moment, without the wire between.
 fn sold(endpoint: &Endpoint) -> Catalogue {
@@ -42,10 +43,18 @@ async fn the_catalogue_read_over_the_wire_is_the_regions_own_and_follows_its_pri
     assert_eq!(first.types, expected.types);
     assert_eq!(first.offerings, expected.offerings);
     // Prices change every ten minutes and are read every five.
-    tokio::time::sleep(Duration::from_secs(4_100)).await;
-    let later = scene.resolved(&class).await.catalogue;
-    assert_ne!(later.offerings, first.offerings);
-    assert_eq!(later.offerings, sold(&scene.endpoint).offerings);
+    tokio::time::advance(Duration::from_secs(4_100)).await;
+    let now = sold(&scene.endpoint).offerings;
+    assert_ne!(now, first.offerings);
+    eventually("the new prices were read", 310, async || {
+        let later = scene.resolved(&class).await.catalogue;
+        if later.offerings == now {
+            Ok(())
+        } else {
+            Err("others are in use".to_owned())
+        }
+    })
+    .await;
     scene.end().await;
 }
 
@@ -67,7 +76,7 @@ async fn in_a_shortage_storm_the_launch_gets_what_there_is_and_names_the_rest() 
         .collect();
     let texts: Vec<&str> = offerings.iter().map(String::as_str).collect();
     let record = scene.record(&class, 5, &texts).await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances.len(), 5, "{:?}", outcome.shortfalls);
     let bought: BTreeSet<_> = outcome.instances.iter().map(|one| &one.offering).collect();
     for shortfall in &outcome.shortfalls {
@@ -148,15 +157,15 @@ async fn a_fleet_that_falls_short_is_completed_by_a_new_attempt_and_never_double
         .endpoint
         .rules
         .add("CreateFleet", 0, 1, CallFault::Short(2));
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances.len(), 2);
     assert_eq!(outcome.shortfalls.len(), 1);
     // The same record is the same fleet, although there is capacity now.
-    let again = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let again = scene.launch(&record, &class).await;
     assert_eq!(again, outcome);
     record.attempt = 2;
     record.size = 3;
-    let rest = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let rest = scene.launch(&record, &class).await;
     assert_eq!(rest.instances.len(), 3);
     assert_eq!(scene.alive().await.len(), 5);
     scene.end().await;

@@ -36,7 +36,7 @@ async fn the_adapter_lives_under_the_shipped_policy() {
         let offering = format!("c5.xlarge/us-east-1a/{capacity_type}");
         let mut record = scene.record(&class, 2, &[&offering]).await;
         capacity_type.clone_into(&mut record.batch);
-        let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+        let outcome = scene.launch(&record, &class).await;
         assert_eq!(outcome.shortfalls, []);
         let id = &outcome.instances[0].id;
         let tags = ["Name", "tonnage.dev/nodeclaim"].map(|key| (key.to_owned(), "x".to_owned()));
@@ -87,7 +87,7 @@ async fn machines_cannot_be_given_another_role() {
     let record = scene
         .record(&class, 1, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &class).await.unwrap();
+    let outcome = scene.launch(&record, &class).await;
     assert_eq!(outcome.instances, []);
     let shortfall = &outcome.shortfalls[0];
     assert_eq!(shortfall.class, ErrorClass::Unauthorized);
@@ -120,7 +120,7 @@ async fn a_profile_is_made_for_the_role_of_nodes_and_for_no_other() {
     let record = scene
         .record(&nodes, 1, &["c5.xlarge/us-east-1a/spot"])
         .await;
-    let outcome = scene.cloud.launch(&record, &claim(), &nodes).await.unwrap();
+    let outcome = scene.launch(&record, &nodes).await;
     assert_eq!(outcome.shortfalls, []);
     let administrators = of("administrators", 2);
     scene.cloud.keep_profile(&administrators).await.unwrap();

@@ -53,7 +53,7 @@ pub(super) async fn run(seed: u64, dry_per_mille: u64) -> Result<Figures, BenchE
     }
     world.apply(manifest)?;
     let process = world.start(ProcessOptions::new(seed, default_settings(Mode::Run, 100)));
-    tokio::time::sleep(SETTLE).await;
+    world.pass(SETTLE).await;
     let before = world.ec2.calls();
     let work = Work {
         name: "burst",
@@ -88,7 +88,7 @@ async fn watch(world: &Embedded) -> Result<Watched, BenchError> {
     let mut calls = world.ec2.calls();
     let mut launched = launches(&calls).answered;
     loop {
-        tokio::time::sleep(STEP).await;
+        world.pass(STEP).await;
         if decided.is_none() && world.api.count(Resource::NodeClaim) > 0 {
             decided = Some(world.now());
         }

@@ -28,7 +28,7 @@ pub(super) async fn run(seed: u64) -> Result<Figures, BenchError> {
         world.ec2.stray(&world.options.cluster, &offering);
     }
     let process = world.start(ProcessOptions::new(seed, default_settings(Mode::Run, 100)));
-    tokio::time::sleep(WHILE).await;
+    world.pass(WHILE).await;
     let made: serde_json::Map<String, serde_json::Value> = world
         .ec2
         .calls()

@@ -245,7 +245,7 @@ impl Play {
 
     /// Lets seconds pass.
     async fn pass(&mut self, audience: &mut impl Audience, seconds: u64) {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        self.world.pass(Duration::from_secs(seconds)).await;
         self.catch_up();
         audience.look(self);
     }
