@@ -153,8 +153,7 @@ impl<const D: usize> Tree<'_, '_, D> {
             if open.stuck || open.bound >= self.enough() || open.path.len() >= DEEPEST {
                 return;
             }
-            let open = open.clone();
-            match self.split(&open) {
+            match self.split(open) {
                 None => {
                     if let Some(Slot::Open(open)) = slots.get_mut(index) {
                         open.stuck = true;

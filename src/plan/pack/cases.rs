@@ -16,7 +16,7 @@
 use super::bits::Bits;
 use super::problem::{Machine, Problem};
 use super::proof;
-use super::verify::Fault;
+use super::verify::{Fault, first_that_takes, is_well_formed};
 
 /// Deeper proofs are refused: the checker calls itself for each split.
 pub const DEEPEST: usize = 60;
@@ -90,11 +90,7 @@ impl<'problem> Checker<'problem> {
         let placed: Vec<bool> = problem
             .items
             .iter()
-            .map(|item| {
-                (0..problem.machines.len()).any(|machine| {
-                    proof::most_on(problem, item, machine).is_some_and(|most| most > 0)
-                })
-            })
+            .map(|item| first_that_takes(problem, item).is_some())
             .collect();
         Self {
             needed: needed(problem, &placed),
@@ -148,17 +144,9 @@ impl<'problem> Checker<'problem> {
         let prices = &priced.class_prices;
         let worths = &priced.offering_prices;
         let problem = self.problem;
-        if prices.len() != problem.items.len()
-            || worths.len() != problem.machines.len()
-            || worths.iter().any(|worth| worth.len() != problem.dimensions)
-            || priced.charges.len() != path.len()
-            || worths
-                .iter()
-                .flatten()
-                .chain(prices)
-                .chain(&priced.charges)
-                .any(|price| *price < 0)
-        {
+        let charged =
+            priced.charges.len() == path.len() && priced.charges.iter().all(|charge| *charge >= 0);
+        if !charged || !is_well_formed(problem, prices, worths) {
             return Err(Fault::Malformed);
         }
         let mut unit: i64 = 0;

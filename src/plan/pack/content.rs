@@ -157,8 +157,9 @@ fn ahead<const D: usize>(candidates: &[Candidate<'_, D>]) -> (Vec<f64>, Vec<[f64
 }
 
 impl<const D: usize> Search<'_, D> {
-    /// The most that the candidates from `place` on are worth in what is free.
-    fn open(&self, place: usize, free: &[i64; D]) -> f64 {
+    /// The most that the candidates from `place` on are worth in what is free: by the worth of the
+    /// capacities, and by their values for their sizes.
+    fn open(&self, place: usize, free: &[i64; D]) -> (f64, f64) {
         let mut shares = self.excess_after[place];
         let mut least = f64::INFINITY;
         for ((free, unit), rate) in free.iter().zip(&self.unit).zip(&self.rates[place]) {
@@ -168,7 +169,7 @@ impl<const D: usize> Search<'_, D> {
                 least = least.min(free * rate);
             }
         }
-        shares.min(least)
+        (shares, least)
     }
 
     /// How many of the candidate at `place` the caps leave room for, beside what is there.
@@ -201,8 +202,8 @@ impl<const D: usize> Search<'_, D> {
         let Some(candidate) = self.candidates.get(place) else {
             return;
         };
-        let reachable = value + self.open(place, free);
-        if reachable <= self.best || self.steps == 0 {
+        let (shares, rates) = self.open(place, free);
+        if value + shares.min(rates) <= self.best || self.steps == 0 {
             return;
         }
         let (size, each, loss) = (candidate.size, candidate.value, candidate.loss);
@@ -213,7 +214,8 @@ impl<const D: usize> Search<'_, D> {
             0
         };
         if loss > 0.0 && candidate.excess == 0.0 {
-            most = most.min(whole_count((reachable - self.best) / loss));
+            // Each one taken lowers what the shares leave reachable by its loss; the rates say nothing of it.
+            most = most.min(whole_count((value + shares - self.best) / loss));
         }
         if related && most > 0 {
             most = most.min(self.room(place));

@@ -129,9 +129,10 @@ pub fn accepted<const D: usize>(
             Err(_other) => return None,
         };
         // A case may leave nothing for contents, or less; no factor mends that.
-        if !(factor > 0.0 && factor < 1.0) {
+        if factor.is_nan() || factor <= 0.0 {
             return None;
         }
+        let factor = factor.min(1.0);
         for value in &mut values {
             *value *= factor * (1.0 - 1e-7);
         }

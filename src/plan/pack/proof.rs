@@ -215,9 +215,10 @@ impl Search<'_> {
             if let Some(held) = self.held.last_mut().filter(|_| is_related) {
                 held.1 = count;
             }
-            // With no excess, one more of this candidate can only lower what is reachable.
+            // With no excess, one more of this candidate can only lower what its share of the worth leaves
+            // reachable. That is not so of the rates, which leave this candidate out.
             if candidate.excess == 0
-                && now + self.open_worth(place + 1, free) <= self.limit
+                && now + self.by_shares(place + 1, free) <= self.limit
                 && now <= self.limit
             {
                 break Ok(());
@@ -242,8 +243,9 @@ impl Search<'_> {
         outcome
     }
 
-    /// The most that the candidates from `place` on can be worth in what is free.
-    fn open_worth(&self, place: usize, free: &[i64]) -> i128 {
+    /// The most that the candidates from `place` on can be worth in what is free, by the worth of the
+    /// capacities.
+    fn by_shares(&self, place: usize, free: &[i64]) -> i128 {
         let shares: i128 = free
             .iter()
             .zip(&self.machine.capacity)
@@ -256,7 +258,11 @@ impl Search<'_> {
                 )
             })
             .sum();
-        let by_shares = shares + self.excess_after.get(place).copied().unwrap_or(0);
+        shares + self.excess_after.get(place).copied().unwrap_or(0)
+    }
+
+    /// The same, by their values for their sizes too.
+    fn open_worth(&self, place: usize, free: &[i64]) -> i128 {
         let rates = self.rates.get(place).map(Vec::as_slice).unwrap_or_default();
         free.iter()
             .zip(rates)
@@ -264,7 +270,7 @@ impl Search<'_> {
                 let (price, size) = (*rate)?;
                 Some(ceil(price * i128::from(*free), i128::from(size)))
             })
-            .fold(by_shares, i128::min)
+            .fold(self.by_shares(place, free), i128::min)
     }
 }
 

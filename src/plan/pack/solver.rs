@@ -130,8 +130,8 @@ pub fn bound<const D: usize>(problem: &Problem, used: &[usize], meter: &mut Mete
     proven
 }
 
-impl<const D: usize> Solve<'_, '_, D> {
-    const fn subject(&self) -> Subject<'_, D> {
+impl<'run, const D: usize> Solve<'run, '_, D> {
+    const fn subject(&self) -> Subject<'run, D> {
         Subject {
             problem: self.problem,
             used: self.used,
@@ -193,8 +193,10 @@ impl<const D: usize> Solve<'_, '_, D> {
                 },
                 self.meter,
             ));
-            let bought = patterns.bought.iter();
-            seeds.extend(bought.map(|bought| (bought.kind, bought.contents.clone())));
+            if self.meter.limit() >= LARGE {
+                let bought = patterns.bought.iter();
+                seeds.extend(bought.map(|bought| (bought.kind, bought.contents.clone())));
+            }
             pattern_values = Some(patterns.values);
         }
         starts.sort_by_key(|fleet| fleet.price);
@@ -232,11 +234,7 @@ impl<const D: usize> Solve<'_, '_, D> {
         }
         let counted = self.rows.counted();
         let question = Question {
-            subject: Subject {
-                problem: self.problem,
-                used: self.used,
-                reduced: self.reduced,
-            },
+            subject: self.subject(),
             rows: &counted,
             orders,
             price,

@@ -176,15 +176,7 @@ pub fn verify_certificate_within(
 ) -> Result<i64, Fault> {
     let prices = &certificate.class_prices;
     let worths = &certificate.offering_prices;
-    if prices.len() != problem.items.len()
-        || worths.len() != problem.machines.len()
-        || worths.iter().any(|worth| worth.len() != problem.dimensions)
-        || worths
-            .iter()
-            .flatten()
-            .chain(prices)
-            .any(|price| *price < 0)
-    {
+    if !is_well_formed(problem, prices, worths) {
         return Err(Fault::Malformed);
     }
     for (index, worth) in worths.iter().enumerate() {
@@ -275,8 +267,20 @@ fn check_groups(entry: usize, items: &[(&Item, u32)]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// True when there is a price of at least zero for each item and for each dimension of each machine.
+pub(super) fn is_well_formed(problem: &Problem, prices: &[i64], worths: &[Vec<i64>]) -> bool {
+    prices.len() == problem.items.len()
+        && worths.len() == problem.machines.len()
+        && worths.iter().all(|worth| worth.len() == problem.dimensions)
+        && worths
+            .iter()
+            .flatten()
+            .chain(prices)
+            .all(|price| *price >= 0)
+}
+
 /// The first machine that takes one of the item.
-fn first_that_takes(problem: &Problem, item: &Item) -> Option<usize> {
+pub(super) fn first_that_takes(problem: &Problem, item: &Item) -> Option<usize> {
     (0..problem.machines.len())
         .find(|machine| proof::most_on(problem, item, *machine).is_some_and(|most| most > 0))
 }
