@@ -34,7 +34,7 @@ pub mod requirement;
 mod schema;
 pub mod settings;
 pub mod settings_table;
-mod syntax;
+pub(crate) mod syntax;
 mod taint;
 
 pub use conditions::{

@@ -4,7 +4,7 @@
 
 /// Whether `text` is a qualified name: an optional DNS subdomain of at most 253 characters with a
 /// slash, and a name of at most 63 characters.
-pub(super) fn is_qualified_name(text: &str) -> bool {
+pub(crate) fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
         Some((domain, name)) => is_dns_subdomain(domain) && is_name(name),
         None => is_name(text),
@@ -12,7 +12,7 @@ pub(super) fn is_qualified_name(text: &str) -> bool {
 }
 
 /// Whether `text` is a label value: empty, or a name of at most 63 characters.
-pub(super) fn is_label_value(text: &str) -> bool {
+pub(crate) fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_name(text)
 }
 
@@ -67,7 +67,8 @@ fn is_exponent(suffix: &str) -> bool {
     is_whole_number(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))
 }
 
-fn is_dns_subdomain(domain: &str) -> bool {
+/// Whether `domain` is a DNS subdomain (RFC 1123) of at most 253 characters.
+pub(crate) fn is_dns_subdomain(domain: &str) -> bool {
     let is_label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -143,6 +144,14 @@ mod tests {
         }
         for bad in ["", ".", "-1", "1Gb", "1 Gi", "Gi", "1.2.3", "1e", "ten"] {
             assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subdomains() {
+        assert!(is_dns_subdomain("ip-10-0-0-1.ec2.internal") && is_dns_subdomain("a"));
+        for wrong in ["", "-a", "a-", "A", "a..b", "a_b", &"a".repeat(254)] {
+            assert!(!is_dns_subdomain(wrong), "{wrong}");
         }
     }
 }

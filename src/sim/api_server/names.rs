@@ -8,11 +8,8 @@ use serde_json::Value;
 use super::refusal::Refusal;
 use super::resource::{Key, text};
 use super::write::Change;
+use crate::api::syntax::{is_dns_subdomain, is_label_value, is_qualified_name};
 
-/// The longest DNS subdomain.
-const SUBDOMAIN: usize = 253;
-/// The longest name in a label's key, and the longest value.
-const LABEL: usize = 63;
 /// Finalizers that need no domain.
 const STANDARD: [&str; 3] = ["foregroundDeletion", "orphan", "kubernetes"];
 
@@ -23,21 +20,21 @@ pub(super) fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
             "{field}: Invalid value: {value:?}"
         )))
     };
-    if !is_subdomain(&key.name) {
+    if !is_dns_subdomain(&key.name) {
         return refuse("metadata.name", &key.name);
     }
     let metadata = &object["metadata"];
     for (name, value) in metadata["labels"].as_object().into_iter().flatten() {
-        if !is_qualified(name) {
+        if !is_qualified_name(name) {
             return refuse("metadata.labels", name);
         }
         let value = value.as_str().unwrap_or_default();
-        if !value.is_empty() && !is_label(value) {
+        if !is_label_value(value) {
             return refuse("metadata.labels", value);
         }
     }
     for (name, _value) in metadata["annotations"].as_object().into_iter().flatten() {
-        if !is_qualified(&name.to_lowercase()) {
+        if !is_qualified_name(&name.to_lowercase()) {
             return refuse("metadata.annotations", name);
         }
     }
@@ -45,7 +42,7 @@ pub(super) fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
         let finalizer = finalizer.as_str().unwrap_or_default();
         let bare =
             !finalizer.contains('/') && !STANDARD.contains(&finalizer) && !key.resource.is_custom();
-        if bare || !is_qualified(finalizer) {
+        if bare || !is_qualified_name(finalizer) {
             return refuse("metadata.finalizers", finalizer);
         }
     }
@@ -82,50 +79,4 @@ pub(super) fn same_kind(key: &Key, sent: &Value) -> Result<(), Refusal> {
         )));
     }
     Ok(())
-}
-
-fn is_subdomain(name: &str) -> bool {
-    name.len() <= SUBDOMAIN
-        && name.split('.').all(|part| {
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-            let bytes = part.as_bytes();
-            bytes.iter().all(|byte| plain(*byte) || *byte == b'-')
-                && bytes.first().is_some_and(|byte| plain(*byte))
-                && bytes.last().is_some_and(|byte| plain(*byte))
-        })
-}
-
-fn is_label(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    bytes.len() <= LABEL
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
-        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-}
-
-/// A name that may have a domain before it.
-fn is_qualified(name: &str) -> bool {
-    match name.split_once('/') {
-        Some((domain, name)) => is_subdomain(domain) && is_label(name),
-        None => is_label(name),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_subdomains_and_labels_are_labels() {
-        assert!(is_subdomain("ip-10-0-0-1.ec2.internal") && is_subdomain("a"));
-        for name in ["", "-a", "a-", "A", "a..b", "a_b", &"a".repeat(254)] {
-            assert!(!is_subdomain(name), "{name}");
-        }
-        assert!(is_qualified("karpenter.sh/capacity-type") && is_qualified("App_1"));
-        for name in ["", "/a", "a/", "a/b/c", "A.b/c", "a b"] {
-            assert!(!is_qualified(name), "{name}");
-        }
-    }
 }

@@ -111,8 +111,9 @@ impl Store {
         let mut wanted = self.present(key)?.clone();
         let others = self
             .applied
-            .iter()
-            .filter(|((applied, by), _body)| applied == key && by != manager);
+            .range((key.clone(), String::new())..)
+            .take_while(|((applied, _by), _body)| applied == key)
+            .filter(|((_applied, by), _body)| by != manager);
         let contested: Vec<(Key, String)> = others
             .filter(|(_owner, theirs)| differs(theirs, body, &wanted))
             .map(|(owner, _theirs)| owner.clone())

@@ -162,6 +162,8 @@ impl Store {
     /// Removes an object under the next version and tells everybody, who see it as it was last.
     pub(super) fn remove(&mut self, key: &Key, (who, verb): (&str, &str)) -> Option<Value> {
         let stored = self.objects.remove(key)?;
+        // Another object of the name is nobody's yet.
+        self.applied.retain(|(of, _by), _body| of != key);
         let told = narrate(key, Some(&stored.value), None);
         let mut object = stored.value;
         self.take_version(&mut object);

@@ -165,7 +165,7 @@ fn tagged(cluster: &str, tags: &BTreeMap<String, String>) -> bool {
 static ZONES: LazyLock<Vec<String>> = LazyLock::new(|| builtin::zones().into_keys().collect());
 
 /// The account's subnets: one in each zone.
-pub(super) fn all_subnets() -> Vec<Subnet> {
+pub(super) static SUBNETS: LazyLock<Vec<Subnet>> = LazyLock::new(|| {
     let of_zone = |zone: &String| {
         let letter = zone.chars().last().unwrap_or('a');
         Subnet {
@@ -176,7 +176,7 @@ pub(super) fn all_subnets() -> Vec<Subnet> {
         }
     };
     ZONES.iter().map(of_zone).collect()
-}
+});
 
 fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subnet>> {
     let selected = |subnet: &Subnet| {
@@ -184,10 +184,10 @@ fn subnets(cluster: &str, spec: &EC2NodeClassSpec) -> BTreeMap<String, Vec<Subne
             .iter()
             .any(|term| term.id.as_ref() == Some(&subnet.id) || tagged(cluster, &term.tags))
     };
-    all_subnets()
-        .into_iter()
-        .filter(selected)
-        .map(|subnet| (subnet.zone.clone(), vec![subnet]))
+    SUBNETS
+        .iter()
+        .filter(|subnet| selected(subnet))
+        .map(|subnet| (subnet.zone.clone(), vec![subnet.clone()]))
         .collect()
 }
 

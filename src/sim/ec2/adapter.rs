@@ -19,7 +19,7 @@ use super::profiles::Profile;
 use super::refusal::{Refusal, THROTTLED};
 use super::template::{self, Tags};
 use super::way::{Call, Unserved, Way};
-use super::{Ec2, State, later};
+use super::{Ec2, State};
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
@@ -292,14 +292,11 @@ impl Cloud for SimulatedCloud {
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
         let look = move |state: &mut State, _fault: Option<CallFault>| {
-            let now = state.clock.now();
             let ours = &self.cluster.name;
-            let late = state.shown_after;
             let shown = state
                 .machines
-                .values()
-                .filter_map(|machine| machine.shown(now))
-                .filter(|instance| now >= later(instance.launched, late));
+                .keys()
+                .filter_map(|id| Some(state.seen(id)?.1));
             Ok(shown
                 .filter(|instance| match query {
                     InstanceQuery::All => {
@@ -332,12 +329,7 @@ impl Cloud for SimulatedCloud {
             let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
             let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
             self.call(Call::write("TerminateInstances", takes), |state, _fault| {
-                if let Some(kept) = instance_ids.iter().find(|id| state.protected.contains(*id)) {
-                    return Err(Refusal::new(
-                        "OperationNotPermitted",
-                        format!("{kept} is protected from termination"),
-                    ));
-                }
+                state.may_end(instance_ids.iter().map(String::as_str))?;
                 let now = state.clock.now();
                 for id in instance_ids {
                     state.end(id, now, EndCause::Terminated);

@@ -76,17 +76,12 @@ fn order_near_prices_by_depth<What>(choices: &mut [Choice<What>]) {
     let Some(cheapest) = choices.iter().find(|choice| choice.room > 0) else {
         return;
     };
-    // Among pools that cost nearly the same, the deepest is the least likely to be reclaimed.
+    // Among pools that cost nearly the same, the deepest is the least likely to be reclaimed. Equals stay
+    // in the order of their prices, which they are in.
     let near = cheapest.price.times(11).units() / 10;
     choices.sort_by_key(|choice| {
         let dear = choice.price.units() > near;
-        let shallow = usize::MAX - choice.room;
-        (
-            dear,
-            if dear { 0 } else { shallow },
-            choice.price,
-            choice.offering.clone(),
-        )
+        (dear, if dear { 0 } else { usize::MAX - choice.room })
     });
 }
 

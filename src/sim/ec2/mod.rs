@@ -38,10 +38,12 @@ use bill::Amount;
 use machine::{EndCause, Machine};
 use market::Markets;
 use profiles::Profiles;
+use refusal::Refusal;
 use template::LaunchTemplate;
 use throttle::Throttle;
 
 use crate::cloud::buckets::BucketSizes;
+use crate::model::instance::Instance;
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::history::History;
@@ -88,6 +90,27 @@ impl State {
         self.machines
             .values()
             .filter(move |machine| machine.is_alive(now))
+    }
+
+    /// A machine with what EC2 shows of it, if it shows it.
+    fn seen(&self, id: &str) -> Option<(&Machine, Instance)> {
+        let now = self.clock.now();
+        let machine = self.machines.get(id)?;
+        let shown = machine.shown(now)?;
+        (now >= later(shown.launched, self.shown_after)).then_some((machine, shown))
+    }
+
+    /// Refuses to end machines of which one is protected.
+    fn may_end<'ids>(&self, ids: impl IntoIterator<Item = &'ids str>) -> Result<(), Refusal> {
+        match ids.into_iter().find(|id| self.protected.contains(*id)) {
+            Some(kept) => Err(Refusal::new(
+                "OperationNotPermitted",
+                format!(
+                    "The instance '{kept}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
+                ),
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -331,7 +354,7 @@ impl State {
             (crate::cloud::tags::BATCH, "stray"),
         ];
         let machine = Machine {
-            instance: crate::model::instance::Instance {
+            instance: Instance {
                 id: id.clone(),
                 offering: offering.clone(),
                 state: crate::model::instance::InstanceState::Pending,

@@ -123,8 +123,9 @@ pub(super) fn without_fence(asked: Asked) -> Way {
         return Way::Sent(asked);
     }
     let mut patch = asked.json();
-    let taints = patch["spec"]["taints"].as_array_mut();
-    for taint in taints.into_iter().flatten() {
+    // Other patches of Nodes are lists of operations.
+    let taints = patch.pointer_mut("/spec/taints");
+    for taint in taints.and_then(Value::as_array_mut).into_iter().flatten() {
         if taint["key"] == labels::DISRUPTED_TAINT {
             taint["effect"] = json!("PreferNoSchedule");
         }

@@ -9,7 +9,7 @@ mod check;
 mod complete;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -32,6 +32,8 @@ struct Known {
     /// By their text; `None` where it is no pattern.
     patterns: BTreeMap<String, Option<Regex>>,
     rules: Rules,
+    /// The kinds and their fields, `spec` or `status`, within which there are rules.
+    ruled: BTreeSet<(&'static str, String)>,
 }
 
 impl Known {
@@ -50,6 +52,16 @@ impl Known {
         let schemas: BTreeMap<_, _> = schemas.collect();
         let mut patterns = BTreeMap::new();
         let mut rules = Rules::new();
+        let mut ruled = BTreeSet::new();
+        for (kind, schema) in &schemas {
+            for (name, field) in schema.properties.iter().flatten() {
+                each(field, &mut |within| {
+                    if within.x_kubernetes_validations.is_some() {
+                        ruled.insert((*kind, name.clone()));
+                    }
+                });
+            }
+        }
         for schema in schemas.values() {
             each(schema, &mut |schema| {
                 if let Some(pattern) = &schema.pattern {
@@ -64,6 +76,7 @@ impl Known {
             schemas,
             patterns,
             rules,
+            ruled,
         }
     }
 }
@@ -109,13 +122,18 @@ pub(super) fn accept(key: &Key, object: &mut Value, before: Option<&Value>) -> R
         let Some(value) = object.get_mut(name) else {
             continue;
         };
-        complete::complete(schema, value);
         let was = before.map(|before| &before[name]);
-        if was == Some(value) {
+        // What is stored is complete and was accepted.
+        if was == Some(&*value) {
+            continue;
+        }
+        complete::complete(schema, value);
+        if was == Some(&*value) {
             continue;
         }
         check::check(schema, value, name, &mut problems);
-        if problems.is_empty() {
+        let is_ruled = KNOWN.ruled.contains(&(definition.kind, name.clone()));
+        if problems.is_empty() && is_ruled {
             let was = was.filter(|was| !was.is_null());
             KNOWN.rules.check(schema, (value, was), name, &mut problems);
         }

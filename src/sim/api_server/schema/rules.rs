@@ -6,15 +6,39 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use cel::{Context, Env, Program, extensions};
+use cel::common::types::{CelBool, CelString};
+use cel::{Context, DeclarationError, Env, ExecutionError, Program, extensions};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, ValidationRule,
 };
+use regex::Regex;
 use serde_json::Value;
 
 use super::check::of_field;
+
+/// Patterns that rules have matched against so far, compiled: they are parts of the rules' texts, and few.
+static PATTERNS: LazyLock<Mutex<BTreeMap<String, Regex>>> = LazyLock::new(Mutex::default);
+
+/// CEL's `matches`, with each pattern compiled once.
+fn matches(this: &CelString<'_>, pattern: &CelString<'_>) -> Result<CelBool, ExecutionError> {
+    let mut known = PATTERNS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = known.get(pattern.inner()) {
+        return Ok(CelBool::from(regex.is_match(this.inner())));
+    }
+    let regex = Regex::new(pattern.inner()).map_err(|error| ExecutionError::FunctionError {
+        function: "matches".to_owned(),
+        message: error.to_string(),
+    })?;
+    let found = regex.is_match(this.inner());
+    known.insert(pattern.inner().to_owned(), regex);
+    Ok(CelBool::from(found))
+}
+
+fn with_matches(env: &mut Env) -> Result<(), DeclarationError> {
+    cel::add_member_overload!(env, fn matches: (CelString, CelString) -> Result<CelBool>)
+}
 
 /// Rules by their text, compiled.
 pub(super) struct Rules {
@@ -32,8 +56,9 @@ impl Rules {
     /// No rule yet.
     pub(super) fn new() -> Self {
         let mut env = Env::stdlib();
-        // It fails only where a function of the name is there, and then the rules show it.
+        // They fail only where a function of the name is there, and then the rules show it.
         let _extended = env.add_extension(extensions::strings);
+        let _extended = env.add_extension(with_matches);
         Self {
             env: Arc::new(env),
             programs: BTreeMap::new(),
@@ -122,5 +147,32 @@ impl Rules {
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.programs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_may_match_a_pattern() {
+        let rule = ValidationRule {
+            rule: "self.matches('^[a-z]+$')".to_owned(),
+            ..ValidationRule::default()
+        };
+        let mut rules = Rules::new();
+        rules.add(&rule.rule);
+        for _again in 0..2 {
+            assert_eq!(
+                rules.run(&[&rule], &json!("abc"), None),
+                Vec::<String>::new()
+            );
+            assert_eq!(
+                rules.run(&[&rule], &json!("a1"), None),
+                std::slice::from_ref(&rule.rule)
+            );
+        }
     }
 }

@@ -176,10 +176,9 @@ impl Config {
         capacity_type: CapacityType,
     ) -> Result<(), Refusal> {
         let instance_type = part.required("InstanceType")?;
-        let subnets = account::all_subnets();
         let subnet = part.text("SubnetId");
         let zone = part.text("AvailabilityZone");
-        let found = subnets.iter().find(|known| match (subnet, zone) {
+        let found = account::SUBNETS.iter().find(|known| match (subnet, zone) {
             (Some(subnet), _) => known.id == subnet,
             (None, zone) => Some(known.zone.as_str()) == zone,
         });

@@ -10,11 +10,11 @@ use super::filter::Filters;
 use super::page::{Length, page};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::CapacityType;
+use crate::sim::ec2::State;
 use crate::sim::ec2::account::{ACCOUNT, GROUP, NETWORK};
 use crate::sim::ec2::machine::{EndCause, Machine};
 use crate::sim::ec2::profiles;
 use crate::sim::ec2::refusal::Refusal;
-use crate::sim::ec2::{State, later};
 
 /// What instances can be filtered by beside tags.
 const FILTERS: [&str; 10] = [
@@ -29,16 +29,6 @@ const FILTERS: [&str; 10] = [
     "subnet-id",
     "vpc-id",
 ];
-
-impl State {
-    /// A machine with what EC2 shows of it, if it shows it.
-    pub(super) fn seen(&self, id: &str) -> Option<(&Machine, Instance)> {
-        let now = self.clock.now();
-        let machine = self.machines.get(id)?;
-        let shown = machine.shown(now)?;
-        (now >= later(shown.launched, self.shown_after)).then_some((machine, shown))
-    }
-}
 
 /// The ids that a request names, each of which must be one.
 pub(super) fn ids<'form>(desk: &Desk<'form>, name: &str) -> Result<Vec<&'form str>, Refusal> {
@@ -191,14 +181,7 @@ pub(super) fn terminate(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
             .ok_or_else(|| Refusal::no_instance(id))?;
         before.push(shown);
     }
-    if let Some(kept) = ids.iter().find(|id| desk.state.protected.contains(**id)) {
-        return Err(Refusal::new(
-            "OperationNotPermitted",
-            format!(
-                "The instance '{kept}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
-            ),
-        ));
-    }
+    desk.state.may_end(ids.iter().copied())?;
     let mut changes = Vec::new();
     for was in before {
         desk.state.end(&was.id, desk.now, EndCause::Terminated);

@@ -37,7 +37,7 @@ pub(super) fn describe_subnets(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal>
     let names = ["availability-zone", "state", "subnet-id", "vpc-id"];
     let filters = Filters::read(&desk.all, &names)?;
     let asked = desk.all.texts("SubnetId");
-    let all = account::all_subnets();
+    let all = &account::SUBNETS;
     let ids: Vec<String> = all.iter().map(|subnet| subnet.id.clone()).collect();
     check(&asked, &ids, "InvalidSubnetID.NotFound", "subnet")?;
     let tags = tags(desk);
