@@ -36,6 +36,7 @@ use self::profile::OwnProfile;
 use crate::api::node_class::EC2NodeClass;
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
+pub use crate::model::instance::tags;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
@@ -179,20 +180,4 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         &'call self,
         name: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>>;
-}
-
-/// EC2 tag keys of ours; beside them only the cluster's ownership tag is written.
-pub mod tags {
-    /// The cluster an instance belongs to.
-    pub const CLUSTER: &str = "tonnage.dev/cluster";
-    /// The NodePool it was bought for.
-    pub const NODE_POOL: &str = "tonnage.dev/nodepool";
-    /// The EC2NodeClass it was launched through.
-    pub const NODE_CLASS: &str = "tonnage.dev/ec2nodeclass";
-    /// The launch batch it came from.
-    pub const BATCH: &str = "tonnage.dev/launch-batch";
-    /// The NodeClaim it serves.
-    pub const CLAIM: &str = "tonnage.dev/nodeclaim";
-    /// Prefix of the ownership tag: `kubernetes.io/cluster/NAME` = `owned`.
-    pub const OWNED_PREFIX: &str = "kubernetes.io/cluster/";
 }

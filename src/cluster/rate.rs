@@ -1,4 +1,4 @@
-//! A token bucket over the virtual clock, first come, first served.
+//! A token bucket over the virtual clock in two lanes, first come, first served in each.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -124,6 +124,7 @@ mod tests {
             "{elapsed:?}"
         );
     }
+
     #[tokio::test(start_paused = true)]
     async fn buying_overtakes_what_waits_and_starves_nobody() {
         let limit = RateLimit::new(NonZeroU32::new(10).unwrap(), NonZeroU32::new(1).unwrap());

@@ -95,6 +95,37 @@ impl Acting {
         Ok(())
     }
 
+    /// Runs a task until the world stops or the term is over.
+    pub async fn until_over(&self, task: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = self.world.stop().cancelled() => {}
+            _over = self.term.within(task) => {}
+        }
+    }
+
+    /// Gives a claim up: deletes it, so that its pods are planned again, and says why.
+    ///
+    /// # Errors
+    /// As [`Self::remove_claim`].
+    pub async fn give_up(
+        &self,
+        claim: &Claim,
+        removal: RemovalReason,
+        event: &'static str,
+        message: String,
+    ) -> Result<(), StepError> {
+        self.remove_claim(claim, removal).await?;
+        tracing::warn!(
+            claim = claim.name,
+            reason = removal.as_str(),
+            "given up: {message}"
+        );
+        let subject = Subject::claim(&claim.name, &claim.uid);
+        self.tell(subject, EventKind::Warning, (event, "GivingUp"), message);
+        Ok(())
+    }
+
     /// Terminates an instance once `ready` says that nothing stands against it. Its room under the
     /// ceiling is taken before anything is waited for, so that what ends at the same time cannot take
     /// it too, and is given back when the instance is not terminated.

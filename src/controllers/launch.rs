@@ -3,19 +3,17 @@
 //! Woken by claims, node classes and shortages that end; asks [`crate::plan::launch`]; writes records before
 //! it calls EC2, and what EC2 answered onto the claims. See decision 0004 for the order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
 use crate::api::conditions::{ConditionReason, ConditionType};
-use crate::api::labels;
 use crate::cloud::{CloudError, InstanceQuery};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, WriteErrorClass};
 use crate::cluster::events::{EventKind, Subject};
@@ -88,25 +86,21 @@ impl Controller for Launch {
 async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepError> {
     match step {
         LaunchStep::Propose(proposal) => propose(&context, &proposal).await,
-        LaunchStep::Complete { record, missing } => write_record(&context, &record, &missing)
-            .await
-            .map_err(|unwritten| unwritten.error),
+        LaunchStep::Complete { record, missing } => {
+            let _hand = Hand::take(&context, &missing);
+            write_record(&context, &record, &missing)
+                .await
+                .map_err(|unwritten| unwritten.error)
+        }
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
         LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
-        LaunchStep::GiveUp { claim, message } => give_up(&context, &claim, message).await,
+        LaunchStep::GiveUp { claim, message } => {
+            let removal = RemovalReason::InsufficientCapacity;
+            let event = "InsufficientCapacityError";
+            context.give_up(&claim, removal, event, message).await
+        }
     }
-}
-
-/// Deletes a claim that nothing can be bought for.
-async fn give_up(context: &Acting, claim: &Claim, message: String) -> Result<(), StepError> {
-    let removal = RemovalReason::InsufficientCapacity;
-    context.remove_claim(claim, removal).await?;
-    tracing::info!(claim = claim.name, "given up: {message}");
-    let subject = Subject::claim(&claim.name, &claim.uid);
-    let words = ("InsufficientCapacityError", "GivingUp");
-    context.tell(subject, EventKind::Warning, words, message);
-    Ok(())
 }
 
 /// The EC2NodeClass object of a claim.
@@ -124,7 +118,10 @@ async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError>
         .launches(|memory| memory.reserve(proposal, now))
         // The decision holds what there is no room for: it is made again at once.
         .map_err(|full| StepError::Outdated(format!("launches: {full}")))?;
-    match choose(context, proposal).await {
+    let hand = Hand::take(context, &proposal.claims);
+    let chosen = choose(context, proposal).await;
+    drop(hand);
+    match chosen {
         Ok(()) => {
             // The claims carry the record now; the call follows in the next round.
             context.wake(Loop::Launch);
@@ -137,6 +134,26 @@ async fn propose(context: &Acting, proposal: &Proposal) -> Result<(), StepError>
             }
             Err(error)
         }
+    }
+}
+
+/// Claims that a record is being written onto. Whoever decides meanwhile leaves them alone: a round that
+/// sees half of a record would write the rest as well, or take it for settled.
+struct Hand<'step> {
+    context: &'step Acting,
+    claims: &'step [Arc<Claim>],
+}
+
+impl<'step> Hand<'step> {
+    fn take(context: &'step Acting, claims: &'step [Arc<Claim>]) -> Self {
+        context.launches(|memory| memory.take(claims));
+        Self { context, claims }
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        self.context.launches(|memory| memory.let_go(self.claims));
     }
 }
 
@@ -172,10 +189,7 @@ async fn admit(context: &Acting, claims: &[Arc<Claim>]) -> Result<Vec<Arc<Claim>
             context.kubernetes.patch_claim_status(claim, &change).await
         })
         .collect();
-    let written = stream::iter(writes)
-        .buffered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
+    let written = join_all(writes).await;
     let admitted: Result<Vec<_>, _> = written.into_iter().collect();
     Ok(admitted?)
 }
@@ -235,19 +249,11 @@ async fn write_record(
 ) -> Result<(), Unwritten> {
     let text = serde_json::to_string(record)
         .map_err(|error| StepError::Outdated(format!("launch record: {error}")))?;
-    let change = ClaimMetadataChange {
-        annotations: BTreeMap::from([(labels::LAUNCH.to_owned(), Some(text))]),
-        ..ClaimMetadataChange::default()
-    };
-    // Made before they are streamed: a closure inside the stream would tie its lifetime to theirs.
-    let writes: Vec<_> = claims
+    // All at once: the client-side bucket spreads them, and one that is slow holds up no other.
+    let writes = claims
         .iter()
-        .map(|claim| context.kubernetes.patch_claim_metadata(claim, &change))
-        .collect();
-    let written = stream::iter(writes)
-        .buffered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
+        .map(|claim| context.kubernetes.write_launch(claim, &text));
+    let written = join_all(writes).await;
     let mut failed = None;
     let mut everywhere = true;
     for (claim, result) in claims.iter().zip(written) {
@@ -455,7 +461,7 @@ async fn write_instances(
         .map(|(claim, instance)| async move { write_instance(context, &claim, &instance).await })
         .collect();
     let written = stream::iter(writes)
-        .buffered(WRITES_AT_ONCE)
+        .buffer_unordered(WRITES_AT_ONCE)
         .collect::<Vec<_>>()
         .await;
     written.into_iter().collect()

@@ -3,7 +3,7 @@
 //! Woken by claims and Nodes; asks [`crate::plan::lifecycle`]; binds Nodes to their claims, says when they
 //! are usable, and gives up what takes too long.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -17,7 +17,7 @@ use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
 use crate::model::claim::Claim;
-use crate::model::instance::{Instance, instance_id_of, tags};
+use crate::model::instance::{Instance, instance_id_of};
 use crate::model::node::Node;
 use crate::plan::condition::ConditionChange;
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
@@ -179,12 +179,10 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    // A name that its node class gives it stays.
-    let names: BTreeMap<String, String> = [(tags::CLAIM, &claim.name), (tags::NAME, &node.name)]
-        .into_iter()
-        .filter(|(key, _value)| !instance.tags.contains_key(*key))
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .collect();
+    let names = instance.missing_names(&claim.name, &node.name);
+    if names.is_empty() {
+        return Ok(());
+    }
     // Collection puts missing tags on later, so a failure here holds nothing up.
     if let Err(error) = context.cloud.tag(&instance.id, &names).await {
         tracing::debug!(instance = instance.id, "not tagged yet: {error}");
@@ -256,15 +254,7 @@ async fn give_up(
         ),
         GiveUp::InstanceEnded => ("InstanceEnded", RemovalReason::GarbageCollected),
     };
-    context.remove_claim(claim, removal).await?;
-    tracing::warn!(
-        claim = claim.name,
-        reason = reason.as_str(),
-        "given up: {message}"
-    );
-    let subject = Subject::claim(&claim.name, &claim.uid);
-    context.tell(subject, EventKind::Warning, (event, "GivingUp"), message);
-    Ok(())
+    context.give_up(claim, removal, event, message).await
 }
 
 fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {

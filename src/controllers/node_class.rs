@@ -191,10 +191,13 @@ async fn resolve(
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
             let catalogue = &resolution.class.catalogue;
-            context.metrics.set_price_dates([
-                (CapacityType::OnDemand, catalogue.on_demand_priced_at),
-                (CapacityType::Spot, catalogue.spot_priced_at),
-            ]);
+            // A class whose settings cannot be read has no catalogue, and says nothing of prices.
+            if catalogue.on_demand_priced_at.is_some() {
+                context.metrics.set_price_dates([
+                    (CapacityType::OnDemand, catalogue.on_demand_priced_at),
+                    (CapacityType::Spot, catalogue.spot_priced_at),
+                ]);
+            }
             context.set_class(&name, Some(Arc::clone(&resolution)));
             if let Some(hands) = &hands {
                 write(hands, &object, &name, |object, now| {

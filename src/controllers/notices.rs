@@ -65,7 +65,6 @@ impl Controller for Maintenance {
 
 /// Listens to the queue until the world stops or the term is over.
 pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
-    let stop = context.world.stop().clone();
     let listening = async {
         // Before every claim is known, its notice would look like nobody's business.
         context.mirror.synced().await;
@@ -80,11 +79,7 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
             }
         }
     };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        _over = context.term.within(listening) => {}
-    }
+    context.until_over(listening).await;
 }
 
 /// Acts on messages and takes those out of the queue that were acted on.

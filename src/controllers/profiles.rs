@@ -37,7 +37,6 @@ impl Unwanted {
 
 /// Sweeps until the world stops or the term is over.
 pub(super) async fn sweep(context: Arc<Acting>) {
-    let stop = context.world.stop().clone();
     let sweeping = async {
         let mut unwanted = Unwanted::default();
         // Every class must be known before its profile counts as nobody's.
@@ -49,11 +48,7 @@ pub(super) async fn sweep(context: Arc<Acting>) {
             }
         }
     };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        _over = context.term.within(sweeping) => {}
-    }
+    context.until_over(sweeping).await;
 }
 
 async fn sweep_once(context: &Acting, unwanted: &mut Unwanted) -> Result<(), CloudError> {

@@ -15,7 +15,6 @@ const LOOK_AGAIN: Duration = Duration::from_hours(1);
 
 /// Sweeps until the world stops or the term is over.
 pub async fn sweep(context: Arc<Acting>) {
-    let stop = context.world.stop().clone();
     let sweeping = async {
         // Records on claims keep templates: all of them must be known first.
         context.mirror.synced().await;
@@ -26,11 +25,7 @@ pub async fn sweep(context: Arc<Acting>) {
             }
         }
     };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => {}
-        _over = context.term.within(sweeping) => {}
-    }
+    context.until_over(sweeping).await;
 }
 
 async fn sweep_once(context: &Acting) -> Result<(), CloudError> {

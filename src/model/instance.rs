@@ -56,6 +56,15 @@ impl Instance {
     pub fn provider_id(&self) -> String {
         format!("aws:///{}/{}", self.offering.zone, self.id)
     }
+
+    /// The tags with the names of its claim and Node that it lacks. A name that its node class gave it stays.
+    pub fn missing_names(&self, claim: &str, node: &str) -> BTreeMap<String, String> {
+        [(tags::CLAIM, claim), (tags::NAME, node)]
+            .into_iter()
+            .filter(|(key, _value)| !self.tags.contains_key(*key))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
 }
 
 /// The instance id at the end of a provider id such as `aws:///us-east-1a/i-0123`.

@@ -8,7 +8,7 @@ use tonnage::cloud::gather::Gather;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
 
-use crate::scene::{Scene, claim, class, is_ending};
+use crate::scene::{Scene, class};
 
 #[tokio::test]
 async fn terminating_twice_or_nothing_at_all_is_no_error() {
@@ -28,7 +28,7 @@ async fn terminating_twice_or_nothing_at_all_is_no_error() {
         .terminate(std::slice::from_ref(&unknown))
         .await
         .unwrap();
-    assert!(is_ending(&scene.one(first).await));
+    assert!(scene.one(first).await.state.is_ending());
     let second = outcome.instances[1].id.clone();
     assert_eq!(scene.alive().await, BTreeSet::from([second.clone()]));
     // One that EC2 does not know keeps no other from ending, and each is told of its own.

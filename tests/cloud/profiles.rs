@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::{Cloud, Unresolved};
 
-use crate::scene::{Scene, claim, class};
+use crate::scene::{Scene, class};
 
 fn of_role(role: &str, generation: i64) -> EC2NodeClass {
     let mut class = class(&json!({ "instanceProfile": null, "role": role }));

@@ -13,7 +13,7 @@ use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery, MOST_TERMINATED};
 use tonnage::model::claim::Claim;
-use tonnage::model::instance::{Instance, InstanceState};
+use tonnage::model::instance::Instance;
 use tonnage::model::kubernetes_version::KubernetesVersion;
 use tonnage::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
@@ -253,12 +253,4 @@ pub(crate) fn claim() -> Claim {
         conditions: BTreeMap::new(),
         last_pod_event: None,
     }
-}
-
-/// True when an instance is on its way out or gone.
-pub(crate) fn is_ending(instance: &Instance) -> bool {
-    matches!(
-        instance.state,
-        InstanceState::ShuttingDown | InstanceState::Terminated
-    )
 }

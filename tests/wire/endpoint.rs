@@ -157,19 +157,7 @@ impl Endpoint {
         if let Some(policy) = &self.policy {
             endpoint = endpoint.with_policy(policy.clone());
         }
-        let settings = CloudSettings {
-            region: Some("us-east-1".to_owned()),
-            price_api: false,
-            ..settings
-        };
-        let credentials = Credentials::new("nobody", "nothing", None, None, "test");
-        Ec2Cloud::connect_with(settings, world.clone(), |loader| {
-            loader
-                .http_client(Connector::new(endpoint))
-                .credentials_provider(credentials)
-        })
-        .await
-        .unwrap()
+        connected(endpoint, settings, world).await
     }
 
     /// Limits what can be bought; everything else is unlimited.
@@ -227,6 +215,35 @@ impl Endpoint {
         let found = machines.iter().filter(|machine| carries(machine));
         found.map(|machine| machine.id().to_owned()).collect()
     }
+}
+
+/// Settings for the simulated region, which has no list of prices.
+pub(crate) fn in_region(settings: CloudSettings) -> CloudSettings {
+    CloudSettings {
+        region: Some("us-east-1".to_owned()),
+        price_api: false,
+        ..settings
+    }
+}
+
+/// Credentials that the simulated region takes for its caller's.
+pub(crate) fn credentials() -> Credentials {
+    Credentials::new("nobody", "nothing", None, None, "test")
+}
+
+/// The adapter with the SDK at an endpoint in this process.
+pub(crate) async fn connected(
+    endpoint: wire::Endpoint,
+    settings: CloudSettings,
+    world: &World,
+) -> Ec2Cloud {
+    Ec2Cloud::connect_with(in_region(settings), world.clone(), |loader| {
+        loader
+            .http_client(Connector::new(endpoint))
+            .credentials_provider(credentials())
+    })
+    .await
+    .unwrap()
 }
 
 fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {

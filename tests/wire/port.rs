@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use aws_sdk_ec2::config::Credentials;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tonnage::cloud::ec2::Ec2Cloud;
-use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::LaunchRecord;
 use tonnage::model::offering::CapacityType;
@@ -16,7 +14,7 @@ use tonnage::sim::ec2::wire;
 use tonnage::sim::ec2::wire::server::{ServeError, listen, serve};
 use tonnage::world::SystemClock;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, credentials, in_region};
 use crate::scene::{claim, class, settings};
 
 #[tokio::test]
@@ -28,16 +26,11 @@ async fn machines_are_bought_listed_and_ended_over_a_port() {
     let endpoint = wire::Endpoint::new(&region.ec2, "adapter", "demo");
     let serving = tokio::spawn(serve(listener, endpoint, stop.clone().cancelled_owned()));
     let world = region.world();
-    let settings = CloudSettings {
-        region: Some("us-east-1".to_owned()),
-        price_api: false,
-        ..settings("port")
-    };
-    let credentials = Credentials::new("nobody", "nothing", None, None, "test");
+    let settings = in_region(settings("port"));
     let cloud = Ec2Cloud::connect_with(settings, world.clone(), |loader| {
         loader
             .endpoint_url(address)
-            .credentials_provider(credentials)
+            .credentials_provider(credentials())
     })
     .await
     .unwrap();

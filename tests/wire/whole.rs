@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use aws_sdk_ec2::config::Credentials;
 use serde_json::json;
-use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::controllers::assembly::Connections;
 use tonnage::settings::Mode;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::wire;
-use tonnage::sim::ec2::wire::connector::Connector;
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::life::Life;
@@ -18,6 +15,7 @@ use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, Process};
 use tonnage::world::World;
 
+use crate::endpoint::connected;
 use crate::scene::facts;
 use crate::waiting::eventually;
 
@@ -47,18 +45,8 @@ impl Controller {
             .with_life(life.clone())
             .with_policy(policy.unwrap());
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
-        let settings = CloudSettings {
-            region: Some("us-east-1".to_owned()),
-            price_api: false,
-            ..CloudSettings::new(facts(&world.options.cluster))
-        };
-        let credentials = Credentials::new("nobody", "nothing", None, None, "test");
-        let cloud = Ec2Cloud::connect_with(settings, adapter.clone(), |loader| {
-            loader
-                .http_client(Connector::new(endpoint))
-                .credentials_provider(credentials)
-        });
-        let cloud = Arc::new(cloud.await.unwrap());
+        let settings = CloudSettings::new(facts(&world.options.cluster));
+        let cloud = Arc::new(connected(endpoint, settings, &adapter).await);
         let options = ProcessOptions {
             life: life.clone(),
             ..ProcessOptions::new(world.options.seed, default_settings(Mode::Run, 2))

@@ -47,7 +47,6 @@ pub(super) struct Nothing {
 
 /// A look-up in EC2 on behalf of a term.
 struct Query {
-    term: usize,
     filters: Vec<Filter>,
     owners: Option<Vec<String>>,
     /// What the images are for, where the term says it, by image id.
@@ -130,7 +129,6 @@ fn query(
         let serves =
             of_alias(text, kubernetes, values).map_err(|(reason, why)| nothing(reason, why))?;
         return Ok(Query {
-            term: index,
             filters: vec![filter("image-id", serves.keys())],
             owners: None,
             serves,
@@ -166,7 +164,6 @@ fn query(
         None => Some(vec!["self".to_owned(), "amazon".to_owned()]),
     };
     Ok(Query {
-        term: index,
         filters,
         owners,
         serves: BTreeMap::new(),
@@ -223,7 +220,6 @@ async fn described(api: &Api, query: &Query) -> Result<Vec<FoundImage>, CloudErr
     loop {
         api.buckets.take(Bucket::Describe, 1).await;
         let Some(page) = pages.next().await else {
-            tracing::trace!(term = query.term, images = found.len(), "images looked up");
             return Ok(found);
         };
         let page = page.map_err(|error| failed("DescribeImages", &error))?;

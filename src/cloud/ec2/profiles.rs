@@ -82,7 +82,15 @@ impl Profiles {
         }
         let state = match wanted {
             Wanted::Given(name) => look_at(api, name).await,
-            Wanted::ForRole(role) => ensure(api, object, &name, role).await?,
+            Wanted::ForRole(role) => match ensure(api, object, &name, role).await {
+                // Prices, subnets and images of the class must not wait for IAM: asked again with the next
+                // look at the class.
+                Err(error) if self.is_usable(&name) => {
+                    tracing::debug!(%error, profile = name, "the instance profile is taken to be in order");
+                    return Ok(());
+                }
+                state => state?,
+            },
         };
         let mut known = self.locked();
         if known.len() > CAPACITY {
@@ -90,6 +98,13 @@ impl Profiles {
         }
         known.insert(name, Known { looked: now, state });
         Ok(())
+    }
+
+    fn is_usable(&self, name: &str) -> bool {
+        let known = self.locked();
+        known
+            .get(name)
+            .is_some_and(|known| matches!(known.state, State::Usable(_)))
     }
 
     /// Whether machines can be launched with the class's profile, as far as is known. A profile that

@@ -15,7 +15,6 @@ use crate::api::{
     NodeClaimSpec, NodeClaimStatus, NodeClassRef, labels,
 };
 use crate::cluster::observe;
-use crate::cluster::rate::Lane;
 use crate::model;
 use crate::model::claim::Claim;
 use crate::model::resources::Resources;
@@ -63,9 +62,7 @@ impl Kubernetes {
         let api = self.all::<NodeClaim>();
         let params = PostParams::default();
         let created = self
-            .call_in(Lane::Buying, Operation::CreateClaim, &name, || {
-                api.create(&params, claim)
-            })
+            .call(Operation::CreateClaim, &name, || api.create(&params, claim))
             .await;
         let created = match created {
             Err(error) if error.class == WriteErrorClass::AlreadyExists => {
@@ -93,6 +90,33 @@ impl Kubernetes {
         claim: &Claim,
         change: &ClaimMetadataChange,
     ) -> Result<Arc<Claim>, WriteError> {
+        self.patch_metadata(Operation::PatchClaim, claim, change)
+            .await
+    }
+
+    /// Writes the record of a launch onto a claim, if it is still as `claim` says.
+    ///
+    /// # Errors
+    /// As [`Self::patch_claim_metadata`].
+    pub async fn write_launch(
+        &self,
+        claim: &Claim,
+        record: &str,
+    ) -> Result<Arc<Claim>, WriteError> {
+        let change = ClaimMetadataChange {
+            annotations: BTreeMap::from([(labels::LAUNCH.to_owned(), Some(record.to_owned()))]),
+            ..ClaimMetadataChange::default()
+        };
+        self.patch_metadata(Operation::RecordLaunch, claim, &change)
+            .await
+    }
+
+    async fn patch_metadata(
+        &self,
+        operation: Operation,
+        claim: &Claim,
+        change: &ClaimMetadataChange,
+    ) -> Result<Arc<Claim>, WriteError> {
         let labels = change
             .labels
             .iter()
@@ -114,13 +138,8 @@ impl Kubernetes {
         });
         let api = self.all::<NodeClaim>();
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-        // EC2 is called once the launch is written on all claims of a batch.
-        let lane = match change.annotations.get(labels::LAUNCH) {
-            Some(Some(_record)) => Lane::Buying,
-            _ => Lane::Usual,
-        };
         let patched = self
-            .call_in(lane, Operation::PatchClaim, &claim.name, || {
+            .call(operation, &claim.name, || {
                 api.patch(&claim.name, &params, &patch)
             })
             .await?;

@@ -36,7 +36,7 @@ pub use status::FinalizedKind;
 
 use super::lease::Term;
 use super::mirror::Mirror;
-use super::rate::{Lane, RateLimit};
+use super::rate::RateLimit;
 use crate::metrics::Metrics;
 use crate::world::{RandomStream, World};
 
@@ -153,21 +153,6 @@ impl Kubernetes {
         Attempt: Fn() -> Answer,
         Answer: Future<Output = kube::Result<T>>,
     {
-        self.call_in(Lane::Usual, operation, object, attempt).await
-    }
-
-    /// The same, waiting for the token in the given lane.
-    async fn call_in<T, Attempt, Answer>(
-        &self,
-        lane: Lane,
-        operation: Operation,
-        object: &str,
-        attempt: Attempt,
-    ) -> Result<T, WriteError>
-    where
-        Attempt: Fn() -> Answer,
-        Answer: Future<Output = kube::Result<T>>,
-    {
         if self.shared.access == Access::ReadOnly && !operation.is_read() {
             return Err(WriteError::new(
                 operation,
@@ -177,7 +162,7 @@ impl Kubernetes {
             ));
         }
         let begin = Instant::now();
-        let attempts = Box::pin(self.attempts(lane, operation, object, &attempt));
+        let attempts = Box::pin(self.attempts(operation, object, &attempt));
         let outcome = self.shared.term.within(attempts).await;
         let outcome = outcome.unwrap_or_else(|over| {
             let class = WriteErrorClass::NotLeading;
@@ -198,7 +183,6 @@ impl Kubernetes {
 
     async fn attempts<T, Attempt, Answer>(
         &self,
-        lane: Lane,
         operation: Operation,
         object: &str,
         attempt: &Attempt,
@@ -215,7 +199,7 @@ impl Kubernetes {
             .with_jitter_seed(self.shared.random.below(u64::MAX))
             .build();
         loop {
-            self.shared.limit.acquire(lane).await;
+            self.shared.limit.acquire(operation.lane()).await;
             let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, Box::pin(attempt())).await;
             let (error, retry_after) = match answer {
                 Ok(Ok(value)) => return Ok(value),

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::cluster::rate::Lane;
+
 /// A kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
@@ -16,6 +18,8 @@ pub enum Operation {
     CreateClaim,
     /// Changes labels, annotations or finalizers of a NodeClaim.
     PatchClaim,
+    /// Writes the record of a launch onto a NodeClaim.
+    RecordLaunch,
     /// Changes the status of a NodeClaim.
     PatchClaimStatus,
     /// Deletes a NodeClaim.
@@ -62,11 +66,12 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::GetClaim,
         Self::ListClaims,
         Self::CreateClaim,
         Self::PatchClaim,
+        Self::RecordLaunch,
         Self::PatchClaimStatus,
         Self::DeleteClaim,
         Self::GetNode,
@@ -99,7 +104,7 @@ impl Operation {
             Self::GetClaim => ("get", KARPENTER, "nodeclaims"),
             Self::ListClaims => ("list", KARPENTER, "nodeclaims"),
             Self::CreateClaim => ("create", KARPENTER, "nodeclaims"),
-            Self::PatchClaim => ("patch", KARPENTER, "nodeclaims"),
+            Self::PatchClaim | Self::RecordLaunch => ("patch", KARPENTER, "nodeclaims"),
             Self::PatchClaimStatus => ("patch", KARPENTER, "nodeclaims/status"),
             Self::DeleteClaim => ("delete", KARPENTER, "nodeclaims"),
             Self::GetNode => ("get", "", "nodes"),
@@ -138,13 +143,21 @@ impl Operation {
         )
     }
 
+    /// Where it waits for its token. EC2 is called once a claim is there and carries its launch.
+    pub(in crate::cluster) const fn lane(self) -> Lane {
+        match self {
+            Self::CreateClaim | Self::RecordLaunch => Lane::Buying,
+            _ => Lane::Usual,
+        }
+    }
+
     /// Its name in metrics and messages, for example `patch nodeclaims/status`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::GetClaim => "get nodeclaims",
             Self::ListClaims => "list nodeclaims",
             Self::CreateClaim => "create nodeclaims",
-            Self::PatchClaim => "patch nodeclaims",
+            Self::PatchClaim | Self::RecordLaunch => "patch nodeclaims",
             Self::PatchClaimStatus => "patch nodeclaims/status",
             Self::DeleteClaim => "delete nodeclaims",
             Self::GetNode => "get nodes",

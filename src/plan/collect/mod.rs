@@ -376,12 +376,7 @@ fn missing_tags(snapshot: &Snapshot, memory: &CollectMemory, decision: &mut Deci
         if is_young || memory.tagged.contains(&instance.id) {
             continue;
         }
-        let wanted = [(tags::CLAIM, &claim.name), (tags::NAME, &claim.node_name)];
-        let missing: BTreeMap<String, String> = wanted
-            .into_iter()
-            .filter(|(key, _value)| !instance.tags.contains_key(*key))
-            .map(|(key, value)| (key.to_owned(), value.clone()))
-            .collect();
+        let missing = instance.missing_names(&claim.name, &claim.node_name);
         if !missing.is_empty() && !instance.state.is_ending() {
             decision.push(CollectStep::Tag {
                 instance: instance.id.clone(),

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{LaunchStep, Shortages};
+use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
+use crate::model::offering::InstanceType;
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
 use crate::plan::provision::reach::Reach;
+use crate::plan::provision::{limits, supply};
 
 /// The reason of a claim that waits for capacity.
 pub(super) const REASON: &str = "InsufficientCapacity";
@@ -27,7 +30,7 @@ pub(super) fn none_left(
     decision: &mut Decision<LaunchStep>,
 ) -> Option<String> {
     let (first, now) = (claims.first()?, snapshot.now);
-    if let Some(other) = something_else(snapshot, first, class, &memory.shortages) {
+    if let Some(other) = something_else(snapshot, claims, class, &memory.shortages) {
         let message = format!(
             "EC2 has no capacity now for any of the {} offerings of this claim; its pods are planned anew, as its \
              NodePool may buy others, such as {other}",
@@ -51,22 +54,38 @@ pub(super) fn none_left(
     Some(exhausted_message(first))
 }
 
-/// Something that the claim's NodePool may buy, that is not known to be short, and that is large enough for
-/// what the claim was made for, though the claim does not name it: what cost too much beside the claim's own
-/// offerings while those could be had.
-fn something_else<'world>(
-    snapshot: &'world Snapshot,
-    claim: &Claim,
-    class: &'world Arc<NodeClass>,
+/// Something that the claims' NodePool may buy now, once they are gone, that is not known to be short, and that
+/// is large enough for what the first was made for, though it does not name it: what cost too much beside
+/// the claim's own offerings while those could be had. Its pods may ask for a zone or an architecture, so
+/// only those that the claim names count.
+fn something_else(
+    snapshot: &Snapshot,
+    claims: &[&Arc<Claim>],
+    class: &Arc<NodeClass>,
     shortages: &Shortages,
 ) -> Option<String> {
+    let claim = claims.first()?;
     let pool = snapshot.node_pools.get(claim.node_pool.as_ref()?)?;
+    supply::usable(snapshot, pool).ok()?;
+    let room = supply::room_without(snapshot, pool, claims);
+    let catalogue = &class.catalogue;
+    let architecture = |instance: &InstanceType| instance.labels.get(labels::ARCH).cloned();
+    let zones: BTreeSet<&str> = claim.offerings.iter().map(|key| &*key.zone).collect();
+    let architectures: BTreeSet<Option<String>> = claim
+        .offerings
+        .iter()
+        .filter_map(|key| catalogue.types.get(&key.instance_type))
+        .map(|instance| architecture(instance))
+        .collect();
     let reach = Reach::of(pool, class);
     let found = reach.offerings().find(|(instance, offering)| {
         let allocatable = instance.allocatable();
         let mut wanted = claim.requests.iter();
         offering.available
+            && zones.contains(&*offering.key.zone)
+            && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))
+            && limits::leaves(&room, &instance.capacity)
             && !claim.offerings.contains(&offering.key)
             && !shortages.is_short(&offering.key, snapshot.now)
     });

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,6 +39,8 @@ pub struct LaunchMemory {
     trails: BTreeMap<String, Trail>,
     /// Uids of claims that take no record: they are bought by themselves, or not at all.
     alone: BTreeSet<String>,
+    /// Uids of claims that a record is being written onto: what they say meanwhile is half of it.
+    in_hand: BTreeSet<String>,
     /// Instances that were asked for within the last minute, by record.
     pub(super) pace: Pace,
 }
@@ -73,6 +76,7 @@ impl LaunchMemory {
             answered: BTreeMap::new(),
             trails: BTreeMap::new(),
             alone: BTreeSet::new(),
+            in_hand: BTreeSet::new(),
             pace: Pace::default(),
         }
     }
@@ -92,6 +96,24 @@ impl LaunchMemory {
         let count = u32::try_from(proposal.claims.len()).unwrap_or(u32::MAX);
         self.pace
             .try_spend(&purpose(&proposal.batch, proposal.attempt), count, now)
+    }
+
+    /// A record is being written onto these claims: nothing is decided about them until
+    /// [`Self::let_go`].
+    pub fn take(&mut self, claims: &[Arc<Claim>]) {
+        let uids = claims.iter().map(|claim| claim.uid.clone());
+        self.in_hand.extend(uids);
+    }
+
+    /// The writing of a record is over, however it ended.
+    pub fn let_go(&mut self, claims: &[Arc<Claim>]) {
+        for claim in claims {
+            self.in_hand.remove(&claim.uid);
+        }
+    }
+
+    pub(super) fn is_in_hand(&self, claim: &Claim) -> bool {
+        self.in_hand.contains(&claim.uid)
     }
 
     /// No claim took the record of a proposal: its room is free for others.

@@ -177,6 +177,9 @@ pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep
     let mut by_batch: BTreeMap<&str, Vec<&Arc<Claim>>> = BTreeMap::new();
     let mut fresh: BTreeMap<String, Vec<&Arc<Claim>>> = BTreeMap::new();
     for claim in snapshot.claims.values() {
+        if memory.is_in_hand(claim) {
+            continue;
+        }
         match &claim.launch {
             Some(record) => by_batch.entry(&record.batch).or_default().push(claim),
             None if is_waiting(claim) && claim.deleting_since.is_none() => {

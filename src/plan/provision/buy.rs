@@ -281,14 +281,18 @@ impl Market<'_> {
     ) {
         let everything = self.ask(wanted, level, rooms, left, purchase);
         if let Some(after) = charged(rooms, self.supply, &everything) {
+            // What is left is taken by no machine within the limits.
             *rooms = after;
             settle(&everything, left);
             purchase.nodes.extend(everything);
+            return;
         }
         let priority = |index: &usize| self.items.get(*index).map_or(0, |item| item.priority);
         let mut priorities: Vec<i32> = wanted.iter().map(priority).collect();
         priorities.sort_unstable();
         priorities.dedup();
+        // With one priority the first question below was just answered.
+        let mut answered = (priorities.len() == 1).then_some(everything);
         for rank in priorities.into_iter().rev() {
             let ranked: Vec<usize> = wanted
                 .iter()
@@ -298,7 +302,10 @@ impl Market<'_> {
             self.top_up(&ranked, level, left, &mut purchase.nodes);
             loop {
                 let mut accepted = Vec::new();
-                for node in self.ask(&ranked, level, rooms, left, purchase) {
+                let asked = answered
+                    .take()
+                    .unwrap_or_else(|| self.ask(&ranked, level, rooms, left, purchase));
+                for node in asked {
                     if rooms.allow(self.supply, node.candidate) {
                         rooms.charge(self.supply, node.candidate);
                         accepted.push(node);
@@ -337,7 +344,9 @@ impl Market<'_> {
             rooms,
             units,
         };
-        self.scarce(&problem, &scarce)
+        let (nodes, truncated) = self.scarce(problem, &scarce);
+        purchase.truncated |= truncated;
+        nodes
     }
 
     /// Drops the candidates that exceed a limit by themselves, and notes them.

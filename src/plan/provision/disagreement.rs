@@ -80,8 +80,9 @@ impl Disagreements {
             pod.is_some_and(|pod| pod.uid == waits.uid && pod.node_name.is_none())
         });
         let mut beside: BTreeMap<&PodKey, &str> = BTreeMap::new();
+        let ours = of_claims(snapshot);
         for (node, pods) in &plan.existing {
-            if is_usable(snapshot, node) {
+            if is_usable(snapshot, &ours, node) {
                 beside.extend(pods.iter().map(|pod| (pod, node.as_str())));
             }
         }
@@ -165,16 +166,21 @@ impl Waits {
     }
 }
 
+/// Names and provider ids of the Nodes of claims.
+fn of_claims(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let claims = snapshot.claims.values();
+    claims
+        .flat_map(|claim| [claim.node_name.as_str(), claim.provider_id.as_str()])
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
 /// True for a Node that takes pods now.
-fn is_usable(snapshot: &Snapshot, node: &str) -> bool {
-    let ours = snapshot
-        .claims
-        .values()
-        .any(|claim| claim.node_name == node);
-    snapshot
-        .nodes
-        .get(node)
-        .is_some_and(|node| node.ready && (!ours || node.labels.contains_key(labels::INITIALIZED)))
+fn is_usable(snapshot: &Snapshot, ours: &BTreeSet<&str>, node: &str) -> bool {
+    snapshot.nodes.get(node).is_some_and(|node| {
+        let is_ours = ours.contains(node.name.as_str()) || ours.contains(node.provider_id.as_str());
+        node.ready && (!is_ours || node.labels.contains_key(labels::INITIALIZED))
+    })
 }
 
 #[cfg(test)]

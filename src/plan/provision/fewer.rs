@@ -9,7 +9,7 @@ use super::buy::{Bought, Market, charged, expand};
 use super::limits::Rooms;
 use crate::model::resources::NODES;
 use crate::plan::pack::problem::Problem;
-use crate::plan::pack::{self, Budget};
+use crate::plan::pack::{self, Bits, Budget};
 
 /// How much dearer a node becomes from try to try: larger steps overshoot, smaller ones take long.
 const STEP: i64 = 4;
@@ -29,32 +29,57 @@ pub(super) struct Scarce<'round> {
     pub(super) units: u64,
 }
 
+/// Tries of one problem at several prices.
+struct Tries<'round> {
+    market: &'round Market<'round>,
+    scarce: &'round Scarce<'round>,
+    problem: Problem,
+    /// Machines that an item may use and whose pool limits its nodes, with their own prices.
+    counted: Vec<(usize, i64)>,
+    truncated: bool,
+}
+
 impl Market<'_> {
-    /// Nodes in the order in which limits are to be held against them.
-    pub(super) fn scarce(&self, problem: &Problem, scarce: &Scarce<'_>) -> Vec<Bought> {
-        let cheapest = self.at_price(problem, 0, scarce);
-        let counted: Vec<usize> = (0..self.supply.candidates.len())
-            .filter(|candidate| scarce.rooms.counts(self.supply, *candidate, NODES))
+    /// Nodes in the order in which limits are to be held against them, and whether the wall-clock guard
+    /// ended a search early.
+    pub(super) fn scarce(&self, problem: Problem, scarce: &Scarce<'_>) -> (Vec<Bought>, bool) {
+        let mut usable = Bits::empty(self.supply.candidates.len());
+        for item in &problem.items {
+            usable.add_all(&item.allowed);
+        }
+        let counted = usable
+            .iter()
+            .filter(|index| scarce.rooms.counts(self.supply, *index, NODES))
+            .filter_map(|index| Some((index, problem.machines.get(index)?.price)))
             .collect();
-        let fits = |nodes: &[Bought]| charged(scarce.rooms, self.supply, nodes).is_some();
-        let prices = || {
-            let machines = &problem.machines;
-            let known = counted.iter().filter_map(|index| machines.get(*index));
-            known.map(|machine| machine.price)
+        let mut tries = Tries {
+            market: self,
+            scarce,
+            problem,
+            counted,
+            truncated: false,
         };
+        (tries.run(), tries.truncated)
+    }
+}
+
+impl Tries<'_> {
+    fn run(&mut self) -> Vec<Bought> {
+        let cheapest = self.at_price(0);
+        let prices = || self.counted.iter().map(|(_machine, price)| *price);
         let (Some(least), Some(most)) = (prices().min(), prices().max()) else {
             return cheapest;
         };
-        if fits(&cheapest) {
+        if self.fits(&cheapest) {
             return cheapest;
         }
         let mut low = 0;
         let mut fee = (least / 2).max(1);
         let mut largest = cheapest;
         while fee <= most.saturating_mul(STEP) {
-            let nodes = self.at_price(problem, fee, scarce);
-            if fits(&nodes) {
-                return self.refined(problem, scarce, (low, fee), nodes);
+            let nodes = self.at_price(fee);
+            if self.fits(&nodes) {
+                return self.refined((low, fee), nodes);
             }
             largest = nodes;
             low = fee;
@@ -65,28 +90,16 @@ impl Market<'_> {
     }
 
     /// A cheaper fleet that still fits, from a price between one that was too low and one that is not.
-    fn refined(
-        &self,
-        problem: &Problem,
-        scarce: &Scarce<'_>,
-        (mut low, mut high): (i64, i64),
-        mut best: Vec<Bought>,
-    ) -> Vec<Bought> {
-        let price = |nodes: &[Bought]| -> i64 {
-            let machines = nodes
-                .iter()
-                .filter_map(|node| problem.machines.get(node.candidate));
-            machines.fold(0, |sum, machine| sum.saturating_add(machine.price))
-        };
+    fn refined(&mut self, (mut low, mut high): (i64, i64), mut best: Vec<Bought>) -> Vec<Bought> {
         for _ in 0..REFINEMENTS {
             let middle = low + (high - low) / 2;
-            let nodes = self.at_price(problem, middle, scarce);
-            if charged(scarce.rooms, self.supply, &nodes).is_none() {
+            let nodes = self.at_price(middle);
+            if !self.fits(&nodes) {
                 low = middle;
                 continue;
             }
             high = middle;
-            if price(&nodes) < price(&best) {
+            if self.price(&nodes) < self.price(&best) {
                 best = nodes;
             }
         }
@@ -94,25 +107,39 @@ impl Market<'_> {
     }
 
     /// The fleet when each node of a pool that limits its nodes costs so much more.
-    fn at_price(&self, problem: &Problem, fee: i64, scarce: &Scarce<'_>) -> Vec<Bought> {
-        let mut problem = problem.clone();
-        if fee > 0 {
-            for (index, machine) in problem.machines.iter_mut().enumerate() {
-                if scarce.rooms.counts(self.supply, index, NODES) {
-                    machine.price = machine.price.saturating_add(fee);
-                }
+    fn at_price(&mut self, fee: i64) -> Vec<Bought> {
+        for (index, price) in &self.counted {
+            if let Some(machine) = self.problem.machines.get_mut(*index) {
+                machine.price = price.saturating_add(fee);
             }
         }
         let budget = Budget {
-            units: scarce.units,
+            units: self.scarce.units,
         };
-        let solution = pack::solve_guarded(&problem, budget, self.over);
-        expand(&solution.packing.machines, scarce.ranked, scarce.level)
+        let solution = pack::solve_guarded(&self.problem, budget, self.market.over);
+        self.truncated |= solution.truncated;
+        let machines = &solution.packing.machines;
+        expand(machines, self.scarce.ranked, self.scarce.level)
+    }
+
+    fn fits(&self, nodes: &[Bought]) -> bool {
+        charged(self.scarce.rooms, self.market.supply, nodes).is_some()
+    }
+
+    /// What nodes are compared by, without any price for being there.
+    fn price(&self, nodes: &[Bought]) -> i64 {
+        let candidates = &self.market.supply.candidates;
+        let known = nodes
+            .iter()
+            .filter_map(|node| candidates.get(node.candidate));
+        known.fold(0, |sum, candidate| {
+            sum.saturating_add(candidate.weighed().units())
+        })
     }
 
     fn pods_on(&self, node: &Bought) -> u64 {
         let pods = node.contents.iter().filter_map(|(index, count)| {
-            let item = self.items.get(*index)?;
+            let item = self.market.items.get(*index)?;
             let each: u64 = item
                 .content
                 .iter()

@@ -3,6 +3,8 @@
 //! Given items and bins; given back which bin takes how many of which item. First every promise is
 //! kept, then the items with the fewest places go first. Bins are taken in order.
 
+use std::collections::BTreeSet;
+
 use super::class::{self, Class};
 use super::item::Item;
 use super::labels::Labelled;
@@ -147,25 +149,30 @@ pub fn bins_of_classes(snapshot: &Snapshot, classes: &[Class], bins: &[Bin]) -> 
     classes
         .iter()
         .map(|class| {
+            let refused = refused(snapshot, class);
+            let refuses = |bin: &Bin| match &bin.name {
+                BinName::Node(name) => refused.contains(name),
+                BinName::Claim(_) => false,
+            };
             bins.iter()
                 .enumerate()
-                .filter(|(_index, bin)| suits(class, bin) && !refuses(snapshot, bin, class))
+                .filter(|(_index, bin)| suits(class, bin) && !refuses(bin))
                 .map(|(index, _bin)| index)
                 .collect()
         })
         .collect()
 }
 
-/// True for a Node that kube-scheduler does not bind a pod of the class to, whatever the reason.
-fn refuses(snapshot: &Snapshot, bin: &Bin, class: &Class) -> bool {
-    let BinName::Node(name) = &bin.name else {
-        return false;
-    };
-    !snapshot.refused.is_empty()
-        && class.pods.iter().any(|pod| {
-            let nodes = snapshot.refused.get(pod);
-            nodes.is_some_and(|nodes| nodes.contains(name))
-        })
+/// The Nodes that kube-scheduler does not bind a pod of the class to, whatever the reason.
+fn refused<'world>(snapshot: &'world Snapshot, class: &Class) -> BTreeSet<&'world String> {
+    if snapshot.refused.is_empty() {
+        return BTreeSet::new();
+    }
+    let nodes = class
+        .pods
+        .iter()
+        .filter_map(|pod| snapshot.refused.get(pod));
+    nodes.flatten().collect()
 }
 
 fn suitable_bins(items: &[Item], per_class: &[Vec<usize>], bins: &[Bin]) -> Vec<Vec<usize>> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::supply::{Room, Supply};
-use crate::model::resources::NODES;
+use crate::model::resources::{NODES, Resources};
 
 /// What every pool may still buy.
 #[derive(Debug, Clone, Default)]
@@ -23,10 +23,7 @@ impl Rooms {
         let Some((pool, capacity)) = pool_and_capacity(supply, candidate) else {
             return false;
         };
-        self.0.get(pool).is_none_or(|room| {
-            room.iter()
-                .all(|(name, left)| amount(capacity, name) <= (*left).max(0))
-        })
+        self.0.get(pool).is_none_or(|room| leaves(room, capacity))
     }
 
     /// Counts one node of the candidate.
@@ -62,15 +59,18 @@ impl Rooms {
     }
 }
 
-fn pool_and_capacity(
-    supply: &Supply,
-    candidate: usize,
-) -> Option<(&str, &crate::model::resources::Resources)> {
+/// True when what a pool's limits leave is enough for one more node of a capacity.
+pub fn leaves(room: &Room, capacity: &Resources) -> bool {
+    room.iter()
+        .all(|(name, left)| amount(capacity, name) <= (*left).max(0))
+}
+
+fn pool_and_capacity(supply: &Supply, candidate: usize) -> Option<(&str, &Resources)> {
     let candidate = supply.candidates.get(candidate)?;
     let variant = supply.variants.get(candidate.variant)?;
     Some((&variant.pool.name, &candidate.instance.capacity))
 }
 
-fn amount(capacity: &crate::model::resources::Resources, name: &str) -> i64 {
+fn amount(capacity: &Resources, name: &str) -> i64 {
     if name == NODES { 1 } else { capacity.get(name) }
 }

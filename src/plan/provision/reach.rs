@@ -10,11 +10,12 @@ use std::sync::Arc;
 use super::labels::Labelled;
 use super::reasons::wish;
 use super::supply::{
-    CandidateLabels, PoolVariant, allows, is_too_dear, of_place, variants, zone_ids,
+    CandidateLabels, PoolVariant, allowed, allows, is_too_dear, labelled, of_place,
+    on_demand_prices, variants,
 };
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{CapacityType, InstanceType, Offering};
+use crate::model::offering::{InstanceType, Offering};
 use crate::model::requirement::Requirement;
 
 /// A pool with its class and labels.
@@ -34,16 +35,11 @@ impl Reach {
     /// What the pool may buy, at prices within its ceilings.
     pub fn offerings(&self) -> impl Iterator<Item = (&InstanceType, &Offering)> {
         self.variant.iter().flat_map(|variant| {
-            let on_demand: BTreeMap<_, _> = variant
-                .class
-                .catalogue
-                .offerings
-                .iter()
-                .filter(|offering| offering.key.capacity_type == CapacityType::OnDemand)
-                .map(|offering| (of_place(offering), offering.price))
-                .collect();
-            labelled(variant)
-                .filter(|labels| requirements(variant).all(|wanted| meets(wanted, labels)))
+            // Only a share of on-demand needs the prices of the others.
+            let is_relative = variant.pool.max_percent_of_on_demand.is_some();
+            let on_demand = is_relative.then(|| on_demand_prices(&variant.class.catalogue));
+            let on_demand = on_demand.unwrap_or_default();
+            allowed(variant)
                 .filter(move |labels| {
                     let price = on_demand.get(&of_place(labels.offering));
                     !is_too_dear(&variant.pool, labels.offering, price)
@@ -58,7 +54,7 @@ impl Reach {
         let variant = self.variant.as_ref()?;
         let all = || labelled(variant);
         all().next()?;
-        if all().any(|labels| requirements(variant).all(|wanted| meets(wanted, &labels))) {
+        if allowed(variant).next().is_some() {
             return None;
         }
         let impossible = |(_key, wanted): &(&String, &Requirement)| wanted.is_impossible();
@@ -84,19 +80,6 @@ impl Reach {
             listed.join(", ")
         ))
     }
-}
-
-fn labelled(variant: &PoolVariant) -> impl Iterator<Item = CandidateLabels<'_>> {
-    let zone_ids = zone_ids(&variant.class);
-    let catalogue = &variant.class.catalogue;
-    catalogue.offerings.iter().filter_map(move |offering| {
-        Some(CandidateLabels {
-            variant,
-            instance: catalogue.types.get(&offering.key.instance_type)?,
-            offering,
-            zone_id: zone_ids.get(&*offering.key.zone).copied(),
-        })
-    })
 }
 
 fn requirements(variant: &PoolVariant) -> impl Iterator<Item = (&String, &Requirement)> {

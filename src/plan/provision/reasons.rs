@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use super::class::{ATTACH, Class, EBS_DRIVER, UNLIMITED, dense_candidate};
 use super::labels::Labelled;
 use super::limits::Rooms;
-use super::reach::Reach;
 use super::supply::{Candidate, PoolVariant, Supply};
 use crate::model::offering::Offering;
 use crate::model::quantity;
@@ -99,17 +98,6 @@ fn of_pool(class: &Class, left: &Left<'_>, name: &str, variant: &PoolVariant) ->
     let own: Vec<usize> = (0..left.supply.candidates.len())
         .filter(|index| pool_of(left.supply, *index) == Some(name))
         .collect();
-    if own.is_empty() {
-        let detail = Reach::of(&variant.pool, &variant.class).problem();
-        return (
-            ReasonKind::RequirementsIncompatible,
-            detail.unwrap_or_else(|| {
-                "no instance type that EC2 offers here meets the NodePool's own requirements"
-                    .to_owned()
-            }),
-            None,
-        );
-    }
     if let Some(taint) = first_untolerated(&variant.pool.taints, &class.spec.tolerations) {
         return (
             ReasonKind::TaintNotTolerated,

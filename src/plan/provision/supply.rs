@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use super::daemons::Daemons;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
+use super::reach::Reach;
 use super::risk;
+use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{CapacityType, InstanceType, Offering};
+use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering};
 use crate::model::report::{PoolReason, ReasonKind};
 use crate::model::requirement::Requirement;
 use crate::model::resources::{NODES, Resources};
@@ -169,8 +171,13 @@ pub fn supply(
         match usable(snapshot, pool) {
             Ok(class) => {
                 supply.room.insert(pool.name.clone(), room(snapshot, pool));
+                let before = (supply.candidates.len(), supply.variants.len());
                 for variant in variants(pool, &class, wanted) {
                     add_candidates(&mut supply, variant, daemons);
+                }
+                if supply.candidates.len() == before.0 {
+                    supply.variants.truncate(before.1);
+                    supply.refused.push(barren(pool, &class));
                 }
             }
             Err(reason) => supply.refused.push(reason),
@@ -179,7 +186,24 @@ pub fn supply(
     supply
 }
 
-fn usable(snapshot: &Snapshot, pool: &NodePool) -> Result<Arc<NodeClass>, PoolReason> {
+/// Why a pool that may buy has nothing to buy.
+fn barren(pool: &Arc<NodePool>, class: &Arc<NodeClass>) -> PoolReason {
+    let detail = Reach::of(pool, class).problem();
+    PoolReason {
+        node_pool: pool.name.clone(),
+        reason: ReasonKind::RequirementsIncompatible,
+        detail: detail.unwrap_or_else(|| {
+            "no instance type that EC2 offers here meets the NodePool's own requirements".to_owned()
+        }),
+        nearest_miss: None,
+    }
+}
+
+/// The class of a pool that may buy, or why it may not.
+pub(in crate::plan) fn usable(
+    snapshot: &Snapshot,
+    pool: &NodePool,
+) -> Result<Arc<NodeClass>, PoolReason> {
     let refuse = |reason, detail: String| PoolReason {
         node_pool: pool.name.clone(),
         reason,
@@ -228,6 +252,11 @@ fn usable(snapshot: &Snapshot, pool: &NodePool) -> Result<Arc<NodeClass>, PoolRe
 
 /// What the limits of a pool leave after its nodes and claims.
 pub fn room(snapshot: &Snapshot, pool: &NodePool) -> Room {
+    room_without(snapshot, pool, &[])
+}
+
+/// The same when some of its claims were not there.
+pub fn room_without(snapshot: &Snapshot, pool: &NodePool, gone: &[&Arc<Claim>]) -> Room {
     let mut room: Room = pool
         .limits
         .iter()
@@ -238,7 +267,8 @@ pub fn room(snapshot: &Snapshot, pool: &NodePool) -> Room {
         return room;
     }
     for claim in snapshot.claims.values() {
-        if claim.node_pool.as_deref() != Some(pool.name.as_str()) {
+        let is_gone = || gone.iter().any(|gone| gone.uid == claim.uid);
+        if claim.node_pool.as_deref() != Some(pool.name.as_str()) || is_gone() {
             continue;
         }
         let node = snapshot.nodes.get(&claim.node_name);
@@ -328,27 +358,13 @@ fn open_values(requirement: &Requirement, wanted: Option<&Vec<String>>) -> Vec<S
 
 fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) {
     let index = supply.variants.len();
-    let zone_ids = zone_ids(&variant.class);
-    let catalogue = Arc::clone(&variant.class.catalogue);
-    let on_demand: BTreeMap<(&str, &str), UsdPerHour> = catalogue
-        .offerings
-        .iter()
-        .filter(|offering| offering.key.capacity_type == CapacityType::OnDemand)
-        .map(|offering| (of_place(offering), offering.price))
-        .collect();
-    for offering in &catalogue.offerings {
-        let Some(instance) = catalogue.types.get(&offering.key.instance_type) else {
+    let class = Arc::clone(&variant.class);
+    let on_demand = on_demand_prices(&class.catalogue);
+    for labels in allowed(&variant) {
+        let offering = labels.offering;
+        let Some(instance) = class.catalogue.types.get(&offering.key.instance_type) else {
             continue;
         };
-        let labels = CandidateLabels {
-            variant: &variant,
-            instance,
-            offering,
-            zone_id: zone_ids.get(&*offering.key.zone).copied(),
-        };
-        if !pool_allows(&variant.pool, &labels) {
-            continue;
-        }
         let zone_id = labels.zone_id.map(str::to_owned);
         let landing = daemons.landing_on(&labels, &variant.pool.taints);
         let overhead = daemons.requests(&landing);
@@ -374,6 +390,41 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         });
     }
     supply.variants.push(variant);
+}
+
+/// Everything that a variant's class leads to, whether the pool allows it or not.
+pub(super) fn labelled(variant: &PoolVariant) -> impl Iterator<Item = CandidateLabels<'_>> {
+    let zone_ids: BTreeMap<&str, &str> = variant
+        .class
+        .subnets
+        .values()
+        .flatten()
+        .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
+        .collect();
+    let catalogue = &variant.class.catalogue;
+    catalogue.offerings.iter().filter_map(move |offering| {
+        Some(CandidateLabels {
+            variant,
+            instance: catalogue.types.get(&offering.key.instance_type)?,
+            offering,
+            zone_id: zone_ids.get(&*offering.key.zone).copied(),
+        })
+    })
+}
+
+/// What a variant's pool allows of it.
+pub(super) fn allowed(variant: &PoolVariant) -> impl Iterator<Item = CandidateLabels<'_>> {
+    labelled(variant).filter(|labels| pool_allows(&variant.pool, labels))
+}
+
+/// On-demand prices by type and zone.
+pub(super) fn on_demand_prices(catalogue: &Catalogue) -> BTreeMap<(&str, &str), UsdPerHour> {
+    catalogue
+        .offerings
+        .iter()
+        .filter(|offering| offering.key.capacity_type == CapacityType::OnDemand)
+        .map(|offering| (of_place(offering), offering.price))
+        .collect()
 }
 
 /// The type and zone of an offering: its on-demand price is that of the same place.
@@ -413,14 +464,4 @@ pub(super) fn allows(key: &str, requirement: &Requirement, value: Option<&str>) 
         Some(value) => requirement.contains(value),
         None => requirement.may_be_absent || !is_inherent(key),
     }
-}
-
-/// The ids of a class's zones, by name.
-pub(super) fn zone_ids(class: &NodeClass) -> BTreeMap<&str, &str> {
-    class
-        .subnets
-        .values()
-        .flatten()
-        .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
-        .collect()
 }

@@ -1,7 +1,79 @@
 //! Claims of which nothing can be bought any more.
 
 use super::*;
+use crate::model::node_pool::NodePool;
+use crate::model::offering::Offering;
+use crate::model::resources::Resources;
 use crate::plan::examples::node_class;
+
+/// What EC2 offers.
+fn set_offerings(snapshot: &mut Snapshot, change: impl Fn(&mut Vec<Offering>)) {
+    let mut class = node_class();
+    let mut catalogue = (*class.catalogue).clone();
+    change(&mut catalogue.offerings);
+    class.catalogue = Arc::new(catalogue);
+    snapshot
+        .node_classes
+        .insert(class.name.clone(), Arc::new(class));
+}
+
+fn is_named(offering: &Offering) -> bool {
+    ALL.contains(&offering.key.to_string().as_str())
+}
+
+/// The claims of a batch that found nothing anywhere, and what is known then.
+fn walked_through() -> (LaunchMemory, Vec<Claim>) {
+    let mut memory = LaunchMemory::new(at(0));
+    let mut claims = vec![claim("a", ALL)];
+    for missing in [SPOT_A, SPOT_B, DEMAND_A] {
+        let proposal = proposal(decide(&world(1, &claims, &[], &[]), &memory));
+        let (record, with_record) = recorded(&proposal);
+        let outcome = LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![short(missing)],
+        };
+        memory.answered(&record, &outcome, at(1));
+        claims = with_record;
+    }
+    (memory, claims)
+}
+
+/// Giving a claim up for something that its pods will not get would have them planned, bought for and given
+/// up in a circle.
+#[test]
+fn a_claim_waits_where_its_pool_can_buy_nothing_else_for_its_pods() {
+    type Change = fn(&mut Snapshot, &mut NodePool);
+    let (memory, claims) = walked_through();
+    let pause: Change = |_snapshot, pool| pool.paused = true;
+    let limit: Change = |_snapshot, pool| {
+        // Lowered since: not even what the claim gives back is enough.
+        pool.limits = Resources::from_iter([("cpu", 3_000)]);
+    };
+    let delete: Change = |_snapshot, pool| pool.deleting_since = Some(at(0));
+    let other_zone: Change = |snapshot, _pool| {
+        set_offerings(snapshot, |offerings| {
+            for offering in offerings.iter_mut().filter(|found| !is_named(found)) {
+                let key = &offering.key;
+                offering.key =
+                    OfferingKey::new(&key.instance_type, "us-east-1c", key.capacity_type);
+            }
+        });
+    };
+    for change in [pause, limit, delete, other_zone] {
+        let mut snapshot = world(1, &claims, &[], &[]);
+        let mut pool = NodePool::clone(&snapshot.node_pools["general"]);
+        change(&mut snapshot, &mut pool);
+        snapshot
+            .node_pools
+            .insert("general".to_owned(), Arc::new(pool));
+        match only(decide(&snapshot, &memory)) {
+            LaunchStep::Report { change, .. } => {
+                assert_eq!(change.reason.as_str(), "InsufficientCapacity");
+            }
+            other => panic!("{other:#?}"),
+        }
+    }
+}
 
 #[test]
 fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_demand() {
@@ -33,15 +105,7 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
     }
     let nothing_else = |second| {
         let mut snapshot = world(second, &claims, &[], &[]);
-        let mut class = node_class();
-        let mut catalogue = (*class.catalogue).clone();
-        catalogue
-            .offerings
-            .retain(|offering| ALL.contains(&offering.key.to_string().as_str()));
-        class.catalogue = Arc::new(catalogue);
-        snapshot
-            .node_classes
-            .insert(class.name.clone(), Arc::new(class));
+        set_offerings(&mut snapshot, |offerings| offerings.retain(is_named));
         snapshot
     };
     let decision = decide(&nothing_else(1), &memory);

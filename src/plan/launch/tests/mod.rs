@@ -121,6 +121,31 @@ fn a_written_record_is_called_and_called_again_unchanged_until_it_is_answered() 
     }
 }
 
+/// Half a record, seen between two writes, would be completed twice or called with half of its claims.
+#[test]
+fn nothing_is_decided_about_claims_while_their_record_is_being_written() {
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let mut memory = LaunchMemory::new(at(0));
+    let chosen = proposal(decide(&start, &memory));
+    let (record, mut claims) = recorded(&chosen);
+    claims[1].launch = None;
+    let half = world(1, &claims, &[], &[]);
+    memory.take(&chosen.claims);
+    assert_eq!(decide(&half, &memory).steps, []);
+    memory.let_go(&chosen.claims);
+    match only(decide(&half, &memory)) {
+        LaunchStep::Complete {
+            record: again,
+            missing,
+        } => {
+            assert_eq!(again, record);
+            assert_eq!(missing.len(), 1);
+            assert_eq!(missing[0].name, "b");
+        }
+        other => panic!("{other:#?}"),
+    }
+}
+
 #[test]
 fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     let mut memory = LaunchMemory::new(at(0));
