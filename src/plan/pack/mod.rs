@@ -11,6 +11,7 @@ pub mod budget;
 pub mod cases;
 pub mod content;
 pub mod dual;
+pub mod exponential;
 pub mod fill;
 pub mod first_fit;
 pub mod fleet;
@@ -33,6 +34,7 @@ pub mod rounding;
 pub mod rows;
 pub mod shape;
 pub mod sided;
+pub mod slope;
 pub mod solver;
 pub mod verify;
 

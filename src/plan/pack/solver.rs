@@ -22,6 +22,7 @@ use super::rounding::{self, Guide};
 use super::rows::Rows;
 use super::shape::{self, Shape};
 use super::sided::Pattern;
+use super::slope;
 
 /// Rows of the relaxation: more make it exact for more classes, and pivots cost their square.
 const MOST_ROWS: usize = 160;
@@ -41,6 +42,8 @@ const SEED: u64 = 0x0070_6163_6B65_7200;
 
 /// Percent of the budget until which the fit-aware relaxation may work.
 const RELAXATION_UNTIL: u64 = 20;
+/// Percent of the budget that may be spent on the bound of every class by itself after that.
+const SLOPE_PERCENT: u64 = 10;
 /// Percent of the budget until which patterns may be priced.
 const PATTERNS_UNTIL: u64 = 60;
 /// Percent of the budget until which first-fit starts are made.
@@ -144,7 +147,21 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
         let relaxation = relax(self.reduced, self.rows, percent, self.meter);
         let values = relaxation.values(self.reduced, self.rows, self.meter);
         let worth = relaxation.worth_or_near(self.reduced, self.rows);
-        let proven = dual::carried(self.subject(), &values, &worth);
+        let mut proven = dual::carried(self.subject(), &values, &worth);
+        if !self.rows.exact && self.meter.limit() >= LARGE {
+            let (until, meter) = (percent + SLOPE_PERCENT, &mut *self.meter);
+            let worth = slope::climbed(self.reduced, self.rows, worth, until, meter);
+            let higher = Relaxation {
+                worth,
+                ..relaxation.clone()
+            };
+            // The values before are the better guides for a search.
+            let values = higher.values(self.reduced, self.rows, self.meter);
+            let found = dual::carried(self.subject(), &values, &higher.worth);
+            if found.bound > proven.bound {
+                proven = found;
+            }
+        }
         (relaxation, values, proven)
     }
 

@@ -209,3 +209,41 @@ fn many_dimensions_are_packed_and_bounded() {
     assert_eq!(solution.price, 3 * UNITS_PER_USD);
     assert!(solution.lower_bound > 3 * UNITS_PER_USD - 1_000);
 }
+
+/// With more classes than the relaxation has rows, large budgets prove more than its cells can.
+#[test]
+fn the_bound_of_many_classes_is_climbed_for_each_by_itself() {
+    let all = Bits::full(4);
+    let items = (0..300_i64).map(|number| Item {
+        size: vec![1 + number * 37 % 97, 1 + number * 53 % 389],
+        count: 1,
+        allowed: all.clone(),
+        relations: Vec::new(),
+    });
+    let machine = |cents: i64, cpu: i64, memory: i64| Machine {
+        price: cents * UNITS_PER_USD / 100,
+        capacity: vec![cpu, memory],
+    };
+    let problem = Problem {
+        dimensions: 2,
+        items: items.collect(),
+        machines: vec![
+            // What is large costs more for its size.
+            machine(10, 60, 200),
+            machine(30, 100, 280),
+            machine(45, 80, 400),
+            machine(70, 200, 400),
+        ],
+    };
+    let bound = |units| {
+        let proven = bound_guarded(&problem, Budget { units }, &|| false);
+        assert_eq!(
+            verify_certificate(&problem, &proven.certificate),
+            Ok(proven.bound)
+        );
+        proven.bound
+    };
+    // The last budget that is not large, and the first that is.
+    let (cells, climbed) = (bound(39_999_999), bound(40_000_000));
+    assert!(climbed > cells + cells / 2_000, "{cells} {climbed}");
+}
