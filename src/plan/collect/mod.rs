@@ -47,6 +47,9 @@ pub struct CollectMemory {
     stray: BTreeMap<String, Timestamp>,
     /// Instances that were tagged since the last list, which cannot show it.
     tagged: BTreeSet<String>,
+    /// Orphans whose end was decided, alone or by a person's leave: what failed is tried again without asking
+    /// anew.
+    condemned: BTreeSet<String>,
 }
 
 impl CollectMemory {
@@ -100,18 +103,23 @@ impl CollectMemory {
         keep(&mut self.orphans, orphans, at);
         keep(&mut self.vanished, vanished, at);
         keep(&mut self.stray, stray, at);
+        self.condemned.retain(|id| self.orphans.contains_key(id));
         self.last = Some((at, instances));
         self.tagged.clear();
     }
 
-    /// Remembers the tags that steps put on: they are not asked for again from the same list. One that
-    /// failed is missing from the next list, too.
+    /// Remembers what was decided. Tags are not asked for again from the same list: one that failed is
+    /// missing from the next, too.
     pub fn asked(&mut self, steps: &[CollectStep]) {
-        self.tagged
-            .extend(steps.iter().filter_map(|step| match step {
-                CollectStep::Tag { instance, .. } => Some(instance.clone()),
-                _ => None,
-            }));
+        for step in steps {
+            match step {
+                CollectStep::Tag { instance, .. } => self.tagged.insert(instance.clone()),
+                CollectStep::Terminate { instance, .. } => {
+                    self.condemned.insert(instance.id.clone())
+                }
+                _ => continue,
+            };
+        }
     }
 
     /// The last complete list.
@@ -253,21 +261,25 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
         }
     }
     let fleet = memory.instances().len();
-    if condemned.len() > FEW.max(fleet / ONE_IN) {
-        let ids: Vec<&str> = condemned
-            .iter()
-            .filter_map(|step| match step {
-                CollectStep::Terminate { instance, .. } => Some(instance.id.as_str()),
-                _ => None,
-            })
-            .collect();
-        let halt = halt(&ids, fleet);
+    let new: Vec<&str> = condemned
+        .iter()
+        .filter_map(|step| match step {
+            CollectStep::Terminate { instance, .. } => Some(instance.id.as_str()),
+            _ => None,
+        })
+        .filter(|id| !memory.condemned.contains(*id))
+        .collect();
+    if new.len() > FEW.max(fleet / ONE_IN) {
+        let halt = halt(&new, fleet);
         let acknowledged = snapshot
             .node_pools
             .values()
             .any(|pool| pool.acknowledged_orphans.as_deref() == Some(&halt.token));
         if !acknowledged {
-            condemned.clear();
+            condemned.retain(|step| match step {
+                CollectStep::Terminate { instance, .. } => memory.condemned.contains(&instance.id),
+                _ => true,
+            });
             collection.halt = Some(halt);
         }
     }

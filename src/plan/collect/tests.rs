@@ -130,8 +130,44 @@ fn a_restored_api_server_does_not_cost_a_fleet() {
     acknowledge(&mut snapshot, &halt.token);
     assert_eq!(steps(&decide(&snapshot, &memory)).len(), 4);
     // Three are never too many.
-    let memory = twice(900, 1_000, &fleet[..3], &snapshot);
-    assert_eq!(steps(&decide(&snapshot, &memory)).len(), 3);
+    let few = twice(900, 1_000, &fleet[..3], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &few)).len(), 3);
+}
+
+#[test]
+fn what_was_allowed_once_is_tried_again_without_asking_anew() {
+    let mut snapshot = world(1_000, &[], &[], &[]);
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let fleet: Vec<Arc<Instance>> = names.into_iter().map(tagged).collect();
+    let mut memory = twice(900, 1_000, &fleet[..5], &snapshot);
+    let token = decide(&snapshot, &memory).halt.unwrap().token;
+    let pool = Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap());
+    pool.acknowledged_orphans = Some(token.clone());
+    let allowed = decide(&snapshot, &memory);
+    assert_eq!(steps(&allowed).len(), 5);
+    memory.asked(&allowed.decision.steps);
+
+    // One ended, four calls failed: this is another set, and its end is decided all the same.
+    memory.listed(at(1_060), fleet[1..5].to_vec(), &snapshot);
+    let again = decide(&snapshot, &memory);
+    assert_eq!((steps(&again).len(), again.halt), (4, None));
+
+    // Others ask for themselves, and hold up nothing that was allowed.
+    memory.listed(at(1_120), fleet[1..].to_vec(), &snapshot);
+    memory.listed(at(1_180), fleet[1..].to_vec(), &snapshot);
+    let others = decide(&snapshot, &memory);
+    assert_eq!(
+        steps(&others),
+        [
+            "terminate i-b",
+            "terminate i-c",
+            "terminate i-d",
+            "terminate i-e"
+        ]
+    );
+    let halt = others.halt.unwrap();
+    assert!(halt.message.contains("5 of 9"), "{}", halt.message);
+    assert_ne!(halt.token, token);
 }
 
 #[test]
