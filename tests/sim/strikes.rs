@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tonnage::api::labels;
 use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::sim::api_server::{Key, Resource};
 use tonnage::sim::ec2::machine::{EndCause, Machine};
@@ -13,7 +14,7 @@ use crate::checks;
 use crate::kinds::Fault;
 use crate::phases::{Phase, Target};
 use crate::script::{Order, What};
-use crate::trial::{CLUSTER, Trial};
+use crate::trial::{CLUSTER, LIMITED, Trial};
 use crate::wander;
 
 /// The name of the workload with a number.
@@ -49,6 +50,10 @@ impl Trial {
                 return;
             }
         };
+        if order.limited {
+            object["spec"]["template"]["spec"]["nodeSelector"] =
+                json!({ labels::NODE_POOL: LIMITED });
+        }
         if order.protected {
             let annotations = &mut object["spec"]["template"]["metadata"]["annotations"];
             annotations[checks::PROTECTED] = json!("true");

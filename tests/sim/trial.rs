@@ -27,7 +27,10 @@ pub(crate) const CLUSTER: &str = "trial";
 const HOUR: u64 = 3_600;
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
 const PATIENCE: u64 = 2_400;
-const LIMIT: usize = 6;
+/// The NodePool that has a limit.
+pub(crate) const LIMITED: &str = "limited";
+/// Its limit, which one job can reach.
+pub(crate) const LIMIT: usize = 2;
 /// How long something waits for a claim in a phase, seconds.
 const AIMED: u64 = 120;
 /// How often it looks for one: some phases are over within a fraction of a second.
@@ -145,12 +148,12 @@ impl Trial {
             looked_at: 0,
             shortage_until: None,
             script: Script::draw(world.world(), elect),
-            limits: BTreeMap::from([("limited".to_owned(), LIMIT)]),
+            limits: BTreeMap::from([(LIMITED.to_owned(), LIMIT)]),
             plan,
             world,
         };
         trial.apply(node_class("default", CLUSTER, 20));
-        for (name, most_nodes) in [("general", None), ("limited", u32::try_from(LIMIT).ok())] {
+        for (name, most_nodes) in [("general", None), (LIMITED, u32::try_from(LIMIT).ok())] {
             // Small machines only, so that the limit is met.
             let limited = most_nodes.is_some();
             let pool = Pool {

@@ -45,7 +45,7 @@ const fn alone(
 }
 
 /// Every mutation.
-pub(crate) static ALL: [Mutation; 13] = [
+pub(crate) static ALL: [Mutation; 14] = [
     Mutation {
         name: "lease-ignored",
         wrong: "who has led once believes that it leads for ever",
@@ -103,6 +103,12 @@ pub(crate) static ALL: [Mutation; 13] = [
         "nothing holds a claim while its machine runs",
         "is gone,",
         |_world, connections| requests::between(connections, requests::without_finalizers),
+    ),
+    alone(
+        "limit-checked-late",
+        "claims beyond the limit of a NodePool are made before they are counted",
+        "its limit is",
+        |_world, connections| requests::between(connections, requests::limit_raised),
     ),
     alone(
         "stale-read",

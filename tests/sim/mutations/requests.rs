@@ -14,6 +14,7 @@ use tonnage::controllers::assembly::Connections;
 use tower::Service;
 
 use crate::checks::PROTECTED;
+use crate::trial::LIMIT;
 
 /// A request as it is sent.
 pub(super) struct Asked {
@@ -83,6 +84,12 @@ pub(super) fn without_finalizers(asked: Asked) -> Way {
     let mut claim = asked.json();
     claim["metadata"]["finalizers"] = json!([]);
     Way::Sent(asked.with(&claim))
+}
+
+/// The limit of a NodePool is read as higher than it is.
+pub(super) fn limit_raised(asked: Asked) -> Way {
+    let limit = |count: usize| format!("\"limits\":{{\"nodes\":\"{count}\"}}");
+    asked.misread("/nodepools", limit(LIMIT), limit(9))
 }
 
 /// The API server is not asked which pods are on a Node.
