@@ -1,6 +1,9 @@
 //! Beside another provisioner: what is its own stays untouched, and pods that either could serve are
 //! left to it unless the setting says otherwise.
 
+use std::path::PathBuf;
+
+use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -197,6 +200,92 @@ async fn contested_pods_are_left_until_the_setting_takes_them() {
     drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
     drop(run("kubectl", &["delete", "nodepool", "foreign"]));
     world.cluster.wait_for_nothing(&world.endpoint, 90).await;
+}
+
+/// A Node of another provisioner with 8 CPUs, and a Job of five pods of which four fit there.
+fn foreign_node_and_work() -> [serde_json::Value; 2] {
+    let capacity = json!({"cpu": "8", "memory": "15Gi", "pods": "58"});
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "foreign-node", "labels": {
+            "kubernetes.io/hostname": "foreign-node", "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+            "karpenter.sh/nodepool": "foreign", "node.kubernetes.io/instance-type": "m5.2xlarge"
+        }},
+        "spec": {"providerID": "aws:///us-east-1a/i-0foreign"},
+        "status": {"capacity": capacity, "allocatable": capacity}
+    });
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "evaluate", "namespace": "default"},
+        "spec": {"parallelism": 5, "completions": 5, "template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "evaluate", "image": "example.invalid/evaluate:1",
+                "resources": {"requests": {"cpu": "1900m", "memory": "2Gi"}}
+            }]
+        }}}
+    });
+    [node, job]
+}
+
+#[tokio::test]
+async fn the_free_capacity_of_another_provisioners_node_counts() {
+    let world = World::fresh().await;
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    let [node, job] = foreign_node_and_work();
+    world.cluster.apply(node).await;
+    drop(run(
+        "kubectl",
+        &[
+            "wait",
+            "node",
+            "foreign-node",
+            "--for=condition=Ready",
+            "--timeout=60s",
+        ],
+    ));
+
+    // Before kube-scheduler has a say: four go to the free room, one is bought for.
+    let state = PathBuf::from(variable("TONNAGE_STATE"));
+    let (cluster, work) = (state.join("cluster.yaml"), state.join("work.json"));
+    let seen = run(
+        "kubectl",
+        &[
+            "get",
+            "nodes,nodepools,ec2nodeclasses.tonnage.dev",
+            "-o",
+            "yaml",
+        ],
+    );
+    std::fs::write(&cluster, seen).unwrap();
+    std::fs::write(&work, job.to_string()).unwrap();
+    let files = [cluster, work].map(|file| file.display().to_string());
+    let plan = run(
+        &variable("TONNAGE_BIN"),
+        &["plan", "-f", &files[0], "-f", &files[1], "-o", "json"],
+    );
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let bought = plan["nodes"].as_array().unwrap();
+    assert_eq!(bought.len(), 1, "{plan:#}");
+    assert_eq!(bought[0]["pods"].as_array().unwrap().len(), 1, "{plan:#}");
+
+    let _controller = Controller::start(Route::Direct, &[]).await;
+    world.cluster.apply(job).await;
+    world.cluster.wait_for_started(5, 120).await;
+    assert_eq!(world.endpoint.machines().await.len(), 1);
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    eventually("only the foreign node is left", 90, async || {
+        let nodes = world.cluster.worker_nodes().await;
+        let names: Vec<String> = nodes.iter().map(ResourceExt::name_any).collect();
+        if names == ["foreign-node"] && world.endpoint.machines().await.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{names:?}"))
+        }
+    })
+    .await;
+    drop(run("kubectl", &["delete", "node", "foreign-node"]));
+    world.cluster.wait_for_nothing(&world.endpoint, 30).await;
 }
 
 #[tokio::test]
