@@ -3,7 +3,7 @@
 //! Given what the capacities of all kinds are worth; given back worths with a bound that is at least as
 //! good. A class is worth the least of what it takes on any kind that takes it, so the bound is a sum of
 //! minima over worths, concave, and it may only be climbed within what each kind's price allows. The
-//! minima are rounded off (Nesterov 2005: the bound loses at most [`ROUNDED`] times the logarithm of the
+//! minima are rounded off (Nesterov 2005: the bound loses at most `ROUNDED` times the logarithm of the
 //! number of kinds) and climbed with momentum, by factors that keep the worth of a kind at its price
 //! (Auslender and Teboulle 2006). Only additions, multiplications, divisions and roots: equal problems
 //! give equal worths on every machine.
