@@ -9,6 +9,7 @@ mod learned;
 mod lease;
 mod page;
 mod rates;
+mod spread;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -23,6 +24,7 @@ pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
 pub use page::markdown as flags_markdown;
 pub use rates::{Rate, RateError, RateFlags};
+pub use spread::{DefaultSpread, default_spread};
 
 use joining::Joining;
 
@@ -111,6 +113,10 @@ pub struct ControllerFlags {
     /// Buy on-demand for drivers of Spark applications unless their pod says otherwise
     #[arg(long, env = "TONNAGE_DRIVERS_ON_DEMAND", action = clap::ArgAction::Set, default_value_t = true)]
     pub drivers_on_demand: bool,
+    /// Spread constraints of pods without their own that a ReplicaSet or StatefulSet made, as in
+    /// `defaultConstraints` of kube-scheduler's configuration: a JSON list
+    #[arg(long, env = "TONNAGE_DEFAULT_SPREAD", value_name = "JSON", value_parser = default_spread, default_value = "[]")]
+    pub default_spread: DefaultSpread,
     /// A burst of pods is planned when no new pod has come for this long
     #[arg(long, env = "TONNAGE_BATCH_IDLE", value_parser = duration, default_value = "1s")]
     pub batch_idle: Duration,
@@ -213,6 +219,8 @@ pub struct Settings {
     pub contested_pods: ContestedPods,
     /// Spark drivers go on-demand.
     pub drivers_on_demand: bool,
+    /// Spread constraints of pods that have none.
+    pub default_spread: DefaultSpread,
     /// Quiet that ends a burst of pods.
     pub batch_idle: Duration,
     /// The longest a burst may take.
@@ -307,6 +315,7 @@ impl ControllerFlags {
                 Contested::Take => ContestedPods::Take,
             },
             drivers_on_demand: self.drivers_on_demand,
+            default_spread: self.default_spread.clone(),
             batch_idle: self.batch_idle,
             batch_max: self.batch_max,
             plan_budget_ms: u64::try_from(self.plan_budget.as_millis()).unwrap_or(u64::MAX),
@@ -333,6 +342,7 @@ impl Settings {
         ProvisionSettings {
             contested_pods: self.contested_pods,
             drivers_on_demand: self.drivers_on_demand,
+            default_spread: self.default_spread.0.clone(),
             price_band_percent: Some(self.price_band_percent),
             ..ProvisionSettings::default()
         }

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
-use crate::settings::{LearnedSettings, Mode, Settings};
+use crate::settings::{DefaultSpread, LearnedSettings, Mode, Settings};
 use crate::world::{Clock, World};
 
 /// What an embedded world is made with.
@@ -114,6 +114,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         mode,
         contested_pods: ContestedPods::Leave,
         drivers_on_demand: true,
+        default_spread: DefaultSpread::default(),
         batch_idle: Duration::from_secs(1),
         batch_max: Duration::from_secs(10),
         plan_budget_ms,

@@ -3,6 +3,7 @@
 //! Every file of `scenarios/` is planned together with `base.yaml` by the binary itself and compared
 //! with its snapshot. The plan is judged by the independent checker besides.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -127,6 +128,34 @@ fn explain_names_the_smallest_change() {
     );
     let text = tonnage(&["explain", "pod", "gated"], "contested.yaml");
     assert!(text.contains("waits for its scheduling gates"), "{text}");
+}
+
+/// Kube-scheduler puts the cluster's defaults onto pods of sets without a spread of their own, and onto no
+/// others.
+#[test]
+fn the_default_spread_of_the_cluster_is_on_pods_of_sets_alone() {
+    let zones = r#"[{"maxSkew":1,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"DoNotSchedule"}]"#;
+    let by_zone = |arguments: &[&str], pods: &str| {
+        let plan: Value = serde_json::from_str(&tonnage(arguments, "executors.yaml")).unwrap();
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for node in plan["nodes"].as_array().unwrap() {
+            let of_set = node["pods"].as_array().unwrap().iter();
+            let count = of_set
+                .filter(|name| name.as_str().unwrap().starts_with(pods))
+                .count();
+            *found
+                .entry(node["zone"].as_str().unwrap().to_owned())
+                .or_default() += count;
+        }
+        found
+            .into_values()
+            .filter(|count| *count > 0)
+            .collect::<Vec<_>>()
+    };
+    let defaults = ["plan", "-o", "json", "--default-spread", zones];
+    assert_eq!(by_zone(&["plan", "-o", "json"], "default/executor-"), [10]);
+    assert_eq!(by_zone(&defaults, "default/executor-"), [2; 5]);
+    assert_eq!(by_zone(&defaults, "default/small-"), [1]);
 }
 
 #[test]

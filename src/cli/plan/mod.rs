@@ -86,6 +86,7 @@ pub(super) fn settings(args: &SceneArgs) -> ProvisionSettings {
         } else {
             ContestedPods::Leave
         },
+        default_spread: args.default_spread(),
         ..ProvisionSettings::default()
     }
     .with_budget_ms(args.budget_ms())

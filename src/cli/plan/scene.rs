@@ -16,9 +16,10 @@ use crate::cluster::manifests::{
 };
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
+use crate::model::pod::TopologySpread;
 use crate::model::snapshot::Snapshot;
 use crate::plan::launch::{Hazards, Shortages};
-use crate::settings::Contested;
+use crate::settings::{Contested, DefaultSpread, default_spread};
 
 /// Where the world comes from.
 #[derive(Debug, clap::Args)]
@@ -42,6 +43,10 @@ pub(in crate::cli) struct SceneArgs {
     /// What to do with pods that a NodePool of another provisioner could serve too
     #[arg(long, value_enum, default_value_t = Contested::Leave)]
     contested_pods: Contested,
+    /// Spread constraints of pods without their own that a ReplicaSet or StatefulSet makes, as in
+    /// `defaultConstraints` of kube-scheduler's configuration: a JSON list
+    #[arg(long, value_name = "JSON", value_parser = default_spread, default_value = "[]")]
+    default_spread: DefaultSpread,
 }
 
 /// A world to plan for.
@@ -97,6 +102,11 @@ impl SceneArgs {
     /// True when contested pods are bought for.
     pub(in crate::cli) fn takes_contested_pods(&self) -> bool {
         self.contested_pods == Contested::Take
+    }
+
+    /// Spread constraints of pods that have none.
+    pub(in crate::cli) fn default_spread(&self) -> Vec<TopologySpread> {
+        self.default_spread.0.clone()
     }
 
     fn read_live(&self) -> Result<Vec<Document>, SceneError> {

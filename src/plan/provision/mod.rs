@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod class;
 pub mod contested;
 pub mod daemons;
+pub mod default_spread;
 pub mod demand;
 pub mod disagreement;
 mod fewer;
@@ -60,7 +61,7 @@ pub fn provision_guarded(
     settings: &ProvisionSettings,
     over: &dyn Fn() -> bool,
 ) -> ProvisioningPlan {
-    let waiting = demand::classes(snapshot);
+    let waiting = default_spread::classes(snapshot, &settings.default_spread);
     if waiting.is_empty() {
         return ProvisioningPlan::default();
     }

@@ -1,5 +1,6 @@
 //! What a planning round may be told beside the snapshot.
 
+use crate::model::pod::TopologySpread;
 pub use crate::plan::pack::budget::UNITS_PER_MILLISECOND;
 
 /// What to do with pods that a NodePool of another provisioner could serve as well.
@@ -25,6 +26,8 @@ pub struct ProvisionSettings {
     pub price_band_percent: Option<u32>,
     /// Drivers of Spark applications go on-demand unless their pod says otherwise.
     pub drivers_on_demand: bool,
+    /// Spread constraints of pods that have none of their own, without selectors.
+    pub default_spread: Vec<TopologySpread>,
 }
 
 impl ProvisionSettings {
@@ -37,7 +40,7 @@ impl ProvisionSettings {
 
 impl Default for ProvisionSettings {
     /// 100 ms of search, 60 offerings within twice the cheapest price, drivers on-demand, contested
-    /// pods left alone.
+    /// pods left alone, no spread by default.
     fn default() -> Self {
         Self {
             contested_pods: ContestedPods::Leave,
@@ -45,6 +48,7 @@ impl Default for ProvisionSettings {
             max_alternatives: 60,
             price_band_percent: Some(100),
             drivers_on_demand: true,
+            default_spread: Vec::new(),
         }
     }
 }
