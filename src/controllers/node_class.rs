@@ -17,7 +17,8 @@ use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
     fields, labels,
 };
-use crate::cloud::{Resolution, images};
+use crate::cloud::rehearsal::Rehearsal;
+use crate::cloud::{CloudError, Resolution, images};
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
@@ -187,6 +188,12 @@ async fn resolve(
         Ok(()) => context.eyes.resolve(&object).await,
         Err(error) => Err(error),
     };
+    let answer = match (answer, &hands) {
+        (Ok(resolution), Some(hands)) if resolution.class.ready => {
+            rehearsed(hands, &object, resolution).await
+        }
+        (answer, _) => answer,
+    };
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
@@ -223,6 +230,27 @@ async fn resolve(
         .await?;
     }
     Err(failure.into())
+}
+
+/// Asks EC2 whether it would launch through a class that seems ready, and says so in its conditions.
+async fn rehearsed(
+    hands: &Acting,
+    object: &EC2NodeClass,
+    mut resolution: Resolution,
+) -> Result<Resolution, CloudError> {
+    let validation = ConditionType::ValidationSucceeded.as_str();
+    match hands.cloud.rehearse(object, &resolution.class).await? {
+        Rehearsal::Passed => {}
+        Rehearsal::Doubtful(why) => {
+            resolution.remarks.insert(validation, why);
+        }
+        Rehearsal::Failed(why) => {
+            resolution.class.ready = false;
+            resolution.class.not_ready.clone_from(&why.message);
+            resolution.conditions.insert(validation, Err(why));
+        }
+    }
+    Ok(resolution)
 }
 
 /// The condition that a failed call says nothing good about.
