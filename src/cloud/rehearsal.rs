@@ -38,21 +38,12 @@ impl Rehearsal {
     }
 }
 
-/// The offering that a launch is rehearsed with: what is let through for one type is for all, so it is
-/// one that nothing is special about, and of those the cheapest. On-demand, if there is any: not every account
-/// uses spot. `None` when nothing can be bought through the class.
+/// The offering that a launch is rehearsed with: what is let through for one type is for its like, so it is
+/// one that nothing is special about, and of those the smallest, whatever it costs: an answer shall not
+/// go with a price. On-demand, if there is any: not every account uses spot. `None` when nothing can be
+/// bought through the class.
 pub fn offering(class: &NodeClass) -> Option<OfferingKey> {
     let catalogue = &class.catalogue;
-    let special = |instance_type: &InstanceType| {
-        let label = |key: &str| instance_type.labels.get(key).map(String::as_str);
-        let is_small = label(labels::INSTANCE_CPU) == Some("1");
-        let is_nitro = label(labels::INSTANCE_HYPERVISOR) == Some("nitro");
-        (
-            instance_type.accelerator() != Accelerator::None,
-            !is_nitro,
-            is_small,
-        )
-    };
     let offered = catalogue.offerings.iter().filter_map(|offering| {
         let key = &offering.key;
         let has_subnet = class
@@ -61,12 +52,22 @@ pub fn offering(class: &NodeClass) -> Option<OfferingKey> {
             .is_some_and(|subnets| !subnets.is_empty());
         let instance_type = catalogue.types.get(&key.instance_type)?;
         let is_spot = key.capacity_type == CapacityType::Spot;
-        let rank = (is_spot, special(instance_type), offering.total_price(), key);
-        (has_subnet && key.capacity_type != CapacityType::Reserved).then_some(rank)
+        let can_be_bought = has_subnet && key.capacity_type != CapacityType::Reserved;
+        can_be_bought.then(|| (is_spot, special(instance_type), key))
     });
-    offered
-        .min()
-        .map(|(_spot, _special, _price, key)| key.clone())
+    offered.min().map(|(_spot, _special, key)| key.clone())
+}
+
+/// What is special about a type, in order of weight: an accelerator, no Nitro, a single processor, size.
+fn special(instance_type: &InstanceType) -> (bool, bool, bool, i64) {
+    let label = |key: &str| instance_type.labels.get(key).map(String::as_str);
+    let processors = label(labels::INSTANCE_CPU).and_then(|count| count.parse().ok());
+    (
+        instance_type.accelerator() != Accelerator::None,
+        label(labels::INSTANCE_HYPERVISOR) != Some("nitro"),
+        processors == Some(1),
+        processors.unwrap_or(i64::MAX),
+    )
 }
 
 /// What a refused step of a rehearsal means for the class.
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cheapest_plain_type_on_demand_is_rehearsed() {
+    fn the_smallest_plain_type_on_demand_is_rehearsed() {
         let mut class = class_with(&[
             "c5.2xlarge/us-east-1a/on-demand",
             "c5.2xlarge/us-east-1b/on-demand",

@@ -24,7 +24,9 @@ use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
 use crate::model::launch::ErrorClass;
 use crate::model::node_class::NodeClass;
+use crate::model::node_pool::NodePool;
 use crate::model::offering::CapacityType;
+use crate::plan::provision::reach;
 
 /// How often one that is not ready is: somebody is probably mending it.
 const SOON: SignedDuration = SignedDuration::from_secs(10);
@@ -232,14 +234,24 @@ async fn resolve(
     Err(failure.into())
 }
 
-/// Asks EC2 whether it would launch through a class that seems ready, and says so in its conditions.
+/// Asks EC2 whether it would launch through a class that seems ready, and says so in its conditions. It is
+/// asked for what NodePools may buy: a role may be allowed to launch nothing else.
 async fn rehearsed(
     hands: &Acting,
     object: &EC2NodeClass,
     mut resolution: Resolution,
 ) -> Result<Resolution, CloudError> {
     let validation = ConditionType::ValidationSucceeded.as_str();
-    match hands.cloud.rehearse(object, &resolution.class).await? {
+    let pools: Vec<Arc<NodePool>> = hands
+        .mirror
+        .view()
+        .node_pools
+        .values()
+        .filter(|observed| observed.ours)
+        .map(|observed| Arc::clone(&observed.pool))
+        .collect();
+    let class = reach::bought_by(&Arc::new(resolution.class.clone()), &pools);
+    match hands.cloud.rehearse(object, &class).await? {
         Rehearsal::Passed => {}
         Rehearsal::Doubtful(why) => {
             resolution.remarks.insert(validation, why);

@@ -81,7 +81,6 @@ const PREAMBLE: &str = "
 # What is learned
 
 What EC2 refuses and sells is remembered as beliefs that fade, and what Nodes report of their memory replaces a guess
-(docs/shortages.md). The controller that acts keeps them in one
-ConfigMap, which it alone writes, at most twice a minute; deleting it makes the next start begin anew. The chart names it
-after the release and allows nothing else by name.
+(docs/shortages.md). The controller that acts keeps them in one ConfigMap, which it alone writes, at most twice a minute;
+deleting it makes the next start begin anew. The chart names it after the release and allows nothing else by name.
 ";

@@ -509,6 +509,8 @@ async fn a_machine_by_itself_is_only_rehearsed() {
             "InvalidLaunchTemplateName.NotFoundException",
         ),
     ] {
+        // EC2 takes few of these calls at once.
+        talk.world.pass(Duration::from_secs(1)).await;
         let (answered, word, message) = talk.refused("RunInstances", &but(RUN, &[change])).await;
         assert_eq!(
             (answered, word.as_str()),
