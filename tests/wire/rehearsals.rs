@@ -175,12 +175,12 @@ async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
     assert_eq!(error.class, ErrorClass::Throttled);
     let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
     assert_eq!(rehearsal, Ok(Rehearsal::Passed), "asked again at once");
-    tokio::time::sleep(Duration::from_hours(2)).await;
+    tokio::time::sleep(Duration::from_mins(61)).await;
     throttled().await;
     let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
     assert_eq!(rehearsal, Ok(Rehearsal::Passed), "it passed before");
     // A template that somebody removed is made again.
-    tokio::time::sleep(Duration::from_hours(2)).await;
+    tokio::time::sleep(Duration::from_mins(61)).await;
     let templates = scene.cloud.templates().await.unwrap();
     assert_eq!(templates.len(), 1);
     let beside = scene.restarted().await;
