@@ -97,7 +97,7 @@ impl Rehearsals {
             return Ok(said.rehearsal.clone());
         }
         let record = asked.record();
-        match play(api, templates, object, &claim, &record, &group).await {
+        match Box::pin(play(api, templates, object, &claim, &record, &group)).await {
             Ok(rehearsal) => {
                 self.keep(name, asked, &rehearsal, now);
                 Ok(rehearsal)
