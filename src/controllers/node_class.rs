@@ -182,20 +182,7 @@ async fn resolve(
             return Err(error.into());
         }
     }
-    let kept = match &hands {
-        Some(hands) => hands.cloud.keep_profile(&object).await,
-        None => Ok(()),
-    };
-    let answer = match kept {
-        Ok(()) => context.eyes.resolve(&object).await,
-        Err(error) => Err(error),
-    };
-    let answer = match (answer, &hands) {
-        (Ok(resolution), Some(hands)) if resolution.class.ready => {
-            rehearsed(hands, &object, resolution).await
-        }
-        (answer, _) => answer,
-    };
+    let answer = ask(&context, hands.as_deref(), &object).await;
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
@@ -232,6 +219,23 @@ async fn resolve(
         .await?;
     }
     Err(failure.into())
+}
+
+/// What EC2 says of a class and, to who may act, to a launch through it.
+async fn ask(
+    context: &Context,
+    hands: Option<&Acting>,
+    object: &EC2NodeClass,
+) -> Result<Resolution, CloudError> {
+    let Some(hands) = hands else {
+        return context.eyes.resolve(object).await;
+    };
+    hands.cloud.keep_profile(object).await?;
+    let resolution = context.eyes.resolve(object).await?;
+    if resolution.class.ready {
+        return rehearsed(hands, object, resolution).await;
+    }
+    Ok(resolution)
 }
 
 /// Asks EC2 whether it would launch through a class that seems ready, and says so in its conditions. It is

@@ -470,7 +470,7 @@ mod tests {
                 node.capacity.set(MEMORY, 4 * GIB - 1);
             }),
             ("nothing", |_claim, node, _machine| {
-                node.capacity.set(MEMORY, 0)
+                node.capacity.set(MEMORY, 0);
             }),
             ("another type", |_claim, node, _machine| {
                 let other = "c5.2xlarge".to_owned();
