@@ -128,6 +128,8 @@ open_enum! {
         TagValidationFailed = "TagValidationFailed",
         /// The spec of the node class does not make sense.
         NodeClassValidationFailed = "NodeClassValidationFailed",
+        /// EC2 did not let a dry run through, for a reason that need not hold for every machine.
+        RehearsalRefused = "RehearsalRefused",
         /// The user data is longer than EC2 takes.
         UserDataSizeLimitExceeded = "UserDataSizeLimitExceeded",
         /// The controller may not create launch templates.

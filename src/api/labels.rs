@@ -172,6 +172,8 @@ pub const LEARNED_SHORTAGES: &str = "shortages.json";
 pub const LEARNED_HAZARDS: &str = "interruptions.json";
 /// Its entry with when launch templates were used.
 pub const LEARNED_TEMPLATES: &str = "templates.json";
+/// Its entry with the memory that Nodes reported.
+pub const LEARNED_MEMORY: &str = "memory.json";
 
 // Finalizers.
 

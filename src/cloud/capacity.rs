@@ -150,14 +150,17 @@ pub fn kube_reserved_of(
 
 /// The thresholds of hard eviction, bytes.
 fn eviction(capacity: &Resources, shape: &NodeShape) -> Resources {
-    let memory = shape.eviction_memory.unwrap_or(EVICTION_MEMORY);
     let disk = shape.eviction_disk.unwrap_or(EVICTION_DISK);
-    Resources::new()
-        .with(MEMORY, memory.bytes_of(capacity.get(MEMORY)))
-        .with(
-            EPHEMERAL_STORAGE,
-            disk.bytes_of(capacity.get(EPHEMERAL_STORAGE)),
-        )
+    let memory = memory_kept_free(capacity.get(MEMORY), shape.eviction_memory);
+    Resources::new().with(MEMORY, memory).with(
+        EPHEMERAL_STORAGE,
+        disk.bytes_of(capacity.get(EPHEMERAL_STORAGE)),
+    )
+}
+
+/// What hard eviction keeps free of `memory` bytes, under a threshold or, without one, the kubelet's own.
+pub fn memory_kept_free(memory: i64, threshold: Option<Threshold>) -> i64 {
+    threshold.unwrap_or(EVICTION_MEMORY).bytes_of(memory)
 }
 
 /// What is kept for the kubelet and the container runtime: cpu millicores, memory and disk bytes.

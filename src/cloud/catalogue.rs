@@ -12,8 +12,9 @@ use crate::model::node_class::Accelerator;
 use crate::model::offering::{
     CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
 };
+use crate::model::resources::MEMORY;
 
-use super::capacity::{self, NodeShape};
+use super::capacity::{self, NodeShape, Threshold};
 use super::facts::InstanceFacts;
 use super::prices::PriceTable;
 use super::{fees, labels};
@@ -76,6 +77,41 @@ pub fn build(market: &Market, terms: &Terms) -> Catalogue {
         .offerings
         .sort_unstable_by(|one, other| one.key.cmp(&other.key));
     catalogue
+}
+
+/// The catalogue with the memory that Nodes reported, bytes by type, in place of what was computed.
+/// What hard eviction keeps free follows; what is kept for Kubernetes does not depend on it. A figure that
+/// [no machine of the type can have](InstanceType::may_have_memory) changes nothing.
+pub fn with_memory(
+    catalogue: &Arc<Catalogue>,
+    eviction: Option<Threshold>,
+    reported: &BTreeMap<String, i64>,
+) -> Arc<Catalogue> {
+    let changed: Vec<InstanceType> = reported
+        .iter()
+        .filter_map(|(name, bytes)| {
+            let known = catalogue.types.get(name.as_str())?;
+            let before = known.capacity.get(MEMORY);
+            if before == *bytes || !known.may_have_memory(*bytes) {
+                return None;
+            }
+            let kept_free = |memory| capacity::memory_kept_free(memory, eviction);
+            let overhead = known.overhead.get(MEMORY) - kept_free(before) + kept_free(*bytes);
+            let mut changed = InstanceType::clone(known);
+            changed.capacity.set(MEMORY, *bytes);
+            changed.overhead.set(MEMORY, overhead);
+            Some(changed)
+        })
+        .collect();
+    if changed.is_empty() {
+        return Arc::clone(catalogue);
+    }
+    let mut catalogue = Catalogue::clone(catalogue);
+    for instance_type in changed {
+        let name = Arc::clone(&instance_type.name);
+        catalogue.types.insert(name, Arc::new(instance_type));
+    }
+    Arc::new(catalogue)
 }
 
 fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
@@ -230,6 +266,50 @@ mod tests {
         let catalogue = build(&market, &terms());
         assert!(!catalogue.types.contains_key("c5.xlarge"));
         assert!(catalogue.types.contains_key("c5.2xlarge"));
+    }
+
+    #[test]
+    fn reported_memory_takes_the_place_of_the_guess() {
+        const MIB: i64 = 1 << 20;
+        let built = Arc::new(build(&builtin::market(), &terms()));
+        let guessed = &built.types["c5.xlarge"];
+        let real = 7_800 * MIB;
+        assert_ne!(guessed.capacity.get(MEMORY), real);
+        let reported = |bytes: i64| BTreeMap::from([("c5.xlarge".to_owned(), bytes)]);
+        let learned = with_memory(&built, None, &reported(real));
+        let known = &learned.types["c5.xlarge"];
+        assert_eq!(known.capacity.get(MEMORY), real);
+        assert_eq!(
+            known.overhead, guessed.overhead,
+            "100 MiB whatever there is"
+        );
+        assert_eq!(learned.types["c5.2xlarge"], built.types["c5.2xlarge"]);
+        assert_eq!(learned.offerings, built.offerings);
+        let again = with_memory(&learned, None, &reported(real));
+        assert!(
+            Arc::ptr_eq(&again, &learned),
+            "nothing is copied for nothing"
+        );
+        // A share of the memory follows it.
+        let eviction = Some(Threshold::BasisPoints(1_000));
+        let tenth = |memory: i64| (memory + 9) / 10;
+        let share = with_memory(&built, eviction, &reported(real));
+        let moved = tenth(real) - tenth(guessed.capacity.get(MEMORY));
+        let overhead = share.types["c5.xlarge"].overhead.get(MEMORY);
+        assert_eq!(overhead, guessed.overhead.get(MEMORY) + moved);
+    }
+
+    #[test]
+    fn memory_that_no_machine_of_the_type_has_is_not_believed() {
+        let built = Arc::new(build(&builtin::market(), &terms()));
+        // EC2 sells a c5.xlarge with 8 GiB.
+        for bytes in [(8 << 30) + 1, (4 << 30) - 1, 0, -1, i64::MAX, i64::MIN] {
+            let reported = BTreeMap::from([("c5.xlarge".to_owned(), bytes)]);
+            let same = with_memory(&built, None, &reported);
+            assert!(Arc::ptr_eq(&same, &built), "{bytes}");
+        }
+        let unknown = BTreeMap::from([("x9.huge".to_owned(), 4 << 30)]);
+        assert!(Arc::ptr_eq(&with_memory(&built, None, &unknown), &built));
     }
 
     #[test]

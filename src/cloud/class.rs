@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use kube::ResourceExt as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -15,11 +16,14 @@ use super::disks::{self, Volume};
 use super::token::hash_hex;
 use super::user_data;
 use crate::api::node_class::kubelet::KubeletConfiguration;
-use crate::api::node_class::{AmiFamily, EC2NodeClassSpec};
+use crate::api::node_class::{AmiFamily, EC2NodeClass, EC2NodeClassSpec};
 use crate::api::node_class_validation;
 use crate::model::money::UsdPerHour;
 use crate::model::quantity;
 use crate::model::resources::Resources;
+
+/// The kubelet's signal of hard eviction by memory.
+const EVICTION_MEMORY: &str = "memory.available";
 
 /// How the image wants its user data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -141,6 +145,22 @@ pub fn hash(spec: &EC2NodeClassSpec) -> String {
     hash_hex(text.as_bytes()).chars().take(16).collect()
 }
 
+/// Which machines are alike in how much of their memory firmware and kernel keep: those with images of
+/// one family, whoever selects them. Users' own images are alike within one class at most.
+pub fn image_kind(object: &EC2NodeClass) -> Option<String> {
+    match family(&object.spec).ok()? {
+        Family::Al2023 => Some("AL2023".to_owned()),
+        Family::Bottlerocket => Some("Bottlerocket".to_owned()),
+        Family::Custom => Some(format!("Custom/{}", object.name_any())),
+    }
+}
+
+/// What a class says of hard eviction by memory; `None` is what the kubelet does by itself.
+pub fn memory_eviction(spec: &EC2NodeClassSpec) -> Option<Threshold> {
+    let text = spec.kubelet.as_ref()?.eviction_hard.get(EVICTION_MEMORY)?;
+    threshold(text).ok()
+}
+
 fn family(spec: &EC2NodeClassSpec) -> Result<Family, String> {
     match node_class_validation::resolved_family(spec) {
         Some(AmiFamily::Al2023) => Ok(Family::Al2023),
@@ -171,7 +191,7 @@ fn read_kubelet(kubelet: &KubeletConfiguration, shape: &mut NodeShape, problems:
             }
         }
     };
-    shape.eviction_memory = eviction("memory.available");
+    shape.eviction_memory = eviction(EVICTION_MEMORY);
     shape.eviction_disk = eviction("nodefs.available");
     if kubelet.other.contains_key("registerWithTaints") {
         problems.push(
@@ -327,6 +347,31 @@ mod tests {
         );
         assert_eq!(class.shape.eviction_disk, Some(Threshold::Bytes(10 * GIB)));
         assert_eq!(class.kubelet["cpuManagerPolicy"], "static");
+    }
+
+    #[test]
+    fn images_of_one_family_are_alike_and_own_images_within_a_class() {
+        let kind = |name: &str, family: &str| {
+            image_kind(&EC2NodeClass::new(
+                name,
+                spec(&json!({ "amiFamily": family })),
+            ))
+        };
+        assert_eq!(kind("a", "AL2023"), kind("b", "AL2023"));
+        assert_ne!(kind("a", "AL2023"), kind("a", "Bottlerocket"));
+        assert_ne!(kind("a", "Custom"), kind("b", "Custom"));
+        assert_eq!(kind("a", "Solaris"), None);
+    }
+
+    #[test]
+    fn the_threshold_of_memory_is_read_alone_as_with_everything() {
+        for text in ["5%", "1Gi", "100%"] {
+            let fields = json!({ "kubelet": { "evictionHard": { "memory.available": text } } });
+            let whole = settings(&fields).shape.eviction_memory;
+            assert_eq!(memory_eviction(&spec(&fields)), whole);
+            assert!(whole.is_some(), "{text}");
+        }
+        assert_eq!(memory_eviction(&spec(&json!({}))), None);
     }
 
     #[test]

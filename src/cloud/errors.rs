@@ -13,6 +13,8 @@ use crate::model::launch::ErrorClass;
 pub const NO_ANSWER: &str = "NoAnswer";
 /// The code given when no credentials were found, or they could not be loaded.
 pub const NO_CREDENTIALS: &str = "NoCredentials";
+/// The code of EC2's answer to a dry run that would have worked.
+pub const DRY_RUN: &str = "DryRunOperation";
 /// The code given to a request that is wrong before it is made.
 pub const REFUSED: &str = "Refused";
 
@@ -211,8 +213,9 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
                 .to_owned()
         }
         Unauthorized => format!(
-            "allow {} for the controller's role",
-            missing_actions(operation, message)
+            "allow {} for the controller's role{}",
+            missing_actions(operation, message),
+            role_of(message).map_or_else(String::new, |role| format!(" {role}"))
         ),
         QuotaExceeded => format!("raise the quota for {} in Service Quotas", quota_of(code)),
         _ => return message.to_owned(),
@@ -222,6 +225,24 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
     } else {
         format!("{}; {advice}", message.trim_end_matches('.'))
     }
+}
+
+/// True for codes that say that the caller is known and may not do it.
+pub fn is_missing_permission(code: &str) -> bool {
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "NotAuthorized",
+        "UnauthorizedOperation",
+    ]
+    .contains(&code)
+}
+
+/// The role that AWS's message says the caller has.
+fn role_of(message: &str) -> Option<&str> {
+    let (_before, rest) = message.split_once(":assumed-role/")?;
+    let end = rest.find(|character: char| character == '/' || character.is_whitespace());
+    rest.get(..end?).filter(|role| !role.is_empty())
 }
 
 fn is_identity_problem(code: &str) -> bool {
@@ -259,6 +280,7 @@ fn missing_actions(operation: &str, message: &str) -> String {
             "ec2:CreateFleet, ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned()
         }
         "CreateLaunchTemplate" => "ec2:CreateLaunchTemplate and ec2:CreateTags".to_owned(),
+        "RunInstances" => "ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned(),
         "GetProducts" => "pricing:GetProducts".to_owned(),
         "GetParameters" => "ssm:GetParameters".to_owned(),
         "CreateInstanceProfile" => {
@@ -360,7 +382,7 @@ mod tests {
         assert!(
             named
                 .message
-                .ends_with("; allow iam:PassRole for the controller's role"),
+                .ends_with("; allow iam:PassRole for the controller's role x"),
             "{}",
             named.message
         );

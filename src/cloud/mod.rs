@@ -23,6 +23,7 @@ pub mod launch_template;
 pub mod notices;
 pub mod prices;
 pub mod profile;
+pub mod rehearsal;
 pub mod settings;
 pub mod token;
 pub mod user_data;
@@ -33,6 +34,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 
 use self::profile::OwnProfile;
+use self::rehearsal::Rehearsal;
 use crate::api::node_class::EC2NodeClass;
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
@@ -113,6 +115,14 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         claim: &'call Claim,
         offerings: &'call [OfferingKey],
     ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>>;
+
+    /// Asks whether a launch through a resolved class would be let through. No machine comes of it, though
+    /// a launch template may be made. Cheap to repeat: an answer serves for a while, and longer when it is good.
+    fn rehearse<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+    ) -> BoxFuture<'call, Result<Rehearsal, CloudError>>;
 
     /// Makes the call that the record describes. Repeating it with the same record launches nothing
     /// twice. Tags: cluster, batch, node pool and node class of `claim`, which is any of the batch.

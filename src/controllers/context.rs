@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::node_memory;
 use super::run::StepError;
 use crate::api::EC2NodeClass;
 use crate::cloud::gather::Gather;
@@ -307,8 +308,13 @@ impl Context {
         locked(&self.classes).keys().cloned().collect()
     }
 
-    /// Learns what a node class resolves to; `None` forgets it.
+    /// Learns what a node class resolves to, and what Nodes say of it beside; `None` forgets it.
     pub fn set_class(&self, name: &str, resolution: Option<Arc<Resolution>>) {
+        let object = self.mirror.view().node_classes.get(name).cloned();
+        let resolution = resolution.map(|found| match &object {
+            Some(observed) => node_memory::applied(self, &observed.object, found),
+            None => found,
+        });
         let changed = {
             let mut classes = locked(&self.classes);
             match resolution {

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::profile::OwnProfile;
+use crate::cloud::rehearsal::Rehearsal;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::lease::Term;
 use crate::model::claim::Claim;
@@ -71,6 +72,15 @@ impl Cloud for Guarded {
     ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
         let call = self.cloud.prepare(node_class, resolved, claim, offerings);
         Box::pin(self.within("CreateLaunchTemplate", call))
+    }
+
+    fn rehearse<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+    ) -> BoxFuture<'call, Result<Rehearsal, CloudError>> {
+        let call = self.cloud.rehearse(node_class, resolved);
+        Box::pin(self.within("CreateFleet", call))
     }
 
     fn launch<'call>(

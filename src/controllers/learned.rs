@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Acting;
-use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES, LEARNED_TEMPLATES};
+use super::node_memory;
+use crate::api::labels::{LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_SHORTAGES, LEARNED_TEMPLATES};
 use crate::cluster::apply::{Learned, LearnedPlace, WriteError};
-use crate::plan::launch::{Hazards, Shortages, TemplateUse};
+use crate::plan::launch::{Hazards, NodeMemory, Shortages, TemplateUse};
 
 /// Time between two writes at least: beliefs outlive a minute, and the API server has other work.
 const WRITE_AGAIN: Duration = Duration::from_secs(30);
@@ -62,6 +63,7 @@ fn look(context: &Acting) {
         memory.shortages.forget(now);
         memory.hazards.forget(now);
     });
+    node_memory::learn(context, &snapshot);
     context.tell_outlook();
 }
 
@@ -76,7 +78,7 @@ async fn only_look(context: &Acting) {
 struct Memory {
     place: LearnedPlace,
     known: Learned,
-    kept: (Shortages, Hazards, TemplateUse),
+    kept: (Shortages, Hazards, TemplateUse, NodeMemory),
     warned: bool,
 }
 
@@ -113,6 +115,10 @@ impl Memory {
         if let Some(read) = self.entry(LEARNED_TEMPLATES, |text| TemplateUse::read(text, now)) {
             context.launches(|memory| memory.templates.absorb(read));
         }
+        if let Some(read) = self.entry(LEARNED_MEMORY, |text| NodeMemory::read(text, now)) {
+            context.launches(|memory| memory.node_memory.absorb(read));
+            node_memory::apply(context);
+        }
         context.tell_outlook();
         Ok(())
     }
@@ -137,11 +143,13 @@ impl Memory {
                 memory.shortages.clone(),
                 memory.hazards.clone(),
                 memory.templates.clone(),
+                memory.node_memory.clone(),
             )
         });
         let same = learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
-            && learned.2 == self.kept.2;
+            && learned.2 == self.kept.2
+            && learned.3 == self.kept.3;
         if same {
             return;
         }
@@ -149,6 +157,7 @@ impl Memory {
             (LEARNED_SHORTAGES, learned.0.write(now)),
             (LEARNED_HAZARDS, learned.1.write(now)),
             (LEARNED_TEMPLATES, learned.2.write()),
+            (LEARNED_MEMORY, learned.3.write()),
         ];
         let kubernetes = &context.kubernetes;
         match kubernetes

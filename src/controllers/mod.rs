@@ -16,6 +16,7 @@ pub mod leader;
 pub mod learned;
 pub mod lifecycle;
 pub mod node_class;
+pub mod node_memory;
 pub mod node_pool;
 pub mod notices;
 mod profiles;

@@ -17,13 +17,16 @@ use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
     fields, labels,
 };
-use crate::cloud::{Resolution, images};
+use crate::cloud::rehearsal::Rehearsal;
+use crate::cloud::{CloudError, Resolution, images};
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
 use crate::model::launch::ErrorClass;
 use crate::model::node_class::NodeClass;
+use crate::model::node_pool::NodePool;
 use crate::model::offering::CapacityType;
+use crate::plan::provision::reach;
 
 /// How often one that is not ready is: somebody is probably mending it.
 const SOON: SignedDuration = SignedDuration::from_secs(10);
@@ -179,14 +182,7 @@ async fn resolve(
             return Err(error.into());
         }
     }
-    let kept = match &hands {
-        Some(hands) => hands.cloud.keep_profile(&object).await,
-        None => Ok(()),
-    };
-    let answer = match kept {
-        Ok(()) => context.eyes.resolve(&object).await,
-        Err(error) => Err(error),
-    };
+    let answer = ask(&context, hands.as_deref(), &object).await;
     let failure = match answer {
         Ok(resolution) => {
             let resolution = Arc::new(resolution);
@@ -223,6 +219,54 @@ async fn resolve(
         .await?;
     }
     Err(failure.into())
+}
+
+/// What EC2 says of a class and, to who may act, to a launch through it.
+async fn ask(
+    context: &Context,
+    hands: Option<&Acting>,
+    object: &EC2NodeClass,
+) -> Result<Resolution, CloudError> {
+    let Some(hands) = hands else {
+        return context.eyes.resolve(object).await;
+    };
+    hands.cloud.keep_profile(object).await?;
+    let resolution = context.eyes.resolve(object).await?;
+    if resolution.class.ready {
+        return rehearsed(hands, object, resolution).await;
+    }
+    Ok(resolution)
+}
+
+/// Asks EC2 whether it would launch through a class that seems ready, and says so in its conditions. It is
+/// asked for what NodePools may buy: a role may be allowed to launch nothing else.
+async fn rehearsed(
+    hands: &Acting,
+    object: &EC2NodeClass,
+    mut resolution: Resolution,
+) -> Result<Resolution, CloudError> {
+    let validation = ConditionType::ValidationSucceeded.as_str();
+    let pools: Vec<Arc<NodePool>> = hands
+        .mirror
+        .view()
+        .node_pools
+        .values()
+        .filter(|observed| observed.ours)
+        .map(|observed| Arc::clone(&observed.pool))
+        .collect();
+    let class = reach::bought_by(&Arc::new(resolution.class.clone()), &pools);
+    match hands.cloud.rehearse(object, &class).await? {
+        Rehearsal::Passed => {}
+        Rehearsal::Doubtful(why) => {
+            resolution.remarks.insert(validation, why);
+        }
+        Rehearsal::Failed(why) => {
+            resolution.class.ready = false;
+            resolution.class.not_ready.clone_from(&why.message);
+            resolution.conditions.insert(validation, Err(why));
+        }
+    }
+    Ok(resolution)
 }
 
 /// The condition that a failed call says nothing good about.

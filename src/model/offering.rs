@@ -144,6 +144,16 @@ impl InstanceType {
         }
     }
 
+    /// True when a machine of the type can have so many bytes of memory: no more than EC2 says, and no
+    /// less than half of it. Firmware and kernel take far less than that of every type there is; what
+    /// says otherwise is another machine, or no machine.
+    pub fn may_have_memory(&self, bytes: i64) -> bool {
+        let sold = self.labels.get(labels::INSTANCE_MEMORY);
+        let mebibytes = sold.and_then(|mebibytes| mebibytes.parse::<i64>().ok());
+        let sold = mebibytes.and_then(|mebibytes| mebibytes.checked_mul(1 << 20));
+        sold.is_some_and(|sold| bytes > 0 && bytes <= sold && bytes >= sold / 2)
+    }
+
     /// Capacity less overhead, before DaemonSets; never negative.
     pub fn allocatable(&self) -> Resources {
         self.capacity

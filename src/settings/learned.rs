@@ -10,7 +10,7 @@ use super::{SettingsError, page};
 /// Flags of the memory.
 #[derive(Debug, Clone, Args)]
 pub struct LearnedFlags {
-    /// Keep what was learned of EC2 (shortages) in a ConfigMap, so that a restart or another leader
+    /// Keep what was learned of EC2 (shortages, interruptions, real memory) in a ConfigMap, so that a restart or another leader
     /// does not learn it anew; `false` keeps it in memory only
     #[arg(id = "learned-keep", long = "learned-keep", env = "TONNAGE_LEARNED_KEEP", action = clap::ArgAction::Set, default_value_t = true)]
     pub keep: bool,
@@ -80,7 +80,7 @@ pub(super) fn markdown() -> String {
 const PREAMBLE: &str = "
 # What is learned
 
-What EC2 refuses and sells is remembered as beliefs that fade (docs/shortages.md). The controller that acts keeps them in one
-ConfigMap, which it alone writes, at most twice a minute; deleting it makes the next start begin anew. The chart names it
-after the release and allows nothing else by name.
+What EC2 refuses and sells is remembered as beliefs that fade, and what Nodes report of their memory replaces a guess
+(docs/shortages.md). The controller that acts keeps them in one ConfigMap, which it alone writes, at most twice a minute;
+deleting it makes the next start begin anew. The chart names it after the release and allows nothing else by name.
 ";

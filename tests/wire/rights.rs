@@ -75,7 +75,7 @@ async fn what_the_policy_leaves_out_is_named() {
         .await;
     let error = prepared.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unauthorized);
-    let advice = "; allow ec2:CreateLaunchTemplate for the controller's role";
+    let advice = "; allow ec2:CreateLaunchTemplate for the controller's role controller";
     assert!(error.message.ends_with(advice), "{error}");
     scene.end().await;
 }
@@ -91,7 +91,7 @@ async fn machines_cannot_be_given_another_role() {
     assert_eq!(outcome.instances, []);
     let shortfall = &outcome.shortfalls[0];
     assert_eq!(shortfall.class, ErrorClass::Unauthorized);
-    let advice = "; allow iam:PassRole for the controller's role";
+    let advice = "; allow iam:PassRole for the controller's role controller";
     assert!(shortfall.message.ends_with(advice), "{}", shortfall.message);
     scene.end().await;
 }

@@ -25,8 +25,8 @@ const PODS: usize = 4;
 const PATIENCE: u64 = 3_600;
 
 /// A controller process with the adapter for the real EC2.
-struct Controller {
-    process: Process,
+pub(crate) struct Controller {
+    pub(crate) process: Process,
     life: Life,
     adapter: World,
 }
@@ -34,22 +34,26 @@ struct Controller {
 impl Controller {
     /// Starts one that dies right after so many writes, to either side.
     async fn start(world: &Embedded, fatal: Option<usize>) -> Self {
-        let life = Life::fatal_after(fatal);
-        let policy = Policy::shipped(&Names {
-            cluster: &world.options.cluster,
-            region: "us-east-1",
-            account: "123456789012",
-            node_role: "node",
-        });
+        let policy = Policy::parse(&shipped(world)).unwrap();
+        Self::begin(world, Life::fatal_after(fatal), policy, Mode::Run).await
+    }
+
+    /// Starts one that may do what a policy allows.
+    pub(crate) async fn under(world: &Embedded, policy: &str, mode: Mode) -> Self {
+        let policy = Policy::parse(policy).unwrap();
+        Self::begin(world, Life::new(), policy, mode).await
+    }
+
+    async fn begin(world: &Embedded, life: Life, policy: Policy, mode: Mode) -> Self {
         let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
             .with_life(life.clone())
-            .with_policy(policy.unwrap());
+            .with_policy(policy);
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
         let settings = CloudSettings::new(facts(&world.options.cluster));
         let cloud = Arc::new(connected(endpoint, settings, &adapter).await);
         let options = ProcessOptions {
             life: life.clone(),
-            ..ProcessOptions::new(world.options.seed, default_settings(Mode::Run, 2))
+            ..ProcessOptions::new(world.options.seed, default_settings(mode, 2))
         };
         let process = world.start_with(options, |connections| Connections {
             cloud,
@@ -63,13 +67,23 @@ impl Controller {
     }
 
     /// What is left of one that died.
-    fn bury(self) {
+    pub(crate) fn bury(self) {
         self.process.kill();
         self.adapter.stop().cancel();
     }
 }
 
-fn begin() -> Embedded {
+/// The shipped policy for the world's cluster.
+pub(crate) fn shipped(world: &Embedded) -> String {
+    Policy::shipped_text(&Names {
+        cluster: &world.options.cluster,
+        region: "us-east-1",
+        account: "123456789012",
+        node_role: "node",
+    })
+}
+
+pub(crate) fn begin() -> Embedded {
     let world = Embedded::begin(Options {
         families: vec!["c5", "m5", "r5"],
         ..Options::calm(1)
@@ -108,7 +122,7 @@ fn begin() -> Embedded {
 }
 
 /// Waits until the burst ran and nothing of it is left.
-async fn over(world: &Embedded) {
+pub(crate) async fn over(world: &Embedded) {
     eventually("the burst has come and gone", PATIENCE, async || {
         let left = (
             world.api.count(Resource::Job) + world.api.count(Resource::Pod),
@@ -132,8 +146,10 @@ async fn a_burst_is_bought_and_ended_through_the_real_adapter() {
     over(&world).await;
     assert_eq!(world.ec2.machines().len(), PODS);
     let calls = world.ec2.calls();
-    assert_eq!(calls["CreateFleet"].calls, 1, "{calls:?}");
-    assert_eq!(calls["CreateLaunchTemplate"].calls, 1, "{calls:?}");
+    // One each is the rehearsal's.
+    assert_eq!(calls["CreateFleet"].calls, 2, "{calls:?}");
+    assert_eq!(calls["CreateLaunchTemplate"].calls, 2, "{calls:?}");
+    assert_eq!(calls["RunInstances"].calls, 1, "{calls:?}");
     controller.process.stop().await;
     controller.adapter.shut_down().await;
     world.end().await;

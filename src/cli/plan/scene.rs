@@ -7,9 +7,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::catalog::{self, CatalogError};
-use crate::api::labels::{LEARNED_HAZARDS, LEARNED_SHORTAGES, REGION};
+use crate::api::labels::{LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_SHORTAGES, REGION};
+use crate::api::node_class::EC2NodeClass;
 use crate::cli::write_stderr;
-use crate::cloud::builtin;
+use crate::cloud::{builtin, catalogue, class};
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::cluster::manifests::{
     Document, LiveError, ManifestError, Manifests, read_cluster, read_files,
@@ -18,7 +19,7 @@ use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 use crate::model::pod::TopologySpread;
 use crate::model::snapshot::Snapshot;
-use crate::plan::launch::{Hazards, Shortages};
+use crate::plan::launch::{Hazards, NodeMemory, Shortages};
 use crate::settings::{Contested, DefaultSpread, default_spread};
 
 /// Where the world comes from.
@@ -144,11 +145,15 @@ impl SceneArgs {
             Some(path) => Some(Arc::new(catalog::read(path)?)),
             None => None,
         };
+        let now = Timestamp::now();
+        let memory = learned(&manifests, LEARNED_MEMORY, |text| {
+            NodeMemory::read(text, now)
+        });
         let node_classes: BTreeMap<String, Arc<NodeClass>> = manifests
             .node_classes
             .iter()
             .map(|object| {
-                let class = node_class(object, custom.as_ref());
+                let class = node_class(object, custom.as_ref(), &memory);
                 (class.name.clone(), Arc::new(class))
             })
             .collect();
@@ -157,7 +162,6 @@ impl SceneArgs {
             .map(|class| class.catalogue.price_region.clone())
             .find(|region| !region.is_empty())
             .unwrap_or_default();
-        let now = Timestamp::now();
         let shortages = learned(&manifests, LEARNED_SHORTAGES, |text| {
             Shortages::read(text, now)
         });
@@ -192,10 +196,12 @@ fn foreign_region(snapshot: &Snapshot, price_region: &str) -> Option<String> {
         .map(|region| (*region).clone())
 }
 
-/// A node class as if its selectors had matched, with the built-in catalogue or a given one.
+/// A node class as if its selectors had matched, with the built-in catalogue or a given one, and memory as
+/// Nodes reported it.
 fn node_class(
-    object: &crate::api::node_class::EC2NodeClass,
+    object: &EC2NodeClass,
     custom: Option<&Arc<Catalogue>>,
+    memory: &NodeMemory,
 ) -> NodeClass {
     let mut class = builtin::node_class_or_reason(object);
     if let Some(catalogue) = custom {
@@ -215,6 +221,11 @@ fn node_class(
             .collect();
         class.catalogue = Arc::clone(catalogue);
     }
+    if let Some(kind) = class::image_kind(object) {
+        let eviction = class::memory_eviction(&object.spec);
+        let reported = memory.of_kind(&kind);
+        class.catalogue = catalogue::with_memory(&class.catalogue, eviction, &reported);
+    }
     class
 }
 
@@ -222,7 +233,8 @@ fn node_class(
 mod tests {
     use super::*;
     use crate::model::node::Node;
-    use crate::plan::examples::{node, world};
+    use crate::model::resources::MEMORY;
+    use crate::plan::examples::{at, node, world};
 
     fn nodes_in(regions: &[&str]) -> Snapshot {
         let nodes: Vec<Node> = regions
@@ -235,6 +247,25 @@ mod tests {
             })
             .collect();
         world(0, &[], &nodes, &[])
+    }
+
+    #[test]
+    fn a_plan_uses_the_memory_that_the_controller_learned() {
+        let text = r#"{"version":1,"nodes":[{"kind":"AL2023","instanceType":"c5.xlarge",
+            "mebibytes":7700,"image":"ami-1","at":"2027-01-15T08:00:00Z"}]}"#;
+        let memory = NodeMemory::read(text, at(0)).unwrap();
+        let class = |memory: &NodeMemory| {
+            let object = crate::sim::scene::node_class("default", "blue", 20);
+            let object = serde_json::from_value(object).unwrap();
+            let class = node_class(&object, None, memory);
+            let found = &class.catalogue.types["c5.xlarge"];
+            (found.capacity.get(MEMORY), found.allocatable().get(MEMORY))
+        };
+        let guessed = class(&NodeMemory::default());
+        let learned = class(&memory);
+        assert_eq!(learned.0, 7_700 << 20);
+        assert_eq!(learned.1 - guessed.1, learned.0 - guessed.0);
+        assert!(learned.0 > guessed.0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::{self as ec2, ResourceType};
 
 use super::Api;
@@ -42,6 +43,53 @@ pub(super) async fn launch(
     claim: &Claim,
     node_class: &EC2NodeClass,
 ) -> Result<LaunchOutcome, CloudError> {
+    let request = request(api, record, claim, node_class)?;
+    api.buckets.take(Bucket::Mutate, 1).await;
+    api.buckets
+        .take(Bucket::InstancesStarted, record.size)
+        .await;
+    let answer = request
+        .customize()
+        .config_override(once())
+        .send()
+        .await
+        .map_err(|error| failed(OPERATION, &error))?;
+    Ok(outcome(record, &answer))
+}
+
+/// Makes the call that the record describes with `DryRun`: nothing is launched.
+///
+/// # Errors
+/// EC2's answer, which is never anything else: [`errors::DRY_RUN`] when the call would have worked.
+pub(super) async fn rehearse(
+    api: &Api,
+    record: &LaunchRecord,
+    claim: &Claim,
+    node_class: &EC2NodeClass,
+) -> Result<(), CloudError> {
+    let request = request(api, record, claim, node_class)?.dry_run(true);
+    api.buckets.take(Bucket::Mutate, 1).await;
+    request
+        .customize()
+        .config_override(once())
+        .send()
+        .await
+        .map(|_nothing| ())
+        .map_err(|error| failed(OPERATION, &error))
+}
+
+/// Not repeated by the SDK: the caller repeats the record itself, and has to know whether a refusal
+/// follows a call whose answer was lost.
+pub(super) fn once() -> aws_sdk_ec2::config::Builder {
+    aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled())
+}
+
+fn request(
+    api: &Api,
+    record: &LaunchRecord,
+    claim: &Claim,
+    node_class: &EC2NodeClass,
+) -> Result<CreateFleetFluentBuilder, CloudError> {
     let size = i32::try_from(record.size)
         .ok()
         .filter(|size| *size > 0)
@@ -49,10 +97,6 @@ pub(super) async fn launch(
     if record.templates.is_empty() {
         return Err(errors::refused(OPERATION, "nothing may be bought"));
     }
-    api.buckets.take(Bucket::Mutate, 1).await;
-    api.buckets
-        .take(Bucket::InstancesStarted, record.size)
-        .await;
     let instance_tags = tags_of(api, record, claim, &node_class.name_any());
     let target = ec2::TargetCapacitySpecificationRequest::builder()
         .total_target_capacity(size)
@@ -88,7 +132,7 @@ pub(super) async fn launch(
                 .build(),
         );
     }
-    request = match record.capacity_type {
+    Ok(match record.capacity_type {
         CapacityType::Spot => request.spot_options(
             ec2::SpotOptionsRequest::builder()
                 .allocation_strategy(api.settings.spot_strategy.as_str().into())
@@ -99,20 +143,11 @@ pub(super) async fn launch(
                 .allocation_strategy(api.settings.on_demand_strategy.as_str().into())
                 .build(),
         ),
-    };
-    // Not repeated by the SDK: the caller repeats the record itself, and has to know whether a refusal
-    // follows a call whose answer was lost.
-    let once = aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled());
-    let answer = request
-        .customize()
-        .config_override(once)
-        .send()
-        .await
-        .map_err(|error| failed(OPERATION, &error))?;
-    Ok(outcome(record, &answer))
+    })
 }
 
-fn tags_of(
+/// The tags that a launch gives its machines.
+pub(super) fn tags_of(
     api: &Api,
     record: &LaunchRecord,
     claim: &Claim,

@@ -14,6 +14,7 @@ mod on_demand;
 mod parameters;
 mod profiles;
 mod queue;
+mod rehearsals;
 mod selectors;
 mod templates;
 mod types;
@@ -33,9 +34,11 @@ use self::market::MarketWatch;
 use self::parameters::Parameters;
 use self::profiles::Profiles;
 pub use self::queue::Queue;
+use self::rehearsals::Rehearsals;
 use self::templates::Templates;
 use super::buckets::{Bucket, Buckets};
 use super::profile::OwnProfile;
+use super::rehearsal::Rehearsal;
 use super::settings::CloudSettings;
 use super::{Cloud, CloudError, InstanceQuery, Resolution, errors};
 use crate::api::node_class::EC2NodeClass;
@@ -78,6 +81,7 @@ pub struct Ec2Cloud {
     market: MarketWatch,
     classes: Classes,
     templates: Templates,
+    rehearsals: Rehearsals,
 }
 
 impl Ec2Cloud {
@@ -136,6 +140,7 @@ impl Ec2Cloud {
             market: MarketWatch::start(&api),
             classes: Classes::new(),
             templates: Templates::new(),
+            rehearsals: Rehearsals::default(),
             api,
         }
     }
@@ -201,6 +206,17 @@ impl Cloud for Ec2Cloud {
         self.templates
             .prepare(&self.api, node_class, resolved, claim, offerings)
             .map(|prepared| self.heed(prepared))
+            .boxed()
+    }
+
+    fn rehearse<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+    ) -> BoxFuture<'call, Result<Rehearsal, CloudError>> {
+        self.rehearsals
+            .rehearse(&self.api, &self.templates, node_class, resolved)
+            .map(|rehearsed| self.heed(rehearsed))
             .boxed()
     }
 

@@ -18,7 +18,7 @@ use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::class;
 use crate::cloud::disks::Volume;
-use crate::cloud::launch_template::{self, Metadata, Source, Template, Tracking};
+use crate::cloud::launch_template::{self, Metadata, Source, Template, TemplateGroup, Tracking};
 use crate::cloud::{CloudError, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord, TemplateOverrides};
@@ -49,18 +49,7 @@ impl Templates {
         claim: &Claim,
         offerings: &[OfferingKey],
     ) -> Result<Vec<TemplateOverrides>, CloudError> {
-        let settings = class::read(&object.spec, api.settings.class)
-            .map_err(|problems| errors::refused(CREATE, problems.to_string()))?;
-        let instance_profile = profiles::name_of(api, object);
-        let source = Source {
-            cluster: &api.settings.cluster,
-            spec: &object.spec,
-            settings: &settings,
-            resolved,
-            instance_profile: &instance_profile,
-        };
-        let groups = launch_template::group(&source, claim, offerings)
-            .map_err(|problem| errors::refused(CREATE, problem.to_string()))?;
+        let groups = grouped(api, object, resolved, claim, offerings)?;
         let ensured = groups.into_iter().map(|group| async move {
             let name = group.template.name();
             self.ensure(api, &name, &group.template).await?;
@@ -72,7 +61,13 @@ impl Templates {
         futures::future::try_join_all(ensured).await
     }
 
-    async fn ensure(&self, api: &Api, name: &str, template: &Template) -> Result<(), CloudError> {
+    /// Makes a template unless EC2 is known to have it.
+    pub(super) async fn ensure(
+        &self,
+        api: &Api,
+        name: &str,
+        template: &Template,
+    ) -> Result<(), CloudError> {
         self.0
             .try_get_with_by_ref(name, Box::pin(create(api, name, template)))
             .await
@@ -115,6 +110,28 @@ impl Templates {
         self.0.invalidate(name).await;
         Ok(())
     }
+}
+
+/// The templates that offerings need, with what may be bought through each.
+pub(super) fn grouped(
+    api: &Api,
+    object: &EC2NodeClass,
+    resolved: &NodeClass,
+    claim: &Claim,
+    offerings: &[OfferingKey],
+) -> Result<Vec<TemplateGroup>, CloudError> {
+    let settings = class::read(&object.spec, api.settings.class)
+        .map_err(|problems| errors::refused(CREATE, problems.to_string()))?;
+    let instance_profile = profiles::name_of(api, object);
+    let source = Source {
+        cluster: &api.settings.cluster,
+        spec: &object.spec,
+        settings: &settings,
+        resolved,
+        instance_profile: &instance_profile,
+    };
+    launch_template::group(&source, claim, offerings)
+        .map_err(|problem| errors::refused(CREATE, problem.to_string()))
 }
 
 /// This cluster's templates that meet further filters.

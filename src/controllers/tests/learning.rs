@@ -232,6 +232,88 @@ async fn a_ceiling_lets_a_fleet_grow_and_shrink_slowly() {
     stage.until(600, "nothing is left", Stage::is_bare).await;
 }
 
+/// A pod that fits on a c5.xlarge as it is, and not as it is taken to be before one was seen: of 8192 MiB,
+/// 574 are lost and not 615, 993 are kept back, and 6625 are left instead of 6584.
+fn of_6600_mebibytes(stage: &Stage, name: &str) {
+    let requests = serde_json::json!({"cpu": "1", "memory": "6600Mi"});
+    let container = serde_json::json!({"name": "main", "resources": {"requests": requests}});
+    stage.pod_with(name, &serde_json::json!({"containers": [container]}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn real_memory_is_learned_from_the_first_node_and_outlives_the_controller() {
+    let stage = Stage::new();
+    let first = stage.run();
+    of_6600_mebibytes(&stage, "large");
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(stage.machines().len(), 0, "nothing is taken to be so large");
+    stage.pod("a");
+    stage
+        .until(180, "one teaches and the other runs", |stage| {
+            stage.running_pods() == 2
+        })
+        .await;
+    first.stop().await;
+    let kept = stage.learned("memory.json").unwrap();
+    assert_eq!(kept["version"], 1);
+    assert_eq!(kept["nodes"].as_array().unwrap().len(), 1);
+    let entry = &kept["nodes"][0];
+    assert_eq!(entry["instanceType"], "c5.xlarge");
+    assert_eq!(entry["mebibytes"], 8_192 - 574);
+    for name in ["a", "large"] {
+        stage.delete(Resource::Pod, name);
+    }
+    let second = stage.start(Mode::Run, 8, Life::new());
+    stage.until(180, "nothing is left", Stage::is_bare).await;
+    second.stop().await;
+    // No Node is left to learn from.
+    let _third = stage.start(Mode::Run, 9, Life::new());
+    of_6600_mebibytes(&stage, "again");
+    stage
+        .until(120, "it is bought for at once", |stage| {
+            stage.running_pods() == 1
+        })
+        .await;
+    let claim = &stage.all(Resource::NodeClaim)[0];
+    let node = &stage.all(Resource::Node)[0];
+    assert_eq!(
+        claim["status"]["capacity"]["memory"],
+        node["status"]["capacity"]["memory"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_that_cannot_be_read_is_learned_again() {
+    let stage = Stage::new();
+    let entry = |version: u32| {
+        let node = serde_json::json!({
+            "kind": "AL2023", "instanceType": "c5.xlarge", "mebibytes": 8_000, "image": "ami-amd64",
+            "at": "2027-01-01T00:00:00Z",
+        });
+        serde_json::json!({"version": version, "nodes": [node]}).to_string()
+    };
+    stage
+        .world
+        .apply(serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "tonnage-learned", "namespace": "default"},
+            "data": {"memory.json": entry(7)},
+        }))
+        .unwrap();
+    let process = stage.run();
+    of_6600_mebibytes(&stage, "large");
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(stage.machines().len(), 0, "a later version is not believed");
+    stage.pod("a");
+    stage
+        .until(180, "both run", |stage| stage.running_pods() == 2)
+        .await;
+    process.stop().await;
+    let kept = stage.learned("memory.json").unwrap();
+    assert_eq!(kept["version"], 1);
+    assert_eq!(kept["nodes"][0]["mebibytes"], 8_192 - 574);
+}
+
 #[tokio::test(start_paused = true)]
 async fn launch_templates_go_a_day_after_their_last_use() {
     let stage = Stage::new();

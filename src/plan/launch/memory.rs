@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Hazards, Proposal, Shortages, TemplateUse};
+use super::{Hazards, NodeMemory, Proposal, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::launch::{LaunchOutcome, LaunchRecord};
 use crate::model::snapshot::Snapshot;
@@ -31,6 +31,8 @@ pub struct LaunchMemory {
     pub hazards: Hazards,
     /// When launch templates were used.
     pub templates: TemplateUse,
+    /// How much memory machines have.
+    pub node_memory: NodeMemory,
     /// Calls that this process does not know of were made before this moment.
     since: Timestamp,
     /// The latest attempt of each batch that was answered and fully written down.
@@ -72,6 +74,7 @@ impl LaunchMemory {
             shortages: Shortages::default(),
             hazards: Hazards::default(),
             templates: TemplateUse::default(),
+            node_memory: NodeMemory::default(),
             since,
             answered: BTreeMap::new(),
             trails: BTreeMap::new(),

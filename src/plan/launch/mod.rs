@@ -9,6 +9,7 @@ mod assign;
 mod exhausted;
 mod hazard;
 mod memory;
+mod node_memory;
 mod shortage;
 mod templates;
 
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
+pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
 pub use shortage::{Shortages, UnreadableShortages};
 pub use templates::{TemplateUse, UnreadableTemplates};
 

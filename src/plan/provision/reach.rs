@@ -4,7 +4,7 @@
 //! a pool that can never buy anything must say so itself, not only to the pods that it fails. Limits, pods
 //! and shortages count for nothing here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::labels::Labelled;
@@ -15,7 +15,7 @@ use super::supply::{
 };
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{InstanceType, Offering};
+use crate::model::offering::{InstanceType, Offering, OfferingKey};
 use crate::model::requirement::Requirement;
 
 /// A pool with its class and labels.
@@ -82,10 +82,68 @@ impl Reach {
     }
 }
 
+/// The class with those offerings alone that pools may buy through it; as it is when they may buy none.
+pub fn bought_by(class: &Arc<NodeClass>, pools: &[Arc<NodePool>]) -> Arc<NodeClass> {
+    let through = pools.iter().filter(|pool| pool.node_class == class.name);
+    let mut reached: BTreeSet<OfferingKey> = BTreeSet::new();
+    for pool in through {
+        let reach = Reach::of(pool, class);
+        reached.extend(
+            reach
+                .offerings()
+                .map(|(_type, offering)| offering.key.clone()),
+        );
+    }
+    if reached.is_empty() {
+        return Arc::clone(class);
+    }
+    let mut narrowed = NodeClass::clone(class);
+    Arc::make_mut(&mut narrowed.catalogue)
+        .offerings
+        .retain(|offering| reached.contains(&offering.key));
+    Arc::new(narrowed)
+}
+
 fn requirements(variant: &PoolVariant) -> impl Iterator<Item = (&String, &Requirement)> {
     variant.pool.requirements.0.iter()
 }
 
 fn meets((key, wanted): (&String, &Requirement), labels: &CandidateLabels<'_>) -> bool {
     allows(key, wanted, labels.label(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::examples::{node_class, node_pool};
+
+    fn pool(name: &str, key: &str, value: &str) -> Arc<NodePool> {
+        let mut pool = node_pool(name);
+        pool.requirements.add_label(key, value);
+        Arc::new(pool)
+    }
+
+    fn bought(pools: &[Arc<NodePool>]) -> Vec<String> {
+        let class = bought_by(&Arc::new(node_class()), pools);
+        let offerings = class.catalogue.offerings.iter();
+        offerings.map(|offering| offering.key.to_string()).collect()
+    }
+
+    #[test]
+    fn a_class_is_narrowed_to_what_its_pools_may_buy_together() {
+        let zone = "topology.kubernetes.io/zone";
+        let in_b = pool("b", zone, "us-east-1b");
+        let large = pool("large", super::super::labels::INSTANCE_TYPE, "c5.2xlarge");
+        let found = bought(&[Arc::clone(&in_b), large]);
+        assert_eq!(found.len(), 6, "{found:?}");
+        assert!(!found.contains(&"c5.xlarge/us-east-1a/spot".to_owned()));
+        let all = bought(&[]);
+        assert_eq!(all.len(), 8);
+        let elsewhere = NodePool {
+            node_class: "another".to_owned(),
+            ..NodePool::clone(&in_b)
+        };
+        assert_eq!(bought(&[Arc::new(elsewhere)]), all, "not its pool");
+        assert_eq!(bought(&[pool("none", zone, "mars-1a")]), all);
+    }
 }

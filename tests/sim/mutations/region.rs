@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::future::BoxFuture;
 use tonnage::api::EC2NodeClass;
 use tonnage::cloud::profile::OwnProfile;
+use tonnage::cloud::rehearsal::Rehearsal;
 use tonnage::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use tonnage::controllers::assembly::Connections;
 use tonnage::model::claim::Claim;
@@ -145,6 +146,14 @@ impl Cloud for Region {
         offerings: &'call [OfferingKey],
     ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
         self.inner.prepare(node_class, resolved, claim, offerings)
+    }
+
+    fn rehearse<'call>(
+        &'call self,
+        node_class: &'call EC2NodeClass,
+        resolved: &'call NodeClass,
+    ) -> BoxFuture<'call, Result<Rehearsal, CloudError>> {
+        self.inner.rehearse(node_class, resolved)
     }
 
     fn launch<'call>(

@@ -118,6 +118,8 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
     };
     match operation {
         Operation::CreateFleet => made("fleet"),
+        // All of it depends on the template.
+        Operation::RunInstances => Ok(Vec::new()),
         Operation::CreateLaunchTemplate => made("launch-template"),
         Operation::DeleteLaunchTemplate => {
             let template = desk.state.template_of(&desk.all)?;

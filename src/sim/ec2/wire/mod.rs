@@ -20,6 +20,7 @@ mod page;
 mod parameters;
 pub mod policy;
 mod profiles;
+mod run;
 pub mod server;
 mod service;
 mod templates;
@@ -63,11 +64,12 @@ enum Operation {
     GetParameters,
     ListInstanceProfiles,
     RemoveRoleFromInstanceProfile,
+    RunInstances,
     TerminateInstances,
 }
 
 impl Operation {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -87,6 +89,7 @@ impl Operation {
         Self::GetParameters,
         Self::ListInstanceProfiles,
         Self::RemoveRoleFromInstanceProfile,
+        Self::RunInstances,
         Self::TerminateInstances,
     ];
 
@@ -111,6 +114,7 @@ impl Operation {
             Self::GetParameters => "GetParameters",
             Self::ListInstanceProfiles => "ListInstanceProfiles",
             Self::RemoveRoleFromInstanceProfile => "RemoveRoleFromInstanceProfile",
+            Self::RunInstances => "RunInstances",
             Self::TerminateInstances => "TerminateInstances",
         }
     }
@@ -128,6 +132,11 @@ impl Operation {
         }
     }
 
+    /// What a launch may not do is known only with its templates, after the operation itself was judged.
+    const fn launches(self) -> bool {
+        matches!(self, Self::CreateFleet | Self::RunInstances)
+    }
+
     fn of(form: &Form) -> Result<Self, Refusal> {
         let all = form.all();
         let name = all.required("Action")?;
@@ -142,6 +151,14 @@ impl Operation {
     fn call(self, all: &Part<'_>) -> Call {
         let operation = self.as_str();
         let once = (Bucket::of(operation).unwrap_or(Bucket::Other), 1);
+        if self.service() == Service::Ec2 && all.flag("DryRun").ok().flatten() == Some(true) {
+            // It starts nothing and changes nothing.
+            return Call {
+                operation,
+                takes: vec![once],
+                writes: false,
+            };
+        }
         match self {
             Self::CreateFleet => {
                 let started = (Bucket::InstancesStarted, fleet::size(all));
@@ -151,9 +168,10 @@ impl Operation {
                 let count = u32::try_from(all.texts("InstanceId").len()).unwrap_or(u32::MAX);
                 Call::write(operation, vec![once, (Bucket::InstancesEnded, count)])
             }
-            Self::CreateLaunchTemplate | Self::CreateTags | Self::DeleteLaunchTemplate => {
-                Call::write(operation, vec![once])
-            }
+            Self::CreateLaunchTemplate
+            | Self::CreateTags
+            | Self::DeleteLaunchTemplate
+            | Self::RunInstances => Call::write(operation, vec![once]),
             Self::DescribeImages
             | Self::DescribeInstances
             | Self::DescribeInstanceTypeOfferings
@@ -198,9 +216,7 @@ impl Desk<'_> {
             Service::Ssm => return parameters::get(self).map(Content::Json),
             Service::Iam => self.serve_iam(operation),
             // A launch has more to ask for, once its templates are known.
-            Service::Ec2 if operation != Operation::CreateFleet && self.is_dry_run()? => {
-                Err(dry_run())
-            }
+            Service::Ec2 if !operation.launches() && self.is_dry_run()? => Err(dry_run()),
             Service::Ec2 => self.serve_ec2(operation),
         };
         elements.map(Content::Elements)
@@ -222,6 +238,7 @@ impl Desk<'_> {
             Operation::DescribeSecurityGroups => network::describe_security_groups(self),
             Operation::DescribeSpotPriceHistory => catalogue::describe_spot_price_history(self),
             Operation::DescribeSubnets => network::describe_subnets(self),
+            Operation::RunInstances => run::rehearse(self),
             Operation::TerminateInstances => instances::terminate(self),
             other => Err(unknown(other.as_str())),
         }

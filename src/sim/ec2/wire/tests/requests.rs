@@ -465,3 +465,64 @@ async fn a_rehearsal_changes_nothing() {
     assert!(talk.world.ec2.machines().is_empty());
     assert_eq!(launched(&talk.done("CreateFleet", FLEET).await).len(), 3);
 }
+
+/// A machine of the template of [`TEMPLATE`], as a dry run.
+const RUN: &[(&str, &str)] = &[
+    ("DryRun", "true"),
+    ("MinCount", "1"),
+    ("MaxCount", "1"),
+    ("InstanceType", "c5.xlarge"),
+    ("LaunchTemplate.LaunchTemplateName", "blue-1"),
+    ("LaunchTemplate.Version", "1"),
+    ("NetworkInterface.1.DeviceIndex", "0"),
+    ("NetworkInterface.1.SubnetId", "subnet-a"),
+    ("NetworkInterface.1.SecurityGroupId.1", "sg-0nodes"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_by_itself_is_only_rehearsed() {
+    let talk = Talk::begin();
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    for (change, status, code) in [
+        (("MinCount", "1"), 412, "DryRunOperation"),
+        (
+            ("InstanceMarketOptions.MarketType", "spot"),
+            412,
+            "DryRunOperation",
+        ),
+        (("DryRun", "false"), 400, "UnsupportedOperation"),
+        (("DryRun", "perhaps"), 400, "InvalidParameterValue"),
+        (("MinCount", "2"), 400, "InvalidParameterValue"),
+        (("MaxCount", "0"), 400, "InvalidParameterValue"),
+        (("MaxCount", ""), 400, "MissingParameter"),
+        (("InstanceType", ""), 400, "MissingParameter"),
+        (("InstanceType", "x9.huge"), 400, "Unsupported"),
+        (("SubnetId", "subnet-a"), 400, "InvalidParameterCombination"),
+        (
+            ("NetworkInterface.1.SubnetId", "subnet-x"),
+            400,
+            "InvalidSubnetID.NotFound",
+        ),
+        (
+            ("LaunchTemplate.LaunchTemplateName", "red-1"),
+            400,
+            "InvalidLaunchTemplateName.NotFoundException",
+        ),
+    ] {
+        // EC2 takes few of these calls at once.
+        talk.world.pass(Duration::from_secs(1)).await;
+        let (answered, word, message) = talk.refused("RunInstances", &but(RUN, &[change])).await;
+        assert_eq!(
+            (answered, word.as_str()),
+            (status, code),
+            "{change:?}: {message}"
+        );
+    }
+    talk.world.ec2.lack(&["nodes"]);
+    let (_status, _code, message) = talk.refused("RunInstances", RUN).await;
+    assert!(
+        message.ends_with("Invalid IAM Instance Profile name"),
+        "{message}"
+    );
+    assert!(talk.world.ec2.machines().is_empty());
+}

@@ -343,6 +343,60 @@ async fn what_the_fleet_may_not_do_is_an_error_in_its_answer() {
     assert_eq!(launched(&allowed.done("CreateFleet", FLEET).await).len(), 3);
 }
 
+/// A rehearsed machine of the cluster, with its tags.
+const RUN: &[(&str, &str)] = &[
+    ("DryRun", "true"),
+    ("MinCount", "1"),
+    ("MaxCount", "1"),
+    ("InstanceType", "c5.xlarge"),
+    ("LaunchTemplate.LaunchTemplateName", "blue-1"),
+    ("NetworkInterface.1.SubnetId", "subnet-a"),
+    ("TagSpecification.1.ResourceType", "instance"),
+    ("TagSpecification.1.Tag.1.Key", "tonnage.dev/cluster"),
+    ("TagSpecification.1.Tag.1.Value", "blue"),
+    ("TagSpecification.2.ResourceType", "volume"),
+    ("TagSpecification.2.Tag.1.Key", "tonnage.dev/cluster"),
+    ("TagSpecification.2.Tag.1.Value", "blue"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_rehearsed_machine_needs_what_a_launched_one_does() {
+    let talk = Talk::under(&shipped());
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let (status, code, message) = talk.refused("RunInstances", RUN).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (412, "DryRunOperation"),
+        "{message}"
+    );
+    for (number, kind) in [(1, "instance/"), (2, "volume/")] {
+        let value = format!("TagSpecification.{number}.Tag.1.Value");
+        let fields = but(RUN, &[(value.as_str(), RED)]);
+        let (status, code, message) = talk.refused("RunInstances", &fields).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (403, "UnauthorizedOperation"),
+            "{message}"
+        );
+        assert!(
+            message.contains("perform: ec2:RunInstances on"),
+            "{message}"
+        );
+        assert!(message.contains(kind), "{message}");
+    }
+    let fields = [
+        ("LaunchTemplateData.IamInstanceProfile.Name", "admin"),
+        ("LaunchTemplateName", "blue-2"),
+        ("ClientToken", "token-admin"),
+    ];
+    talk.done("CreateLaunchTemplate", &but(TEMPLATE, &fields))
+        .await;
+    let other = but(RUN, &[("LaunchTemplate.LaunchTemplateName", "blue-2")]);
+    let (status, _code, message) = talk.refused("RunInstances", &other).await;
+    assert_eq!(status, 403);
+    assert!(message.contains("perform: iam:PassRole on"), "{message}");
+}
+
 /// What tags an instance.
 fn tagging<'text>(id: &'text str, key: &'text str) -> Vec<(&'text str, &'text str)> {
     vec![

@@ -1,0 +1,283 @@
+//! Dry runs: what EC2 would say to a launch through a node class, asked before the class is ready.
+//!
+//! Given a resolved class; given back a [`Rehearsal`]. A launch template is made as for a launch, since
+//! CreateFleet is judged by the one it names; then CreateFleet and RunInstances are called with `DryRun`, the
+//! second because a fleet is only refused what it does in the caller's name when it does it. An answer
+//! serves while what is asked stays the same: for an hour when it is good, else for half a minute.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aws_sdk_ec2::types::{self as ec2, ResourceType};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+
+use super::Api;
+use super::call::{failed, tag_list};
+use super::fleet;
+use super::templates::{self, Templates};
+use crate::api::node_class::EC2NodeClass;
+use crate::cloud::buckets::Bucket;
+use crate::cloud::launch_template::TemplateGroup;
+use crate::cloud::rehearsal::{self, Rehearsal};
+use crate::cloud::{CloudError, errors};
+use crate::model::claim::Claim;
+use crate::model::launch::{ErrorClass, LaunchRecord, TemplateOverrides};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::resources::Resources;
+
+const RUN: &str = "RunInstances";
+/// How long a good answer serves. Whoever takes a permission away later sees it in the next launch.
+const GOOD_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// How long any other serves: somebody is probably mending it.
+const BAD_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// Classes remembered at most.
+const CAPACITY: usize = 5_000;
+
+/// What EC2 said about a class.
+#[derive(Debug, Clone)]
+struct Said {
+    /// What was asked.
+    asked: Asked,
+    until: Timestamp,
+    rehearsal: Rehearsal,
+}
+
+/// What a rehearsal asks: the launch template, whose name says what is in it, and what is bought
+/// through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    uid: String,
+    template: TemplateOverrides,
+    capacity_type: CapacityType,
+}
+
+/// Answers by name of the class.
+#[derive(Debug, Default)]
+pub(super) struct Rehearsals(Mutex<BTreeMap<String, Said>>);
+
+impl Rehearsals {
+    /// Rehearses a launch through a class, unless EC2 was asked the same lately.
+    pub(super) async fn rehearse(
+        &self,
+        api: &Api,
+        templates: &Templates,
+        object: &EC2NodeClass,
+        resolved: &NodeClass,
+    ) -> Result<Rehearsal, CloudError> {
+        // What cannot be bought through needs no permission.
+        let Some(offering) = rehearsal::offering(resolved) else {
+            return Ok(Rehearsal::Passed);
+        };
+        let claim = nobody(object, &offering, api.world.now());
+        let groups = templates::grouped(
+            api,
+            object,
+            resolved,
+            &claim,
+            std::slice::from_ref(&offering),
+        )?;
+        let Some(group) = groups.into_iter().next() else {
+            return Ok(Rehearsal::Passed);
+        };
+        let asked = Asked {
+            uid: object.uid().unwrap_or_default(),
+            template: TemplateOverrides {
+                name: group.template.name(),
+                overrides: group.overrides.clone(),
+            },
+            capacity_type: offering.capacity_type,
+        };
+        let name = object.name_any();
+        let known = self.locked().get(&name).cloned();
+        let known = known.filter(|said| said.asked == asked);
+        let now = api.world.now();
+        if let Some(said) = known.as_ref().filter(|said| said.until > now) {
+            return Ok(said.rehearsal.clone());
+        }
+        let record = asked.record();
+        match Box::pin(play(api, templates, object, &claim, &record, &group)).await {
+            Ok(rehearsal) => {
+                self.keep(name, asked, &rehearsal, now);
+                Ok(rehearsal)
+            }
+            Err(error) => {
+                if error.class == ErrorClass::NotFound {
+                    templates.forget(&record).await;
+                }
+                match known {
+                    // It is asked again with the next look at the class.
+                    Some(said) if said.rehearsal == Rehearsal::Passed => {
+                        tracing::debug!(%error, class = name, "the class is taken to be in order");
+                        Ok(said.rehearsal)
+                    }
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    fn keep(&self, class: String, asked: Asked, rehearsal: &Rehearsal, now: Timestamp) {
+        let serves_for = match rehearsal {
+            Rehearsal::Passed => GOOD_FOR,
+            Rehearsal::Doubtful(_) | Rehearsal::Failed(_) => BAD_FOR,
+        };
+        let said = Said {
+            asked,
+            until: now.saturating_add(serves_for).unwrap_or(now),
+            rehearsal: rehearsal.clone(),
+        };
+        let mut all = self.locked();
+        if all.len() > CAPACITY {
+            all.clear();
+        }
+        all.insert(class, said);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Said>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// The launch that is rehearsed. The batch is the template's name: another content is another call.
+    fn record(&self) -> LaunchRecord {
+        LaunchRecord {
+            batch: self.template.name.clone(),
+            attempt: 1,
+            size: 1,
+            capacity_type: self.capacity_type,
+            templates: vec![self.template.clone()],
+        }
+    }
+}
+
+/// Asks EC2 step by step.
+async fn play(
+    api: &Api,
+    templates: &Templates,
+    object: &EC2NodeClass,
+    claim: &Claim,
+    record: &LaunchRecord,
+    group: &TemplateGroup,
+) -> Result<Rehearsal, CloudError> {
+    let name = &record.batch;
+    if let Err(error) = templates.ensure(api, name, &group.template).await {
+        return rehearsal::judge(error);
+    }
+    // A good answer to a dry run is an error, too.
+    let judged = |answer: Result<(), CloudError>| {
+        answer.map_or_else(rehearsal::judge, |()| Ok(Rehearsal::Passed))
+    };
+    let of_the_fleet = judged(fleet::rehearse(api, record, claim, object).await)?;
+    // Asked in any case: everything that is missing is said at once.
+    let of_the_machine = judged(run(api, record, claim, object, group).await)?;
+    Ok(of_the_fleet.and(of_the_machine))
+}
+
+/// What a fleet does in the caller's name, with `DryRun`.
+async fn run(
+    api: &Api,
+    record: &LaunchRecord,
+    claim: &Claim,
+    object: &EC2NodeClass,
+    group: &TemplateGroup,
+) -> Result<(), CloudError> {
+    let choice = group
+        .overrides
+        .first()
+        .ok_or_else(|| errors::refused(RUN, "nothing may be bought"))?;
+    let template = &group.template;
+    // The subnet belongs to the interface where there is one, and an interface that is written out here
+    // takes the place of the template's.
+    let interface = ec2::InstanceNetworkInterfaceSpecification::builder()
+        .device_index(0)
+        .subnet_id(&choice.subnet)
+        .set_groups(Some(template.security_groups.clone()))
+        .set_associate_public_ip_address(template.associate_public_address)
+        .build();
+    let through = ec2::LaunchTemplateSpecification::builder()
+        .launch_template_name(&record.batch)
+        .version("1")
+        .build();
+    let mut request = api
+        .ec2
+        .run_instances()
+        .dry_run(true)
+        .min_count(1)
+        .max_count(1)
+        .instance_type(choice.instance_type.as_str().into())
+        .launch_template(through)
+        .network_interfaces(interface);
+    if record.capacity_type == CapacityType::Spot {
+        let spot = ec2::InstanceMarketOptionsRequest::builder()
+            .market_type(ec2::MarketType::Spot)
+            .build();
+        request = request.instance_market_options(spot);
+    }
+    let mut tags = template.tags.clone();
+    tags.extend(fleet::tags_of(api, record, claim, &object.name_any()));
+    let request = request.set_tag_specifications(Some(tagged(&tags, record.capacity_type)));
+    api.buckets.take(Bucket::RunInstances, 1).await;
+    request
+        .customize()
+        .config_override(fleet::once())
+        .send()
+        .await
+        .map(|_nothing| ())
+        .map_err(|error| failed(RUN, &error))
+}
+
+/// Tags on everything that the template tags, too: policies may ask for them, and those of a call may take
+/// the place of a template's.
+fn tagged(
+    tags: &BTreeMap<String, String>,
+    capacity_type: CapacityType,
+) -> Vec<ec2::TagSpecification> {
+    let mut kinds = vec![
+        ResourceType::Instance,
+        ResourceType::Volume,
+        ResourceType::NetworkInterface,
+    ];
+    if capacity_type == CapacityType::Spot {
+        kinds.push(ResourceType::SpotInstancesRequest);
+    }
+    let of_kind = |kind| {
+        ec2::TagSpecification::builder()
+            .resource_type(kind)
+            .set_tags(Some(tag_list(tags)))
+            .build()
+    };
+    kinds.into_iter().map(of_kind).collect()
+}
+
+/// A claim of no NodePool: what permissions depend on is the same for every claim of the class.
+fn nobody(object: &EC2NodeClass, offering: &OfferingKey, now: Timestamp) -> Claim {
+    Claim {
+        name: "rehearsal".to_owned(),
+        uid: String::new(),
+        resource_version: String::new(),
+        generation: 0,
+        created: now,
+        deleting_since: None,
+        finalizers: Vec::new(),
+        node_pool: None,
+        node_class: object.name_any(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        taints: Vec::new(),
+        startup_taints: Vec::new(),
+        requests: Resources::new(),
+        offerings: vec![offering.clone()],
+        launch: None,
+        termination_grace: None,
+        expire_after: None,
+        provider_id: String::new(),
+        node_name: String::new(),
+        capacity: Resources::new(),
+        allocatable: Resources::new(),
+        conditions: BTreeMap::new(),
+        last_pod_event: None,
+    }
+}
