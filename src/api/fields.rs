@@ -48,7 +48,7 @@ const NODE_POOL: &[Row<NodePool>] = &[
 const NODE_CLASS: &[Row<EC2NodeClass>] = &[
     Row {
         field: "spec.capacityReservationSelectorTerms",
-        note: "capacity reservations are not used yet",
+        note: "capacity reservations are looked up and listed in the status; no machine is placed in one yet",
         is_set: |class| !class.spec.capacity_reservation_selector_terms.is_empty(),
     },
     Row {

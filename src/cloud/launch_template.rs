@@ -315,6 +315,7 @@ mod tests {
             images: BTreeMap::from([("amd64".to_owned(), vec![Image::new("ami-1", "one")])]),
             hash: String::new(),
             catalogue: Arc::new(builtin::catalogue(&terms)),
+            reservations: Vec::new(),
         }
     }
 

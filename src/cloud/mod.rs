@@ -23,7 +23,9 @@ pub mod launch_template;
 pub mod notices;
 pub mod prices;
 pub mod profile;
+pub mod reservations;
 pub mod settings;
+mod terms;
 pub mod token;
 pub mod user_data;
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::offering::Catalogue;
+use super::reservation::Reservation;
 
 /// A node class with everything a decision or a launch needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct NodeClass {
     pub hash: String,
     /// What can be bought through this class.
     pub catalogue: Arc<Catalogue>,
+    /// The active capacity reservations that the class selects, in order of id.
+    pub reservations: Vec<Reservation>,
 }
 
 /// A subnet that nodes may be launched into.

@@ -22,6 +22,7 @@ mod markets;
 mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
+mod reservations;
 #[path = "../cloud/resolution.rs"]
 mod resolution;
 mod rights;

@@ -14,6 +14,7 @@ mod on_demand;
 mod parameters;
 mod profiles;
 mod queue;
+mod reservations;
 mod selectors;
 mod templates;
 mod types;

@@ -92,6 +92,7 @@ fn world(pools: Vec<NodePool>) -> Snapshot {
         images: BTreeMap::new(),
         hash: String::new(),
         catalogue: Arc::new(catalogue()),
+        reservations: Vec::new(),
     };
     snapshot
         .node_classes

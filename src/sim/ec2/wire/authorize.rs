@@ -129,7 +129,8 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
             let tags = desk.all.tags()?;
             of_instances(desk, "ResourceId", name, Some(&tags))
         }
-        Operation::DescribeImages
+        Operation::DescribeCapacityReservations
+        | Operation::DescribeImages
         | Operation::DescribeInstances
         | Operation::DescribeInstanceTypeOfferings
         | Operation::DescribeInstanceTypes

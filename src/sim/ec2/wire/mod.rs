@@ -20,6 +20,7 @@ mod page;
 mod parameters;
 pub mod policy;
 mod profiles;
+mod reservations;
 pub mod server;
 mod service;
 mod templates;
@@ -51,6 +52,7 @@ enum Operation {
     CreateTags,
     DeleteInstanceProfile,
     DeleteLaunchTemplate,
+    DescribeCapacityReservations,
     DescribeImages,
     DescribeInstanceTypeOfferings,
     DescribeInstanceTypes,
@@ -67,7 +69,7 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -75,6 +77,7 @@ impl Operation {
         Self::CreateTags,
         Self::DeleteInstanceProfile,
         Self::DeleteLaunchTemplate,
+        Self::DescribeCapacityReservations,
         Self::DescribeImages,
         Self::DescribeInstanceTypeOfferings,
         Self::DescribeInstanceTypes,
@@ -99,6 +102,7 @@ impl Operation {
             Self::CreateTags => "CreateTags",
             Self::DeleteInstanceProfile => "DeleteInstanceProfile",
             Self::DeleteLaunchTemplate => "DeleteLaunchTemplate",
+            Self::DescribeCapacityReservations => "DescribeCapacityReservations",
             Self::DescribeImages => "DescribeImages",
             Self::DescribeInstanceTypeOfferings => "DescribeInstanceTypeOfferings",
             Self::DescribeInstanceTypes => "DescribeInstanceTypes",
@@ -154,7 +158,8 @@ impl Operation {
             Self::CreateLaunchTemplate | Self::CreateTags | Self::DeleteLaunchTemplate => {
                 Call::write(operation, vec![once])
             }
-            Self::DescribeImages
+            Self::DescribeCapacityReservations
+            | Self::DescribeImages
             | Self::DescribeInstances
             | Self::DescribeInstanceTypeOfferings
             | Self::DescribeInstanceTypes
@@ -212,6 +217,7 @@ impl Desk<'_> {
             Operation::CreateLaunchTemplate => templates::create(self),
             Operation::CreateTags => instances::tag(self),
             Operation::DeleteLaunchTemplate => templates::delete(self),
+            Operation::DescribeCapacityReservations => reservations::describe(self),
             Operation::DescribeImages => network::describe_images(self),
             Operation::DescribeInstances => instances::describe(self),
             Operation::DescribeInstanceTypeOfferings => {

@@ -9,7 +9,8 @@ use crate::sim::ec2::wire::Operation;
 use crate::sim::runtime;
 
 /// Names that operations read, beside those of the usual requests.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
+    "CapacityReservationId.1",
     "DryRun",
     "EndTime",
     "Filter.1.Name",

@@ -7,7 +7,8 @@ use super::{Answer, FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::ec2::wire::policy::Policy;
 
-const READS: [&str; 8] = [
+const READS: [&str; 9] = [
+    "DescribeCapacityReservations",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
     "DescribeInstanceTypes",

@@ -1,0 +1,73 @@
+//! A capacity reservation: machines of one type in one zone that somebody pays for already.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::offering::Offering;
+
+/// How long before its end a capacity block counts as expiring. EC2 ends the machines of a block from 30
+/// minutes before its end on ("How Capacity Blocks work" in the EC2 user guide); ten more are for those that
+/// are still starting.
+const EXPIRING: SignedDuration = SignedDuration::from_mins(40);
+
+/// What kind of reservation it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReservationKind {
+    /// On demand: it lasts until it is cancelled or its end is there.
+    Standard,
+    /// A capacity block: bought for a time, with an end.
+    CapacityBlock,
+}
+
+impl ReservationKind {
+    /// The value of the label `karpenter.k8s.aws/capacity-reservation-type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "default",
+            Self::CapacityBlock => "capacity-block",
+        }
+    }
+}
+
+/// An active capacity reservation that a node class selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// For example `cr-0123456789abcdef0`.
+    pub id: String,
+    /// The account that owns it, 12 digits.
+    pub owner: String,
+    /// `open`, when EC2 places machines in it by itself, or `targeted`.
+    pub matching: String,
+    /// Its kind.
+    pub kind: ReservationKind,
+    /// Its owner may take the machines back.
+    pub interruptible: bool,
+    /// When it ends; `None` means it does not.
+    pub ends: Option<Timestamp>,
+    /// How many machines it is for.
+    pub total: u32,
+    /// How many of them are not in use, by EC2's count, which comes late.
+    pub free: u32,
+    /// When EC2 was asked for that count.
+    pub counted: Timestamp,
+    /// Its type and zone, at no price: it is paid for whether machines are in it or not.
+    pub offering: Offering,
+}
+
+impl Reservation {
+    /// True when EC2 is about to end the machines in it.
+    pub fn is_expiring(&self, now: Timestamp) -> bool {
+        self.kind == ReservationKind::CapacityBlock
+            && self
+                .ends
+                .is_some_and(|ends| ends.duration_since(now) <= EXPIRING)
+    }
+
+    /// `active` or `expiring`.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        if self.is_expiring(now) {
+            "expiring"
+        } else {
+            "active"
+        }
+    }
+}
