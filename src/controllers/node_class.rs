@@ -300,7 +300,6 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
 
 /// Puts what was found into the status.
 fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) {
-    let notices = fields::fields_condition(&fields::node_class_notices(object));
     let status = object.status.get_or_insert_default();
     fill(status, &resolution.class, now);
     let profile = Some(resolution.instance_profile.clone());
@@ -323,6 +322,8 @@ fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) 
         };
         object.set_condition(update, now);
     }
+    // What is selected is among what is acted on, or not.
+    let notices = fields::fields_condition(&fields::node_class_notices(object));
     object.set_condition(notices, now);
 }
 

@@ -62,6 +62,17 @@ impl Reservation {
                 .is_some_and(|ends| ends.duration_since(now) <= EXPIRING)
     }
 
+    /// The value of the label `karpenter.k8s.aws/capacity-reservation-interruptible`.
+    pub const fn interruptible(&self) -> &'static str {
+        if self.interruptible { "true" } else { "false" }
+    }
+
+    /// True when machines are planned for it. Machines in a capacity block end with it, and those of an
+    /// interruptible reservation when its owner says so: nothing acts on either yet.
+    pub fn is_planned_for(&self) -> bool {
+        self.kind == ReservationKind::Standard && !self.interruptible
+    }
+
     /// `active` or `expiring`.
     pub fn state(&self, now: Timestamp) -> &'static str {
         if self.is_expiring(now) {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use tonnage::cloud::Cloud;
 use tonnage::cloud::reservations::Described;
+use tonnage::cloud::{Cloud, InstanceQuery};
+use tonnage::model::claim::Claim;
+use tonnage::model::launch::{ErrorClass, LaunchRecord};
+use tonnage::model::offering::CapacityType;
 use tonnage::model::reservation::ReservationKind;
 
 use crate::endpoint::Endpoint;
-use crate::scene::{Scene, class};
+use crate::scene::{Scene, claim, class};
 
 /// A reservation for machines of c5.xlarge in us-east-1a.
 fn reservation(id: &str, total: u32) -> Described {
@@ -108,5 +111,90 @@ async fn a_refused_look_at_reservations_names_the_permission() {
             .contains("allow ec2:DescribeCapacityReservations"),
         "{error}"
     );
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn machines_are_launched_into_the_reservation_that_the_claim_names() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.ec2.reserve(reservation("cr-1", 2));
+    let scene = Scene::at(endpoint, "in-reservation").await;
+    let terms = json!([{ "id": "cr-1" }]);
+    let selecting = class(&json!({ "capacityReservationSelectorTerms": terms }));
+    let resolved = scene.resolved(&selecting).await;
+    let label = "karpenter.k8s.aws/capacity-reservation-id".to_owned();
+    let mut placed = claim();
+    placed.labels.insert(label, "cr-1".to_owned());
+    let prepared = async |claim: &Claim, capacity_type: CapacityType| LaunchRecord {
+        batch: format!("batch-{capacity_type}"),
+        attempt: 1,
+        size: 3,
+        capacity_type,
+        templates: {
+            let offering = format!("c5.xlarge/us-east-1a/{capacity_type}");
+            let offerings = [offering.parse().unwrap()];
+            let prepared = scene
+                .cloud
+                .prepare(&selecting, &resolved, claim, &offerings);
+            prepared.await.unwrap()
+        },
+    };
+    let record = prepared(&placed, CapacityType::Reserved).await;
+    let outcome = scene
+        .cloud
+        .launch(&record, &placed, &selecting)
+        .await
+        .unwrap();
+    let again = scene
+        .cloud
+        .launch(&record, &placed, &selecting)
+        .await
+        .unwrap();
+    assert_eq!(outcome, again, "a repeated record launches nothing twice");
+    let bought = outcome
+        .instances
+        .iter()
+        .map(|bought| bought.offering.to_string());
+    assert_eq!(
+        bought.collect::<Vec<_>>(),
+        ["c5.xlarge/us-east-1a/reserved"; 2]
+    );
+    let [shortfall] = outcome.shortfalls.as_slice() else {
+        panic!("{:?}", outcome.shortfalls);
+    };
+    assert_eq!(shortfall.code, "ReservationCapacityExceeded");
+    assert_eq!(shortfall.class, ErrorClass::InsufficientCapacity);
+    assert_eq!(
+        shortfall
+            .offering
+            .as_ref()
+            .map(ToString::to_string)
+            .as_deref(),
+        Some("c5.xlarge/us-east-1a/reserved")
+    );
+
+    let beside = prepared(&claim(), CapacityType::OnDemand).await;
+    let outcome = scene
+        .cloud
+        .launch(&beside, &claim(), &selecting)
+        .await
+        .unwrap();
+    assert_eq!(outcome.instances.len(), 3);
+    let listed = scene.cloud.instances(&InstanceQuery::All).await.unwrap();
+    let count = |capacity_type: CapacityType| {
+        let mut all = listed.iter().map(|listed| listed.offering.capacity_type);
+        all.by_ref().filter(|found| *found == capacity_type).count()
+    };
+    assert_eq!(
+        (count(CapacityType::Reserved), count(CapacityType::OnDemand)),
+        (2, 3)
+    );
+    let fresh = scene.restarted().await;
+    let counted = fresh.resolve(&selecting).await.unwrap().class.reservations;
+    assert_eq!((counted[0].total, counted[0].free), (2, 0));
+    let ids: Vec<String> = listed.into_iter().map(|listed| listed.id).collect();
+    scene.cloud.terminate(&ids).await.unwrap();
+    let emptied = scene.restarted().await.resolve(&selecting).await.unwrap();
+    assert_eq!(emptied.class.reservations[0].free, 2);
     scene.end().await;
 }

@@ -74,6 +74,11 @@ impl Machine {
         &self.instance.tags
     }
 
+    /// The capacity reservation that it is in.
+    pub fn reservation(&self) -> Option<&str> {
+        self.template.as_ref()?.data.reservation()
+    }
+
     /// What EC2 shows of it at a time; `None` once it is forgotten.
     pub fn shown(&self, now: Timestamp) -> Option<Instance> {
         let state = self.state(now);

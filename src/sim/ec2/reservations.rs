@@ -2,6 +2,7 @@
 
 use super::{Ec2, State};
 use crate::cloud::reservations::Described;
+use crate::model::offering::OfferingKey;
 
 impl Ec2 {
     /// Makes a reservation, or replaces the one of its id. All of it counts as free that no machine is in,
@@ -27,9 +28,30 @@ impl State {
             .values()
             .filter(|reservation| reservation.ends.is_none_or(|ends| now < ends))
             .map(|reservation| Described {
-                free: reservation.total,
+                free: reservation
+                    .total
+                    .saturating_sub(self.placed_in(&reservation.id)),
                 ..reservation.clone()
             })
             .collect()
+    }
+
+    /// How many machines are in a reservation.
+    fn placed_in(&self, id: &str) -> u32 {
+        let placed = self
+            .alive()
+            .filter(|machine| machine.reservation() == Some(id));
+        u32::try_from(placed.count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many more machines of a type in a zone a reservation takes.
+    pub(super) fn room_in(&self, id: &str, offering: &OfferingKey) -> usize {
+        let active = self.active_reservations();
+        let found = active.iter().find(|reservation| {
+            reservation.id == id
+                && *reservation.instance_type == *offering.instance_type
+                && *reservation.zone == *offering.zone
+        });
+        found.map_or(0, |reservation| reservation.free as usize)
     }
 }

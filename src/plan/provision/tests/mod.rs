@@ -8,6 +8,7 @@ use jiff::Timestamp;
 mod choices;
 mod coupled;
 mod random;
+mod reserved;
 
 use super::{ProvisionSettings, promise, provision};
 use crate::model::claim::Claim;

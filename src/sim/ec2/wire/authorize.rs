@@ -252,6 +252,8 @@ impl Launch<'_> {
         ];
         let groups = data.security_groups.iter();
         needs.extend(groups.map(|id| need(action, arn("security-group", id))));
+        let reservation = data.reservation();
+        needs.extend(reservation.map(|id| need(action, arn("capacity-reservation", id))));
         let subnets = self.subnets.iter();
         needs.extend(subnets.map(|id| need(action, arn("subnet", id))));
         let made = self.made().into_iter();
