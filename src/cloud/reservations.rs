@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Unresolved;
 use super::terms::{self, describe};
-use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
+use crate::api::node_class::selectors::{CapacityReservationSelectorTerm, InstanceMatchCriteria};
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, Catalogue, Offering, OfferingKey, Outlook};
 use crate::model::reservation::{Reservation, ReservationKind};
@@ -77,7 +77,7 @@ fn selects(term: &CapacityReservationSelectorTerm, described: &Described) -> boo
     is(term.id.as_deref(), &described.id)
         && is(term.owner_id.as_deref(), &described.owner)
         && is(
-            matching.map(|criteria| criteria.as_str()),
+            matching.map(InstanceMatchCriteria::as_str),
             &described.matching,
         )
         && term.tags.iter().all(|(key, value)| {

@@ -29,6 +29,7 @@ struct Turn {
 #[derive(Debug, Clone)]
 struct Filled {
     candidate: usize,
+    level: usize,
     contents: Vec<(usize, u32)>,
     /// Some of it has no other place.
     needed: bool,
@@ -73,7 +74,7 @@ impl Market<'_> {
             let Some(best) = best else {
                 return nodes;
             };
-            self.settle_slots(&best, level, slots, rooms, left, &mut nodes);
+            self.settle_slots(&best, slots, rooms, left, &mut nodes);
         }
     }
 
@@ -81,7 +82,6 @@ impl Market<'_> {
     fn settle_slots(
         &self,
         filled: &Filled,
-        level: usize,
         slots: &mut Slots,
         rooms: &mut Rooms,
         left: &mut [u32],
@@ -108,7 +108,7 @@ impl Market<'_> {
             }
             nodes.push(Bought {
                 candidate: filled.candidate,
-                level,
+                level: filled.level,
                 contents: filled.contents.clone(),
             });
         }
@@ -196,6 +196,7 @@ impl Market<'_> {
         let mut loads = Loads::default();
         let mut filled = Filled {
             candidate,
+            level,
             contents: Vec::new(),
             needed: false,
             use_of_it: 0,
