@@ -48,16 +48,13 @@ const NODE_POOL: &[Row<NodePool>] = &[
 const NODE_CLASS: &[Row<EC2NodeClass>] = &[
     Row {
         field: "spec.capacityReservationSelectorTerms",
-        note: "capacity blocks and interruptible reservations are listed in the status; no machine is placed in one \
-               yet",
+        note: "interruptible reservations are listed in the status; no machine is placed in one yet",
         is_set: |class| {
             let status = class.status.as_ref();
             let mut selected = status
                 .into_iter()
                 .flat_map(|status| &status.capacity_reservations);
-            selected.any(|found| {
-                found.reservation_type != "default" || found.interruptible == Some(true)
-            })
+            selected.any(|found| found.interruptible == Some(true))
         },
     },
     Row {

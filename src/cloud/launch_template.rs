@@ -22,6 +22,7 @@ use crate::model::claim::Claim;
 use crate::model::launch::LaunchOverride;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
+use crate::model::reservation::ReservationKind;
 use crate::model::resources::{PODS, Resources};
 
 /// How the metadata service of machines may be reached.
@@ -54,6 +55,8 @@ pub struct Tracking {
 pub enum Reserving {
     /// In this one, or nowhere.
     Only(String),
+    /// In this capacity block, or nowhere.
+    Block(String),
     /// In none, not even in an open one that matches.
     Nowhere,
 }
@@ -254,6 +257,13 @@ fn reservation_of(claim: &Claim) -> Option<&String> {
     claim.labels.get(labels::CAPACITY_RESERVATION_ID)
 }
 
+/// True when the claim's machine is to be placed in a capacity block, which is launched into in a way of
+/// its own.
+pub fn is_block(claim: &Claim) -> bool {
+    let kind = claim.labels.get(labels::CAPACITY_RESERVATION_TYPE);
+    kind.is_some_and(|kind| kind == ReservationKind::CapacityBlock.as_str())
+}
+
 /// Where a class has reservations, their slots are counted: no other machine may take one by chance.
 /// Everywhere else an open reservation that somebody pays for is as good for our machines as for any.
 fn reserving(
@@ -262,7 +272,12 @@ fn reserving(
     capacity_type: CapacityType,
 ) -> Option<Reserving> {
     if capacity_type == CapacityType::Reserved {
-        return reservation_of(claim).cloned().map(Reserving::Only);
+        let of_kind = if is_block(claim) {
+            Reserving::Block
+        } else {
+            Reserving::Only
+        };
+        return reservation_of(claim).cloned().map(of_kind);
     }
     let has_terms = !spec.capacity_reservation_selector_terms.is_empty();
     has_terms.then_some(Reserving::Nowhere)
@@ -514,6 +529,10 @@ mod tests {
         let expected = Some(Some(Reserving::Only("cr-1".to_owned())));
         assert_eq!(reserving(&spec(), &named, reserved), expected);
         assert_eq!(reserving(&spec(), &claim(), reserved), None);
+        let kind = labels::CAPACITY_RESERVATION_TYPE.to_owned();
+        named.labels.insert(kind, "capacity-block".to_owned());
+        let expected = Some(Some(Reserving::Block("cr-1".to_owned())));
+        assert_eq!(reserving(&spec(), &named, reserved), expected);
         let on_demand = "c5.xlarge/us-east-1a/on-demand";
         assert_eq!(reserving(&spec(), &claim(), on_demand), Some(None));
         let mut selecting = spec();

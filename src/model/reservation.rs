@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::offering::Offering;
 
-/// How long before its end a capacity block counts as expiring. EC2 ends the machines of a block from 30
-/// minutes before its end on ("How Capacity Blocks work" in the EC2 user guide); ten more are for those that
-/// are still starting.
+/// How long before the end of a capacity block EC2 begins to end its machines. Source: "How Capacity Blocks
+/// work" in the EC2 user guide.
+pub const ENDING: SignedDuration = SignedDuration::from_mins(30);
+/// How long before its end a capacity block counts as expiring: ten minutes more, in which pods can end.
 const EXPIRING: SignedDuration = SignedDuration::from_mins(40);
 
 /// What kind of reservation it is.
@@ -56,10 +57,24 @@ pub struct Reservation {
 impl Reservation {
     /// True when EC2 is about to end the machines in it.
     pub fn is_expiring(&self, now: Timestamp) -> bool {
-        self.kind == ReservationKind::CapacityBlock
-            && self
-                .ends
-                .is_some_and(|ends| ends.duration_since(now) <= EXPIRING)
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    /// When it begins to expire; `None` for one whose machines stay when it ends.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.before_end(EXPIRING)
+    }
+
+    /// When EC2 begins to end the machines in it; `None` for one whose machines stay when it ends.
+    pub fn machines_end_at(&self) -> Option<Timestamp> {
+        self.before_end(ENDING)
+    }
+
+    fn before_end(&self, by: SignedDuration) -> Option<Timestamp> {
+        let ends = self
+            .ends
+            .filter(|_ends| self.kind == ReservationKind::CapacityBlock)?;
+        Some(ends.saturating_sub(by).unwrap_or(Timestamp::MIN))
     }
 
     /// The value of the label `karpenter.k8s.aws/capacity-reservation-interruptible`.
@@ -67,10 +82,10 @@ impl Reservation {
         if self.interruptible { "true" } else { "false" }
     }
 
-    /// True when machines are planned for it. Machines in a capacity block end with it, and those of an
-    /// interruptible reservation when its owner says so: nothing acts on either yet.
-    pub fn is_planned_for(&self) -> bool {
-        self.kind == ReservationKind::Standard && !self.interruptible
+    /// True when machines are planned for it. Those of an interruptible reservation end when its owner says
+    /// so, and are launched in a way of their own: nothing does that yet.
+    pub const fn is_planned_for(&self) -> bool {
+        !self.interruptible
     }
 
     /// `active` or `expiring`.

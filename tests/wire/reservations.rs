@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::reservations::Described;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::claim::Claim;
@@ -114,87 +115,130 @@ async fn a_refused_look_at_reservations_names_the_permission() {
     scene.end().await;
 }
 
+/// A claim for a reservation of such a kind.
+fn placed(kind: &str) -> Claim {
+    let mut claim = claim();
+    for (key, value) in [("id", "cr-1"), ("type", kind)] {
+        let label = format!("karpenter.k8s.aws/capacity-reservation-{key}");
+        claim.labels.insert(label, value.to_owned());
+    }
+    claim
+}
+
+/// A record for so many machines of such a capacity type, of a class that selects the reservation.
+async fn record(scene: &Scene, claim: &Claim, bought_as: CapacityType, size: u32) -> LaunchRecord {
+    let selecting = selecting();
+    let resolved = scene.resolved(&selecting).await;
+    let offering = format!("c5.xlarge/us-east-1a/{bought_as}");
+    let offerings = [offering.parse().unwrap()];
+    let prepared = scene
+        .cloud
+        .prepare(&selecting, &resolved, claim, &offerings);
+    LaunchRecord {
+        batch: format!("batch-{bought_as}"),
+        attempt: 1,
+        size,
+        capacity_type: bought_as,
+        templates: prepared.await.unwrap(),
+    }
+}
+
+fn selecting() -> EC2NodeClass {
+    let terms = json!([{ "id": "cr-1" }]);
+    class(&json!({ "capacityReservationSelectorTerms": terms }))
+}
+
 #[tokio::test]
 async fn machines_are_launched_into_the_reservation_that_the_claim_names() {
     let endpoint = Endpoint::begin().await;
     endpoint.ec2.reserve(reservation("cr-1", 2));
     let scene = Scene::at(endpoint, "in-reservation").await;
-    let terms = json!([{ "id": "cr-1" }]);
-    let selecting = class(&json!({ "capacityReservationSelectorTerms": terms }));
-    let resolved = scene.resolved(&selecting).await;
-    let label = "karpenter.k8s.aws/capacity-reservation-id".to_owned();
-    let mut placed = claim();
-    placed.labels.insert(label, "cr-1".to_owned());
-    let prepared = async |claim: &Claim, capacity_type: CapacityType| LaunchRecord {
-        batch: format!("batch-{capacity_type}"),
-        attempt: 1,
-        size: 3,
-        capacity_type,
-        templates: {
-            let offering = format!("c5.xlarge/us-east-1a/{capacity_type}");
-            let offerings = [offering.parse().unwrap()];
-            let prepared = scene
-                .cloud
-                .prepare(&selecting, &resolved, claim, &offerings);
-            prepared.await.unwrap()
-        },
+    let (selecting, placed) = (selecting(), placed("default"));
+    let record = record(&scene, &placed, CapacityType::Reserved, 3).await;
+    let launch = async || {
+        let launched = scene.cloud.launch(&record, &placed, &selecting).await;
+        launched.unwrap()
     };
-    let record = prepared(&placed, CapacityType::Reserved).await;
-    let outcome = scene
-        .cloud
-        .launch(&record, &placed, &selecting)
-        .await
-        .unwrap();
-    let again = scene
-        .cloud
-        .launch(&record, &placed, &selecting)
-        .await
-        .unwrap();
-    assert_eq!(outcome, again, "a repeated record launches nothing twice");
-    let bought = outcome
-        .instances
-        .iter()
-        .map(|bought| bought.offering.to_string());
+    let outcome = launch().await;
     assert_eq!(
-        bought.collect::<Vec<_>>(),
-        ["c5.xlarge/us-east-1a/reserved"; 2]
+        outcome,
+        launch().await,
+        "a repeated record launches nothing twice"
     );
+    let reserved = "c5.xlarge/us-east-1a/reserved";
+    let bought = outcome.instances.iter();
+    let bought: Vec<String> = bought.map(|bought| bought.offering.to_string()).collect();
+    assert_eq!(bought, [reserved; 2]);
     let [shortfall] = outcome.shortfalls.as_slice() else {
         panic!("{:?}", outcome.shortfalls);
     };
     assert_eq!(shortfall.code, "ReservationCapacityExceeded");
     assert_eq!(shortfall.class, ErrorClass::InsufficientCapacity);
-    assert_eq!(
-        shortfall
-            .offering
-            .as_ref()
-            .map(ToString::to_string)
-            .as_deref(),
-        Some("c5.xlarge/us-east-1a/reserved")
-    );
+    let short = shortfall.offering.as_ref().map(ToString::to_string);
+    assert_eq!(short.as_deref(), Some(reserved));
+    scene.end().await;
+}
 
-    let beside = prepared(&claim(), CapacityType::OnDemand).await;
-    let outcome = scene
-        .cloud
-        .launch(&beside, &claim(), &selecting)
-        .await
-        .unwrap();
-    assert_eq!(outcome.instances.len(), 3);
+#[tokio::test]
+async fn slots_are_counted_and_no_other_machine_is_placed_in_one() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.ec2.reserve(reservation("cr-1", 2));
+    let scene = Scene::at(endpoint, "counted").await;
+    let selecting = selecting();
+    for (claim, bought_as, size) in [
+        (placed("default"), CapacityType::Reserved, 2),
+        (claim(), CapacityType::OnDemand, 3),
+    ] {
+        let record = record(&scene, &claim, bought_as, size).await;
+        let launched = scene.cloud.launch(&record, &claim, &selecting).await;
+        assert_eq!(launched.unwrap().shortfalls, []);
+    }
     let listed = scene.cloud.instances(&InstanceQuery::All).await.unwrap();
-    let count = |capacity_type: CapacityType| {
-        let mut all = listed.iter().map(|listed| listed.offering.capacity_type);
-        all.by_ref().filter(|found| *found == capacity_type).count()
-    };
+    let mut bought_as: Vec<CapacityType> = listed
+        .iter()
+        .map(|listed| listed.offering.capacity_type)
+        .collect();
+    bought_as.sort();
+    let (reserved, on_demand) = (CapacityType::Reserved, CapacityType::OnDemand);
     assert_eq!(
-        (count(CapacityType::Reserved), count(CapacityType::OnDemand)),
-        (2, 3)
+        bought_as,
+        [reserved, reserved, on_demand, on_demand, on_demand]
     );
-    let fresh = scene.restarted().await;
-    let counted = fresh.resolve(&selecting).await.unwrap().class.reservations;
-    assert_eq!((counted[0].total, counted[0].free), (2, 0));
+    let counted = async || {
+        let fresh = scene.restarted().await;
+        let resolution = fresh.resolve(&selecting).await.unwrap();
+        let found = &resolution.class.reservations[0];
+        (found.total, found.free)
+    };
+    assert_eq!(counted().await, (2, 0));
     let ids: Vec<String> = listed.into_iter().map(|listed| listed.id).collect();
     scene.cloud.terminate(&ids).await.unwrap();
-    let emptied = scene.restarted().await.resolve(&selecting).await.unwrap();
-    assert_eq!(emptied.class.reservations[0].free, 2);
+    assert_eq!(counted().await, (2, 2));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn machines_of_a_capacity_block_are_launched_as_such_and_end_with_it() {
+    let endpoint = Endpoint::begin().await;
+    let ends = hours_after(endpoint.clock.now(), 1);
+    endpoint.ec2.reserve(Described {
+        kind: ReservationKind::CapacityBlock,
+        ends,
+        ..reservation("cr-1", 1)
+    });
+    let scene = Scene::at(endpoint, "in-block").await;
+    let placed = placed("capacity-block");
+    let record = record(&scene, &placed, CapacityType::Reserved, 1).await;
+    let launched = scene.cloud.launch(&record, &placed, &selecting()).await;
+    let outcome = launched.unwrap();
+    assert_eq!(outcome.shortfalls, []);
+    let of_id = InstanceQuery::Ids([outcome.instances[0].id.clone()].into());
+    let listed = scene.cloud.instances(&of_id).await.unwrap();
+    assert_eq!(listed[0].offering.capacity_type, CapacityType::Reserved);
+    for (minutes, running) in [(29, 1), (2, 0)] {
+        tokio::time::sleep(std::time::Duration::from_mins(minutes)).await;
+        scene.endpoint.ec2.pass_minute();
+        assert_eq!(scene.endpoint.ec2.alive().len(), running, "{minutes}");
+    }
     scene.end().await;
 }

@@ -237,7 +237,17 @@ fn data(template: &Template) -> ec2::RequestLaunchTemplateData {
         .monitoring(monitoring)
         .set_tag_specifications(Some(tag_specifications(template)))
         .set_capacity_reservation_specification(template.reserving.as_ref().map(reserving))
+        .set_instance_market_options(template.reserving.as_ref().and_then(market))
         .build()
+}
+
+/// Machines of a capacity block have a market of their own.
+fn market(reserving: &Reserving) -> Option<ec2::LaunchTemplateInstanceMarketOptionsRequest> {
+    matches!(reserving, Reserving::Block(_)).then(|| {
+        ec2::LaunchTemplateInstanceMarketOptionsRequest::builder()
+            .market_type(ec2::MarketType::CapacityBlock)
+            .build()
+    })
 }
 
 fn reserving(reserving: &Reserving) -> ec2::LaunchTemplateCapacityReservationSpecificationRequest {
@@ -246,7 +256,7 @@ fn reserving(reserving: &Reserving) -> ec2::LaunchTemplateCapacityReservationSpe
         Reserving::Nowhere => {
             request.capacity_reservation_preference(ec2::CapacityReservationPreference::None)
         }
-        Reserving::Only(id) => request
+        Reserving::Only(id) | Reserving::Block(id) => request
             .capacity_reservation_preference(
                 ec2::CapacityReservationPreference::CapacityReservationsOnly,
             )

@@ -189,30 +189,60 @@ async fn pods_of_a_slot_that_somebody_else_took_are_planned_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn capacity_blocks_are_listed_and_said_not_to_be_used() {
-    let stage = Stage::reserved(2, &["on-demand"]);
+async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
+    let stage = Stage::reserved(1, &["on-demand"]);
     let hour = jiff::SignedDuration::from_hours(1);
-    let block = Described {
+    let ends = stage.world.now().checked_add(hour).unwrap();
+    stage.world.ec2.reserve(Described {
         kind: ReservationKind::CapacityBlock,
-        ends: stage.world.now().checked_add(hour).ok(),
+        ends: Some(ends),
+        ..described("cr-1", 1)
+    });
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    assert_eq!(stage.bought_as(), [CapacityType::Reserved]);
+    let before = ids(&stage.running());
+    stage.delete(Resource::Pod, "a");
+    stage.pod("b");
+    stage
+        .until(60, "the other pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    assert_eq!(ids(&stage.running()), before);
+    stage
+        .until(1_800, "the block is left", |stage| {
+            ids(&stage.running()).is_disjoint(&before)
+        })
+        .await;
+    let left = ends.duration_since(stage.world.now());
+    let minutes = left.as_mins();
+    assert!(
+        (30..40).contains(&minutes),
+        "left {minutes} minutes before the end"
+    );
+    let told = stage.told("CapacityBlockExpiring");
+    assert!(told.iter().any(|said| said.contains("cr-1")), "{told:?}");
+    // Nothing is placed in a block that expires.
+    stage.pod("c");
+    stage
+        .until(180, "a pod runs elsewhere", |stage| {
+            stage.running_pods() >= 1
+        })
+        .await;
+    assert!(!stage.bought_as().contains(&CapacityType::Reserved));
+}
+
+#[tokio::test(start_paused = true)]
+async fn interruptible_reservations_are_listed_and_said_not_to_be_used() {
+    let stage = Stage::reserved(2, &["on-demand"]);
+    stage.world.ec2.reserve(Described {
+        interruptible: true,
         ..described("cr-1", 2)
-    };
-    stage.world.ec2.reserve(block);
+    });
     let _process = stage.run();
     stage.one_pod_runs().await;
     assert_eq!(stage.bought_as(), [CapacityType::OnDemand]);
     let said = stage.condition("FieldsActedOn");
     assert_eq!(said["status"], "False");
     let message = said["message"].as_str().unwrap();
-    assert!(message.contains("capacity blocks"), "{message}");
-    let listed = |stage: &Stage| {
-        let class = stage.all(Resource::NodeClass).remove(0);
-        class["status"]["capacityReservations"][0]["state"].clone()
-    };
-    assert_eq!(listed(&stage), "active");
-    stage
-        .until(2_400, "the block expires", |stage| {
-            listed(stage) == "expiring"
-        })
-        .await;
+    assert!(message.contains("interruptible"), "{message}");
 }

@@ -36,7 +36,11 @@ pub fn free(snapshot: &Snapshot) -> Slots {
     for reservation in reservations {
         let holders = holders.get_or_insert_with(|| holders_of(snapshot));
         let own = holders.get(reservation.id.as_str());
-        let free = left(reservation, own.map_or(&[], Vec::as_slice));
+        let free = if reservation.is_expiring(snapshot.now) {
+            0
+        } else {
+            left(reservation, own.map_or(&[], Vec::as_slice))
+        };
         // Classes look at one reservation at different times.
         let known = slots.entry(reservation.id.clone()).or_insert(free);
         *known = free.min(*known);

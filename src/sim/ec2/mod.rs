@@ -295,7 +295,7 @@ impl Ec2 {
     }
 
     /// What the region does by itself each minute: it takes spot capacity back, by chance and where a
-    /// pool has shrunk below what runs in it.
+    /// pool has shrunk below what runs in it, and ends the machines of capacity blocks that are nearly over.
     pub fn pass_minute(&self) {
         let taken: Vec<String> = {
             let state = self.locked();
@@ -313,6 +313,10 @@ impl Ec2 {
         };
         for id in taken {
             self.reclaim(&id);
+        }
+        let over = self.locked().ending_with_blocks();
+        for id in over {
+            self.end(&id, EndCause::Reclaimed);
         }
     }
 

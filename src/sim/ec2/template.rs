@@ -66,7 +66,7 @@ impl MachineData {
     /// The capacity reservation that they are placed in.
     pub fn reservation(&self) -> Option<&str> {
         match &self.reserving {
-            Some(Reserving::Only(id)) => Some(id),
+            Some(Reserving::Only(id) | Reserving::Block(id)) => Some(id),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use crate::model::reservation::{Reservation, ReservationKind};
 
 const ID: &str = "karpenter.k8s.aws/capacity-reservation-id";
 
-fn reservation(id: &str, instance_type: &str, total: u32, free: u32) -> Reservation {
+pub(super) fn reservation(id: &str, instance_type: &str, total: u32, free: u32) -> Reservation {
     Reservation {
         id: id.to_owned(),
         owner: "123456789012".to_owned(),
@@ -133,9 +133,10 @@ fn pools_and_pods_that_do_not_allow_reserved_capacity_use_none() {
 }
 
 #[test]
-fn blocks_and_interruptible_reservations_are_not_planned_for() {
+fn interruptible_reservations_and_blocks_that_expire_are_not_planned_for() {
     let block = Reservation {
         kind: ReservationKind::CapacityBlock,
+        ends: Some(Timestamp::from_second(2_400).unwrap()),
         ..reservation("cr-1", "c5.xlarge", 5, 5)
     };
     let interruptible = Reservation {
@@ -148,6 +149,21 @@ fn blocks_and_interruptible_reservations_are_not_planned_for() {
     );
     add_pods(&mut snapshot, "executor", 1, &spec(2000, 4096));
     assert_eq!(bought(&plan(&snapshot)), ["c5.xlarge on-demand "]);
+}
+
+#[test]
+fn blocks_are_filled_until_they_expire() {
+    let block = Reservation {
+        kind: ReservationKind::CapacityBlock,
+        ends: Some(Timestamp::from_second(2_401).unwrap()),
+        ..reservation("cr-1", "c5.xlarge", 5, 5)
+    };
+    let mut snapshot = with(world(vec![pool("any", &["c5.xlarge"])]), &[block]);
+    add_pods(&mut snapshot, "executor", 1, &spec(2000, 4096));
+    let plan = plan(&snapshot);
+    assert_eq!(bought(&plan), ["c5.xlarge reserved cr-1"]);
+    let kind = "karpenter.k8s.aws/capacity-reservation-type";
+    assert_eq!(plan.new_nodes[0].labels[kind], "capacity-block");
 }
 
 #[test]
