@@ -48,8 +48,14 @@ const NODE_POOL: &[Row<NodePool>] = &[
 const NODE_CLASS: &[Row<EC2NodeClass>] = &[
     Row {
         field: "spec.capacityReservationSelectorTerms",
-        note: "capacity reservations are not used yet",
-        is_set: |class| !class.spec.capacity_reservation_selector_terms.is_empty(),
+        note: "interruptible reservations are listed in the status; no machine is placed in one yet",
+        is_set: |class| {
+            let status = class.status.as_ref();
+            let mut selected = status
+                .into_iter()
+                .flat_map(|status| &status.capacity_reservations);
+            selected.any(|found| found.interruptible == Some(true))
+        },
     },
     Row {
         field: "spec.placementGroupSelector",

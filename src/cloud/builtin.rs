@@ -89,6 +89,7 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
             .collect(),
         hash: class::hash(&object.spec),
         catalogue: Arc::new(catalogue(&terms)),
+        reservations: Vec::new(),
     })
 }
 
@@ -105,6 +106,7 @@ pub fn node_class_or_reason(object: &EC2NodeClass) -> NodeClass {
         images: BTreeMap::new(),
         hash: String::new(),
         catalogue: Arc::new(Catalogue::default()),
+        reservations: Vec::new(),
     })
 }
 

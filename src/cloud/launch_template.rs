@@ -22,6 +22,7 @@ use crate::model::claim::Claim;
 use crate::model::launch::LaunchOverride;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
+use crate::model::reservation::ReservationKind;
 use crate::model::resources::{PODS, Resources};
 
 /// How the metadata service of machines may be reached.
@@ -48,6 +49,18 @@ pub struct Tracking {
     pub udp: Option<i32>,
 }
 
+/// Which capacity reservations machines may be placed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reserving {
+    /// In this one, or nowhere.
+    Only(String),
+    /// In this capacity block, or nowhere.
+    Block(String),
+    /// In none, not even in an open one that matches.
+    Nowhere,
+}
+
 /// The content of a launch template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Template {
@@ -63,7 +76,7 @@ pub struct Template {
     pub instance_profile: String,
     /// Security groups in order.
     pub security_groups: Vec<String>,
-    /// `spot` or `on-demand`: tags of spot requests may only be in templates for spot.
+    /// `spot`, `on-demand` or `reserved`: tags of spot requests may only be in templates for spot.
     pub capacity_type: &'static str,
     /// `None` is what the subnet says.
     pub associate_public_address: Option<bool>,
@@ -79,6 +92,9 @@ pub struct Template {
     pub detailed_monitoring: bool,
     /// The user's tags, for instances, volumes, interfaces and spot requests.
     pub tags: BTreeMap<String, String>,
+    /// `None` is what EC2 does by itself: machines are placed in open reservations that match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserving: Option<Reserving>,
 }
 
 impl Template {
@@ -117,7 +133,8 @@ pub struct Source<'call> {
 
 /// Groups offerings by the template that launches them, groups and overrides in order of first
 /// appearance. One launch has one capacity type, that of the first offering: offerings of another
-/// are left out, and so are those without image, subnet or type in the class.
+/// are left out, and so are those without image, subnet or type in the class, and reserved ones for
+/// a claim that names no reservation.
 pub fn group(
     source: &Source<'_>,
     claim: &Claim,
@@ -126,6 +143,9 @@ pub fn group(
     let Some(capacity_type) = offerings.first().map(|offering| offering.capacity_type) else {
         return Ok(Vec::new());
     };
+    if capacity_type == CapacityType::Reserved && reservation_of(claim).is_none() {
+        return Ok(Vec::new());
+    }
     let mut groups: Vec<TemplateGroup> = Vec::new();
     let mut made: Vec<(Shape, usize)> = Vec::new();
     let mut priority = 0;
@@ -229,7 +249,38 @@ fn template(
         },
         detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
         tags: spec.tags.clone(),
+        reserving: reserving(spec, claim, capacity_type),
     })
+}
+
+fn reservation_of(claim: &Claim) -> Option<&String> {
+    claim.labels.get(labels::CAPACITY_RESERVATION_ID)
+}
+
+/// True when the claim's machine is to be placed in a capacity block, which is launched into in a way of
+/// its own.
+pub fn is_block(claim: &Claim) -> bool {
+    let kind = claim.labels.get(labels::CAPACITY_RESERVATION_TYPE);
+    kind.is_some_and(|kind| kind == ReservationKind::CapacityBlock.as_str())
+}
+
+/// Where a class has reservations, their slots are counted: no other machine may take one by chance.
+/// Everywhere else an open reservation that somebody pays for is as good for our machines as for any.
+fn reserving(
+    spec: &EC2NodeClassSpec,
+    claim: &Claim,
+    capacity_type: CapacityType,
+) -> Option<Reserving> {
+    if capacity_type == CapacityType::Reserved {
+        let of_kind = if is_block(claim) {
+            Reserving::Block
+        } else {
+            Reserving::Only
+        };
+        return reservation_of(claim).cloned().map(of_kind);
+    }
+    let has_terms = !spec.capacity_reservation_selector_terms.is_empty();
+    has_terms.then_some(Reserving::Nowhere)
 }
 
 fn user_data_of(
@@ -266,6 +317,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
     use crate::cloud::builtin;
     use crate::cloud::catalogue::Terms;
     use crate::cloud::class::{self, ClassDefaults};
@@ -315,6 +367,7 @@ mod tests {
             images: BTreeMap::from([("amd64".to_owned(), vec![Image::new("ami-1", "one")])]),
             hash: String::new(),
             catalogue: Arc::new(builtin::catalogue(&terms)),
+            reservations: Vec::new(),
         }
     }
 
@@ -459,6 +512,36 @@ mod tests {
         );
         assert!(template.user_data.contains("maxPods: 58"));
         assert!(template.user_data.contains("cpu: 80m"));
+    }
+
+    #[test]
+    fn machines_are_placed_in_the_reservation_that_the_claim_names_or_in_none() {
+        let reserving = |spec: &EC2NodeClassSpec, claim: &Claim, offering: &str| {
+            let mut groups = groups(spec, claim, &[offering]).into_iter();
+            groups.next().map(|group| group.template.reserving)
+        };
+        let mut named = claim();
+        named.labels.insert(
+            labels::CAPACITY_RESERVATION_ID.to_owned(),
+            "cr-1".to_owned(),
+        );
+        let reserved = "c5.xlarge/us-east-1a/reserved";
+        let expected = Some(Some(Reserving::Only("cr-1".to_owned())));
+        assert_eq!(reserving(&spec(), &named, reserved), expected);
+        assert_eq!(reserving(&spec(), &claim(), reserved), None);
+        let kind = labels::CAPACITY_RESERVATION_TYPE.to_owned();
+        named.labels.insert(kind, "capacity-block".to_owned());
+        let expected = Some(Some(Reserving::Block("cr-1".to_owned())));
+        assert_eq!(reserving(&spec(), &named, reserved), expected);
+        let on_demand = "c5.xlarge/us-east-1a/on-demand";
+        assert_eq!(reserving(&spec(), &claim(), on_demand), Some(None));
+        let mut selecting = spec();
+        selecting.capacity_reservation_selector_terms = vec![CapacityReservationSelectorTerm {
+            id: Some("cr-1".to_owned()),
+            ..CapacityReservationSelectorTerm::default()
+        }];
+        let nowhere = Some(Some(Reserving::Nowhere));
+        assert_eq!(reserving(&selecting, &claim(), on_demand), nowhere);
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub mod notices;
 pub mod prices;
 pub mod profile;
 pub mod rehearsal;
+pub mod reservations;
 pub mod settings;
+mod terms;
 pub mod token;
 pub mod user_data;
 

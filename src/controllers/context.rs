@@ -323,7 +323,12 @@ impl Context {
             }
         };
         if changed {
-            for name in [Loop::Provisioning, Loop::Launch, Loop::NodePools] {
+            for name in [
+                Loop::Provisioning,
+                Loop::Launch,
+                Loop::NodePools,
+                Loop::Notices,
+            ] {
                 self.wake(name);
             }
         }

@@ -511,11 +511,7 @@ async fn write_instance(
         .patch_claim_status(&labelled, &change)
         .await?;
     let price = class.and_then(|class| {
-        let offering = class
-            .catalogue
-            .offerings
-            .iter()
-            .find(|found| found.key == instance.offering)?;
+        let offering = class.offering(&instance.offering)?;
         Some(format!(" at {} USD per hour", offering.total_price()))
     });
     let message = format!(

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::context::{Acting, Context};
 use super::profiles;
 use super::run::{Controller, Round, Step, StepError};
-use crate::api::node_class::status::{SelectedAmi, SelectedSecurityGroup, SelectedSubnet};
+use crate::api::node_class::status::{
+    SelectedAmi, SelectedCapacityReservation, SelectedSecurityGroup, SelectedSubnet,
+};
 use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
     fields, labels,
@@ -26,6 +29,7 @@ use crate::model::launch::ErrorClass;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::CapacityType;
+use crate::model::reservation::Reservation;
 use crate::plan::provision::reach;
 
 /// How often one that is not ready is: somebody is probably mending it.
@@ -275,6 +279,7 @@ fn part_of(operation: &str) -> ConditionType {
         "DescribeSubnets" => ConditionType::SubnetsReady,
         "DescribeSecurityGroups" => ConditionType::SecurityGroupsReady,
         "DescribeImages" | "GetParameters" => ConditionType::AmisReady,
+        "DescribeCapacityReservations" => ConditionType::CapacityReservationsReady,
         other if other.contains("InstanceProfile") => ConditionType::InstanceProfileReady,
         _ => ConditionType::ValidationSucceeded,
     }
@@ -329,6 +334,7 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
             images: BTreeMap::new(),
             hash: String::new(),
             catalogue: Arc::default(),
+            reservations: Vec::new(),
         },
         conditions: BTreeMap::new(),
         remarks: BTreeMap::new(),
@@ -338,9 +344,8 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
 
 /// Puts what was found into the status.
 fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) {
-    let notices = fields::fields_condition(&fields::node_class_notices(object));
     let status = object.status.get_or_insert_default();
-    fill(status, &resolution.class);
+    fill(status, &resolution.class, now);
     let profile = Some(resolution.instance_profile.clone());
     status.instance_profile = profile.filter(|name| !name.is_empty());
     for condition in EC2NodeClass::DEPENDENTS {
@@ -361,10 +366,12 @@ fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) 
         };
         object.set_condition(update, now);
     }
+    // What is selected is among what is acted on, or not.
+    let notices = fields::fields_condition(&fields::node_class_notices(object));
     object.set_condition(notices, now);
 }
 
-fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass) {
+fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass, now: Timestamp) {
     let mut subnets: Vec<_> = class.subnets.values().flatten().collect();
     // By id, not by free addresses, which change with every launch: what is written stays as it is
     // while the same subnets are selected.
@@ -396,6 +403,26 @@ fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass) {
             requirements: images::requirements(arch, image),
         })
         .collect();
+    status.capacity_reservations = class
+        .reservations
+        .iter()
+        .map(|reservation| selected_reservation(reservation, now))
+        .collect();
+}
+
+/// A reservation as the status lists it: without its count, which changes with every launch.
+fn selected_reservation(reservation: &Reservation, now: Timestamp) -> SelectedCapacityReservation {
+    SelectedCapacityReservation {
+        id: reservation.id.clone(),
+        availability_zone: reservation.offering.key.zone.to_string(),
+        instance_type: reservation.offering.key.instance_type.to_string(),
+        instance_match_criteria: reservation.matching.clone(),
+        owner_id: reservation.owner.clone(),
+        reservation_type: reservation.kind.as_str().to_owned(),
+        interruptible: reservation.interruptible.then_some(true),
+        state: reservation.state(now).to_owned(),
+        end_time: reservation.ends.map(Time),
+    }
 }
 
 /// Removes what was made in EC2 for a class that nobody uses any more, then lets it go.

@@ -20,7 +20,7 @@ use crate::cluster::{Changes, Kind, ObservedNodePool, View};
 use crate::metrics::{ClaimPhase, Loop};
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, Offering};
+use crate::model::offering::{CapacityType, Offering, OfferingKey};
 use crate::model::resources::{NODES, Resources};
 use crate::model::snapshot::Snapshot;
 use crate::plan::pool_status::{self, ALWAYS, ClassState};
@@ -204,11 +204,7 @@ fn bought(snapshot: &Snapshot, claim: &Claim) -> Option<(CapacityType, UsdPerHou
         .get(&claim.node_class)
         .and_then(|class| {
             let (instance_type, zone) = (label(labels::INSTANCE_TYPE)?, label(labels::ZONE)?);
-            class.catalogue.offerings.iter().find(|offering| {
-                &*offering.key.instance_type == instance_type
-                    && &*offering.key.zone == zone
-                    && offering.key.capacity_type == capacity_type
-            })
+            class.offering(&OfferingKey::new(instance_type, zone, capacity_type))
         })
         .map_or(UsdPerHour::ZERO, Offering::total_price);
     let fee = claim

@@ -23,6 +23,7 @@ pub mod pod;
 pub mod quantity;
 pub mod report;
 pub mod requirement;
+pub mod reservation;
 pub mod resources;
 pub mod snapshot;
 pub mod taint;

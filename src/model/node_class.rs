@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::offering::Catalogue;
+use super::offering::{Catalogue, Offering, OfferingKey};
+use super::reservation::Reservation;
 
 /// A node class with everything a decision or a launch needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct NodeClass {
     pub hash: String,
     /// What can be bought through this class.
     pub catalogue: Arc<Catalogue>,
+    /// The active capacity reservations that the class selects, in order of id.
+    pub reservations: Vec<Reservation>,
 }
 
 /// A subnet that nodes may be launched into.
@@ -89,6 +92,13 @@ impl Image {
 }
 
 impl NodeClass {
+    /// An offering by its key: one that is sold, or that of a capacity reservation.
+    pub fn offering(&self, key: &OfferingKey) -> Option<&Offering> {
+        let reserved = self.reservations.iter().map(|found| &found.offering);
+        let mut all = self.catalogue.offerings.iter().chain(reserved);
+        all.find(|offering| offering.key == *key)
+    }
+
     /// The image that machines of an architecture with such an accelerator are started from.
     pub fn image(&self, architecture: &str, accelerator: Accelerator) -> Option<&Image> {
         let images = self.images.get(architecture)?;

@@ -250,6 +250,7 @@ pub(crate) fn node_class() -> NodeClass {
             on_demand_priced_at: None,
             spot_priced_at: None,
         }),
+        reservations: Vec::new(),
     }
 }
 

@@ -101,10 +101,13 @@ pub fn decide(snapshot: &Snapshot, notices: &[Notice]) -> Heeded {
     heeded
 }
 
-/// Ends the claims whose machines' maintenance is near.
+/// Ends the claims whose machines' maintenance is near, or whose capacity blocks expire.
 pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
     let mut decision = Decision::default();
     for claim in snapshot.claims.values() {
+        if claim.deleting_since.is_none() {
+            expiring(snapshot, claim, &mut decision);
+        }
         let begins = claim
             .annotations
             .get(labels::MAINTENANCE)
@@ -120,6 +123,32 @@ pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
         }
     }
     decision
+}
+
+/// EC2 ends the machines of a capacity block before its end: their pods are moved before that.
+fn expiring(snapshot: &Snapshot, claim: &Arc<Claim>, decision: &mut Decision<NoticeStep>) {
+    let block = || {
+        let id = claim.labels.get(labels::CAPACITY_RESERVATION_ID)?;
+        let class = snapshot.node_classes.get(&claim.node_class)?;
+        let block = class.reservations.iter().find(|found| found.id == *id)?;
+        Some((block, block.expires_at()?, block.machines_end_at()?))
+    };
+    let Some((block, from, end)) = block() else {
+        return;
+    };
+    if snapshot.now < from {
+        decision.wake_at(from);
+        return;
+    }
+    decision.push(NoticeStep::End {
+        claim: Arc::clone(claim),
+        deadline: Some(end),
+        reason: "CapacityBlockExpiring",
+        message: format!(
+            "capacity block {} expires: EC2 ends its machines from {end} on; their pods are moved before",
+            block.id
+        ),
+    });
 }
 
 /// When the drain before maintenance begins.

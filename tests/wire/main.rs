@@ -23,6 +23,7 @@ mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
 mod rehearsals;
+mod reservations;
 #[path = "../cloud/resolution.rs"]
 mod resolution;
 mod rights;

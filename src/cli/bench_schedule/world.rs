@@ -200,6 +200,7 @@ pub(super) fn world(pods: usize, types: i64, wishes: bool) -> Snapshot {
         images: BTreeMap::new(),
         hash: String::new(),
         catalogue: Arc::new(catalogue(types)),
+        reservations: Vec::new(),
     };
     snapshot
         .node_classes

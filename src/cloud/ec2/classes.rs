@@ -16,12 +16,16 @@ use super::Api;
 use super::images;
 use super::market::MarketWatch;
 use super::profiles;
+use super::reservations;
 use super::selectors::{self, FoundSubnet};
 use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
+use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
 use crate::cloud::catalogue::{self, Market, Terms};
 use crate::cloud::class::{self, ClassSettings};
 use crate::cloud::images as cloud_images;
+use crate::cloud::reservations::{self as cloud_reservations, Selected};
+use crate::cloud::terms::remark;
 use crate::cloud::{CloudError, Resolution, Unresolved};
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
@@ -129,18 +133,23 @@ fn remarks(
     subnets: &[String],
     groups: &[String],
     found: &images::FoundImages,
+    reservations: &Selected,
 ) -> BTreeMap<&'static str, Unresolved> {
     let of_groups = "spec.securityGroupSelectorTerms";
     let remarks = [
         (
             ConditionType::SubnetsReady,
-            selectors::remark("subnet", "spec.subnetSelectorTerms", subnets),
+            remark("subnet", "spec.subnetSelectorTerms", subnets),
         ),
         (
             ConditionType::SecurityGroupsReady,
-            selectors::remark("security group", of_groups, groups),
+            remark("security group", of_groups, groups),
         ),
         (ConditionType::AmisReady, images::remark(found)),
+        (
+            ConditionType::CapacityReservationsReady,
+            cloud_reservations::remark(reservations),
+        ),
     ];
     remarks
         .into_iter()
@@ -155,13 +164,15 @@ async fn look_up(
     before: Option<&Answer>,
 ) -> Result<Found, CloudError> {
     let spec = &object.spec;
-    let (subnets, groups, found) = futures::future::try_join3(
+    let counted = api.world.now();
+    let (subnets, groups, found, reserved) = futures::future::try_join4(
         selectors::subnets(api, &spec.subnet_selector_terms),
         selectors::security_groups(api, &spec.security_group_selector_terms),
         images::images(api, &spec.ami_selector_terms),
+        selected(api, &spec.capacity_reservation_selector_terms),
     )
     .await?;
-    let remarks = remarks(&subnets.nothing, &groups.nothing, &found);
+    let remarks = remarks(&subnets.nothing, &groups.nothing, &found, &reserved);
     let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
     let conditions = BTreeMap::from([
@@ -187,6 +198,7 @@ async fn look_up(
     let terms = settings
         .ok()
         .map(|settings| terms(object, settings, &subnets, &found.images));
+    let catalogue = catalogue_of(&market, terms.as_ref(), before);
     let class = NodeClass {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
@@ -197,7 +209,8 @@ async fn look_up(
         security_groups: groups.into_iter().map(|group| group.id).collect(),
         images: found.images,
         hash: class::hash(spec),
-        catalogue: catalogue_of(&market, terms.as_ref(), before),
+        reservations: cloud_reservations::priced(reserved, &catalogue, counted),
+        catalogue,
     };
     Ok(Found {
         resolution: Resolution {
@@ -209,6 +222,18 @@ async fn look_up(
         market,
         terms,
     })
+}
+
+/// The capacity reservations that terms select; without terms EC2 is not asked.
+async fn selected(
+    api: &Api,
+    terms: &[CapacityReservationSelectorTerm],
+) -> Result<Selected, CloudError> {
+    if terms.is_empty() {
+        return Ok(Selected::default());
+    }
+    let active = reservations::active(api).await?;
+    Ok(cloud_reservations::select(terms, active))
 }
 
 /// The catalogue of before, if nothing that it was built from has changed.

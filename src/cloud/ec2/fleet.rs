@@ -15,6 +15,7 @@ use super::Api;
 use super::call::{failed, tag_list};
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
+use crate::cloud::launch_template::is_block;
 use crate::cloud::{CloudError, errors, tags, token};
 use crate::model::claim::Claim;
 use crate::model::launch::{
@@ -98,14 +99,10 @@ fn request(
         return Err(errors::refused(OPERATION, "nothing may be bought"));
     }
     let instance_tags = tags_of(api, record, claim, &node_class.name_any());
+    let is_block = record.capacity_type == CapacityType::Reserved && is_block(claim);
     let target = ec2::TargetCapacitySpecificationRequest::builder()
         .total_target_capacity(size)
-        .default_target_capacity_type(match record.capacity_type {
-            CapacityType::Spot => ec2::DefaultTargetCapacityType::Spot,
-            CapacityType::OnDemand | CapacityType::Reserved => {
-                ec2::DefaultTargetCapacityType::OnDemand
-            }
-        })
+        .default_target_capacity_type(target(record.capacity_type, is_block))
         .build();
     let mut request = api
         .ec2
@@ -138,12 +135,23 @@ fn request(
                 .allocation_strategy(api.settings.spot_strategy.as_str().into())
                 .build(),
         ),
+        // There is nothing to choose among in a block.
+        CapacityType::Reserved if is_block => request,
         CapacityType::OnDemand | CapacityType::Reserved => request.on_demand_options(
             ec2::OnDemandOptionsRequest::builder()
                 .allocation_strategy(api.settings.on_demand_strategy.as_str().into())
                 .build(),
         ),
     })
+}
+
+/// EC2's word for how machines are bought: those of a reservation on-demand, but for those of a block.
+const fn target(capacity_type: CapacityType, is_block: bool) -> ec2::DefaultTargetCapacityType {
+    match capacity_type {
+        CapacityType::Spot => ec2::DefaultTargetCapacityType::Spot,
+        CapacityType::Reserved if is_block => ec2::DefaultTargetCapacityType::CapacityBlock,
+        CapacityType::OnDemand | CapacityType::Reserved => ec2::DefaultTargetCapacityType::OnDemand,
+    }
 }
 
 /// The tags that a launch gives its machines.

@@ -12,12 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Api;
 use super::call::{failed, filter, tag_filters};
-use super::selectors::{describe, nothing_matches};
 use crate::api::image_alias::ImageAlias;
 use crate::api::node_class::selectors::AmiSelectorTerm;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::facts::Architecture;
 use crate::cloud::images::{self, FoundImage};
+use crate::cloud::terms::{describe, nothing_matches};
 use crate::cloud::{CloudError, Unresolved};
 use crate::model::kubernetes_version::KubernetesVersion;
 use crate::model::node_class::{Accelerator, Image};

@@ -98,8 +98,19 @@ fn instance_of(described: &ec2::Instance) -> Option<Instance> {
     let zone = described.placement()?.availability_zone()?;
     let is_spot = described.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
         || described.spot_instance_request_id().is_some();
+    // One that EC2 placed in an open reservation by itself was launched on-demand.
+    let is_reserved = described
+        .capacity_reservation_specification()
+        .and_then(|asked| {
+            asked
+                .capacity_reservation_target()?
+                .capacity_reservation_id()
+        })
+        .is_some();
     let capacity_type = if is_spot {
         CapacityType::Spot
+    } else if is_reserved {
+        CapacityType::Reserved
     } else {
         CapacityType::OnDemand
     };

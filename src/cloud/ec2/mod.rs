@@ -15,6 +15,7 @@ mod parameters;
 mod profiles;
 mod queue;
 mod rehearsals;
+mod reservations;
 mod selectors;
 mod templates;
 mod types;

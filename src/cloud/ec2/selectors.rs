@@ -11,6 +11,7 @@ use super::Api;
 use super::call::{failed, filter, tag_filters};
 use crate::api::node_class::selectors::{SecurityGroupSelectorTerm, SubnetSelectorTerm};
 use crate::cloud::buckets::Bucket;
+use crate::cloud::terms::{describe, nothing_matches};
 use crate::cloud::{CloudError, Unresolved};
 use crate::model::node_class::Subnet;
 
@@ -34,14 +35,6 @@ pub(super) struct FoundGroup {
 pub(super) struct Found<T> {
     pub(super) items: Vec<T>,
     pub(super) nothing: Vec<String>,
-}
-
-/// Some terms found nothing, although others did.
-pub(super) fn remark(what: &str, path: &str, nothing: &[String]) -> Option<Unresolved> {
-    (!nothing.is_empty()).then(|| Unresolved {
-        reason: "TermMatchesNothing",
-        message: nothing_matches(what, path, nothing.iter().cloned()),
-    })
 }
 
 /// Subnets by zone, the one with most free addresses first.
@@ -253,32 +246,8 @@ pub(super) fn check_groups(
     Ok(())
 }
 
-/// Says of terms that they match nothing, and what to do.
-pub(super) fn nothing_matches(
-    what: &str,
-    path: &str,
-    terms: impl Iterator<Item = String>,
-) -> String {
-    let terms: Vec<String> = terms.collect();
-    format!(
-        "no {what} matches {path}{}: correct the terms, or tag the {what}s so that they match",
-        terms.join(&format!(" or {path}"))
-    )
-}
-
 fn id_of(id: Option<&String>) -> impl Iterator<Item = String> {
     id.map(|id| format!("id {id}")).into_iter()
-}
-
-/// A term for people: its place and what it looks for.
-pub(super) fn describe(
-    index: usize,
-    looks_for: impl IntoIterator<Item = String>,
-    tags: &BTreeMap<String, String>,
-) -> String {
-    let mut parts: Vec<String> = looks_for.into_iter().collect();
-    parts.extend(tags.iter().map(|(key, value)| format!("tag {key}={value}")));
-    format!("[{index}] ({})", parts.join(", "))
 }
 
 fn list<'text>(texts: impl IntoIterator<Item = &'text str>) -> String {

@@ -18,7 +18,9 @@ use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::class;
 use crate::cloud::disks::Volume;
-use crate::cloud::launch_template::{self, Metadata, Source, Template, TemplateGroup, Tracking};
+use crate::cloud::launch_template::{
+    self, Metadata, Reserving, Source, Template, TemplateGroup, Tracking,
+};
 use crate::cloud::{CloudError, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord, TemplateOverrides};
@@ -253,7 +255,37 @@ fn data(template: &Template) -> ec2::RequestLaunchTemplateData {
         .metadata_options(metadata(&template.metadata))
         .monitoring(monitoring)
         .set_tag_specifications(Some(tag_specifications(template)))
+        .set_capacity_reservation_specification(template.reserving.as_ref().map(reserving))
+        .set_instance_market_options(template.reserving.as_ref().and_then(market))
         .build()
+}
+
+/// Machines of a capacity block have a market of their own.
+fn market(reserving: &Reserving) -> Option<ec2::LaunchTemplateInstanceMarketOptionsRequest> {
+    matches!(reserving, Reserving::Block(_)).then(|| {
+        ec2::LaunchTemplateInstanceMarketOptionsRequest::builder()
+            .market_type(ec2::MarketType::CapacityBlock)
+            .build()
+    })
+}
+
+fn reserving(reserving: &Reserving) -> ec2::LaunchTemplateCapacityReservationSpecificationRequest {
+    let request = ec2::LaunchTemplateCapacityReservationSpecificationRequest::builder();
+    let request = match reserving {
+        Reserving::Nowhere => {
+            request.capacity_reservation_preference(ec2::CapacityReservationPreference::None)
+        }
+        Reserving::Only(id) | Reserving::Block(id) => request
+            .capacity_reservation_preference(
+                ec2::CapacityReservationPreference::CapacityReservationsOnly,
+            )
+            .capacity_reservation_target(
+                ec2::CapacityReservationTarget::builder()
+                    .capacity_reservation_id(id)
+                    .build(),
+            ),
+    };
+    request.build()
 }
 
 fn device(volume: &Volume) -> ec2::LaunchTemplateBlockDeviceMappingRequest {

@@ -8,6 +8,7 @@ mod harm;
 mod leader;
 mod learning;
 mod notices;
+mod reservations;
 mod roles;
 mod scenes;
 mod stories;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{InstanceType, Offering, OfferingKey};
+use crate::model::offering::{CapacityType, InstanceType, Offering, OfferingKey};
 use crate::model::pod::{Pod, PodKey};
 use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::model::resources::Resources;
@@ -237,6 +237,24 @@ fn new_node(snapshot: &Snapshot, node: &PlannedNode, index: usize) -> Result<Fut
     Ok(first)
 }
 
+/// What an offering of a node is: one of the catalogue, or that of the reservation which the node's label names.
+fn named<'class>(
+    class: &'class NodeClass,
+    node: &PlannedNode,
+    key: &OfferingKey,
+) -> Option<&'class Offering> {
+    if key.capacity_type == CapacityType::Reserved {
+        let id = node
+            .labels
+            .get("karpenter.k8s.aws/capacity-reservation-id")?;
+        let mut reservations = class.reservations.iter();
+        let found = reservations.find(|found| found.id == *id && found.offering.key == *key)?;
+        return Some(&found.offering);
+    }
+    let mut offerings = class.catalogue.offerings.iter();
+    offerings.find(|offering| offering.key == *key)
+}
+
 fn as_offering(
     snapshot: &Snapshot,
     node: &PlannedNode,
@@ -244,12 +262,8 @@ fn as_offering(
     key: &OfferingKey,
     name: &str,
 ) -> Result<FutureNode, String> {
-    let offering: &Offering = class
-        .catalogue
-        .offerings
-        .iter()
-        .find(|offering| offering.key == *key)
-        .ok_or_else(|| format!("{name}: {key} is not in the catalogue"))?;
+    let offering =
+        named(class, node, key).ok_or_else(|| format!("{name}: {key} is not in the catalogue"))?;
     if !offering.available {
         return Err(format!("{name}: {key} is not available"));
     }

@@ -1,9 +1,42 @@
-//! Limits of NodePools over what exists and what is planned.
+//! Limits of NodePools, and slots of capacity reservations, over what exists and what is planned.
 
 use std::collections::BTreeMap;
 
 use crate::model::report::ProvisioningPlan;
 use crate::model::snapshot::Snapshot;
+
+const RESERVATION: &str = "karpenter.k8s.aws/capacity-reservation-id";
+
+/// Checks that the plan has no more machines in a reservation than there is room for beside those of claims.
+pub fn reservations(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) {
+    let mut planned: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &plan.new_nodes {
+        if let Some(id) = node.labels.get(RESERVATION) {
+            *planned.entry(id).or_default() += 1;
+        }
+    }
+    for (id, planned) in planned {
+        let named = |claim: &&std::sync::Arc<crate::model::claim::Claim>| {
+            claim.labels.get(RESERVATION).is_some_and(|own| own == id)
+        };
+        let own = snapshot.claims.values().filter(named);
+        let coming = own.clone().filter(|claim| claim.provider_id.is_empty());
+        let (own, coming) = (own.count(), coming.count());
+        let classes = snapshot.node_classes.values();
+        let found = classes
+            .flat_map(|class| &class.reservations)
+            .filter(|found| found.id == id);
+        for reservation in found {
+            let (total, free) = (reservation.total as usize, reservation.free as usize);
+            if planned + own > total || planned + coming > free {
+                wrong.push(format!(
+                    "reservation {id}: {planned} planned beside {own} claims, {coming} of them on their way, are \
+                     too many for {total} machines, {free} of them free"
+                ));
+            }
+        }
+    }
+}
 
 /// Checks that the plan keeps every limit; what exceeded a limit before is not the plan's fault.
 pub fn check(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) {

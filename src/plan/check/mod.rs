@@ -24,6 +24,7 @@ pub fn violations(snapshot: &Snapshot, plan: &ProvisioningPlan) -> Vec<String> {
     nodes::check(snapshot, &fleet, &mut wrong);
     topology::check(snapshot, &fleet, &mut wrong);
     limits::check(snapshot, plan, &mut wrong);
+    limits::reservations(snapshot, plan, &mut wrong);
     money(plan, &mut wrong);
     wrong
 }

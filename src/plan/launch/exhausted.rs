@@ -10,7 +10,7 @@ use super::{LaunchStep, Shortages};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::InstanceType;
+use crate::model::offering::{CapacityType, InstanceType};
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
@@ -82,6 +82,8 @@ fn something_else(
         let allocatable = instance.allocatable();
         let mut wanted = claim.requests.iter();
         offering.available
+            // Its slots may all be in use.
+            && offering.key.capacity_type != CapacityType::Reserved
             && zones.contains(&*offering.key.zone)
             && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))

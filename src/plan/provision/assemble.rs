@@ -13,7 +13,7 @@ use super::item::Item;
 use super::labels::Labelled;
 use super::mix::Mix;
 use super::promise;
-use super::supply::{Candidate, Supply};
+use super::supply::{Candidate, Slot, Supply};
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::pod::PodKey;
@@ -173,6 +173,14 @@ impl Parts<'_> {
         let mut promised: BTreeMap<u64, u32> = BTreeMap::new();
         let mut names = Vec::new();
         let mut labels = variant.chosen.clone();
+        labels.extend(
+            candidate
+                .slot
+                .as_ref()
+                .map(Slot::labels)
+                .into_iter()
+                .flatten(),
+        );
         for (index, count) in &node.contents {
             let item = self.items.get(*index)?;
             for (class_index, each) in &item.content {
@@ -205,6 +213,10 @@ impl Parts<'_> {
     /// The chosen offering first, then every other that holds the same pods, in price order.
     fn offerings(&self, node: &Bought, only: Option<CapacityType>) -> Option<Vec<OfferingKey>> {
         let chosen = self.supply.candidates.get(node.candidate)?;
+        if chosen.slot.is_some() {
+            // The slot is there: nothing else needs to be named for when it is not.
+            return Some(vec![chosen.offering.key.clone()]);
+        }
         let need = self.need(node);
         let allowed = self.allowed(node);
         let others: Vec<(usize, &Candidate)> = self
@@ -215,6 +227,7 @@ impl Parts<'_> {
             .filter_map(|index| Some((index, self.supply.candidates.get(index)?)))
             .filter(|(index, candidate)| {
                 candidate.variant == chosen.variant
+                    && candidate.slot.is_none()
                     && only.is_none_or(|only| candidate.offering.key.capacity_type == only)
                     && self
                         .capacities

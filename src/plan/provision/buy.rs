@@ -68,6 +68,8 @@ pub struct Market<'round> {
     pub classes: &'round [Class],
     /// What could be bought.
     pub supply: &'round Supply,
+    /// The candidates that are sold without end; the rest are slots of reservations.
+    pub sold: &'round Bits,
     /// What each candidate offers, by dimension.
     pub capacities: &'round [Vec<i64>],
     /// Units of work for the search.
@@ -100,13 +102,17 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
         .max()
         .unwrap_or(0);
     let mut budget = market.budget;
+    let mut slots = market.supply.slots.clone();
     for level in 0..deepest {
+        let reserved = market.take_slots(level, &mut slots, rooms, left);
+        purchase.nodes.extend(reserved);
         let wanted: Vec<usize> = (0..items.len())
             .filter(|index| {
                 left.get(*index).is_some_and(|left| *left > 0)
                     && items
                         .get(*index)
-                        .is_some_and(|item| level < item.levels.len())
+                        .and_then(|item| item.levels.get(level))
+                        .is_some_and(|allowed| allowed.intersects(market.sold))
             })
             .collect();
         if wanted.is_empty() {
@@ -160,7 +166,7 @@ impl Market<'_> {
                     Some(problem::Item {
                         size: item.size.clone(),
                         count: left.get(*index).copied().unwrap_or(0),
-                        allowed: item.levels.get(level).cloned().unwrap_or_default(),
+                        allowed: item.levels.get(level)?.and(self.sold),
                         relations: item.relations.clone(),
                     })
                 })
@@ -265,6 +271,7 @@ impl Market<'_> {
                 free.add_all(level);
             }
         }
+        free.retain(self.sold);
         free
     }
 

@@ -4,6 +4,7 @@ use super::buy::{self, Purchase};
 use super::fill;
 use super::item::Item;
 use super::limits::Rooms;
+use super::reserved;
 use super::topology;
 use super::topology::outcome::Excess;
 
@@ -31,6 +32,7 @@ const REPAIRS: usize = 8;
 /// Fills bins and buys nodes until no pod that is placed breaks a constraint between pods.
 pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
     let mut repairs = 0;
+    let sold = reserved::sold(world.stage.supply);
     loop {
         let items = &arranged.items;
         let mut left: Vec<u32> = items.iter().map(|item| item.count).collect();
@@ -49,6 +51,7 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
         );
         let mut rooms = Rooms::of(world.stage.supply);
         let market = buy::Market {
+            sold: &sold,
             items,
             classes: world.stage.classes,
             supply: world.stage.supply,

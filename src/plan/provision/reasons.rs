@@ -3,7 +3,7 @@
 //! Given a class of pods that was left out; given back one reason for each NodePool, as values that
 //! events, metrics and text are made of. Nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::class::{ATTACH, Class, EBS_DRIVER, UNLIMITED, dense_candidate};
 use super::labels::Labelled;
@@ -137,10 +137,8 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
             .is_some_and(|candidate| candidate.offering.available)
     });
     let Some(available) = available else {
-        if let Some(explained) = too_dear(left, fitting, variant) {
-            return explained;
-        }
-        return closed(left, fitting);
+        let explained = too_dear(left, fitting, variant).or_else(|| used_up(left, fitting));
+        return explained.unwrap_or_else(|| closed(left, fitting));
     };
     if let Some(limited) =
         find(&|index| left.limited.is_some_and(|limited| limited.contains(index)))
@@ -153,12 +151,34 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
     if left.rooms.binding(left.supply, available).is_some() {
         return limit_reached(left, available, variant);
     }
+    if let Some(explained) = used_up(left, fitting) {
+        return explained;
+    }
     (
         ReasonKind::RequirementsIncompatible,
         "the offerings that fit have fewer distinct values than the NodePool's minValues ask for"
             .to_owned(),
         None,
     )
+}
+
+/// What would fit is in capacity reservations only, whose slots are in use or spoken for.
+fn used_up(left: &Left<'_>, fitting: &[usize]) -> Option<Explained> {
+    let mut ids = BTreeSet::new();
+    for index in fitting {
+        let slot = left.supply.candidates.get(*index)?.slot.as_ref()?;
+        ids.insert(slot.reservation.id.as_str());
+    }
+    let ids: Vec<&str> = ids.into_iter().collect();
+    Some((
+        ReasonKind::OfferingsUnavailable,
+        format!(
+            "only machines in capacity reservations fit, and no slot of them is left ({}); enlarge them, or \
+             let the NodePool buy spot or on-demand",
+            ids.join(", ")
+        ),
+        None,
+    ))
 }
 
 /// Everything that would fit was refused lately.

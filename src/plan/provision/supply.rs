@@ -11,6 +11,10 @@ use super::daemons::Daemons;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
 use super::reach::Reach;
 use super::risk;
+use super::slots::{self, Slots};
+use crate::api::labels::{
+    CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_INTERRUPTIBLE, CAPACITY_RESERVATION_TYPE,
+};
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
@@ -18,6 +22,7 @@ use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, Catalogue, InstanceType, Offering};
 use crate::model::report::{PoolReason, ReasonKind};
 use crate::model::requirement::Requirement;
+use crate::model::reservation::Reservation;
 use crate::model::resources::{NODES, Resources};
 use crate::model::snapshot::Snapshot;
 
@@ -66,12 +71,39 @@ pub struct Candidate {
     pub too_dear: bool,
     /// Host ports that the DaemonSets take: indices into [`Daemons::specs`].
     pub daemon_sets: Vec<usize>,
+    /// For a machine in a capacity reservation, which; there are as many as it has free slots.
+    pub slot: Option<Slot>,
+}
+
+/// The capacity reservation of a candidate.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// The reservation.
+    pub reservation: Reservation,
+    /// What such a machine costs that is not in it.
+    pub instead: UsdPerHour,
 }
 
 impl Candidate {
     /// What it is compared by: price, fees and risk.
     pub fn weighed(&self) -> UsdPerHour {
         self.price + self.risk
+    }
+}
+
+impl Slot {
+    /// The labels of a machine in it, which say where it is to be launched.
+    pub fn labels(&self) -> [(String, String); 3] {
+        let reservation = &self.reservation;
+        [
+            (CAPACITY_RESERVATION_ID, reservation.id.as_str()),
+            (CAPACITY_RESERVATION_TYPE, reservation.kind.as_str()),
+            (
+                CAPACITY_RESERVATION_INTERRUPTIBLE,
+                reservation.interruptible(),
+            ),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
     }
 }
 
@@ -86,6 +118,8 @@ pub struct CandidateLabels<'supply> {
     pub offering: &'supply Offering,
     /// The zone id.
     pub zone_id: Option<&'supply str>,
+    /// The capacity reservation.
+    pub reservation: Option<&'supply Reservation>,
 }
 
 impl Labelled for CandidateLabels<'_> {
@@ -95,6 +129,9 @@ impl Labelled for CandidateLabels<'_> {
             CAPACITY_TYPE => Some(self.offering.key.capacity_type.as_str()),
             INSTANCE_TYPE | "beta.kubernetes.io/instance-type" => Some(&self.instance.name),
             "topology.k8s.aws/zone-id" => self.zone_id,
+            CAPACITY_RESERVATION_ID => self.reservation.map(|found| found.id.as_str()),
+            CAPACITY_RESERVATION_TYPE => self.reservation.map(|found| found.kind.as_str()),
+            CAPACITY_RESERVATION_INTERRUPTIBLE => self.reservation.map(Reservation::interruptible),
             // A name that no node has yet: excluded by In, allowed by NotIn and Exists.
             HOSTNAME => Some("\u{0}new"),
             "karpenter.sh/registered" | "karpenter.sh/initialized" => Some("true"),
@@ -123,6 +160,8 @@ pub struct Supply {
     pub refused: Vec<PoolReason>,
     /// What each pool may still buy by its limits; absent resources are unlimited.
     pub room: BTreeMap<String, Room>,
+    /// Free slots of capacity reservations.
+    pub slots: Slots,
 }
 
 /// What a pool's limits leave, by resource; `nodes` counts nodes.
@@ -137,6 +176,7 @@ impl Supply {
             instance: &candidate.instance,
             offering: &candidate.offering,
             zone_id: candidate.zone_id.as_deref(),
+            reservation: candidate.slot.as_ref().map(|slot| &slot.reservation),
         })
     }
 }
@@ -159,7 +199,10 @@ pub fn supply(
     daemons: &Daemons,
     wanted: &BTreeMap<String, Vec<String>>,
 ) -> Supply {
-    let mut supply = Supply::default();
+    let mut supply = Supply {
+        slots: slots::free(snapshot),
+        ..Supply::default()
+    };
     let mut pools: Vec<&Arc<NodePool>> = snapshot.node_pools.values().collect();
     pools.sort_by(|left, right| {
         right
@@ -373,8 +416,15 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
         let fees = offering.fees + variant.pool.fee;
         let too_dear = is_too_dear(&variant.pool, offering, on_demand.get(&of_place(offering)));
         let risk = risk::surcharge(offering, variant.pool.risk_weight_thousandths);
+        let slot = labels.reservation.map(|reservation| Slot {
+            reservation: reservation.clone(),
+            instead: on_demand
+                .get(&of_place(offering))
+                .map_or(fees, |price| *price + fees),
+        });
+        let is_full = |slot: &Slot| supply.slots.get(&slot.reservation.id) == Some(&0);
         let mut offering = offering.clone();
-        offering.available &= !too_dear;
+        offering.available &= !too_dear && !slot.as_ref().is_some_and(is_full);
         supply.candidates.push(Candidate {
             variant: index,
             instance: Arc::clone(instance),
@@ -387,6 +437,7 @@ fn add_candidates(supply: &mut Supply, variant: PoolVariant, daemons: &Daemons) 
             free,
             daemons: overhead,
             daemon_sets: landing,
+            slot,
         });
     }
     supply.variants.push(variant);
@@ -402,12 +453,19 @@ pub(super) fn labelled(variant: &PoolVariant) -> impl Iterator<Item = CandidateL
         .map(|subnet| (subnet.zone.as_str(), subnet.zone_id.as_str()))
         .collect();
     let catalogue = &variant.class.catalogue;
-    catalogue.offerings.iter().filter_map(move |offering| {
+    let sold = catalogue.offerings.iter();
+    let reservations = variant.class.reservations.iter();
+    let reserved = reservations
+        .filter(|reservation| reservation.is_planned_for())
+        .map(|reservation| (&reservation.offering, Some(reservation)));
+    let all = sold.map(|offering| (offering, None)).chain(reserved);
+    all.filter_map(move |(offering, reservation)| {
         Some(CandidateLabels {
             variant,
             instance: catalogue.types.get(&offering.key.instance_type)?,
             offering,
             zone_id: zone_ids.get(&*offering.key.zone).copied(),
+            reservation,
         })
     })
 }

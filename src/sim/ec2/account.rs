@@ -77,6 +77,7 @@ impl Found {
             images: self.images,
             hash: class::hash(&object.spec),
             catalogue,
+            reservations: Vec::new(),
         }
     }
 }

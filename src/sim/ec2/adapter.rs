@@ -20,6 +20,7 @@ use super::refusal::{Refusal, THROTTLED};
 use super::template::{self, Tags};
 use super::way::{Call, Unserved, Way};
 use super::{Ec2, State};
+use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
@@ -29,6 +30,7 @@ use crate::cloud::facts;
 use crate::cloud::launch_template::{self, Source};
 use crate::cloud::profile::{self, Home, OwnProfile};
 use crate::cloud::rehearsal::Rehearsal;
+use crate::cloud::reservations;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
@@ -170,11 +172,23 @@ impl SimulatedCloud {
         let catalogue = found.terms(object).map_or_else(Arc::default, |terms| {
             self.catalogue(state, &object.name_any(), terms)
         });
+        let selected = reservations::select(
+            &object.spec.capacity_reservation_selector_terms,
+            state.active_reservations(),
+        );
+        let remark = reservations::remark(&selected);
+        let of_reservations = ConditionType::CapacityReservationsReady.as_str();
         Resolution {
             conditions: found.conditions.clone(),
-            remarks: BTreeMap::new(),
+            remarks: remark
+                .map(|remark| (of_reservations, remark))
+                .into_iter()
+                .collect(),
             instance_profile: self.profile_of(object),
-            class: found.node_class(object, catalogue),
+            class: NodeClass {
+                reservations: reservations::priced(selected, &catalogue, state.clock.now()),
+                ..found.node_class(object, catalogue)
+            },
         }
     }
 

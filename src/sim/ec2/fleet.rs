@@ -19,6 +19,7 @@ use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{
     LaunchOutcome, LaunchOverride, LaunchRecord, LaunchedInstance, Shortfall, TemplateOverrides,
 };
+use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
 
 pub(super) const OPERATION: &str = "CreateFleet";
@@ -156,10 +157,19 @@ impl State {
             .iter()
             .flat_map(|template| template.overrides.iter().map(move |what| (template, what)))
             .filter_map(|(template, what)| {
-                let offering =
-                    OfferingKey::new(&what.instance_type, &what.zone, order.capacity_type);
-                let price = self.markets.price(&offering, now)?;
-                let room = self.room(&offering, now);
+                let data = &self.templates.get(&template.name)?.data;
+                let capacity_type = match data.reservation() {
+                    Some(_reserved) => CapacityType::Reserved,
+                    None => order.capacity_type,
+                };
+                let offering = OfferingKey::new(&what.instance_type, &what.zone, capacity_type);
+                let (price, room) = match data.reservation() {
+                    Some(id) => (UsdPerHour::ZERO, self.room_in(id, &offering)),
+                    None => (
+                        self.markets.price(&offering, now)?,
+                        self.room(&offering, now),
+                    ),
+                };
                 Some(Choice {
                     of: (template, what),
                     offering,
@@ -252,9 +262,13 @@ impl State {
 }
 
 fn shortfall(offering: &OfferingKey) -> Shortfall {
+    let code = match offering.capacity_type {
+        CapacityType::Reserved => "ReservationCapacityExceeded",
+        CapacityType::Spot | CapacityType::OnDemand => "InsufficientInstanceCapacity",
+    };
     let error = errors::cloud_error(
         OPERATION,
-        "InsufficientInstanceCapacity",
+        code,
         &format!(
             "There is no {} capacity for {} in {} at the moment",
             offering.capacity_type, offering.instance_type, offering.zone

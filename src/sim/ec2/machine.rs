@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::template::LaunchTemplate;
+use crate::cloud::launch_template::Reserving;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::money::UsdPerHour;
 
@@ -72,6 +73,18 @@ impl Machine {
     /// Its tags.
     pub fn tags(&self) -> &BTreeMap<String, String> {
         &self.instance.tags
+    }
+
+    /// The capacity reservation that it is in.
+    pub fn reservation(&self) -> Option<&str> {
+        self.template.as_ref()?.data.reservation()
+    }
+
+    /// True when it is in a capacity block.
+    pub fn is_in_block(&self) -> bool {
+        let template = self.template.as_ref();
+        template
+            .is_some_and(|template| matches!(&template.data.reserving, Some(Reserving::Block(_))))
     }
 
     /// What EC2 shows of it at a time; `None` once it is forgotten.

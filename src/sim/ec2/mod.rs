@@ -3,8 +3,8 @@
 //!
 //! [`Ec2`] is the region itself, for everybody in the embedded world; [`SimulatedCloud`] is how one
 //! controller process reaches it, under the `Cloud` trait; [`wire::Endpoint`] answers EC2's own
-//! protocol, so that the adapter for the real EC2 reaches it too. Capacity reservations and Elastic Fabric
-//! Adapters are not simulated.
+//! protocol, so that the adapter for the real EC2 reaches it too. Elastic Fabric Adapters are not
+//! simulated.
 
 pub mod account;
 mod adapter;
@@ -19,6 +19,7 @@ mod profiles;
 mod published;
 mod queue;
 pub mod refusal;
+mod reservations;
 mod storm;
 pub mod template;
 mod throttle;
@@ -43,6 +44,7 @@ use template::LaunchTemplate;
 use throttle::Throttle;
 
 use crate::cloud::buckets::BucketSizes;
+use crate::cloud::reservations::Described;
 use crate::model::instance::Instance;
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
@@ -76,6 +78,7 @@ pub(super) struct State {
     calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
     protected: BTreeSet<String>,
+    reservations: BTreeMap<String, Described>,
     shown_after: Duration,
     number: u64,
     interruptions: usize,
@@ -186,6 +189,7 @@ impl Ec2 {
             calls: BTreeMap::new(),
             barren: 0,
             protected: BTreeSet::new(),
+            reservations: BTreeMap::new(),
             shown_after: Duration::ZERO,
             number: 0,
             interruptions: 0,
@@ -291,7 +295,7 @@ impl Ec2 {
     }
 
     /// What the region does by itself each minute: it takes spot capacity back, by chance and where a
-    /// pool has shrunk below what runs in it.
+    /// pool has shrunk below what runs in it, and ends the machines of capacity blocks that are nearly over.
     pub fn pass_minute(&self) {
         let taken: Vec<String> = {
             let state = self.locked();
@@ -309,6 +313,10 @@ impl Ec2 {
         };
         for id in taken {
             self.reclaim(&id);
+        }
+        let over = self.locked().ending_with_blocks();
+        for id in over {
+            self.end(&id, EndCause::Reclaimed);
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::State;
 use crate::cloud::fees::{self, VolumePlan, VolumeType};
-use crate::cloud::launch_template::{Metadata, Template};
+use crate::cloud::launch_template::{Metadata, Reserving, Template};
 use crate::cloud::tags;
 use crate::model::money::UsdPerHour;
 
@@ -58,6 +58,18 @@ pub struct MachineData {
     pub metadata: Metadata,
     /// Tags of what a launch makes, by EC2's word for the kind: `instance`, `volume`.
     pub tags: BTreeMap<String, Tags>,
+    /// Which capacity reservations they may be placed in.
+    pub reserving: Option<Reserving>,
+}
+
+impl MachineData {
+    /// The capacity reservation that they are placed in.
+    pub fn reservation(&self) -> Option<&str> {
+        match &self.reserving {
+            Some(Reserving::Only(id) | Reserving::Block(id)) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// A launch template.
@@ -112,6 +124,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         volumes: volumes.collect(),
         metadata: template.metadata.clone(),
         tags: BTreeMap::from([("instance".to_owned(), template.tags.clone())]),
+        reserving: template.reserving.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use self::hearsay::Hearsay;
 pub use self::text::UnreadableShortages;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::model::offering::{Catalogue, OfferingKey, Outlook};
+use crate::model::reservation::Reservation;
 use crate::model::snapshot::Snapshot;
 
 /// How long the proof of a purchase takes to halve: capacity that was there ten minutes ago is
@@ -189,8 +190,8 @@ impl Shortages {
         }
     }
 
-    /// Writes what is believed into every catalogue of a snapshot: what is left alone is not
-    /// available, so that no plan counts on it.
+    /// Writes what is believed into every catalogue of a snapshot, and into its capacity reservations: what
+    /// is left alone is not available, so that no plan counts on it.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         let now = snapshot.now;
         if self.current(now).next().is_none() {
@@ -200,6 +201,14 @@ impl Shortages {
         for class in snapshot.node_classes.values_mut() {
             if let Some(catalogue) = self.marked(&class.catalogue, &hearsay, now) {
                 Arc::make_mut(class).catalogue = Arc::new(catalogue);
+            }
+            let full = |reservation: &Reservation| self.is_short(&reservation.offering.key, now);
+            if class.reservations.iter().any(full) {
+                for reservation in &mut Arc::make_mut(class).reservations {
+                    let outlook = self.outlook(&reservation.offering.key, &hearsay, now);
+                    reservation.offering.available &= outlook.closed_until.is_none();
+                    reservation.offering.outlook = outlook;
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 mod choices;
 mod coupled;
 mod random;
+mod reserved;
 
 use super::{ProvisionSettings, promise, provision};
 use crate::model::claim::Claim;
@@ -92,6 +93,7 @@ fn world(pools: Vec<NodePool>) -> Snapshot {
         images: BTreeMap::new(),
         hash: String::new(),
         catalogue: Arc::new(catalogue()),
+        reservations: Vec::new(),
     };
     snapshot
         .node_classes

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use super::reserved::reservation;
 use super::{add_pods, claims_of, plan, pool, spec, world};
 use crate::model::node::Node;
 use crate::model::pod::{
@@ -28,6 +29,12 @@ impl fmt::Debug for World {
                 "pool {} {:?} {:?}",
                 pool.name, pool.limits, pool.zero_limits
             )?;
+        }
+        for class in self.0.node_classes.values() {
+            for found in &class.reservations {
+                let (key, free) = (&found.offering.key, found.free);
+                writeln!(formatter, "reservation {} {key} {free}", found.id)?;
+            }
         }
         for node in self.0.nodes.values() {
             writeln!(
@@ -231,6 +238,7 @@ prop_compose! {
         ),
         limit in prop::option::of(0..6_i64),
         second in any::<bool>(),
+        slots in prop::collection::vec((0..3_usize, 0..3_usize, 0..4_u32, 0..4_u32), 0..3),
     ) -> World {
         let mut first = pool("first", &["c5.xlarge", "c5.2xlarge", "t3.medium"]);
         first.weight = 5;
@@ -250,6 +258,18 @@ prop_compose! {
         for (index, (spec, count)) in specs.into_iter().enumerate() {
             add_pods(&mut snapshot, &format!("pod{index}"), count, &spec);
         }
+        let class = snapshot.node_classes.get_mut("default").unwrap();
+        Arc::make_mut(class).reservations = slots
+            .into_iter()
+            .enumerate()
+            .map(|(index, (instance_type, zone, total, free))| {
+                let id = format!("cr-{index}");
+                let instance_type = ["c5.xlarge", "c5.2xlarge", "c5.4xlarge"][instance_type];
+                let mut found = reservation(&id, instance_type, total, free.min(total));
+                found.offering.key.zone = ZONES[zone].into();
+                found
+            })
+            .collect();
         World(snapshot)
     }
 }

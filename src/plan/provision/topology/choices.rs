@@ -269,7 +269,9 @@ pub(super) fn unit_prices(supply: &Supply, capacities: &[Vec<i64>]) -> Vec<Vec<f
         .iter()
         .zip(capacities)
         .map(|(candidate, capacity)| {
-            let price = real(candidate.weighed().units());
+            // There are few slots: most pods pay for what comes after them.
+            let instead = candidate.slot.as_ref().map(|slot| slot.instead);
+            let price = real(instead.unwrap_or_else(|| candidate.weighed()).units());
             capacity
                 .iter()
                 .map(|capacity| {

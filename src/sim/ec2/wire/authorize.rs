@@ -131,7 +131,8 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
             let tags = desk.all.tags()?;
             of_instances(desk, "ResourceId", name, Some(&tags))
         }
-        Operation::DescribeImages
+        Operation::DescribeCapacityReservations
+        | Operation::DescribeImages
         | Operation::DescribeInstances
         | Operation::DescribeInstanceTypeOfferings
         | Operation::DescribeInstanceTypes
@@ -253,6 +254,8 @@ impl Launch<'_> {
         ];
         let groups = data.security_groups.iter();
         needs.extend(groups.map(|id| need(action, arn("security-group", id))));
+        let reservation = data.reservation();
+        needs.extend(reservation.map(|id| need(action, arn("capacity-reservation", id))));
         let subnets = self.subnets.iter();
         needs.extend(subnets.map(|id| need(action, arn("subnet", id))));
         let made = self.made().into_iter();

@@ -11,6 +11,7 @@ use super::Desk;
 use super::answer::{Element, set, text, texts, within};
 use super::authorize::{self, Launch};
 use super::form::Part;
+use crate::cloud::launch_template::Reserving;
 use crate::model::launch::{LaunchOverride, LaunchedInstance, TemplateOverrides};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::ec2::account;
@@ -112,8 +113,9 @@ fn read(desk: &Desk<'_>) -> Result<Request, Refusal> {
     let (capacity_type, options) = match target.text("DefaultTargetCapacityType") {
         Some("spot") => (CapacityType::Spot, all.part("SpotOptions")),
         None | Some("on-demand") => (CapacityType::OnDemand, all.part("OnDemandOptions")),
+        Some("capacity-block") => (CapacityType::Reserved, all.part("OnDemandOptions")),
         Some(_other) => {
-            let wanted = "It must be spot or on-demand.";
+            let wanted = "It must be spot, on-demand or capacity-block.";
             return Err(target.wrong("DefaultTargetCapacityType", wanted));
         }
     };
@@ -126,23 +128,7 @@ fn read(desk: &Desk<'_>) -> Result<Request, Refusal> {
     }
     let mut configs = Vec::new();
     for part in &parts {
-        let template = desk
-            .state
-            .template_of(&part.part("LaunchTemplateSpecification"))?;
-        let profile = desk.state.profiles.get(&template.data.instance_profile);
-        let overrides = part.parts("Overrides");
-        let mut config = Config {
-            role: profile
-                .and_then(|profile| profile.role)
-                .filter(|role| !role.is_empty()),
-            template,
-            overrides: Vec::new(),
-            errors: Vec::new(),
-        };
-        for choice in &overrides {
-            config.add(desk, choice, capacity_type)?;
-        }
-        configs.push(config);
+        configs.push(config(desk, part, capacity_type)?);
     }
     let overrides: usize = configs
         .iter()
@@ -165,6 +151,38 @@ fn read(desk: &Desk<'_>) -> Result<Request, Refusal> {
         configs,
         tags,
     })
+}
+
+/// Reads one launch template with its overrides.
+fn config(
+    desk: &Desk<'_>,
+    part: &Part<'_>,
+    capacity_type: CapacityType,
+) -> Result<Config, Refusal> {
+    let template = desk
+        .state
+        .template_of(&part.part("LaunchTemplateSpecification"))?;
+    let profile = desk.state.profiles.get(&template.data.instance_profile);
+    let overrides = part.parts("Overrides");
+    let mut config = Config {
+        role: profile
+            .and_then(|profile| profile.role)
+            .filter(|role| !role.is_empty()),
+        template,
+        overrides: Vec::new(),
+        errors: Vec::new(),
+    };
+    let is_block = matches!(&config.template.data.reserving, Some(Reserving::Block(_)));
+    if is_block != (capacity_type == CapacityType::Reserved) {
+        return Err(Refusal::new(
+            "InvalidFleetConfiguration",
+            "A capacity block is launched into by a template and a target of that kind.",
+        ));
+    }
+    for choice in &overrides {
+        config.add(desk, choice, capacity_type)?;
+    }
+    Ok(config)
 }
 
 impl Config {
@@ -192,7 +210,11 @@ impl Config {
                 .to_owned(),
             priority: priority(part)?,
         };
-        let offering = OfferingKey::new(instance_type, &choice.zone, capacity_type);
+        let sold_as = match capacity_type {
+            CapacityType::Reserved => CapacityType::OnDemand,
+            other => other,
+        };
+        let offering = OfferingKey::new(instance_type, &choice.zone, sold_as);
         if found.is_none() {
             let message = format!("The subnet ID '{}' does not exist", choice.subnet);
             let error = unserved(&choice, capacity_type, "InvalidSubnetID.NotFound", &message);
@@ -253,6 +275,14 @@ impl Request {
     }
 }
 
+/// EC2's word for how machines were launched.
+const fn lifecycle(capacity_type: CapacityType) -> &'static str {
+    match capacity_type {
+        CapacityType::Reserved => "capacity-block",
+        other => other.as_str(),
+    }
+}
+
 fn overrides(choice: &LaunchOverride) -> Element {
     within(
         "overrides",
@@ -272,7 +302,7 @@ fn unserved(
 ) -> Vec<Element> {
     vec![
         within("launchTemplateAndOverrides", vec![overrides(choice)]),
-        text("lifecycle", capacity_type),
+        text("lifecycle", lifecycle(capacity_type)),
         text("errorCode", code),
         text("errorMessage", message),
     ]
@@ -300,7 +330,7 @@ fn answer(request: &Request, fleet: &Fleet, mut errors: Vec<Vec<Element>>) -> Ve
         }
         vec![
             within("launchTemplateAndOverrides", source),
-            text("lifecycle", request.capacity_type),
+            text("lifecycle", lifecycle(request.capacity_type)),
             texts("instanceIds", members.iter().map(|member| &member.id)),
             text("instanceType", &offering.instance_type),
         ]

@@ -149,6 +149,23 @@ fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element>
         let request = shown.id.replacen("i-", "sir-", 1);
         found.push(text("spotInstanceRequestId", request));
     }
+    if machine.is_in_block() {
+        found.push(text("instanceLifecycle", "capacity-block"));
+    }
+    if let Some(id) = machine.reservation() {
+        let target = vec![text("capacityReservationId", id)];
+        found.push(text("capacityReservationId", id));
+        found.push(within(
+            "capacityReservationSpecification",
+            vec![
+                text(
+                    "capacityReservationPreference",
+                    "capacity-reservations-only",
+                ),
+                within("capacityReservationTarget", target),
+            ],
+        ));
+    }
     if let Some(template) = &machine.template {
         let data = &template.data;
         let group = |id: &String| {

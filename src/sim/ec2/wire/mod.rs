@@ -20,6 +20,7 @@ mod page;
 mod parameters;
 pub mod policy;
 mod profiles;
+mod reservations;
 mod run;
 pub mod server;
 mod service;
@@ -52,6 +53,7 @@ enum Operation {
     CreateTags,
     DeleteInstanceProfile,
     DeleteLaunchTemplate,
+    DescribeCapacityReservations,
     DescribeImages,
     DescribeInstanceTypeOfferings,
     DescribeInstanceTypes,
@@ -69,7 +71,7 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -77,6 +79,7 @@ impl Operation {
         Self::CreateTags,
         Self::DeleteInstanceProfile,
         Self::DeleteLaunchTemplate,
+        Self::DescribeCapacityReservations,
         Self::DescribeImages,
         Self::DescribeInstanceTypeOfferings,
         Self::DescribeInstanceTypes,
@@ -102,6 +105,7 @@ impl Operation {
             Self::CreateTags => "CreateTags",
             Self::DeleteInstanceProfile => "DeleteInstanceProfile",
             Self::DeleteLaunchTemplate => "DeleteLaunchTemplate",
+            Self::DescribeCapacityReservations => "DescribeCapacityReservations",
             Self::DescribeImages => "DescribeImages",
             Self::DescribeInstanceTypeOfferings => "DescribeInstanceTypeOfferings",
             Self::DescribeInstanceTypes => "DescribeInstanceTypes",
@@ -172,7 +176,8 @@ impl Operation {
             | Self::CreateTags
             | Self::DeleteLaunchTemplate
             | Self::RunInstances => Call::write(operation, vec![once]),
-            Self::DescribeImages
+            Self::DescribeCapacityReservations
+            | Self::DescribeImages
             | Self::DescribeInstances
             | Self::DescribeInstanceTypeOfferings
             | Self::DescribeInstanceTypes
@@ -228,6 +233,7 @@ impl Desk<'_> {
             Operation::CreateLaunchTemplate => templates::create(self),
             Operation::CreateTags => instances::tag(self),
             Operation::DeleteLaunchTemplate => templates::delete(self),
+            Operation::DescribeCapacityReservations => reservations::describe(self),
             Operation::DescribeImages => network::describe_images(self),
             Operation::DescribeInstances => instances::describe(self),
             Operation::DescribeInstanceTypeOfferings => {

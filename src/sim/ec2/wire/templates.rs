@@ -11,7 +11,7 @@ use super::answer::{Element, set, tag_set, text, within};
 use super::filter::Filters;
 use super::form::Part;
 use super::page::{Length, page};
-use crate::cloud::launch_template::Metadata;
+use crate::cloud::launch_template::{Metadata, Reserving};
 use crate::sim::ec2::State;
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::{LaunchTemplate, MachineData, Volume};
@@ -166,7 +166,37 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
             tokens: word("HttpTokens", "optional"),
         },
         tags: part.tag_specifications()?,
+        reserving: reserving(part)?,
     })
+}
+
+/// Which capacity reservations machines may be placed in. Source: "CapacityReservationSpecification" and
+/// "InstanceMarketOptionsRequest" in the EC2 API reference.
+fn reserving(data: &Part<'_>) -> Result<Option<Reserving>, Refusal> {
+    const PREFERENCE: &str = "CapacityReservationPreference";
+    let part = data.part("CapacityReservationSpecification");
+    let market = data.part("InstanceMarketOptions");
+    let is_block = market.text("MarketType") == Some("capacity-block");
+    let target = part.part("CapacityReservationTarget");
+    match (part.text(PREFERENCE), target.text("CapacityReservationId")) {
+        (_preference, None) if is_block => {
+            Err(market.wrong("MarketType", "A capacity block needs a target."))
+        }
+        (None | Some("open"), None) => Ok(None),
+        (Some("none"), None) => Ok(Some(Reserving::Nowhere)),
+        (None | Some("capacity-reservations-only"), Some(id)) => {
+            let of_kind = if is_block {
+                Reserving::Block
+            } else {
+                Reserving::Only
+            };
+            Ok(Some(of_kind(id.to_owned())))
+        }
+        (Some(_preference), _target) => {
+            let wanted = "It must be open or none, or capacity-reservations-only with a target.";
+            Err(part.wrong(PREFERENCE, wanted))
+        }
+    }
 }
 
 fn user_data(part: &Part<'_>) -> Result<String, Refusal> {

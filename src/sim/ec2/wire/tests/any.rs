@@ -9,7 +9,8 @@ use crate::sim::ec2::wire::Operation;
 use crate::sim::runtime;
 
 /// Names that operations read, beside those of the usual requests.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 28] = [
+    "CapacityReservationId.1",
     "DryRun",
     "EndTime",
     "Filter.1.Name",
@@ -21,6 +22,8 @@ const NAMES: [&str; 25] = [
     "InstanceType.1",
     "LaunchTemplateConfigs.1.Overrides.1.Priority",
     "LaunchTemplateData.MetadataOptions.HttpPutResponseHopLimit",
+    "LaunchTemplateData.CapacityReservationSpecification.CapacityReservationPreference",
+    "LaunchTemplateData.CapacityReservationSpecification.CapacityReservationTarget.CapacityReservationId",
     "LaunchTemplateId",
     "LaunchTemplateName.1",
     "LocationType",

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{FLEET, TEMPLATE, Talk, but, launched, texts};
+use crate::cloud::reservations::Described;
 use crate::model::offering::CapacityType;
+use crate::model::reservation::ReservationKind;
 use crate::sim::ec2::limits::Limit;
 use crate::sim::ec2::market::Weather;
 
@@ -264,6 +266,68 @@ async fn prices_are_those_of_the_market_and_go_back_a_day() {
     let windows = but(&fields, &[("ProductDescription.1", "Windows")]);
     let none = talk.done("DescribeSpotPriceHistory", &windows).await;
     assert_eq!(texts(&none, "spotPrice"), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reservations_are_found_by_id_and_filter_until_they_end() {
+    let talk = Talk::begin();
+    let now = talk.world.now();
+    let ends = now
+        .checked_add(jiff::SignedDuration::from_hours(1))
+        .unwrap();
+    let reservation = Described {
+        id: "cr-1".to_owned(),
+        owner: "123456789012".to_owned(),
+        instance_type: "c5.xlarge".to_owned(),
+        zone: "us-east-1a".to_owned(),
+        matching: "open".to_owned(),
+        kind: ReservationKind::Standard,
+        interruptible: false,
+        ends: None,
+        total: 4,
+        free: 0,
+        tags: [("team".to_owned(), "data".to_owned())].into(),
+    };
+    talk.world.ec2.reserve(Described {
+        id: "cr-2".to_owned(),
+        matching: "targeted".to_owned(),
+        ends: Some(ends),
+        ..reservation.clone()
+    });
+    talk.world.ec2.reserve(reservation);
+    let operation = "DescribeCapacityReservations";
+    let found = async |fields: &[(&str, &str)]| {
+        texts(&talk.done(operation, fields).await, "capacityReservationId")
+    };
+    assert_eq!(
+        found(&[("Filter.1.Name", "tag:team"), ("Filter.1.Value.1", "data")]).await,
+        ["cr-1", "cr-2"]
+    );
+    let open = [
+        ("Filter.1.Name", "instance-match-criteria"),
+        ("Filter.1.Value.1", "open"),
+    ];
+    assert_eq!(found(&open).await, ["cr-1"]);
+    assert_eq!(
+        found(&[("CapacityReservationId.1", "cr-2")]).await,
+        ["cr-2"]
+    );
+    let body = talk.done(operation, &open).await;
+    assert_eq!(texts(&body, "totalInstanceCount"), ["4"]);
+    assert_eq!(texts(&body, "availableInstanceCount"), ["4"]);
+    let first = [("MaxResults", "1")];
+    assert_eq!(
+        texts(&talk.done(operation, &first).await, "nextToken").len(),
+        1
+    );
+    let (_status, code, _message) = talk
+        .refused(operation, &[("CapacityReservationId.1", "cr-9")])
+        .await;
+    assert_eq!(code, "InvalidCapacityReservationId.NotFound");
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(found(&[]).await, ["cr-1"]);
+    talk.world.ec2.cancel_reservation("cr-1");
+    assert_eq!(found(&[]).await, Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

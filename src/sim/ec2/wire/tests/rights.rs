@@ -4,10 +4,14 @@
 use serde_json::{Value, json};
 
 use super::{Answer, FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
+use crate::cloud::reservations::Described;
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::reservation::ReservationKind;
+use crate::sim::ec2::template::Tags;
 use crate::sim::ec2::wire::policy::Policy;
 
-const READS: [&str; 8] = [
+const READS: [&str; 9] = [
+    "DescribeCapacityReservations",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
     "DescribeInstanceTypes",
@@ -31,6 +35,48 @@ const PROFILE: &[(&str, &str)] = &[
 const OWN_PROFILE: &str = "tonnage-0123456789abcdef0123456789abcdef";
 const WITH_ROLE: &[(&str, &str)] = &[("InstanceProfileName", OWN_PROFILE), ("RoleName", "nodes")];
 
+/// What places machines in a reservation, instead of what is bought as spot.
+const RESERVED_TEMPLATE: &[(&str, &str)] = &[
+    ("LaunchTemplateName", "blue-2"),
+    ("ClientToken", "token-4"),
+    (
+        "LaunchTemplateData.CapacityReservationSpecification.CapacityReservationPreference",
+        "capacity-reservations-only",
+    ),
+    (
+        "LaunchTemplateData.CapacityReservationSpecification.CapacityReservationTarget.\
+         CapacityReservationId",
+        "cr-1",
+    ),
+];
+const RESERVED_FLEET: &[(&str, &str)] = &[
+    ("ClientToken", "token-5"),
+    (
+        "TargetCapacitySpecification.DefaultTargetCapacityType",
+        "on-demand",
+    ),
+    (
+        "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName",
+        "blue-2",
+    ),
+];
+
+fn reservation() -> Described {
+    Described {
+        id: "cr-1".to_owned(),
+        owner: "123456789012".to_owned(),
+        instance_type: "c5.xlarge".to_owned(),
+        zone: "us-east-1a".to_owned(),
+        matching: "targeted".to_owned(),
+        kind: ReservationKind::Standard,
+        interruptible: false,
+        ends: None,
+        total: 3,
+        free: 3,
+        tags: Tags::new(),
+    }
+}
+
 /// Everything that a controller does, under a policy; the first thing that it may not do, if any.
 async fn life(policy: &str) -> Result<(), String> {
     let talk = Talk::under(policy);
@@ -51,6 +97,17 @@ async fn life(policy: &str) -> Result<(), String> {
     }
     attempt(&talk, "CreateLaunchTemplate", TEMPLATE).await?;
     let body = attempt(&talk, "CreateFleet", FLEET).await?;
+    if let Some(message) = texts(&body, "errorMessage").pop() {
+        return Err(message);
+    }
+    talk.world.ec2.reserve(reservation());
+    attempt(
+        &talk,
+        "CreateLaunchTemplate",
+        &but(TEMPLATE, RESERVED_TEMPLATE),
+    )
+    .await?;
+    let body = attempt(&talk, "CreateFleet", &but(FLEET, RESERVED_FLEET)).await?;
     if let Some(message) = texts(&body, "errorMessage").pop() {
         return Err(message);
     }
