@@ -168,7 +168,7 @@ async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
         scene
             .endpoint
             .fault("RunInstances", "throttle", 1, json!({}))
-            .await
+            .await;
     };
     throttled().await;
     let error = scene.cloud.rehearse(&class, &resolved).await.unwrap_err();
