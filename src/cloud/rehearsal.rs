@@ -23,7 +23,23 @@ pub enum Rehearsal {
     Failed(Unresolved),
 }
 
+/// The reason of a class whose machine may not be run.
+pub const MAY_NOT_RUN: &str = "RunInstancesAuthCheckFailed";
+
 impl Rehearsal {
+    /// True when nothing but the machine itself was refused, for want of a permission: another may be allowed.
+    pub fn is_of_the_machine(&self) -> bool {
+        matches!(self, Self::Failed(why) if why.reason == MAY_NOT_RUN)
+    }
+
+    /// What a refusal comes to when another machine would be let through.
+    pub fn doubtful(self) -> Self {
+        match self {
+            Self::Failed(why) => Self::Doubtful(why),
+            other => other,
+        }
+    }
+
     /// What two steps come to: the worse, and of two that are refused both.
     pub fn and(self, next: Self) -> Self {
         match (self, next) {
@@ -43,8 +59,25 @@ impl Rehearsal {
 /// go with a price. On-demand, if there is any: not every account uses spot. `None` when nothing can be
 /// bought through the class.
 pub fn offering(class: &NodeClass) -> Option<OfferingKey> {
+    let (_spot, _special, key) = offered(class).min()?;
+    Some(key.clone())
+}
+
+/// Another one to ask about where the first was refused: of another type and, if there is any, bought in
+/// the other way. Policies may allow some types or spot alone.
+pub fn another(class: &NodeClass, first: &OfferingKey) -> Option<OfferingKey> {
+    let others =
+        offered(class).filter(|(_spot, _special, key)| key.instance_type != first.instance_type);
+    let (_same, _spot, _special, key) = others
+        .map(|(spot, special, key)| (key.capacity_type == first.capacity_type, spot, special, key))
+        .min()?;
+    Some(key.clone())
+}
+
+/// What can be bought, with whether it is spot and what is special about its type.
+fn offered(class: &NodeClass) -> impl Iterator<Item = (bool, Special, &OfferingKey)> {
     let catalogue = &class.catalogue;
-    let offered = catalogue.offerings.iter().filter_map(|offering| {
+    catalogue.offerings.iter().filter_map(|offering| {
         let key = &offering.key;
         let has_subnet = class
             .subnets
@@ -54,12 +87,14 @@ pub fn offering(class: &NodeClass) -> Option<OfferingKey> {
         let is_spot = key.capacity_type == CapacityType::Spot;
         let can_be_bought = has_subnet && key.capacity_type != CapacityType::Reserved;
         can_be_bought.then(|| (is_spot, special(instance_type), key))
-    });
-    offered.min().map(|(_spot, _special, key)| key.clone())
+    })
 }
 
-/// What is special about a type, in order of weight: an accelerator, no Nitro, a single processor, size.
-fn special(instance_type: &InstanceType) -> (bool, bool, bool, i64) {
+/// An accelerator, no Nitro, a single processor, size: in order of weight.
+type Special = (bool, bool, bool, i64);
+
+/// What is special about a type.
+fn special(instance_type: &InstanceType) -> Special {
     let label = |key: &str| instance_type.labels.get(key).map(String::as_str);
     let processors = label(labels::INSTANCE_CPU).and_then(|count| count.parse().ok());
     (
@@ -86,7 +121,7 @@ pub fn judge(error: CloudError) -> Result<Rehearsal, CloudError> {
             let reason = match error.operation {
                 CREATE_TEMPLATE => "CreateLaunchTemplateAuthCheckFailed",
                 "CreateFleet" => "CreateFleetAuthCheckFailed",
-                "RunInstances" => "RunInstancesAuthCheckFailed",
+                "RunInstances" => MAY_NOT_RUN,
                 _ => "Unauthorized",
             };
             Ok(Rehearsal::Failed(unresolved(reason)))

@@ -51,6 +51,18 @@ pub struct Selected {
     pub items: Vec<Described>,
     /// The terms that select none, for people.
     pub nothing: Vec<String>,
+    /// Why none could be read.
+    pub unread: Option<Unresolved>,
+}
+
+impl Selected {
+    /// None, as they cannot be read: a class makes other machines all the same.
+    pub fn unread(reason: &'static str, message: String) -> Self {
+        Self {
+            unread: Some(Unresolved { reason, message }),
+            ..Self::default()
+        }
+    }
 }
 
 /// Runs the terms of a class over all active reservations.
@@ -68,7 +80,11 @@ pub fn select(terms: &[CapacityReservationSelectorTerm], all: Vec<Described>) ->
     let mut items: Vec<Described> = all.into_iter().filter(selected).collect();
     items.sort_by(|one, other| one.id.cmp(&other.id));
     items.dedup_by(|one, other| one.id == other.id);
-    Selected { items, nothing }
+    Selected {
+        items,
+        nothing,
+        unread: None,
+    }
 }
 
 fn selects(term: &CapacityReservationSelectorTerm, described: &Described) -> bool {
@@ -99,7 +115,8 @@ fn named((index, term): (usize, &CapacityReservationSelectorTerm)) -> String {
 
 /// What is to be said of terms that select no active reservation.
 pub fn remark(selected: &Selected) -> Option<Unresolved> {
-    terms::remark("active capacity reservation", PATH, &selected.nothing)
+    let unread = selected.unread.clone();
+    unread.or_else(|| terms::remark("active capacity reservation", PATH, &selected.nothing))
 }
 
 /// The selected reservations, with what a machine in each costs beside the reservation itself: what one
@@ -240,6 +257,7 @@ mod tests {
         let selected = Selected {
             items: Vec::new(),
             nothing,
+            ..Selected::default()
         };
         let said = remark(&selected).unwrap();
         assert_eq!(said.reason, "TermMatchesNothing");
@@ -269,6 +287,7 @@ mod tests {
         let selected = Selected {
             items: vec![reservation("cr-1", &[]), elsewhere],
             nothing: Vec::new(),
+            ..Selected::default()
         };
         let counted = Timestamp::UNIX_EPOCH;
         let found = priced(selected, &catalogue, counted);
@@ -303,6 +322,7 @@ mod tests {
         let selected = Selected {
             items: vec![ending, standard],
             nothing: Vec::new(),
+            ..Selected::default()
         };
         let found = priced(selected, &Catalogue::default(), at(0));
         let states = |minute: i64| [0, 1].map(|index: usize| found[index].state(at(minute)));

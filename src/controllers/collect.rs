@@ -116,7 +116,7 @@ impl Collect {
         }
         let snapshot = context.snapshot();
         let collection = decide(&snapshot, &self.memory);
-        self.memory.asked(&collection.decision.steps);
+        self.memory.asked(&collection);
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());

@@ -1,6 +1,6 @@
 //! Buys what claims ask for.
 //!
-//! Woken by claims, node classes and shortages that end; asks [`crate::plan::launch`]; writes records before
+//! Woken by claims, node classes, NodePools and shortages that end; asks [`crate::plan::launch`]; writes records before
 //! it calls EC2, and what EC2 answered onto the claims. See decision 0004 for the order.
 
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Controller for Launch {
     }
 
     fn interests(&self) -> Vec<Kind> {
-        vec![Kind::NodeClaim, Kind::NodeClass]
+        vec![Kind::NodeClaim, Kind::NodeClass, Kind::NodePool]
     }
 
     fn settle(&self) -> (Duration, Duration) {

@@ -159,6 +159,29 @@ async fn a_profile_that_ec2_does_not_know_fails_the_class() {
     scene.end().await;
 }
 
+/// A policy may allow some types alone: what is refused for one machine is asked for another.
+#[tokio::test]
+async fn a_machine_that_may_not_be_run_is_no_verdict_on_others() {
+    let scene = Scene::new("one-type").await;
+    let class = class(&json!({}));
+    let resolved = scene.resolved(&class).await;
+    let refuse = async |times| {
+        let refusal = json!({ "status": 403, "code": "UnauthorizedOperation" });
+        scene
+            .endpoint
+            .fault("RunInstances", "error", times, refusal)
+            .await;
+    };
+    refuse(1).await;
+    let said = scene.cloud.rehearse(&class, &resolved).await.unwrap();
+    assert!(matches!(said, Rehearsal::Doubtful(_)), "{said:?}");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    refuse(2).await;
+    let said = scene.cloud.rehearse(&class, &resolved).await.unwrap();
+    assert!(matches!(said, Rehearsal::Failed(_)), "{said:?}");
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
     let scene = Scene::new("throttled").await;
@@ -226,7 +249,8 @@ async fn a_class_says_which_action_is_missing_and_nothing_is_tried_before_it_is_
     world.pass(Duration::from_mins(5)).await;
     assert_eq!(world.api.count(Resource::NodeClaim), 0);
     let asked = world.ec2.calls()["RunInstances"].calls;
-    assert!(asked <= 12, "asked {asked} times in five minutes");
+    // Two machines each half minute.
+    assert!(asked <= 24, "asked {asked} times in five minutes");
     first.process.stop().await;
     first.bury();
     let second = Controller::under(&world, &shipped(&world), Mode::Run).await;

@@ -105,13 +105,17 @@ async fn a_refused_look_at_reservations_names_the_permission() {
         .await;
     let terms = json!([{ "id": "cr-1" }]);
     let selecting = class(&json!({ "capacityReservationSelectorTerms": terms }));
-    let error = scene.cloud.resolve(&selecting).await.unwrap_err();
+    let resolution = scene.cloud.resolve(&selecting).await.unwrap();
+    let said = &resolution.remarks["CapacityReservationsReady"].message;
     assert!(
-        error
-            .message
-            .contains("allow ec2:DescribeCapacityReservations"),
-        "{error}"
+        said.contains("allow ec2:DescribeCapacityReservations"),
+        "{said}"
     );
+    assert!(
+        resolution.class.ready,
+        "it makes other machines all the same"
+    );
+    assert!(resolution.class.reservations.is_empty());
     scene.end().await;
 }
 

@@ -27,6 +27,7 @@ use crate::cloud::images as cloud_images;
 use crate::cloud::reservations::{self as cloud_reservations, Selected};
 use crate::cloud::terms::remark;
 use crate::cloud::{CloudError, Resolution, Unresolved};
+use crate::model::launch::ErrorClass;
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 
@@ -232,8 +233,14 @@ async fn selected(
     if terms.is_empty() {
         return Ok(Selected::default());
     }
-    let active = reservations::active(api).await?;
-    Ok(cloud_reservations::select(terms, active))
+    match reservations::active(api).await {
+        Ok(active) => Ok(cloud_reservations::select(terms, active)),
+        // Asking again does not mend it, and the class can do without.
+        Err(error) if error.class == ErrorClass::Unauthorized => {
+            Ok(Selected::unread("Unauthorized", error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The catalogue of before, if nothing that it was built from has changed.

@@ -70,25 +70,10 @@ impl Rehearsals {
         let Some(offering) = rehearsal::offering(resolved) else {
             return Ok(Rehearsal::Passed);
         };
-        let claim = nobody(object, &offering, api.world.now());
-        let groups = templates::grouped(
-            api,
-            object,
-            resolved,
-            &claim,
-            std::slice::from_ref(&offering),
-        )?;
-        let Some(group) = groups.into_iter().next() else {
+        let Some(question) = Question::of(api, object, resolved, &offering)? else {
             return Ok(Rehearsal::Passed);
         };
-        let asked = Asked {
-            uid: object.uid().unwrap_or_default(),
-            template: TemplateOverrides {
-                name: group.template.name(),
-                overrides: group.overrides.clone(),
-            },
-            capacity_type: offering.capacity_type,
-        };
+        let asked = question.asked.clone();
         let name = object.name_any();
         let known = self.locked().get(&name).cloned();
         let known = known.filter(|said| said.asked == asked);
@@ -97,7 +82,15 @@ impl Rehearsals {
             return Ok(said.rehearsal.clone());
         }
         let record = asked.record();
-        match Box::pin(play(api, templates, object, &claim, &record, &group)).await {
+        let answer = match question.put(api, templates, object).await {
+            Ok(first) if first.is_of_the_machine() => {
+                let other = rehearsal::another(resolved, &offering);
+                self.again(api, templates, (object, resolved), (first, other))
+                    .await
+            }
+            answer => answer,
+        };
+        match answer {
             Ok(rehearsal) => {
                 self.keep(name, asked, &rehearsal, now);
                 Ok(rehearsal)
@@ -116,6 +109,24 @@ impl Rehearsals {
                 }
             }
         }
+    }
+
+    /// Asks about another machine where the first may not be run.
+    async fn again(
+        &self,
+        api: &Api,
+        templates: &Templates,
+        (object, resolved): (&EC2NodeClass, &NodeClass),
+        (first, other): (Rehearsal, Option<OfferingKey>),
+    ) -> Result<Rehearsal, CloudError> {
+        let question = other.map(|other| Question::of(api, object, resolved, &other));
+        let Some(question) = question.transpose()?.flatten() else {
+            return Ok(first);
+        };
+        Ok(match question.put(api, templates, object).await? {
+            Rehearsal::Failed(_) => first,
+            Rehearsal::Passed | Rehearsal::Doubtful(_) => first.doubtful(),
+        })
     }
 
     fn keep(&self, class: String, asked: Asked, rehearsal: &Rehearsal, now: Timestamp) {
@@ -150,6 +161,61 @@ impl Asked {
             capacity_type: self.capacity_type,
             templates: vec![self.template.clone()],
         }
+    }
+}
+
+/// A launch that EC2 is asked about.
+struct Question {
+    asked: Asked,
+    claim: Claim,
+    group: TemplateGroup,
+}
+
+impl Question {
+    /// The launch of one machine of an offering; `None` when there is none through this class.
+    fn of(
+        api: &Api,
+        object: &EC2NodeClass,
+        resolved: &NodeClass,
+        offering: &OfferingKey,
+    ) -> Result<Option<Self>, CloudError> {
+        let claim = nobody(object, offering, api.world.now());
+        let offerings = std::slice::from_ref(offering);
+        let groups = templates::grouped(api, object, resolved, &claim, offerings)?;
+        let Some(group) = groups.into_iter().next() else {
+            return Ok(None);
+        };
+        let asked = Asked {
+            uid: object.uid().unwrap_or_default(),
+            template: TemplateOverrides {
+                name: group.template.name(),
+                overrides: group.overrides.clone(),
+            },
+            capacity_type: offering.capacity_type,
+        };
+        Ok(Some(Self {
+            asked,
+            claim,
+            group,
+        }))
+    }
+
+    async fn put(
+        &self,
+        api: &Api,
+        templates: &Templates,
+        object: &EC2NodeClass,
+    ) -> Result<Rehearsal, CloudError> {
+        let record = self.asked.record();
+        Box::pin(play(
+            api,
+            templates,
+            object,
+            &self.claim,
+            &record,
+            &self.group,
+        ))
+        .await
     }
 }
 

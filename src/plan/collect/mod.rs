@@ -10,7 +10,7 @@ mod endings;
 
 pub use endings::ended;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub const APART: SignedDuration = SignedDuration::from_mins(1);
 const FEW: usize = 3;
 /// Beyond [`FEW`], orphans are too many when they are more than one in so many of the fleet.
 const ONE_IN: usize = 10;
+/// Halts that are remembered: a token that is older has to be given anew.
+const MOST_TOLD: usize = 20;
 
 /// What complete lists have shown so far. Lost with the process, which delays collection by a
 /// minute.
@@ -50,6 +52,10 @@ pub struct CollectMemory {
     /// Orphans whose end was decided, alone or by a person's leave: what failed is tried again without asking
     /// anew.
     condemned: BTreeSet<String>,
+    /// Orphans that the brake holds: it does not let go because the fleet grew or some of them went.
+    held: BTreeSet<String>,
+    /// The last halts that a person was told of: what was told may be allowed, though some of it is gone since.
+    told: VecDeque<Halt>,
 }
 
 impl CollectMemory {
@@ -104,22 +110,48 @@ impl CollectMemory {
         keep(&mut self.vanished, vanished, at);
         keep(&mut self.stray, stray, at);
         self.condemned.retain(|id| self.orphans.contains_key(id));
+        self.held.retain(|id| self.orphans.contains_key(id));
         self.last = Some((at, instances));
         self.tagged.clear();
     }
 
     /// Remembers what was decided. Tags are not asked for again from the same list: one that failed is
     /// missing from the next, too.
-    pub fn asked(&mut self, steps: &[CollectStep]) {
-        for step in steps {
+    pub fn asked(&mut self, collection: &Collection) {
+        for step in &collection.decision.steps {
             match step {
-                CollectStep::Tag { instance, .. } => self.tagged.insert(instance.clone()),
-                CollectStep::Terminate { instance, .. } => {
-                    self.condemned.insert(instance.id.clone())
+                CollectStep::Tag { instance, .. } => {
+                    self.tagged.insert(instance.clone());
                 }
-                _ => continue,
-            };
+                CollectStep::Terminate { instance, .. } => {
+                    self.condemned.insert(instance.id.clone());
+                    self.held.remove(&instance.id);
+                }
+                _ => {}
+            }
         }
+        if let Some(halt) = &collection.halt {
+            self.held.extend(halt.orphans.iter().cloned());
+            if !self.told.contains(halt) {
+                self.told.push_back(halt.clone());
+            }
+            if self.told.len() > MOST_TOLD {
+                self.told.pop_front();
+            }
+        }
+    }
+
+    /// True when a person allowed the end of all of these, by the token of this halt or of one before it.
+    fn is_allowed(&self, halt: &Halt, snapshot: &Snapshot) -> bool {
+        let tokens: BTreeSet<&str> = snapshot
+            .node_pools
+            .values()
+            .filter_map(|pool| pool.acknowledged_orphans.as_deref())
+            .collect();
+        let mut halts = self.told.iter().chain(std::iter::once(halt));
+        halts.any(|told| {
+            tokens.contains(told.token.as_str()) && halt.orphans.is_subset(&told.orphans)
+        })
     }
 
     /// The last complete list.
@@ -225,6 +257,8 @@ impl CollectStep {
 pub struct Halt {
     /// Names this very set of orphans.
     pub token: String,
+    /// Their instance ids.
+    pub orphans: BTreeSet<String>,
     /// For people, with what to do.
     pub message: String,
 }
@@ -255,27 +289,25 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
             continue;
         }
         match orphan(snapshot, instance) {
+            Some(CollectStep::Terminate { .. }) if is_paused(snapshot, instance) => {}
             Some(step @ CollectStep::Readopt { .. }) => collection.decision.push(step),
             Some(step) => condemned.push(step),
             None => {}
         }
     }
     let fleet = memory.instances().len();
-    let new: Vec<&str> = condemned
+    let new: BTreeSet<String> = condemned
         .iter()
         .filter_map(|step| match step {
-            CollectStep::Terminate { instance, .. } => Some(instance.id.as_str()),
+            CollectStep::Terminate { instance, .. } => Some(instance.id.clone()),
             _ => None,
         })
-        .filter(|id| !memory.condemned.contains(*id))
+        .filter(|id| !memory.condemned.contains(id))
         .collect();
-    if new.len() > FEW.max(fleet / ONE_IN) {
-        let halt = halt(&new, fleet);
-        let acknowledged = snapshot
-            .node_pools
-            .values()
-            .any(|pool| pool.acknowledged_orphans.as_deref() == Some(&halt.token));
-        if !acknowledged {
+    let is_held = new.iter().any(|id| memory.held.contains(id));
+    if is_held || new.len() > FEW.max(fleet / ONE_IN) {
+        let halt = halt(new, fleet);
+        if !memory.is_allowed(&halt, snapshot) {
             condemned.retain(|step| match step {
                 CollectStep::Terminate { instance, .. } => memory.condemned.contains(&instance.id),
                 _ => true,
@@ -287,6 +319,13 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     vanished(snapshot, memory, &mut collection.decision);
     missing_tags(snapshot, memory, &mut collection.decision);
     collection
+}
+
+/// True for an instance of a NodePool that a person has paused.
+fn is_paused(snapshot: &Snapshot, instance: &Instance) -> bool {
+    let pool = instance.tags.get(tags::NODE_POOL);
+    let pool = pool.and_then(|name| snapshot.node_pools.get(name));
+    pool.is_some_and(|pool| pool.paused)
 }
 
 /// What becomes of an instance without a claim. Nothing, while its Node is being drained: the
@@ -317,29 +356,27 @@ fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> Option<CollectStep> 
     })
 }
 
-fn halt(ids: &[&str], fleet: usize) -> Halt {
-    let mut sorted = ids.to_vec();
-    sorted.sort_unstable();
-    let digest = Sha256::digest(sorted.join("\n").as_bytes());
+fn halt(orphans: BTreeSet<String>, fleet: usize) -> Halt {
+    let ids: Vec<&str> = orphans.iter().map(String::as_str).collect();
+    let digest = Sha256::digest(ids.join("\n").as_bytes());
     let token = digest.iter().take(6).fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         write!(text, "{byte:02x}").ok();
         text
     });
-    let shown = sorted
-        .iter()
-        .take(5)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let shown = ids.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let message = format!(
         "{} of {fleet} instances of this cluster have no NodeClaim ({shown}{}); nothing is collected, \
          because a restored or wrong API server looks like this. Compare with EC2, then allow it: \
          kubectl annotate nodepool NAME --overwrite tonnage.dev/acknowledge-orphans={token}",
-        sorted.len(),
-        if sorted.len() > 5 { ", ..." } else { "" },
+        ids.len(),
+        if ids.len() > 5 { ", ..." } else { "" },
     );
-    Halt { token, message }
+    Halt {
+        token,
+        orphans,
+        message,
+    }
 }
 
 fn vanished(snapshot: &Snapshot, memory: &CollectMemory, decision: &mut Decision<CollectStep>) {

@@ -145,7 +145,7 @@ fn what_was_allowed_once_is_tried_again_without_asking_anew() {
     pool.acknowledged_orphans = Some(token.clone());
     let allowed = decide(&snapshot, &memory);
     assert_eq!(steps(&allowed).len(), 5);
-    memory.asked(&allowed.decision.steps);
+    memory.asked(&allowed);
 
     // One ended, four calls failed: this is another set, and its end is decided all the same.
     memory.listed(at(1_060), fleet[1..5].to_vec(), &snapshot);
@@ -222,10 +222,9 @@ fn missing_tags_are_put_on_once_for_each_list_and_not_before_registration_could(
     );
     for round in 1..=2 {
         memory.listed(at(1_000 + round * 30), untagged.to_vec(), &snapshot);
-        let first = decide(&snapshot, &memory).decision.steps;
-        assert!(
-            matches!(first.as_slice(), [CollectStep::Tag { instance, .. }] if instance == "i-a")
-        );
+        let first = decide(&snapshot, &memory);
+        let steps = first.decision.steps.as_slice();
+        assert!(matches!(steps, [CollectStep::Tag { instance, .. }] if instance == "i-a"));
         memory.asked(&first);
         assert_eq!(
             decide(&snapshot, &memory).decision.steps,
@@ -233,4 +232,52 @@ fn missing_tags_are_put_on_once_for_each_list_and_not_before_registration_could(
             "asked for already"
         );
     }
+}
+
+#[test]
+fn the_brake_holds_until_somebody_lets_go_whatever_the_fleet_does() {
+    let mut snapshot = world(1_000, &[], &[], &[]);
+    let names: Vec<String> = (0..60).map(|number| format!("m{number:02}")).collect();
+    let fleet: Vec<Arc<Instance>> = names.iter().map(|name| tagged(name)).collect();
+    let mut memory = twice(900, 1_000, &fleet[..4], &snapshot);
+    let first = decide(&snapshot, &memory);
+    let token = first.halt.clone().unwrap().token;
+    memory.asked(&first);
+
+    // The fleet grows around them, and one of them is ended by hand: still nobody has allowed anything.
+    for (claim, instance) in (0..).zip(&fleet[4..]) {
+        let mut own = claim_of(claim);
+        own.provider_id = instance.provider_id();
+        snapshot.claims.insert(own.name.clone(), Arc::new(own));
+    }
+    memory.listed(at(1_060), fleet[1..].to_vec(), &snapshot);
+    let grown = decide(&snapshot, &memory);
+    assert_eq!(steps(&grown), Vec::<String>::new());
+    assert!(grown.halt.as_ref().unwrap().message.contains("3 of 59"));
+    memory.asked(&grown);
+
+    // The token that the person was told first covers what is left of that set.
+    let pool = Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap());
+    pool.acknowledged_orphans = Some(token);
+    assert_eq!(steps(&decide(&snapshot, &memory)).len(), 3);
+}
+
+fn claim_of(number: u32) -> Claim {
+    let name = format!("claim-{number}");
+    Claim {
+        uid: format!("uid-{name}"),
+        ..claim(&name, &["c5.xlarge/us-east-1a/spot"])
+    }
+}
+
+#[test]
+fn orphans_of_a_paused_pool_stay() {
+    let mut snapshot = world(1_000, &[], &[], &[]);
+    let mut own = Instance::clone(&tagged("a"));
+    own.tags
+        .insert(tags::NODE_POOL.to_owned(), "general".to_owned());
+    let memory = twice(900, 1_000, &[Arc::new(own)], &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["terminate i-a"]);
+    Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap()).paused = true;
+    assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
 }

@@ -44,7 +44,6 @@ fn walked_through() -> (LaunchMemory, Vec<Claim>) {
 fn a_claim_waits_where_its_pool_can_buy_nothing_else_for_its_pods() {
     type Change = fn(&mut Snapshot, &mut NodePool);
     let (memory, claims) = walked_through();
-    let pause: Change = |_snapshot, pool| pool.paused = true;
     let limit: Change = |_snapshot, pool| {
         // Lowered since: not even what the claim gives back is enough.
         pool.limits = Resources::from_iter([("cpu", 3_000)]);
@@ -59,7 +58,7 @@ fn a_claim_waits_where_its_pool_can_buy_nothing_else_for_its_pods() {
             }
         });
     };
-    for change in [pause, limit, delete, other_zone] {
+    for change in [limit, delete, other_zone] {
         let mut snapshot = world(1, &claims, &[], &[]);
         let mut pool = NodePool::clone(&snapshot.node_pools["general"]);
         change(&mut snapshot, &mut pool);

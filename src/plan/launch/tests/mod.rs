@@ -1,6 +1,7 @@
 //! Launch decisions, told as stories of a batch.
 
 mod exhausted;
+mod paused;
 
 use std::num::NonZeroU32;
 

@@ -3,7 +3,7 @@
 //! Given groups, candidates and bins; given back the keys with their values, what each class has to
 //! do with each group, and every combination of values that has room for a class.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assign::Assignment;
 use super::group::{Groups, Kind};
@@ -164,20 +164,7 @@ impl Assignment {
             return Vec::new();
         }
         let keys = self.keys_of(ties);
-        let mut combinations: Vec<Vec<usize>> = vec![Vec::new()];
-        for key in &keys {
-            let count = self.keys.get(*key).map_or(0, |key| key.values.len());
-            combinations = combinations
-                .into_iter()
-                .flat_map(|values| {
-                    (0..count).map(move |value| {
-                        let mut values = values.clone();
-                        values.push(value);
-                        values
-                    })
-                })
-                .collect();
-        }
+        let combinations = self.combinations(&keys, class, unit_prices.len(), suitable);
         let needed = class.size.len();
         combinations
             .into_iter()
@@ -210,6 +197,43 @@ impl Assignment {
             .collect()
     }
 
+    /// The combinations of values that some candidate or bin of the class has, in order: at most as many as
+    /// there are of those, however many values the keys have.
+    fn combinations(
+        &self,
+        keys: &[usize],
+        class: &Class,
+        candidates: usize,
+        suitable: &[usize],
+    ) -> Vec<Vec<usize>> {
+        let mut allowed: BTreeSet<usize> = BTreeSet::new();
+        for level in &class.levels {
+            allowed.extend(level.iter());
+        }
+        let mut parts = vec![Part {
+            values: Vec::new(),
+            candidates: allowed.into_iter().collect(),
+            bins: suitable.to_vec(),
+        }];
+        for key in keys.iter().filter_map(|key| self.keys.get(*key)) {
+            let mut of_candidate = vec![None; candidates];
+            for (value, bits) in key.bits.iter().enumerate() {
+                for candidate in bits.iter() {
+                    if let Some(slot) = of_candidate.get_mut(candidate) {
+                        *slot = Some(value);
+                    }
+                }
+            }
+            let of_candidate = |candidate: &usize| of_candidate.get(*candidate).copied().flatten();
+            let of_bin = |bin: &usize| key.of_bin.get(*bin).copied().flatten();
+            parts = parts
+                .into_iter()
+                .flat_map(|part| part.split(&of_candidate, &of_bin))
+                .collect();
+        }
+        parts.into_iter().map(|part| part.values).collect()
+    }
+
     pub(super) fn keys_of(&self, ties: &[Tie]) -> Vec<usize> {
         let keys: BTreeSet<usize> = ties
             .iter()
@@ -237,6 +261,42 @@ impl Assignment {
                 .and_then(|key| key.of_bin.get(bin).copied().flatten())
                 == Some(*value)
         })
+    }
+}
+
+/// What has the same values of the keys so far.
+struct Part {
+    values: Vec<usize>,
+    candidates: Vec<usize>,
+    bins: Vec<usize>,
+}
+
+impl Part {
+    /// Its parts by the value of one more key, in order of the value; what has none is left out.
+    fn split(
+        self,
+        of_candidate: &dyn Fn(&usize) -> Option<usize>,
+        of_bin: &dyn Fn(&usize) -> Option<usize>,
+    ) -> Vec<Self> {
+        let mut by_value: BTreeMap<usize, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+        for candidate in self.candidates {
+            if let Some(value) = of_candidate(&candidate) {
+                by_value.entry(value).or_default().0.push(candidate);
+            }
+        }
+        for bin in self.bins {
+            if let Some(value) = of_bin(&bin) {
+                by_value.entry(value).or_default().1.push(bin);
+            }
+        }
+        by_value
+            .into_iter()
+            .map(|(value, (candidates, bins))| Self {
+                values: self.values.iter().copied().chain([value]).collect(),
+                candidates,
+                bins,
+            })
+            .collect()
     }
 }
 
