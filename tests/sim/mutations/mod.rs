@@ -13,7 +13,7 @@ use tonnage::sim::Embedded;
 use crate::controllers::Controllers;
 
 /// Seeds within which a mutation must be found.
-pub(crate) const SEEDS: u64 = 8;
+pub(crate) const SEEDS: u64 = 12;
 
 /// One way of being broken.
 #[derive(Debug)]
