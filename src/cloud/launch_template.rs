@@ -322,7 +322,6 @@ mod tests {
     use crate::cloud::catalogue::Terms;
     use crate::cloud::class::{self, ClassDefaults};
     use crate::model::node_class::{Accelerator, Image, Subnet};
-    use crate::model::resources::Resources;
     use crate::model::taint::{Taint, TaintEffect};
 
     fn spec() -> EC2NodeClassSpec {
@@ -377,26 +376,11 @@ mod tests {
             uid: "uid".to_owned(),
             resource_version: "1".to_owned(),
             generation: 1,
-            created: jiff::Timestamp::UNIX_EPOCH,
-            deleting_since: None,
-            finalizers: Vec::new(),
             node_pool: Some("executors".to_owned()),
             node_class: "default".to_owned(),
             labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
-            annotations: BTreeMap::new(),
             taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
-            startup_taints: Vec::new(),
-            requests: Resources::new(),
-            offerings: Vec::new(),
-            launch: None,
-            termination_grace: None,
-            expire_after: None,
-            provider_id: String::new(),
-            node_name: String::new(),
-            capacity: Resources::new(),
-            allocatable: Resources::new(),
-            conditions: BTreeMap::new(),
-            last_pod_event: None,
+            ..Claim::default()
         }
     }
 

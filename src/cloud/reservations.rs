@@ -18,7 +18,7 @@ use crate::model::reservation::{Reservation, ReservationKind};
 const PATH: &str = "spec.capacityReservationSelectorTerms";
 
 /// A reservation as EC2 describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Described {
     /// For example `cr-0123456789abcdef0`.
     pub id: String,
@@ -177,15 +177,13 @@ mod tests {
             instance_type: "c5.xlarge".to_owned(),
             zone: "us-east-1a".to_owned(),
             matching: "open".to_owned(),
-            kind: ReservationKind::Standard,
-            interruptible: false,
-            ends: None,
             total: 4,
             free: 3,
             tags: tags
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+            ..Described::default()
         }
     }
 

@@ -310,18 +310,41 @@ impl Context {
 
     /// Learns what a node class resolves to, and what Nodes say of it beside; `None` forgets it.
     pub fn set_class(&self, name: &str, resolution: Option<Arc<Resolution>>) {
-        let object = self.mirror.view().node_classes.get(name).cloned();
-        let resolution = resolution.map(|found| match &object {
+        let resolution = resolution.map(|found| self.with_memory(name, found));
+        self.change_classes(|classes| match resolution {
+            Some(found) => classes.insert(name.to_owned(), Arc::clone(&found)) != Some(found),
+            None => classes.remove(name).is_some(),
+        });
+    }
+
+    /// Puts what Nodes say by now beside what a node class resolves to. What was learned of the class or
+    /// forgotten meanwhile stays.
+    pub fn renew_class(&self, name: &str) {
+        let Some(known) = self.class(name) else {
+            return;
+        };
+        let found = self.with_memory(name, Arc::clone(&known));
+        self.change_classes(|classes| {
+            let current = classes.get_mut(name);
+            let current = current.filter(|current| Arc::ptr_eq(current, &known));
+            current.is_some_and(|current| {
+                *current = Arc::clone(&found);
+                known != found
+            })
+        });
+    }
+
+    fn with_memory(&self, name: &str, found: Arc<Resolution>) -> Arc<Resolution> {
+        let observed = self.mirror.view().node_classes.get(name).cloned();
+        match observed {
             Some(observed) => node_memory::applied(self, &observed.object, found),
             None => found,
-        });
-        let changed = {
-            let mut classes = locked(&self.classes);
-            match resolution {
-                Some(found) => classes.insert(name.to_owned(), Arc::clone(&found)) != Some(found),
-                None => classes.remove(name).is_some(),
-            }
-        };
+        }
+    }
+
+    /// Wakes who decides from node classes if the change is one.
+    fn change_classes(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Resolution>>) -> bool) {
+        let changed = change(&mut locked(&self.classes));
         if changed {
             for name in [
                 Loop::Provisioning,

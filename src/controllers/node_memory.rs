@@ -39,9 +39,7 @@ pub fn learn(context: &Context, snapshot: &Snapshot) {
 /// Puts what is known by now into every node class.
 pub fn apply(context: &Context) {
     for name in context.class_names() {
-        if let Some(known) = context.class(&name) {
-            context.set_class(&name, Some(known));
-        }
+        context.renew_class(&name);
     }
 }
 

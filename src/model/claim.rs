@@ -34,7 +34,7 @@ pub struct ClaimCondition {
 }
 
 /// A NodeClaim of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     /// The object's name.
     pub name: String,

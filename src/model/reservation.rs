@@ -11,9 +11,10 @@ pub const ENDING: SignedDuration = SignedDuration::from_mins(30);
 const EXPIRING: SignedDuration = SignedDuration::from_mins(40);
 
 /// What kind of reservation it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum ReservationKind {
     /// On demand: it lasts until it is cancelled or its end is there.
+    #[default]
     Standard,
     /// A capacity block: bought for a time, with an end.
     CapacityBlock,

@@ -44,6 +44,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// True for the name of a NodePool that a person has paused.
+    pub fn is_paused(&self, node_pool: Option<&String>) -> bool {
+        node_pool
+            .and_then(|name| self.node_pools.get(name))
+            .is_some_and(|pool| pool.paused)
+    }
+
     /// An empty world at an instant.
     pub fn empty(now: Timestamp) -> Self {
         Self {

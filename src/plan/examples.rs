@@ -36,25 +36,13 @@ pub(crate) fn claim(name: &str, offerings: &[&str]) -> Claim {
         resource_version: "1".to_owned(),
         generation: 1,
         created: at(0),
-        deleting_since: None,
         finalizers: vec![labels::TERMINATION_FINALIZER.to_owned()],
         node_pool: Some("general".to_owned()),
         node_class: "default".to_owned(),
         labels: BTreeMap::from([(labels::NODE_POOL.to_owned(), "general".to_owned())]),
-        annotations: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
         requests: Resources::new().with(CPU, 2_000),
         offerings: offerings.iter().map(|text| offering(text)).collect(),
-        launch: None,
-        termination_grace: None,
-        expire_after: None,
-        provider_id: String::new(),
-        node_name: String::new(),
-        capacity: Resources::new(),
-        allocatable: Resources::new(),
-        conditions: BTreeMap::new(),
-        last_pod_event: None,
+        ..Claim::default()
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tonnage::api::node_class::EC2NodeClass;
@@ -18,7 +17,6 @@ use tonnage::model::kubernetes_version::KubernetesVersion;
 use tonnage::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
 use tonnage::model::offering::OfferingKey;
-use tonnage::model::resources::Resources;
 use tonnage::model::taint::{Taint, TaintEffect};
 use tonnage::world::World;
 
@@ -232,25 +230,10 @@ pub(crate) fn claim() -> Claim {
         uid: "claim-uid".to_owned(),
         resource_version: "1".to_owned(),
         generation: 1,
-        created: Timestamp::UNIX_EPOCH,
-        deleting_since: None,
-        finalizers: Vec::new(),
         node_pool: Some("executors".to_owned()),
         node_class: "default".to_owned(),
         labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
-        annotations: BTreeMap::new(),
         taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
-        startup_taints: Vec::new(),
-        requests: Resources::new(),
-        offerings: Vec::new(),
-        launch: None,
-        termination_grace: None,
-        expire_after: None,
-        provider_id: String::new(),
-        node_name: String::new(),
-        capacity: Resources::new(),
-        allocatable: Resources::new(),
-        conditions: BTreeMap::new(),
-        last_pod_event: None,
+        ..Claim::default()
     }
 }

@@ -69,7 +69,7 @@ async fn the_shipped_policy_passes_and_an_answer_serves_for_an_hour() {
     let class = class(&json!({}));
     let resolved = scene.resolved(&class).await;
     for (pause, calls) in [(0, [1, 1, 1]), (3_500, [1, 1, 1]), (200, [1, 2, 2])] {
-        tokio::time::sleep(Duration::from_secs(pause)).await;
+        tokio::time::advance(Duration::from_secs(pause)).await;
         let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
         assert_eq!(rehearsal, Ok(Rehearsal::Passed));
         assert_eq!(steps(&scene).await, calls, "after {pause} s");
@@ -102,7 +102,7 @@ async fn is_named(name: &str, action: &str, reason: &str) {
     let advice = format!("; allow {action} for the controller's role controller");
     assert!(why.message.contains(&advice), "{}", why.message);
     let before = steps(&scene).await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::advance(Duration::from_secs(20)).await;
     assert!(scene.cloud.rehearse(&class, &resolved).await.is_ok());
     assert_eq!(steps(&scene).await, before, "no hot loop");
     scene.end().await;
@@ -198,12 +198,12 @@ async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
     assert_eq!(error.class, ErrorClass::Throttled);
     let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
     assert_eq!(rehearsal, Ok(Rehearsal::Passed), "asked again at once");
-    tokio::time::sleep(Duration::from_mins(61)).await;
+    tokio::time::advance(Duration::from_mins(61)).await;
     throttled().await;
     let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
     assert_eq!(rehearsal, Ok(Rehearsal::Passed), "it passed before");
     // A template that somebody removed is made again.
-    tokio::time::sleep(Duration::from_mins(61)).await;
+    tokio::time::advance(Duration::from_mins(61)).await;
     let templates = scene.cloud.templates().await.unwrap();
     assert_eq!(templates.len(), 1);
     let beside = scene.restarted().await;

@@ -23,12 +23,9 @@ fn reservation(id: &str, total: u32) -> Described {
         instance_type: "c5.xlarge".to_owned(),
         zone: "us-east-1a".to_owned(),
         matching: "open".to_owned(),
-        kind: ReservationKind::Standard,
-        interruptible: false,
-        ends: None,
         total,
-        free: 0,
         tags: BTreeMap::from([("team".to_owned(), "data".to_owned())]),
+        ..Described::default()
     }
 }
 
@@ -240,7 +237,7 @@ async fn machines_of_a_capacity_block_are_launched_as_such_and_end_with_it() {
     let listed = scene.cloud.instances(&of_id).await.unwrap();
     assert_eq!(listed[0].offering.capacity_type, CapacityType::Reserved);
     for (minutes, running) in [(29, 1), (2, 0)] {
-        tokio::time::sleep(std::time::Duration::from_mins(minutes)).await;
+        tokio::time::advance(std::time::Duration::from_mins(minutes)).await;
         scene.endpoint.ec2.pass_minute();
         assert_eq!(scene.endpoint.ec2.alive().len(), running, "{minutes}");
     }

@@ -25,7 +25,6 @@ use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::model::resources::Resources;
 
 const RUN: &str = "RunInstances";
 /// How long a good answer serves. Whoever takes a permission away later sees it in the next launch.
@@ -322,28 +321,9 @@ fn tagged(
 fn nobody(object: &EC2NodeClass, offering: &OfferingKey, now: Timestamp) -> Claim {
     Claim {
         name: "rehearsal".to_owned(),
-        uid: String::new(),
-        resource_version: String::new(),
-        generation: 0,
         created: now,
-        deleting_since: None,
-        finalizers: Vec::new(),
-        node_pool: None,
         node_class: object.name_any(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        taints: Vec::new(),
-        startup_taints: Vec::new(),
-        requests: Resources::new(),
         offerings: vec![offering.clone()],
-        launch: None,
-        termination_grace: None,
-        expire_after: None,
-        provider_id: String::new(),
-        node_name: String::new(),
-        capacity: Resources::new(),
-        allocatable: Resources::new(),
-        conditions: BTreeMap::new(),
-        last_pod_event: None,
+        ..Claim::default()
     }
 }

@@ -289,7 +289,8 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
             continue;
         }
         match orphan(snapshot, instance) {
-            Some(CollectStep::Terminate { .. }) if is_paused(snapshot, instance) => {}
+            Some(CollectStep::Terminate { .. })
+                if snapshot.is_paused(instance.tags.get(tags::NODE_POOL)) => {}
             Some(step @ CollectStep::Readopt { .. }) => collection.decision.push(step),
             Some(step) => condemned.push(step),
             None => {}
@@ -319,13 +320,6 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     vanished(snapshot, memory, &mut collection.decision);
     missing_tags(snapshot, memory, &mut collection.decision);
     collection
-}
-
-/// True for an instance of a NodePool that a person has paused.
-fn is_paused(snapshot: &Snapshot, instance: &Instance) -> bool {
-    let pool = instance.tags.get(tags::NODE_POOL);
-    let pool = pool.and_then(|name| snapshot.node_pools.get(name));
-    pool.is_some_and(|pool| pool.paused)
 }
 
 /// What becomes of an instance without a claim. Nothing, while its Node is being drained: the

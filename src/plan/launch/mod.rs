@@ -390,7 +390,7 @@ fn propose(
         Ok(class) => class,
         Err((reason, message)) => return report(reason, message, decision),
     };
-    if is_paused(snapshot, first) {
+    if snapshot.is_paused(first.node_pool.as_ref()) {
         let message = "the NodePool is paused by the annotation tonnage.dev/paused: nothing is bought until it is removed";
         return report(ConditionReason::from(PAUSED), message.to_owned(), decision);
     }
@@ -441,12 +441,6 @@ fn propose(
 pub const CEILING: &str = "LaunchCeiling";
 /// The reason of a claim whose NodePool is paused.
 pub const PAUSED: &str = "NodePoolPaused";
-
-fn is_paused(snapshot: &Snapshot, claim: &Claim) -> bool {
-    let pool = claim.node_pool.as_ref();
-    let pool = pool.and_then(|name| snapshot.node_pools.get(name));
-    pool.is_some_and(|pool| pool.paused)
-}
 
 /// Those of the claims that the ceiling on launches leaves room for; `None` when that is nobody. Other
 /// proposals are offered the same room: who is first when they are carried out has it.

@@ -11,7 +11,6 @@ pub mod budget;
 pub mod cases;
 pub mod content;
 pub mod dual;
-pub mod exponential;
 pub mod fill;
 pub mod first_fit;
 pub mod fleet;

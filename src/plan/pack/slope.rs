@@ -5,11 +5,10 @@
 //! minima over worths, concave, and it may only be climbed within what each kind's price allows. The
 //! minima are rounded off (Nesterov 2005: the bound loses at most `ROUNDED` times the logarithm of the
 //! number of kinds) and climbed with momentum, by factors that keep the worth of a kind at its price
-//! (Auslender and Teboulle 2006). Only additions, multiplications, divisions and roots: equal problems
-//! give equal worths on every machine.
+//! (Auslender and Teboulle 2006). Exponentials are those of `libm`: the
+//! platform's differ in their last bits, and equal problems give equal worths on every machine.
 
 use super::budget::Meter;
-use super::exponential::{logarithm, power};
 use super::knapsack::{Dimensions, Worth};
 use super::real::{real, real_count, work};
 use super::reduced::Reduced;
@@ -170,11 +169,11 @@ impl<'solve, const D: usize> Slope<'solve, D> {
             let width = (ROUNDED * least).max(f64::MIN_POSITIVE);
             let mut sum = 0.0;
             for weight in &mut weights {
-                *weight = power((least - *weight) / width);
+                *weight = libm::exp((least - *weight) / width);
                 sum += *weight;
             }
             let count = f64::from(class.count);
-            total += count * (least - width * logarithm(sum));
+            total += count * (least - width * libm::log(sum));
             for ((kind, _load), weight) in places.iter().zip(&weights) {
                 if *weight > 0.0 {
                     let often = count * weight / sum;
@@ -285,7 +284,7 @@ fn moved<const D: usize>(parts: &[f64; D], growth: &[f64; D], strength: f64) -> 
     let most = growth.iter().copied().fold(0.0, f64::max);
     let mut next = *parts;
     for (part, growth) in next.iter_mut().zip(growth) {
-        *part *= power((growth - most) / strength.max(f64::MIN_POSITIVE));
+        *part *= libm::exp((growth - most) / strength.max(f64::MIN_POSITIVE));
     }
     let sum: f64 = next.iter().sum();
     if sum > 0.0 {

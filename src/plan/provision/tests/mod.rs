@@ -157,29 +157,14 @@ fn claims_of(plan: &ProvisioningPlan) -> BTreeMap<String, Arc<Claim>> {
             let name = format!("claim-{index}");
             let claim = Claim {
                 name: name.clone(),
-                uid: String::new(),
-                resource_version: String::new(),
                 generation: 1,
-                created: Timestamp::UNIX_EPOCH,
-                deleting_since: None,
-                finalizers: Vec::new(),
                 node_pool: Some(node.node_pool.clone()),
                 node_class: "default".to_owned(),
                 labels: node.labels.clone(),
                 annotations: node.annotations.clone(),
-                taints: Vec::new(),
-                startup_taints: Vec::new(),
                 requests: node.requests.clone(),
                 offerings: node.offerings.clone(),
-                launch: None,
-                termination_grace: None,
-                expire_after: None,
-                provider_id: String::new(),
-                node_name: String::new(),
-                capacity: Resources::new(),
-                allocatable: Resources::new(),
-                conditions: BTreeMap::new(),
-                last_pod_event: None,
+                ..Claim::default()
             };
             (name, Arc::new(claim))
         })

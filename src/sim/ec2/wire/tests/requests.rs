@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::{FLEET, TEMPLATE, Talk, but, launched, texts};
 use crate::cloud::reservations::Described;
 use crate::model::offering::CapacityType;
-use crate::model::reservation::ReservationKind;
 use crate::sim::ec2::limits::Limit;
 use crate::sim::ec2::market::Weather;
 
@@ -281,12 +280,9 @@ async fn reservations_are_found_by_id_and_filter_until_they_end() {
         instance_type: "c5.xlarge".to_owned(),
         zone: "us-east-1a".to_owned(),
         matching: "open".to_owned(),
-        kind: ReservationKind::Standard,
-        interruptible: false,
-        ends: None,
         total: 4,
-        free: 0,
         tags: [("team".to_owned(), "data".to_owned())].into(),
+        ..Described::default()
     };
     talk.world.ec2.reserve(Described {
         id: "cr-2".to_owned(),
