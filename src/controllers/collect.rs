@@ -143,20 +143,35 @@ fn halted(context: &Acting, halt: Option<&Halt>) {
         context.metrics.orphans_found(0, halt.is_some());
         if let Some(halt) = halt {
             tracing::error!(token = halt.token, "{}", halt.message);
-            for observed in context
-                .mirror
-                .view()
-                .node_pools
-                .values()
-                .filter(|pool| pool.ours)
-            {
-                let subject = Subject::node_pool(&observed.pool.name, &observed.pool.uid);
+            for subject in listeners(context) {
                 let reason = ("OrphanCollectionHalted", "Collecting");
                 context.tell(subject, EventKind::Warning, reason, halt.message.clone());
             }
         }
         context.wake(Loop::NodePools);
     }
+}
+
+/// Where people look: our NodePools, or the Lease where there is none.
+fn listeners(context: &Acting) -> Vec<Subject> {
+    let view = context.mirror.view();
+    let pools: Vec<Subject> = view
+        .node_pools
+        .values()
+        .filter(|observed| observed.ours)
+        .map(|observed| Subject::node_pool(&observed.pool.name, &observed.pool.uid))
+        .collect();
+    if !pools.is_empty() {
+        return pools;
+    }
+    let lease = context.settings.lease.iter().map(|lease| {
+        let namespace = lease
+            .namespace
+            .as_deref()
+            .unwrap_or_else(|| context.kubernetes.default_namespace());
+        Subject::lease(namespace, &lease.name)
+    });
+    lease.collect()
 }
 
 async fn carry_out(context: Arc<Acting>, gone: Ended, step: CollectStep) -> Result<(), StepError> {

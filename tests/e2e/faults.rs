@@ -1,6 +1,8 @@
 //! Faults: the controller dies at any moment, EC2 is short, slow, silent or broken. No pod is
 //! forgotten, no instance is leaked, none is bought twice.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
@@ -349,12 +351,12 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
     end(&world).await;
 }
 
+/// Ten machines of one type are one call, of which EC2 has four on spot.
 #[tokio::test]
 async fn a_partial_fleet_is_completed_from_elsewhere() {
     let world = World::fresh().await;
-    let _controller = Controller::start(Route::Direct, &[]).await;
-    let pools =
-        json!({"pools": [{"type": "c5.4xlarge", "zone": "*", "capacityType": "*", "capacity": 1}]});
+    let controller = Controller::start(Route::Direct, &[]).await;
+    let pools = json!({"pools": [{"type": "c5.xlarge", "zone": "*", "capacityType": "spot", "capacity": 4}]});
     drop(
         world
             .endpoint
@@ -362,8 +364,37 @@ async fn a_partial_fleet_is_completed_from_elsewhere() {
             .await,
     );
     prepare();
+    let one_type = json!({"spec": {"template": {"spec": {"nodeSelector": {
+        "karpenter.sh/nodepool": "executors", "node.kubernetes.io/instance-type": "c5.xlarge",
+    }}}}});
+    let patch = one_type.to_string();
+    drop(run(
+        "kubectl",
+        &[
+            "patch",
+            "deployment",
+            "executor",
+            "--type=merge",
+            "-p",
+            &patch,
+        ],
+    ));
     world.cluster.scale_executors(10).await;
     settled(&world).await;
+    nothing_was_bought_twice(&world, 0).await;
+    let mut bought: BTreeMap<String, usize> = BTreeMap::new();
+    for machine in world.endpoint.machines().await {
+        if machine.instance_type == "c5.xlarge" {
+            *bought.entry(machine.capacity_type).or_default() += 1;
+        }
+    }
+    let expected = BTreeMap::from([("on-demand".to_owned(), 6), ("spot".to_owned(), 4)]);
+    assert_eq!(bought, expected);
+    let metrics = controller.metrics_text().await;
+    let partial = metrics
+        .lines()
+        .any(|line| line.starts_with("tonnage_launches_total{") && line.contains("\"partial\""));
+    assert!(partial, "no fleet was partial: {metrics}");
     end(&world).await;
 }
 

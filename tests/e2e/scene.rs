@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use kube::api::ListParams;
+use serde_json::json;
 
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
@@ -205,6 +206,12 @@ async fn pinned_workloads_run_except_the_gpu_job_that_can_never_fit() {
         .await;
 }
 
+fn scale_tonnage(replicas: &str) {
+    let scale = ["scale", "deployment/tonnage", "-n", "tonnage-system"];
+    let replicas = ["--replicas", replicas];
+    drop(run("kubectl", &[&scale[..], &replicas[..]].concat()));
+}
+
 #[tokio::test]
 async fn no_machine_is_bought_for_tonnages_own_pods() {
     let world = World::fresh().await;
@@ -212,14 +219,7 @@ async fn no_machine_is_bought_for_tonnages_own_pods() {
     Cluster::apply_file("hack/scene/node-classes.yaml");
     Cluster::apply_file("hack/scene/node-pools.yaml");
     // Far more replicas than the system node holds: the rest stays Pending rather than be bought for.
-    let scale = [
-        "scale",
-        "deployment/tonnage",
-        "-n",
-        "tonnage-system",
-        "--replicas=40",
-    ];
-    drop(run("kubectl", &scale));
+    scale_tonnage("40");
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(
         crate::world::client_of(&crate::world::variable("KUBECONFIG")).await,
         "tonnage-system",
@@ -245,23 +245,27 @@ async fn no_machine_is_bought_for_tonnages_own_pods() {
     })
     .await;
     // A pod that may be bought for, made afterwards, shows that planning has looked at all of them.
-    Cluster::apply_file("hack/scene/workload.yaml");
-    world.cluster.wait_for_started(3, BURST_SECONDS).await;
-    let machines = world.endpoint.machines().await;
-    assert!(
-        machines.len() <= 3,
-        "only the three jobs are bought for: {machines:?}"
+    world
+        .cluster
+        .apply(json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "bought-for", "namespace": "default"},
+            "spec": {"template": {"spec": {
+                "restartPolicy": "Never",
+                "containers": [{
+                    "name": "evaluate", "image": "example.invalid/evaluate:1",
+                    "resources": {"requests": {"cpu": "4", "memory": "8Gi"}}
+                }]
+            }}}
+        }))
+        .await;
+    world.cluster.wait_for_started(1, BURST_SECONDS).await;
+    assert_eq!(
+        world.endpoint.launched_in_all().await,
+        1,
+        "only the job is bought for: {:?}",
+        world.endpoint.machines().await
     );
-    drop(run(
-        "kubectl",
-        &[
-            "scale",
-            "deployment/tonnage",
-            "-n",
-            "tonnage-system",
-            "--replicas=0",
-        ],
-    ));
+    scale_tonnage("0");
     drop(run(
         "kubectl",
         &["delete", "deployments,jobs", "--all", "--wait=false"],

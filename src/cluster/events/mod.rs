@@ -98,6 +98,14 @@ impl Subject {
         Self::cluster("tonnage.dev/v1alpha1", "EC2NodeClass", name, uid)
     }
 
+    /// The Lease that lets this process act. Its uid changes when it is made anew, so it is left out.
+    pub fn lease(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..Self::cluster("coordination.k8s.io/v1", "Lease", name, "")
+        }
+    }
+
     fn cluster(api_version: &'static str, kind: &'static str, name: &str, uid: &str) -> Self {
         Self {
             api_version,

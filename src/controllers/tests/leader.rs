@@ -265,3 +265,42 @@ async fn who_observes_takes_no_lease() {
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(stage.world.api.get(&lease()), None);
 }
+
+/// A person must be told by something that exists, and how to answer where no NodePool is.
+#[tokio::test(start_paused = true)]
+async fn the_brake_of_collection_is_told_on_the_lease_where_no_node_pool_is_left() {
+    let stage = Stage::new();
+    let backup = stage.world.api.backup();
+    let _leader = start(&stage, "first", Mode::Run);
+    for name in ["a", "b", "c", "d", "e"] {
+        stage.pod(name);
+    }
+    stage
+        .until(300, "every pod runs", |stage| stage.running_pods() == 5)
+        .await;
+    let pool = stage.all(Resource::NodePool).remove(0);
+    stage.world.api.restore(&backup);
+    stage.delete(Resource::NodePool, "general");
+    stage
+        .until(900, "the lease says that the brake holds", |stage| {
+            let events = stage.all(Resource::Event);
+            events.iter().any(|event| {
+                event["reason"] == "OrphanCollectionHalted" && event["regarding"]["kind"] == "Lease"
+            })
+        })
+        .await;
+    assert_eq!(stage.running().len(), 5, "nothing was terminated");
+    let told = stage.told("OrphanCollectionHalted").remove(0);
+    assert!(told.contains("no NodePool of Tonnage"), "{told}");
+    let (_before, token) = told.rsplit_once("acknowledge-orphans=").unwrap();
+
+    let mut pool = pool;
+    pool["metadata"] = json!({
+        "name": "any",
+        "annotations": {"tonnage.dev/acknowledge-orphans": token},
+    });
+    stage.world.apply(pool).unwrap();
+    stage
+        .until(300, "what was acknowledged is collected", Stage::is_bare)
+        .await;
+}

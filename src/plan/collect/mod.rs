@@ -307,7 +307,7 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
         .collect();
     let is_held = new.iter().any(|id| memory.held.contains(id));
     if is_held || new.len() > FEW.max(fleet / ONE_IN) {
-        let halt = halt(new, fleet);
+        let halt = halt(new, fleet, snapshot);
         if !memory.is_allowed(&halt, snapshot) {
             condemned.retain(|step| match step {
                 CollectStep::Terminate { instance, .. } => memory.condemned.contains(&instance.id),
@@ -350,7 +350,7 @@ fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> Option<CollectStep> 
     })
 }
 
-fn halt(orphans: BTreeSet<String>, fleet: usize) -> Halt {
+fn halt(orphans: BTreeSet<String>, fleet: usize, snapshot: &Snapshot) -> Halt {
     let ids: Vec<&str> = orphans.iter().map(String::as_str).collect();
     let digest = Sha256::digest(ids.join("\n").as_bytes());
     let token = digest.iter().take(6).fold(String::new(), |mut text, byte| {
@@ -362,9 +362,14 @@ fn halt(orphans: BTreeSet<String>, fleet: usize) -> Halt {
     let message = format!(
         "{} of {fleet} instances of this cluster have no NodeClaim ({shown}{}); nothing is collected, \
          because a restored or wrong API server looks like this. Compare with EC2, then allow it: \
-         kubectl annotate nodepool NAME --overwrite tonnage.dev/acknowledge-orphans={token}",
+         {}kubectl annotate nodepool NAME --overwrite tonnage.dev/acknowledge-orphans={token}",
         ids.len(),
         if ids.len() > 5 { ", ..." } else { "" },
+        if snapshot.node_pools.is_empty() {
+            "there is no NodePool of Tonnage to say so on, so make one, any will do; then "
+        } else {
+            ""
+        },
     );
     Halt {
         token,

@@ -297,6 +297,24 @@ fn decide_batch(
         }
         return;
     }
+    decide_written(snapshot, memory, batch, &waiting, decision);
+}
+
+/// Decides about a record that all of its claims carry: it is called as it stands, unless nobody needs
+/// that any more.
+fn decide_written(
+    snapshot: &Snapshot,
+    memory: &LaunchMemory,
+    batch: Batch,
+    waiting: &[&Arc<Claim>],
+    decision: &mut Decision<LaunchStep>,
+) {
+    let anybody_leaves = waiting.iter().any(|claim| claim.deleting_since.is_some());
+    if anybody_leaves && memory.bought_nothing(&batch.record) {
+        // The call would buy for claims that nobody wants any more. It need not be made: those that
+        // remain are a batch of their own once this one is settled.
+        return look_up(snapshot, memory, batch, decision);
+    }
     let last_deletion = waiting
         .iter()
         .map(|claim| claim.deleting_since)

@@ -323,6 +323,31 @@ fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
     }
 }
 
+/// EC2 throttled every call, or none was made yet: what nobody wants any more is not bought.
+#[test]
+fn a_batch_that_bought_nothing_is_not_bought_for_claims_that_are_being_deleted() {
+    let mut memory = LaunchMemory::new(at(0));
+    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
+    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
+    memory.chosen(&record, at(1));
+    let before = memory.called(&record, at(2));
+    claims[0].deleting_since = Some(at(2));
+    let under_way = decide(&world(3, &claims, &[], &[]), &memory);
+    assert!(
+        matches!(only(under_way), LaunchStep::Call(_)),
+        "a call that may have bought is repeated as it was"
+    );
+    memory.took_no_effect(&record, before, at(3));
+    assert!(matches!(
+        only(decide(&world(4, &claims, &[], &[]), &memory)),
+        LaunchStep::LookUp(batch) if batch.record == record
+    ));
+    memory.settled(&record);
+    let rest = proposal(decide(&world(5, &claims, &[], &[]), &memory));
+    assert_eq!(rest.batch, batch_id(["uid-b"]));
+    assert!(memory.is_settled(&claims[0]), "the deleted claim may go");
+}
+
 #[test]
 fn no_minute_launches_more_than_the_ceiling_and_the_rest_says_why_it_waits() {
     let mut memory = LaunchMemory::new(at(0)).with_ceiling(NonZeroU32::new(2));
