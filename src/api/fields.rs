@@ -63,11 +63,6 @@ const NODE_CLASS: &[Row<EC2NodeClass>] = &[
         is_set: |class| class.spec.placement_group_selector.is_some(),
     },
     Row {
-        field: "spec.networkInterfaces",
-        note: "machines have one network interface yet",
-        is_set: |class| !class.spec.network_interfaces.is_empty(),
-    },
-    Row {
         field: "spec.context",
         note: "the context is not passed to EC2 yet",
         is_set: |class| class.spec.context.is_some(),

@@ -4,9 +4,10 @@
 //! [`Resources`] in millicores, bytes and counts. The formulas are those of the EKS images, checked
 //! against published values of every built-in type. Nothing here knows prices or zones.
 
-use crate::model::resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, Resources};
+use crate::model::resources::{CPU, EFA, EPHEMERAL_STORAGE, MEMORY, PODS, Resources};
 
 use super::facts::{Architecture, InstanceFacts};
+use super::interfaces::Interfaces;
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -66,6 +67,8 @@ pub struct NodeShape {
     pub instance_store_raid0: bool,
     /// Interfaces of the first card that pods get no addresses from.
     pub reserved_interfaces: u32,
+    /// The interfaces that machines are made with.
+    pub interfaces: Interfaces,
     /// Share of memory that is lost to hypervisor and kernel, basis points.
     pub memory_overhead_basis_points: u32,
 }
@@ -83,12 +86,14 @@ impl Default for NodeShape {
             root_bytes: DEFAULT_ROOT_BYTES,
             instance_store_raid0: false,
             reserved_interfaces: 0,
+            interfaces: Interfaces::default(),
             memory_overhead_basis_points: MEMORY_OVERHEAD_BASIS_POINTS,
         }
     }
 }
 
-/// What a machine of the type has, before anything is kept back.
+/// What a machine of the type has, before anything is kept back, the EFA devices included that it has when its
+/// claim asks for some.
 pub fn capacity(facts: &InstanceFacts, shape: &NodeShape) -> Resources {
     let mut resources = Resources::new()
         .with(CPU, i64::from(facts.vcpus) * 1000)
@@ -98,7 +103,8 @@ pub fn capacity(facts: &InstanceFacts, shape: &NodeShape) -> Resources {
         .with(
             "vpc.amazonaws.com/pod-eni",
             i64::from(facts.branch_interfaces),
-        );
+        )
+        .with(EFA, i64::from(shape.interfaces.devices(facts)));
     for (manufacturer, resource) in [
         ("nvidia", "nvidia.com/gpu"),
         ("amd", "amd.com/gpu"),

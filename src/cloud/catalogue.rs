@@ -118,6 +118,7 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
     let images = terms.images.get(facts.architecture.as_str());
     images.is_some_and(|served| served.contains(&facts.accelerator()))
         && (!terms.nitro_only || facts.hypervisor == "nitro")
+        && terms.shape.interfaces.fit(facts)
 }
 
 fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> InstanceType {

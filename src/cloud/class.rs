@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::capacity::{MEMORY_OVERHEAD_BASIS_POINTS, NodeShape, Threshold};
 use super::disks::{self, Volume};
+use super::interfaces::Interfaces;
 use super::token::hash_hex;
 use super::user_data;
 use crate::api::node_class::kubelet::KubeletConfiguration;
@@ -92,6 +93,7 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
         reserves_by_pods: family == Family::Bottlerocket,
         instance_store_raid0: spec.instance_store_policy.is_some(),
         reserved_interfaces: defaults.reserved_interfaces,
+        interfaces: Interfaces::read(spec, &mut problems),
         memory_overhead_basis_points: defaults.memory_overhead_basis_points,
         ..NodeShape::default()
     };

@@ -90,6 +90,8 @@ pub struct InstanceFacts {
     pub local_nvme_gb: u64,
     /// Network interfaces of the default card.
     pub interfaces: u32,
+    /// Network interfaces that each card has room for, by the card's index.
+    pub cards: Vec<u32>,
     /// IPv4 addresses of one interface.
     pub addresses_per_interface: u32,
     /// Branch interfaces for security groups per pod; 0 without trunking or when unknown.
@@ -243,6 +245,10 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         "" => None,
         _ => Some(row.number(19)?),
     };
+    let interfaces = row.number(13)?;
+    let efa_interfaces = row.number(16)?;
+    // The table does not count cards: a type with several EFA interfaces has a card for each.
+    let cards = usize::try_from(efa_interfaces.max(1)).unwrap_or(1);
     let facts = InstanceFacts {
         name: row.text(0).into(),
         vcpus: row.number(1)?,
@@ -256,10 +262,11 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         gpus,
         neurons: Vec::new(),
         local_nvme_gb: u64::from(row.number(12)?),
-        interfaces: row.number(13)?,
+        interfaces,
+        cards: vec![interfaces; cards],
         addresses_per_interface: row.number(14)?,
         branch_interfaces: row.number(15)?,
-        efa_interfaces: row.number(16)?,
+        efa_interfaces,
         network_mbps: row.number(17)?,
         ebs_mbps: row.number(18)?,
         volume_attachments,

@@ -14,6 +14,7 @@ use super::capacity;
 use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
 use super::disks::Volume;
+use super::interfaces::Interface;
 use super::token::hash_hex;
 use super::user_data::{self, Bootstrap, UserDataError};
 use crate::api::labels;
@@ -23,7 +24,7 @@ use crate::model::launch::LaunchOverride;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
 use crate::model::reservation::ReservationKind;
-use crate::model::resources::{PODS, Resources};
+use crate::model::resources::{EFA, PODS, Resources};
 
 /// How the metadata service of machines may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,6 +85,9 @@ pub struct Template {
     pub prefix_count: Option<i32>,
     /// Idle connection tracking.
     pub tracking: Option<Tracking>,
+    /// The network interfaces; empty is one of the usual kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
     /// Volumes.
     pub volumes: Vec<Volume>,
     /// Metadata service.
@@ -154,7 +158,7 @@ pub fn group(
         else {
             continue;
         };
-        let shape = Shape::of(instance_type, image, source.settings);
+        let shape = Shape::of(instance_type, image, source.settings, claim);
         let known = made.iter().find(|(known, _index)| *known == shape);
         let index = if let Some((_shape, index)) = known {
             *index
@@ -200,11 +204,22 @@ struct Shape {
     image_id: String,
     pods: i64,
     kept: Resources,
+    interfaces: Vec<Interface>,
 }
 
 impl Shape {
-    fn of(instance_type: &InstanceType, image_id: &str, settings: &ClassSettings) -> Self {
+    fn of(
+        instance_type: &InstanceType,
+        image_id: &str,
+        settings: &ClassSettings,
+        claim: &Claim,
+    ) -> Self {
+        let devices = instance_type.capacity.get(EFA);
         Self {
+            interfaces: settings
+                .shape
+                .interfaces
+                .of_machine(devices, claim.requests.get(EFA) > 0),
             image_id: image_id.to_owned(),
             pods: instance_type.capacity.get(PODS),
             kept: capacity::kube_reserved_of(
@@ -240,6 +255,7 @@ fn template(
         associate_public_address: spec.associate_public_ip_address,
         prefix_count: spec.ip_prefix_count,
         tracking,
+        interfaces: shape.interfaces.clone(),
         volumes: source.settings.volumes.clone(),
         metadata: Metadata {
             endpoint: metadata.http_endpoint.as_str().to_owned(),

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod fees;
 pub mod gather;
 pub mod images;
+pub mod interfaces;
 pub mod labels;
 pub mod launch_template;
 pub mod notices;

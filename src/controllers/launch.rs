@@ -474,7 +474,7 @@ async fn write_instance(
 ) -> Result<(), StepError> {
     let resolution = context.class(&claim.node_class);
     let class = resolution.as_ref().map(|resolution| &resolution.class);
-    let status = launched_status(instance, class);
+    let status = launched_status(instance, class, &claim.requests);
     let labels = status
         .labels
         .into_iter()

@@ -14,6 +14,8 @@ pub const MEMORY: &str = "memory";
 pub const PODS: &str = "pods";
 /// The resource name of local scratch space; its amounts are bytes.
 pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+/// The resource name of Elastic Fabric Adapters, as AWS's device plugin reports them.
+pub const EFA: &str = "vpc.amazonaws.com/efa";
 /// The pseudo resource that counts nodes in NodePool limits.
 pub const NODES: &str = "nodes";
 

@@ -126,7 +126,7 @@ impl Engine<'_> {
             ending: false,
         };
         let class = self.snapshot.node_classes.get(&claim.node_class);
-        let status = launched_status(&instance, class.map(|class| &**class));
+        let status = launched_status(&instance, class.map(|class| &**class), &claim.requests);
         let known = class.and_then(|class| {
             let offerings = &class.catalogue.offerings;
             let place = offerings.binary_search_by(|known| known.key.cmp(offering));

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
 
+use aws_sdk_ec2::types::builders::LaunchTemplateInstanceNetworkInterfaceSpecificationRequestBuilder as InterfaceBuilder;
 use aws_sdk_ec2::types::{self as ec2, ResourceType};
 use moka::future::Cache;
 
@@ -18,6 +19,7 @@ use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::class;
 use crate::cloud::disks::Volume;
+use crate::cloud::interfaces::{Interface, Traffic};
 use crate::cloud::launch_template::{
     self, Metadata, Reserving, Source, Template, TemplateGroup, Tracking,
 };
@@ -251,7 +253,7 @@ fn data(template: &Template) -> ec2::RequestLaunchTemplateData {
         .user_data(STANDARD.encode(&template.user_data))
         .iam_instance_profile(profile)
         .set_block_device_mappings(Some(template.volumes.iter().map(device).collect()))
-        .network_interfaces(interface(template))
+        .set_network_interfaces(Some(interfaces(template)))
         .metadata_options(metadata(&template.metadata))
         .monitoring(monitoring)
         .set_tag_specifications(Some(tag_specifications(template)))
@@ -307,19 +309,51 @@ fn device(volume: &Volume) -> ec2::LaunchTemplateBlockDeviceMappingRequest {
         .build()
 }
 
-/// One interface; the subnet comes with the launch, so the groups must be here and not beside it.
-fn interface(
+/// The interfaces; the subnet comes with the launch, so the groups must be here and not beside them. EC2
+/// refuses to be told of public addresses when there are several.
+fn interfaces(
     template: &Template,
-) -> ec2::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest {
-    ec2::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
-        .device_index(0)
-        .network_card_index(0)
-        .delete_on_termination(true)
-        .set_groups(Some(template.security_groups.clone()))
-        .set_associate_public_ip_address(template.associate_public_address)
+) -> Vec<ec2::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest> {
+    let usual = [Interface {
+        card: 0,
+        device: 0,
+        traffic: Traffic::Interface,
+    }];
+    let wanted = match template.interfaces.as_slice() {
+        [] => &usual,
+        listed => listed,
+    };
+    let public = template
+        .associate_public_address
+        .filter(|_public| wanted.len() == 1);
+    let narrow = |index: u32| i32::try_from(index).unwrap_or(i32::MAX);
+    let of_template = |interface: &Interface| {
+        let request = ec2::LaunchTemplateInstanceNetworkInterfaceSpecificationRequest::builder()
+            .device_index(narrow(interface.device))
+            .network_card_index(narrow(interface.card))
+            .delete_on_termination(true)
+            .set_groups(Some(template.security_groups.clone()));
+        let kind = interface.traffic.as_str();
+        match interface.traffic {
+            Traffic::EfaOnly => request.interface_type(kind),
+            Traffic::Efa => with_addresses(request.interface_type(kind), template, public),
+            Traffic::Interface => with_addresses(request, template, public),
+        }
+        .build()
+    };
+    wanted.iter().map(of_template).collect()
+}
+
+/// What only interfaces with IP addresses can be told.
+fn with_addresses(
+    request: InterfaceBuilder,
+    template: &Template,
+    public: Option<bool>,
+) -> InterfaceBuilder {
+    request
+        .set_associate_public_ip_address(public)
         .set_ipv4_prefix_count(template.prefix_count)
         .set_connection_tracking_specification(template.tracking.as_ref().map(tracking))
-        .build()
 }
 
 fn tracking(tracking: &Tracking) -> ec2::ConnectionTrackingSpecificationRequest {

@@ -8,6 +8,9 @@ use aws_sdk_ec2::types::{
 
 use crate::cloud::facts::{self, Architecture, Gpu, InstanceFacts, Neuron};
 
+/// Network cards of a type at most, well above what any type has (32).
+const MOST_CARDS: usize = 256;
+
 /// The facts of a type; `None` where EC2 leaves out what every type has, or the architecture is
 /// none that nodes run on.
 pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
@@ -48,6 +51,7 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
         neurons: neurons(info),
         local_nvme_gb: local_nvme_gb(info),
         interfaces: count(interfaces),
+        cards: cards(network),
         addresses_per_interface: count(network.ipv4_addresses_per_interface()),
         branch_interfaces: known.map_or(0, |known| known.branch_interfaces),
         efa_interfaces: count(
@@ -76,6 +80,26 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
         spot: usage.contains(&UsageClassType::Spot),
         name,
     })
+}
+
+/// Room for interfaces by the card's index; a card that EC2 does not describe has none.
+fn cards(network: &ec2::NetworkInfo) -> Vec<u32> {
+    let mut cards = Vec::new();
+    for card in network.network_cards() {
+        let index = card
+            .network_card_index()
+            .and_then(|index| usize::try_from(index).ok());
+        let Some(index) = index.filter(|index| *index < MOST_CARDS) else {
+            continue;
+        };
+        if cards.len() <= index {
+            cards.resize(index + 1, 0);
+        }
+        if let Some(most) = cards.get_mut(index) {
+            *most = count(card.maximum_network_interfaces());
+        }
+    }
+    cards
 }
 
 fn gpus(info: &InstanceTypeInfo) -> Vec<Gpu> {

@@ -13,7 +13,7 @@ use crate::model::instance::{Instance, tags};
 use crate::model::launch::LaunchedInstance;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::model::resources::Resources;
+use crate::model::resources::{EFA, Resources};
 
 /// An instance of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +117,13 @@ pub fn assign(
     pairs
 }
 
-/// What a claim says about an instance bought for it.
-pub fn launched_status(instance: &BatchInstance, class: Option<&NodeClass>) -> LaunchedStatus {
+/// What a claim says about an instance bought for it. Machines have EFA devices when their claim asks for some;
+/// without that none are promised.
+pub fn launched_status(
+    instance: &BatchInstance,
+    class: Option<&NodeClass>,
+    requests: &Resources,
+) -> LaunchedStatus {
     let offering = &instance.offering;
     let instance_type = class.and_then(|class| class.catalogue.types.get(&offering.instance_type));
     let mut found: BTreeMap<String, String> = instance_type
@@ -142,9 +147,17 @@ pub fn launched_status(instance: &BatchInstance, class: Option<&NodeClass>) -> L
         provider_id: format!("aws:///{}/{}", offering.zone, instance.id),
         image_id: instance.image_id.clone(),
         labels: found,
-        capacity: instance_type.map_or_else(Resources::new, |known| known.capacity.clone()),
-        allocatable: instance_type.map_or_else(Resources::new, |known| known.allocatable()),
+        capacity: promised(instance_type.map(|known| known.capacity.clone()), requests),
+        allocatable: promised(instance_type.map(|known| known.allocatable()), requests),
     }
+}
+
+fn promised(all: Option<Resources>, requests: &Resources) -> Resources {
+    let mut promised = all.unwrap_or_default();
+    if requests.get(EFA) == 0 {
+        promised.set(EFA, 0);
+    }
+    promised
 }
 
 /// The region of a zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.

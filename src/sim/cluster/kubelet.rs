@@ -12,7 +12,7 @@ use crate::cloud::facts;
 use crate::cluster::observe::quantity;
 use crate::model::instance::Instance;
 use crate::model::pod::{Pod, PodPhase};
-use crate::model::resources::{MEMORY, PODS, Resources};
+use crate::model::resources::{EFA, MEMORY, PODS, Resources};
 use crate::sim::api_server::{Key, Resource, set_condition, text};
 use crate::sim::clock::api_time;
 use crate::sim::ec2::machine::Machine;
@@ -65,7 +65,8 @@ impl Cluster {
         let Some(shown) = machine.shown(self.clock.now()) else {
             return;
         };
-        let node = self.node_object(&shown, &settings, false);
+        let devices = machine.efa_devices();
+        let node = self.node_object(&shown, &settings, devices, false);
         if self.api.create(WHO, node).is_ok() {
             self.kubelets.insert(id.to_owned(), shown.private_dns_name);
             let after = NETWORK.0 + self.random.below(NETWORK.1);
@@ -75,7 +76,13 @@ impl Cluster {
     }
 
     /// The Node as its kubelet reports it.
-    fn node_object(&self, instance: &Instance, settings: &KubeletSettings, ready: bool) -> Value {
+    fn node_object(
+        &self,
+        instance: &Instance,
+        settings: &KubeletSettings,
+        devices: i64,
+        ready: bool,
+    ) -> Value {
         let offering = &instance.offering;
         let mut labels = settings.labels.clone();
         labels.extend(
@@ -91,7 +98,7 @@ impl Cluster {
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );
-        let (capacity, allocatable) = sizes(&offering.instance_type, settings);
+        let (capacity, allocatable) = sizes(&offering.instance_type, settings, devices);
         if let Some(facts) = facts::built_in().types.get(&offering.instance_type) {
             let architecture = facts.architecture.as_str().to_owned();
             labels.insert("kubernetes.io/arch".to_owned(), architecture);
@@ -226,8 +233,8 @@ impl Cluster {
     }
 }
 
-/// What a kubelet reports of its machine, and what of it pods may use.
-fn sizes(instance_type: &str, settings: &KubeletSettings) -> (Resources, Resources) {
+/// What a kubelet reports of its machine with so many Elastic Fabric Adapters, and what of it pods may use.
+fn sizes(instance_type: &str, settings: &KubeletSettings, devices: i64) -> (Resources, Resources) {
     let Some(facts) = facts::built_in().types.get(instance_type) else {
         return (Resources::new(), Resources::new());
     };
@@ -237,6 +244,7 @@ fn sizes(instance_type: &str, settings: &KubeletSettings) -> (Resources, Resourc
     };
     let mut capacity = capacity::capacity(facts, &shape);
     capacity.set(PODS, settings.max_pods);
+    capacity.set(EFA, devices);
     let mut allocatable = capacity.clone();
     allocatable.subtract(&settings.kube_reserved);
     allocatable.subtract(&settings.system_reserved);

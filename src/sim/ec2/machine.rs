@@ -80,6 +80,12 @@ impl Machine {
         self.template.as_ref()?.data.reservation()
     }
 
+    /// How many Elastic Fabric Adapters it has.
+    pub fn efa_devices(&self) -> i64 {
+        let template = self.template.as_ref();
+        template.map_or(0, |template| template.data.efa_devices())
+    }
+
     /// True when it is in a capacity block.
     pub fn is_in_block(&self) -> bool {
         let template = self.template.as_ref();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::State;
 use crate::cloud::fees::{self, VolumePlan, VolumeType};
+use crate::cloud::interfaces::{Interface, Traffic};
 use crate::cloud::launch_template::{Metadata, Reserving, Template};
 use crate::cloud::tags;
 use crate::model::money::UsdPerHour;
@@ -60,9 +61,17 @@ pub struct MachineData {
     pub tags: BTreeMap<String, Tags>,
     /// Which capacity reservations they may be placed in.
     pub reserving: Option<Reserving>,
+    /// Network interfaces; empty is the usual one.
+    pub interfaces: Vec<Interface>,
 }
 
 impl MachineData {
+    /// How many Elastic Fabric Adapters machines have.
+    pub fn efa_devices(&self) -> i64 {
+        let speaks = |interface: &&Interface| interface.traffic != Traffic::Interface;
+        i64::try_from(self.interfaces.iter().filter(speaks).count()).unwrap_or(0)
+    }
+
     /// The capacity reservation that they are placed in.
     pub fn reservation(&self) -> Option<&str> {
         match &self.reserving {
@@ -125,6 +134,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         metadata: template.metadata.clone(),
         tags: BTreeMap::from([("instance".to_owned(), template.tags.clone())]),
         reserving: template.reserving.clone(),
+        interfaces: template.interfaces.clone(),
     }
 }
 

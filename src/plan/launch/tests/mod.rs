@@ -172,6 +172,7 @@ fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     let status = launched_status(
         &instances[0],
         start.node_classes.get("default").map(|class| &**class),
+        &after[0].requests,
     );
     assert_eq!(status.provider_id, "aws:///us-east-1a/i-2");
     assert_eq!(status.labels["topology.kubernetes.io/region"], "us-east-1");

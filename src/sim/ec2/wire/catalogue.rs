@@ -155,16 +155,22 @@ fn ebs_info(facts: &InstanceFacts) -> Vec<Element> {
 }
 
 fn network_info(facts: &InstanceFacts) -> Vec<Element> {
-    let card = vec![
-        text("networkCardIndex", 0),
-        text("maximumNetworkInterfaces", facts.interfaces),
-        text("baselineBandwidthInGbps", decimal(facts.network_mbps)),
-    ];
+    let share = u32::try_from(facts.cards.len().max(1)).unwrap_or(1);
+    let cards = facts.cards.iter().enumerate().map(|(index, most)| {
+        vec![
+            text("networkCardIndex", index),
+            text("maximumNetworkInterfaces", most),
+            text(
+                "baselineBandwidthInGbps",
+                decimal(facts.network_mbps / share),
+            ),
+        ]
+    });
     let mut info = vec![
         text("maximumNetworkInterfaces", facts.interfaces),
-        text("maximumNetworkCards", 1),
+        text("maximumNetworkCards", facts.cards.len()),
         text("defaultNetworkCardIndex", 0),
-        set("networkCards", [card]),
+        set("networkCards", cards),
         text("ipv4AddressesPerInterface", facts.addresses_per_interface),
         text("efaSupported", facts.efa_interfaces > 0),
     ];

@@ -11,6 +11,7 @@ use super::Desk;
 use super::answer::{Element, set, text, texts, within};
 use super::authorize::{self, Launch};
 use super::form::Part;
+use crate::cloud::interfaces::Interface;
 use crate::cloud::launch_template::Reserving;
 use crate::model::launch::{LaunchOverride, LaunchedInstance, TemplateOverrides};
 use crate::model::offering::{CapacityType, OfferingKey};
@@ -227,10 +228,33 @@ impl Config {
             );
             let error = unserved(&choice, capacity_type, "Unsupported", &message);
             self.errors.push(error);
+        } else if !self.has_room_for_interfaces(desk, instance_type) {
+            let message =
+                format!("{instance_type} has no room for the network interfaces of the template");
+            let code = "InvalidParameterCombination";
+            self.errors
+                .push(unserved(&choice, capacity_type, code, &message));
         } else {
             self.overrides.push(choice);
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// True when machines of a type have a place for every interface of the template.
+    fn has_room_for_interfaces(&self, desk: &Desk<'_>, instance_type: &str) -> bool {
+        let Some(facts) = desk.state.markets.sold().types.get(instance_type) else {
+            return false;
+        };
+        let data = &self.template.data;
+        let has_place = |interface: &Interface| {
+            let card = usize::try_from(interface.card).ok();
+            let most = card.and_then(|card| facts.cards.get(card));
+            most.is_some_and(|most| interface.device < *most)
+        };
+        data.efa_devices() <= i64::from(facts.efa_interfaces)
+            && data.interfaces.iter().all(has_place)
     }
 }
 

@@ -11,6 +11,7 @@ use super::answer::{Element, set, tag_set, text, within};
 use super::filter::Filters;
 use super::form::Part;
 use super::page::{Length, page};
+use crate::cloud::interfaces::{Interface, Traffic};
 use crate::cloud::launch_template::{Metadata, Reserving};
 use crate::sim::ec2::State;
 use crate::sim::ec2::refusal::Refusal;
@@ -136,8 +137,8 @@ fn described(template: &LaunchTemplate) -> Vec<Element> {
 /// What a template says of machines.
 fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
     let profile = part.part("IamInstanceProfile");
-    let interfaces = part.parts("NetworkInterface");
-    let of_interfaces = interfaces
+    let interfaces_asked = part.parts("NetworkInterface");
+    let of_interfaces = interfaces_asked
         .iter()
         .flat_map(|interface| interface.texts("SecurityGroupId"));
     let groups = part.texts("SecurityGroupId").into_iter();
@@ -167,7 +168,44 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
         },
         tags: part.tag_specifications()?,
         reserving: reserving(part)?,
+        interfaces: interfaces(&interfaces_asked)?,
     })
+}
+
+/// The interfaces of machines; empty where there is one of the usual kind. Sources: "NetworkInterfaces" of
+/// "RequestLaunchTemplateData" in the EC2 API reference; public addresses are refused beside a second interface
+/// ("Assign a public IPv4 address at launch" in the EC2 user guide).
+fn interfaces(asked: &[Part<'_>]) -> Result<Vec<Interface>, Refusal> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for part in asked {
+        let index = |name: &str| -> Result<u32, Refusal> {
+            let index = part.number(name)?.unwrap_or(0);
+            u32::try_from(index).map_err(|_negative| part.wrong(name, "It must not be negative."))
+        };
+        if asked.len() > 1 && part.text("AssociatePublicIpAddress").is_some() {
+            return Err(Refusal::new(
+                "InvalidParameterCombination",
+                "The associatePublicIPAddress parameter cannot be specified when launching with multiple network \
+                 interfaces.",
+            ));
+        }
+        let word = part.text("InterfaceType").unwrap_or("interface");
+        let traffic = Traffic::parse(word)
+            .ok_or_else(|| part.wrong("InterfaceType", "It must be interface, efa or efa-only."))?;
+        let interface = Interface {
+            card: index("NetworkCardIndex")?,
+            device: index("DeviceIndex")?,
+            traffic,
+        };
+        let takes_its_place =
+            |other: &Interface| (other.card, other.device) == (interface.card, interface.device);
+        if interfaces.iter().any(takes_its_place) {
+            return Err(part.wrong("DeviceIndex", "Another interface has that place."));
+        }
+        interfaces.push(interface);
+    }
+    let is_usual = matches!(interfaces.as_slice(), [only] if only.traffic == Traffic::Interface);
+    Ok(if is_usual { Vec::new() } else { interfaces })
 }
 
 /// Which capacity reservations machines may be placed in. Source: "CapacityReservationSpecification" and
