@@ -9,6 +9,7 @@
     reason = "KubeSchema repeats each type inside a function, its visibility included"
 )]
 
+mod claims_of_pool;
 mod condition_reason;
 mod condition_type;
 pub mod conditions;

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::disruption::Budget;
-use super::labels;
 use super::node_pool::{NodePool, NodePoolSpec};
 use super::problem::Problem;
 use super::requirement::{Requirement, RequirementOperator};
 use super::settings::NodePoolSettings;
 use super::syntax::{is_label_value, is_qualified_name, is_quantity, is_whole_number};
 use super::taint::Taint;
+use super::{claims_of_pool, labels};
 
 const TEMPLATE: &str = "spec.template.spec";
 /// How machines can be paid for.
@@ -45,6 +45,7 @@ pub fn validate(pool: &NodePool) -> Vec<Problem> {
     disruption(spec, &mut problems);
     limits(spec, &mut problems);
     static_pool(spec, &mut problems);
+    problems.extend(claims_of_pool::problems(pool));
     let annotations = pool.metadata.annotations.clone().unwrap_or_default();
     problems.extend(NodePoolSettings::parse(&annotations).1);
     problems

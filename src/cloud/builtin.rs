@@ -52,6 +52,7 @@ pub fn catalogue(terms: &Terms) -> Catalogue {
 /// for amd64, or for the architectures that its image terms speak of.
 pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
     let settings = class::read(&object.spec, ClassDefaults::default())?;
+    let is_deleting = object.metadata.deletion_timestamp.is_some();
     let zones = zones();
     let public = object.spec.associate_public_ip_address == Some(true);
     let served = served(&object.spec);
@@ -76,8 +77,12 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         name: object.name_any(),
         uid: object.uid().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or(0),
-        ready: true,
-        not_ready: String::new(),
+        ready: !is_deleting,
+        not_ready: if is_deleting {
+            class::DELETING.to_owned()
+        } else {
+            String::new()
+        },
         subnets: zones
             .keys()
             .map(|zone| (zone.clone(), vec![subnet(zone)]))

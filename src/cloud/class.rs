@@ -54,6 +54,9 @@ pub struct ClassSettings {
     pub nitro_only: bool,
 }
 
+/// Why a class that is being deleted makes no more machines.
+pub const DELETING: &str = "it is being deleted, and makes no more machines; refer to another one in the NodePool's nodeClassRef";
+
 /// What is wrong with a spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("; "))]

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::CloudError;
-use crate::model::launch::ErrorClass;
+use crate::model::launch::{ErrorClass, NO_FREE_ADDRESS};
 
 /// The code given to a call that got no answer: the request may or may not have taken effect.
 pub const NO_ANSWER: &str = "NoAnswer";
@@ -49,7 +49,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("InstanceLimitExceeded", QuotaExceeded),
     ("InsufficientAddressCapacity", InsufficientCapacity),
     ("InsufficientCapacity", InsufficientCapacity),
-    ("InsufficientFreeAddressesInSubnet", InsufficientCapacity),
+    (NO_FREE_ADDRESS, InsufficientCapacity),
     ("InsufficientHostCapacity", InsufficientCapacity),
     ("InsufficientInstanceCapacity", InsufficientCapacity),
     ("InsufficientReservedInstanceCapacity", InsufficientCapacity),

@@ -515,6 +515,24 @@ mod tests {
     }
 
     #[test]
+    fn claims_that_ask_for_efa_have_a_template_of_their_own() {
+        let offering = ["g4dn.12xlarge/us-east-1a/on-demand"];
+        let plain = groups(&spec(), &claim(), &offering);
+        let mut asking = claim();
+        asking.requests.set(EFA, 1);
+        let speaking = groups(&spec(), &asking, &offering);
+        let traffic = |groups: &[TemplateGroup]| -> Vec<&str> {
+            let interfaces = groups[0].template.interfaces.iter();
+            interfaces.map(|found| found.traffic.as_str()).collect()
+        };
+        assert_eq!(
+            (traffic(&plain), traffic(&speaking)),
+            (Vec::new(), vec!["efa"])
+        );
+        assert_ne!(plain[0].template.name(), speaking[0].template.name());
+    }
+
+    #[test]
     fn machines_are_placed_in_the_reservation_that_the_claim_names_or_in_none() {
         let reserving = |spec: &EC2NodeClassSpec, claim: &Claim, offering: &str| {
             let mut groups = groups(spec, claim, &[offering]).into_iter();

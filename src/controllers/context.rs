@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::node_memory;
 use super::run::StepError;
 use crate::api::EC2NodeClass;
+use crate::cloud::class::DELETING;
 use crate::cloud::gather::Gather;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
@@ -310,20 +311,20 @@ impl Context {
 
     /// Learns what a node class resolves to, and what Nodes say of it beside; `None` forgets it.
     pub fn set_class(&self, name: &str, resolution: Option<Arc<Resolution>>) {
-        let resolution = resolution.map(|found| self.with_memory(name, found));
+        let resolution = resolution.map(|found| self.as_known(name, found));
         self.change_classes(|classes| match resolution {
             Some(found) => classes.insert(name.to_owned(), Arc::clone(&found)) != Some(found),
             None => classes.remove(name).is_some(),
         });
     }
 
-    /// Puts what Nodes say by now beside what a node class resolves to. What was learned of the class or
-    /// forgotten meanwhile stays.
+    /// Puts what is known by now beside what a node class resolves to: what Nodes say, and whether it is being
+    /// deleted. What was learned of the class or forgotten meanwhile stays.
     pub fn renew_class(&self, name: &str) {
         let Some(known) = self.class(name) else {
             return;
         };
-        let found = self.with_memory(name, Arc::clone(&known));
+        let found = self.as_known(name, Arc::clone(&known));
         self.change_classes(|classes| {
             let current = classes.get_mut(name);
             let current = current.filter(|current| Arc::ptr_eq(current, &known));
@@ -334,12 +335,21 @@ impl Context {
         });
     }
 
-    fn with_memory(&self, name: &str, found: Arc<Resolution>) -> Arc<Resolution> {
+    /// What a class resolves to, with what is known here beside: what Nodes say of it, and whether it is going.
+    fn as_known(&self, name: &str, found: Arc<Resolution>) -> Arc<Resolution> {
         let observed = self.mirror.view().node_classes.get(name).cloned();
-        match observed {
-            Some(observed) => node_memory::applied(self, &observed.object, found),
-            None => found,
+        let Some(observed) = observed else {
+            return found;
+        };
+        let found = node_memory::applied(self, &observed.object, found);
+        let is_leaving = observed.object.metadata.deletion_timestamp.is_some();
+        if !is_leaving || !found.class.ready {
+            return found;
         }
+        let mut leaving = Resolution::clone(&found);
+        leaving.class.ready = false;
+        DELETING.clone_into(&mut leaving.class.not_ready);
+        Arc::new(leaving)
     }
 
     /// Wakes who decides from node classes if the change is one.

@@ -95,9 +95,18 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
         LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
-        LaunchStep::GiveUp { claim, message } => {
-            let removal = RemovalReason::InsufficientCapacity;
-            let event = "InsufficientCapacityError";
+        LaunchStep::GiveUp {
+            claim,
+            reason,
+            message,
+        } => {
+            let (removal, event) = match reason {
+                launch::REFUSED => (RemovalReason::Refused, "LaunchRefused"),
+                _ => (
+                    RemovalReason::InsufficientCapacity,
+                    "InsufficientCapacityError",
+                ),
+            };
             context.give_up(&claim, removal, event, message).await
         }
     }
@@ -216,12 +225,6 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
         }
         Ok(_nothing) => {
             let now = context.now();
-            // What the class cannot launch is no choice: the claim walks on to what it can.
-            context.launches(|memory| {
-                for offering in &proposal.offerings {
-                    memory.shortages.note(offering, ErrorClass::Invalid, now);
-                }
-            });
             let error = CloudError {
                 operation: "CreateLaunchTemplate",
                 class: ErrorClass::Invalid,
@@ -232,6 +235,12 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
                     class.name
                 ),
             };
+            // What the class cannot launch is no choice: the claim walks on to what it can.
+            context.launches(|memory| {
+                for offering in &proposal.offerings {
+                    memory.refusals.note(class, offering, &error.message, now);
+                }
+            });
             return Ok(refused(context, &claims, error).await?);
         }
         Err(error) => return Ok(refused(context, &claims, error).await?),
@@ -306,7 +315,9 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
             let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
             write_instances(context, batch, &bought).await?;
             let now = context.now();
-            context.launches(|memory| memory.answered(record, &outcome, now));
+            let class = context.class(&claim.node_class);
+            let class = class.as_ref().map(|known| &known.class);
+            context.launches(|memory| memory.answered(record, class, &outcome, now));
             settled(context);
             Ok(())
         }
@@ -376,8 +387,12 @@ fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
             first.code
         );
         let subject = Subject::claim(&claim.name, &claim.uid);
-        let words = ("InsufficientCapacityError", "Launching");
-        context.tell(subject, EventKind::Warning, words, message);
+        let reason = if first.is_of_the_class() {
+            "LaunchRefused"
+        } else {
+            "InsufficientCapacityError"
+        };
+        context.tell(subject, EventKind::Warning, (reason, "Launching"), message);
     }
 }
 

@@ -22,6 +22,7 @@ pub mod notices;
 mod profiles;
 pub mod provision;
 pub mod queue;
+mod refused_pools;
 pub mod run;
 pub mod templates;
 pub mod terminate;

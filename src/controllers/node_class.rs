@@ -20,6 +20,7 @@ use crate::api::{
     ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
     fields, labels,
 };
+use crate::cloud::class::DELETING;
 use crate::cloud::rehearsal::Rehearsal;
 use crate::cloud::{CloudError, Resolution, images};
 use crate::cluster::apply::FinalizedKind;
@@ -104,6 +105,11 @@ impl Controller for NodeClasses {
             let object = Arc::clone(&observed.object);
             let key = format!("class/{name}");
             if object.metadata.deletion_timestamp.is_some() {
+                // Nothing more is bought through it: it could never go while pods keep coming.
+                match context.class(name) {
+                    Some(_known) => context.renew_class(name),
+                    None => not_ready(&context, &object, name, DELETING.to_owned()),
+                }
                 let used = view
                     .claims
                     .values()

@@ -15,9 +15,10 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::context::{Acting, Context};
+use super::refused_pools::RefusedPools;
 use super::run::{Controller, Round};
 use crate::api::{hash, labels};
-use crate::cluster::apply::{WriteError, new_claim};
+use crate::cluster::apply::{WriteError, WriteErrorClass, new_claim};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind, View};
 use crate::metrics::Loop;
@@ -44,6 +45,7 @@ pub struct Provisioning {
     names: RandomStream,
     settings: ProvisionSettings,
     disagreements: Disagreements,
+    refused: RefusedPools,
     said: Option<String>,
 }
 
@@ -58,6 +60,7 @@ impl Provisioning {
             names,
             settings,
             disagreements: Disagreements::default(),
+            refused: RefusedPools::default(),
             said: None,
         }
     }
@@ -70,6 +73,7 @@ impl Provisioning {
         }
         let mut snapshot = context.snapshot_with_outlook();
         self.disagreements.mark(&mut snapshot);
+        self.refused.mark(&mut snapshot);
         let began = Instant::now();
         let plan = provision(&snapshot, &self.settings);
         let elapsed = began.elapsed();
@@ -93,8 +97,8 @@ impl Provisioning {
             !plan.unschedulable.is_empty() || !plan.new_nodes.is_empty() || !onto.is_empty();
         if !plan.new_nodes.is_empty() {
             self.log(&plan, elapsed);
-            if let Some(hands) = &self.hands {
-                onto.extend(self.create(hands, &snapshot, &plan).await);
+            if let Some(hands) = self.hands.clone() {
+                onto.extend(self.create(&hands, &snapshot, &plan).await);
                 context.wake(Loop::Launch);
             }
         }
@@ -160,7 +164,7 @@ impl Provisioning {
 
     /// Makes the claims of a plan and gives back the names of those that exist now.
     async fn create(
-        &self,
+        &mut self,
         hands: &Acting,
         snapshot: &Snapshot,
         plan: &ProvisioningPlan,
@@ -181,18 +185,46 @@ impl Provisioning {
             .into_iter()
             .map(|(name, node)| async move {
                 let created = create_one(hands, &name, snapshot, view, node).await;
-                if let Err(error) = created {
+                let made = (name.clone(), node.pods.clone());
+                created.map(|()| made).map_err(|error| {
                     tracing::warn!(claim = name, %error, "claim not created, its pods are planned again");
-                    return None;
-                }
-                Some((name, node.pods.clone()))
+                    (node, error)
+                })
             })
             .collect();
-        stream::iter(creates)
+        let created: Vec<Result<_, _>> = stream::iter(creates)
             .buffered(CREATES_AT_ONCE)
-            .filter_map(std::future::ready)
             .collect()
-            .await
+            .await;
+        let mut made = Vec::new();
+        for one in created {
+            match one {
+                Ok(claim) => made.push(claim),
+                Err((node, error)) => self.refused(snapshot, node, &error),
+            }
+        }
+        made
+    }
+
+    /// The API server takes no claim of a NodePool as it is: its pods are planned without it.
+    fn refused(&mut self, snapshot: &Snapshot, node: &PlannedNode, error: &WriteError) {
+        let is_refused = matches!(
+            error.class,
+            WriteErrorClass::Invalid | WriteErrorClass::Forbidden
+        );
+        let Some(pool) = snapshot
+            .node_pools
+            .get(&node.node_pool)
+            .filter(|_pool| is_refused)
+        else {
+            return;
+        };
+        if let Some(message) = self.refused.note(pool, &error.to_string(), snapshot.now) {
+            let subject = Subject::node_pool(&pool.name, &pool.uid);
+            let words = ("NodeClaimsRefused", "Provisioning");
+            self.context
+                .tell(subject, EventKind::Warning, words, message);
+        }
     }
 }
 

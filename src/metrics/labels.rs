@@ -74,6 +74,8 @@ label_values! {
         GarbageCollected = "garbage_collected",
         /// Nothing it allows can be bought.
         InsufficientCapacity = "insufficient_capacity",
+        /// EC2 refused what its class asks for.
+        Refused = "refused",
         /// Its class is not usable.
         NodeClassNotReady = "nodeclass_not_ready",
         /// It was not bought in time.

@@ -73,7 +73,8 @@ pub fn instance_id_of(provider_id: &str) -> Option<&str> {
     (!zone.is_empty() && id.starts_with("i-") && !id.contains('/')).then_some(id)
 }
 
-/// EC2 tag keys of ours; beside them only the cluster's ownership tag is written.
+/// EC2 tag keys of ours; beside them only the cluster's ownership tag is written, and the name that the console
+/// shows where an instance has none (docs/decisions/0008-the-tag-name.md).
 pub mod tags {
     /// The cluster an instance belongs to.
     pub const CLUSTER: &str = "tonnage.dev/cluster";

@@ -27,6 +27,18 @@ pub struct LaunchRecord {
     pub templates: Vec<TemplateOverrides>,
 }
 
+impl LaunchRecord {
+    /// Everything that it allows EC2 to give.
+    pub fn offerings(&self) -> impl Iterator<Item = OfferingKey> {
+        let overrides = self
+            .templates
+            .iter()
+            .flat_map(|template| &template.overrides);
+        overrides
+            .map(|choice| OfferingKey::new(&choice.instance_type, &choice.zone, self.capacity_type))
+    }
+}
+
 /// A launch template with the overrides that use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,6 +96,24 @@ pub struct Shortfall {
     pub code: String,
     /// EC2's message, for people.
     pub message: String,
+}
+
+/// EC2's code for a subnet without a free address.
+pub const NO_FREE_ADDRESS: &str = "InsufficientFreeAddressesInSubnet";
+
+impl Shortfall {
+    /// True when it says something of the node class that asked, its images, permissions or subnets, and nothing
+    /// of what EC2 has.
+    pub fn is_of_the_class(&self) -> bool {
+        match self.class {
+            ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => true,
+            ErrorClass::InsufficientCapacity => self.code == NO_FREE_ADDRESS,
+            ErrorClass::QuotaExceeded
+            | ErrorClass::Throttled
+            | ErrorClass::TokenMismatch
+            | ErrorClass::Transient => false,
+        }
+    }
 }
 
 /// What an AWS error means for what to do next. One table in `cloud` maps codes to classes.

@@ -118,6 +118,23 @@ impl Endpoint {
                 "TagSpecification.1.Tag.{number}.Key={key}&TagSpecification.1.Tag.{number}.Value={value}"
             ));
         }
+        let answer = self.query(&form.join("&")).await;
+        let id = answer
+            .split_once("<instanceId>")
+            .and_then(|(_before, rest)| rest.split_once("</instanceId>"));
+        id.unwrap_or_else(|| panic!("{answer}")).0.to_owned()
+    }
+
+    /// How many launch templates there are.
+    pub(crate) async fn launch_templates(&self) -> usize {
+        let answer = self
+            .query("Action=DescribeLaunchTemplates&Version=2016-11-15")
+            .await;
+        answer.matches("<launchTemplateId>").count()
+    }
+
+    /// A request of somebody else in EC2's own protocol, as text.
+    async fn query(&self, form: &str) -> String {
         let client = Client::try_from(Config::new(self.direct.parse().unwrap())).unwrap();
         let request = Request::post("/")
             .header("content-type", "application/x-www-form-urlencoded")
@@ -125,13 +142,9 @@ impl Endpoint {
                 "authorization",
                 "AWS4-HMAC-SHA256 Credential=somebody/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0",
             )
-            .body(form.join("&").into_bytes())
+            .body(form.as_bytes().to_vec())
             .unwrap();
-        let answer = client.request_text(request).await.unwrap();
-        let id = answer
-            .split_once("<instanceId>")
-            .and_then(|(_before, rest)| rest.split_once("</instanceId>"));
-        id.unwrap_or_else(|| panic!("{answer}")).0.to_owned()
+        client.request_text(request).await.unwrap()
     }
 
     /// Asks the overlay directly.

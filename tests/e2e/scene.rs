@@ -65,6 +65,14 @@ async fn every_pod_runs_on_a_machine_of_its_own_cluster(world: &World) {
     );
 }
 
+/// Takes pools and classes away as a user does, who waits until no finalizer holds them.
+async fn what_was_made_for_classes_goes_with_them(world: &World) {
+    assert_ne!(world.endpoint.launch_templates().await, 0);
+    let kinds = "nodepools.karpenter.sh,ec2nodeclasses.tonnage.dev";
+    drop(run("kubectl", &["delete", kinds, "--all", "--timeout=60s"]));
+    assert_eq!(world.endpoint.launch_templates().await, 0);
+}
+
 #[tokio::test]
 async fn the_scene_from_zero_to_zero() {
     let world = World::fresh().await;
@@ -97,6 +105,7 @@ async fn the_scene_from_zero_to_zero() {
         .cluster
         .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
         .await;
+    what_was_made_for_classes_goes_with_them(&world).await;
     assert_eq!(controller.stop().await, Some(0), "SIGTERM ends cleanly");
 }
 

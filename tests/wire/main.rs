@@ -15,6 +15,7 @@ mod endpoint;
 mod images;
 #[path = "../cloud/instances.rs"]
 mod instances;
+mod interfaces;
 #[path = "../cloud/launches.rs"]
 mod launches;
 mod losses;

@@ -151,8 +151,9 @@ pub struct EC2NodeClassSpec {
     /// ephemeral storage. Unset leaves them unformatted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_store_policy: Option<InstanceStorePolicy>,
-    /// The network interfaces of the machines, at most 150, for machines that need more than the
-    /// first one. Must contain card 0, device 0 of type `interface`.
+    /// The network interfaces of the machines, at most 150. Must contain card 0, device 0 of type
+    /// `interface`; only instance types with room for all of them are bought. Unset means one, or, for
+    /// machines whose pods request `vpc.amazonaws.com/efa`, one with EFA on each network card.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::machine::network_interfaces")]
     pub network_interfaces: Vec<NetworkInterface>,

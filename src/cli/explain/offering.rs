@@ -52,7 +52,10 @@ fn sentence(offering: &Offering) -> String {
     let outlook = offering.outlook;
     let weighed = offering.total_price() + risk::surcharge(offering, DEFAULT_WEIGHT);
     let belief = match (outlook.closed_until, outlook.shortage) {
-        (_, 0) => "nothing speaks against its capacity".to_owned(),
+        (Some(until), 0) => format!(
+            "left alone until {until:.0}, because EC2 refused what the EC2NodeClass asks for"
+        ),
+        (None, 0) => "nothing speaks against its capacity".to_owned(),
         (None, shortage) if outlook.refusals == 0 => format!(
             "believed short to {}, because EC2 refused its like",
             percent(shortage)

@@ -96,9 +96,24 @@ pub fn pod_spec(
             .as_ref()
             .is_some_and(|gates| !gates.is_empty()),
         termination_grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30),
-        problem: requests.problem.or(bad_toleration),
+        problem: requests
+            .problem
+            .or(bad_toleration)
+            .or_else(|| claimed_devices(spec)),
         constraints: constraints::of_pod(pod_name, spec).map(Arc::new),
     }
+}
+
+/// What nodes have for resource claims is not known before they are there, and a machine that is bought in spite
+/// of that may not help.
+fn claimed_devices(spec: &ApiPodSpec) -> Option<String> {
+    let claims = spec.resource_claims.as_ref()?;
+    let first = claims.first()?;
+    Some(format!(
+        "spec.resourceClaims ({}): nodes are not bought for pods with resource claims (dynamic resource allocation); \
+         request the device as an extended resource, such as nvidia.com/gpu, or provide the node yourself",
+        first.name
+    ))
 }
 
 fn tolerations(spec: &ApiPodSpec) -> (Vec<Toleration>, Option<String>) {

@@ -53,6 +53,31 @@ async fn a_node_class_that_cannot_be_held_stops_no_other() {
     assert_eq!(held, [false, true], "another, default");
 }
 
+/// An admission policy or a quota of the API server stands against the claims of one NodePool.
+#[tokio::test(start_paused = true)]
+async fn a_node_pool_whose_claims_are_refused_leaves_its_pods_to_another() {
+    let stage = Stage::new();
+    stage.another_class();
+    stage.change(NodePool, "another", |pool| {
+        pool["spec"]["template"]["spec"]["taints"] = json!([]);
+        pool["spec"]["weight"] = json!(50);
+    });
+    stage.refuse_creates(&[true]);
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let claims = stage.all(NodeClaim);
+    let pools: Vec<&Value> = claims
+        .iter()
+        .map(|claim| &claim["metadata"]["labels"]["karpenter.sh/nodepool"])
+        .collect();
+    assert_eq!(pools, ["general"]);
+    let told = stage.told("NodeClaimsRefused");
+    assert!(
+        told.len() == 1 && told[0].contains("buys nothing for"),
+        "{told:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_class_that_ec2_does_not_answer_about_stops_no_other_for_long() {
     let stage = Stage::new();

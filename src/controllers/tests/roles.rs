@@ -42,11 +42,17 @@ async fn a_profile_is_there_before_the_first_launch_and_goes_with_the_class() {
     );
     let made = stage.world.ec2.profiles();
     assert_eq!(made, [profile.as_str().unwrap()]);
-    // The class waits for its machines, and its profile with it.
+    // The class waits for its machines, and its profile with it. No other machine is made through it.
     stage.delete(Resource::NodeClass, "default");
+    stage.pod("b");
     tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(stage.machines().len(), 1);
+    let told = stage.told("FailedScheduling").join(" ");
+    assert!(told.contains("it is being deleted"), "{told}");
     assert_eq!(stage.world.ec2.profiles(), made);
-    stage.delete(Resource::Pod, "a");
+    for pod in ["a", "b"] {
+        stage.delete(Resource::Pod, pod);
+    }
     stage
         .until(300, "the class is gone", |stage| {
             stage.all(Resource::NodeClass).is_empty()

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::{LaunchStep, Shortages};
 use crate::api::labels;
 use crate::model::claim::Claim;
@@ -19,6 +21,29 @@ use crate::plan::provision::{limits, supply};
 
 /// The reason of a claim that waits for capacity.
 pub(super) const REASON: &str = "InsufficientCapacity";
+/// The reason of a claim whose class asks for what EC2 refuses.
+pub const REFUSED: &str = "NodeClassRefused";
+
+/// What EC2 has against how the class makes machines, if it refused any of the claim's offerings for that.
+fn refusal<'here>(
+    memory: &'here LaunchMemory,
+    class: &NodeClass,
+    claim: &Claim,
+    now: Timestamp,
+) -> Option<&'here str> {
+    let mut offerings = claim.offerings.iter();
+    offerings.find_map(|offering| memory.refusals.why(class, offering, now))
+}
+
+/// The reason of a claim of which nothing can be bought now.
+pub(super) fn reason(
+    memory: &LaunchMemory,
+    class: &NodeClass,
+    claim: &Claim,
+    now: Timestamp,
+) -> &'static str {
+    refusal(memory, class, claim, now).map_or(REASON, |_why| REFUSED)
+}
 
 /// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
 /// given up because their NodePool may buy something else.
@@ -30,15 +55,17 @@ pub(super) fn none_left(
     decision: &mut Decision<LaunchStep>,
 ) -> Option<String> {
     let (first, now) = (claims.first()?, snapshot.now);
+    let why = refusal(memory, class, first, now);
+    let reason = reason(memory, class, first, now);
+    let against = against(class, first, why);
     if let Some(other) = something_else(snapshot, claims, class, &memory.shortages) {
         let message = format!(
-            "EC2 has no capacity now for any of the {} offerings of this claim; its pods are planned anew, as its \
-             NodePool may buy others, such as {other}",
-            first.offerings.len()
+            "{against}; its pods are planned anew, as its NodePool may buy others, such as {other}",
         );
         for claim in claims {
             decision.push(LaunchStep::GiveUp {
                 claim: Arc::clone(claim),
+                reason,
                 message: message.clone(),
             });
         }
@@ -47,11 +74,11 @@ pub(super) fn none_left(
     let ends = first
         .offerings
         .iter()
-        .filter_map(|offering| memory.shortages.until(offering, now));
+        .filter_map(|offering| memory.closed_until(class, offering, now));
     if let Some(until) = ends.min() {
         decision.wake_at(until);
     }
-    Some(exhausted_message(first))
+    Some(exhausted_message(first, &against, why.is_some()))
 }
 
 /// Something that the claims' NodePool may buy now, once they are gone, that is not known to be short, and that
@@ -94,11 +121,31 @@ fn something_else(
     found.map(|(_instance, offering)| offering.key.to_string())
 }
 
-fn exhausted_message(claim: &Claim) -> String {
+/// What stands against everything that a claim names.
+fn against(class: &NodeClass, claim: &Claim, why: Option<&str>) -> String {
+    let count = claim.offerings.len();
+    why.map_or_else(
+        || format!("EC2 has no capacity now for any of the {count} offerings of this claim"),
+        |why| {
+            format!(
+                "EC2 refuses machines as EC2NodeClass {} makes them: {why}; so none of the {count} offerings of \
+                 this claim can be bought now",
+                class.name
+            )
+        },
+    )
+}
+
+fn exhausted_message(claim: &Claim, against: &str, is_refused: bool) -> String {
     if claim.offerings.is_empty() {
         return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
                 the controller make claims from pending pods"
             .to_owned();
+    }
+    if is_refused {
+        return format!(
+            "{against}; they are tried again in minutes, and at once when the class is changed"
+        );
     }
     let types: BTreeSet<&str> = claim
         .offerings
@@ -112,9 +159,8 @@ fn exhausted_message(claim: &Claim) -> String {
         .collect();
     let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
     format!(
-        "EC2 has no capacity now for any of the {} offerings of this claim ({} in {}); they are tried \
-         again; more instance types, zones or capacity types in the NodePool would help",
-        claim.offerings.len(),
+        "{against} ({} in {}); they are tried again; more instance types, zones or capacity types in the \
+         NodePool would help",
         join(types),
         join(zones)
     )

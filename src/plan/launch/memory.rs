@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Hazards, NodeMemory, Proposal, Shortages, TemplateUse};
+use super::{Hazards, NodeMemory, Proposal, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::launch::{LaunchOutcome, LaunchRecord};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
 use crate::plan::instances::VISIBLE_WITHIN;
 use crate::plan::pace::{Before, Full, Pace};
@@ -27,6 +29,8 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 pub struct LaunchMemory {
     /// What could not be bought lately.
     pub shortages: Shortages,
+    /// What was refused to one class.
+    pub refusals: Refusals,
     /// How often machines were taken back.
     pub hazards: Hazards,
     /// When launch templates were used.
@@ -72,6 +76,7 @@ impl LaunchMemory {
     pub fn new(since: Timestamp) -> Self {
         Self {
             shortages: Shortages::default(),
+            refusals: Refusals::default(),
             hazards: Hazards::default(),
             templates: TemplateUse::default(),
             node_memory: NodeMemory::default(),
@@ -229,8 +234,18 @@ impl LaunchMemory {
     }
 
     /// Remembers an answer whose instances have all been written down on their claims.
-    pub fn answered(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
+    /// `class` is the one that asked, if it is still known.
+    pub fn answered(
+        &mut self,
+        record: &LaunchRecord,
+        class: Option<&NodeClass>,
+        outcome: &LaunchOutcome,
+        now: Timestamp,
+    ) {
         self.shortages.learn(record, outcome, now);
+        if let Some(class) = class {
+            self.refusals.learn(class, record, outcome, now);
+        }
         let bought = u32::try_from(outcome.instances.len()).unwrap_or(u32::MAX);
         self.pace
             .correct(&purpose(&record.batch, record.attempt), bought);
@@ -267,9 +282,21 @@ impl LaunchMemory {
         self.alone.contains(&claim.uid)
     }
 
+    /// Until when an offering is left alone by a class, whoever's fault it is.
+    pub(super) fn closed_until(
+        &self,
+        class: &NodeClass,
+        offering: &OfferingKey,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let short = self.shortages.until(offering, now);
+        short.max(self.refusals.until(class, offering, now))
+    }
+
     /// Writes what experience says into every catalogue of a snapshot.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         self.shortages.mark(snapshot);
+        self.refusals.mark(snapshot);
         self.hazards.mark(snapshot);
     }
 
@@ -299,5 +326,6 @@ impl LaunchMemory {
             self.alone.retain(|uid| uids.contains(uid.as_str()));
         }
         self.shortages.forget(snapshot.now);
+        self.refusals.forget(snapshot.now);
     }
 }

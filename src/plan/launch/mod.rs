@@ -10,6 +10,7 @@ mod exhausted;
 mod hazard;
 mod memory;
 mod node_memory;
+mod refusals;
 mod shortage;
 mod templates;
 
@@ -21,9 +22,11 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
+pub use exhausted::REFUSED;
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
 pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
+pub use refusals::Refusals;
 pub use shortage::{Shortages, UnreadableShortages};
 pub use templates::{TemplateUse, UnreadableTemplates};
 
@@ -34,6 +37,7 @@ use crate::model::claim::Claim;
 use crate::model::launch::{LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::resources::EFA;
 use crate::model::snapshot::Snapshot;
 
 /// Most claims in one batch. One CreateFleet call of type `instant` may ask for a thousand
@@ -104,6 +108,8 @@ pub enum LaunchStep {
     GiveUp {
         /// The claim.
         claim: Arc<Claim>,
+        /// What stands against its offerings.
+        reason: &'static str,
         /// Why, for people.
         message: String,
     },
@@ -168,6 +174,8 @@ fn wanted(claim: &Claim) -> String {
             &claim.labels,
             &claim.taints,
             &claim.startup_taints,
+            // Their network interfaces differ.
+            claim.requests.get(EFA) > 0,
         )
     ));
     short_hex(&hash.finalize())
@@ -416,16 +424,16 @@ fn propose(
     let Some(claims) = within_ceiling(claims, memory, now, decision) else {
         return tell(held(memory), decision);
     };
-    let shortages = &memory.shortages;
     let mut remaining = first
         .offerings
         .iter()
-        .filter(|offering| !shortages.is_short(offering, now))
+        .filter(|offering| memory.closed_until(node_class, offering, now).is_none())
         .peekable();
     let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
         if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)
         {
-            report(ConditionReason::from(exhausted::REASON), message, decision);
+            let reason = exhausted::reason(memory, node_class, first, now);
+            report(ConditionReason::from(reason), message, decision);
         }
         return;
     };

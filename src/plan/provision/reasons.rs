@@ -200,10 +200,16 @@ fn closed(left: &Left<'_>, fitting: &[usize]) -> Explained {
         .filter_map(|offering| offering.outlook.closed_until)
         .min()
         .map(|until| format!("; the next is tried again at {until:.0}"));
+    // What was never refused for want of capacity was refused for what the class asks.
+    let what = if found.iter().all(|offering| offering.outlook.refusals == 0) {
+        "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for what fits"
+    } else {
+        "EC2 has no capacity now for what fits"
+    };
     (
         ReasonKind::OfferingsUnavailable,
         format!(
-            "EC2 has no capacity now for what fits ({} offerings, such as {}){}",
+            "{what} ({} offerings, such as {}){}",
             found.len(),
             named.join(", "),
             next.unwrap_or_default()

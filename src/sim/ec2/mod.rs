@@ -219,6 +219,11 @@ impl Ec2 {
         self.locked().machines.values().cloned().collect()
     }
 
+    /// How many Elastic Fabric Adapters a machine has; `None` when there is no such machine.
+    pub fn efa_devices(&self, id: &str) -> Option<i64> {
+        self.locked().machines.get(id).map(Machine::efa_devices)
+    }
+
     /// Machines that run or are about to.
     pub fn alive(&self) -> Vec<Machine> {
         self.locked().alive().cloned().collect()

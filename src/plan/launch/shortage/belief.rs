@@ -20,9 +20,6 @@ pub(super) const FIRST_HALF_LIFE: SignedDuration = SignedDuration::from_mins(1);
 /// The longest half-life, after repeated refusals. Shortages of whole families last for hours, and
 /// a try every quarter of an hour finds their end soon enough.
 pub(super) const LONGEST_HALF_LIFE: SignedDuration = SignedDuration::from_mins(16);
-/// The half-life where EC2 says that the offering cannot be bought this way: only a change of what
-/// is asked for, or of permissions, helps.
-pub(super) const INVALID_HALF_LIFE: SignedDuration = SignedDuration::from_mins(30);
 /// Refusals beyond this many make no difference: [`FIRST_HALF_LIFE`] doubled four times is the
 /// longest.
 pub(super) const MOST_REFUSALS: u32 = 5;
@@ -47,18 +44,14 @@ impl Belief {
     }
 
     /// Certainty after a refusal, upon what was believed before.
-    pub(super) fn refused(known: Option<Self>, now: Timestamp, invalid: bool) -> Self {
+    pub(super) fn refused(known: Option<Self>, now: Timestamp) -> Self {
         let before = known
             .filter(|known| known.level(now) >= FAINT)
             .map_or(0, |known| known.refusals)
             .min(MOST_REFUSALS - 1);
-        let half_life = if invalid {
-            INVALID_HALF_LIFE
-        } else {
-            FIRST_HALF_LIFE
-                .saturating_mul(1 << before)
-                .min(LONGEST_HALF_LIFE)
-        };
+        let half_life = FIRST_HALF_LIFE
+            .saturating_mul(1 << before)
+            .min(LONGEST_HALF_LIFE);
         Self {
             level: CERTAIN,
             at: now,
@@ -134,7 +127,7 @@ mod tests {
         let mut now = at(0);
         let mut pauses = Vec::new();
         for _refusal in 0..7 {
-            let belief = Belief::refused(known, now, false);
+            let belief = Belief::refused(known, now);
             let until = belief.closed_until(now).unwrap();
             pauses.push(until.duration_since(now).as_secs() / 60);
             now = until;
@@ -142,7 +135,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 16, 16]);
         let forgotten = now + SignedDuration::from_mins(16 * 6);
-        let anew = Belief::refused(known, forgotten, false);
+        let anew = Belief::refused(known, forgotten);
         assert_eq!((anew.half_life, anew.refusals), (FIRST_HALF_LIFE, 1));
     }
 

@@ -46,19 +46,18 @@ pub struct Shortages {
 }
 
 impl Shortages {
-    /// Learns that an offering could not be bought. What is left alone already stays as it is: calls
+    /// Learns that an offering could not be bought, if the error is one of the region. What is left alone already stays as it is: calls
     /// that were on their way say nothing new.
     pub fn note(&mut self, offering: &OfferingKey, class: ErrorClass, now: Timestamp) {
-        let invalid = match class {
-            ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::TokenMismatch => return,
-            ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => false,
-            ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => true,
-        };
-        if self.is_short(offering, now) {
+        let is_about_the_region = matches!(
+            class,
+            ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded
+        );
+        if !is_about_the_region || self.is_short(offering, now) {
             return;
         }
         let known = self.beliefs.get(offering).copied();
-        let belief = Belief::refused(known, now, invalid);
+        let belief = Belief::refused(known, now);
         self.beliefs.insert(offering.clone(), belief);
         self.proofs.remove(offering);
     }
@@ -74,7 +73,11 @@ impl Shortages {
             self.beliefs.remove(*offering);
             self.proofs.insert((*offering).clone(), Proof(now));
         }
-        for shortfall in &outcome.shortfalls {
+        let of_the_region = outcome
+            .shortfalls
+            .iter()
+            .filter(|found| !found.is_of_the_class());
+        for shortfall in of_the_region {
             match &shortfall.offering {
                 // Whatever else the call named of the same quota would meet it too, but not what it
                 // bought: that had room.
@@ -111,14 +114,8 @@ impl Shortages {
         now: Timestamp,
         which: impl Fn(&OfferingKey) -> bool,
     ) {
-        for template in &record.templates {
-            for choice in &template.overrides {
-                let offering =
-                    OfferingKey::new(&choice.instance_type, &choice.zone, record.capacity_type);
-                if which(&offering) {
-                    self.note(&offering, class, now);
-                }
-            }
+        for offering in record.offerings().filter(which) {
+            self.note(&offering, class, now);
         }
     }
 

@@ -157,7 +157,7 @@ fn beliefs_reach_every_class_of_a_snapshot() {
 fn a_restart_forgets_nothing_and_a_hostile_text_breaks_nothing() {
     let (shortages, second) = live(&[
         (0, Evidence::Refused(ErrorClass::InsufficientCapacity)),
-        (3, Evidence::Refused(ErrorClass::Invalid)),
+        (3, Evidence::Refused(ErrorClass::QuotaExceeded)),
         (5, Evidence::Bought),
         (0, Evidence::Time(30)),
     ]);
@@ -175,8 +175,8 @@ fn a_restart_forgets_nothing_and_a_hostile_text_breaks_nothing() {
     let key = offering("c5.xlarge/us-east-1a/spot");
     assert_eq!(
         read.until(&key, at(0)),
-        Some(at(1_800)),
-        "at most half an hour"
+        Some(at(960)),
+        "at most sixteen minutes"
     );
     read.note(&key, ErrorClass::InsufficientCapacity, at(1_900));
     assert_eq!(read.until(&key, at(1_900)), Some(at(1_900 + 960)));

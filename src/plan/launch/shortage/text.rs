@@ -7,7 +7,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::belief::{Belief, CERTAIN, FIRST_HALF_LIFE, INVALID_HALF_LIFE, MOST_REFUSALS};
+use super::belief::{Belief, CERTAIN, FIRST_HALF_LIFE, LONGEST_HALF_LIFE, MOST_REFUSALS};
 use super::{Proof, Shortages};
 use crate::model::offering::OfferingKey;
 
@@ -91,7 +91,7 @@ pub(super) fn read(text: &str, now: Timestamp) -> Result<Shortages, UnreadableSh
         };
         let half_life = entry
             .half_life_seconds
-            .clamp(seconds(FIRST_HALF_LIFE), seconds(INVALID_HALF_LIFE));
+            .clamp(seconds(FIRST_HALF_LIFE), seconds(LONGEST_HALF_LIFE));
         let belief = Belief {
             level: entry.level.min(CERTAIN),
             at: entry.at.min(now),

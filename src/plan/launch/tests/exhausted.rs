@@ -32,10 +32,60 @@ fn walked_through() -> (LaunchMemory, Vec<Claim>) {
             instances: Vec::new(),
             shortfalls: vec![short(missing)],
         };
-        memory.answered(&record, &outcome, at(1));
+        memory.answered(&record, None, &outcome, at(1));
         claims = with_record;
     }
     (memory, claims)
+}
+
+#[test]
+fn what_ec2_refuses_to_a_class_is_said_so_and_held_against_no_other_class() {
+    let mut memory = LaunchMemory::new(at(0));
+    let mut claims = vec![claim("a", &[SPOT_A])];
+    let mut snapshot = world(1, &claims, &[], &[]);
+    set_offerings(&mut snapshot, |offerings| offerings.retain(is_named));
+    let (record, with_record) = recorded(&proposal(decide(&snapshot, &memory)));
+    let outcome = LaunchOutcome {
+        instances: Vec::new(),
+        shortfalls: vec![Shortfall {
+            class: ErrorClass::Invalid,
+            code: "InvalidBlockDeviceMapping".to_owned(),
+            message: "the volume is smaller than the snapshot".to_owned(),
+            ..short(SPOT_A)
+        }],
+    };
+    let class = Arc::clone(&snapshot.node_classes["default"]);
+    memory.answered(&record, Some(&class), &outcome, at(1));
+    claims = with_record;
+    let mut other = claim("b", &[SPOT_A]);
+    other.node_class = "other".to_owned();
+    claims.push(other);
+    let mut snapshot = world(2, &claims, &[], &[]);
+    set_offerings(&mut snapshot, |offerings| {
+        offerings.retain(|found| found.key == offering(SPOT_A));
+    });
+    let mut good = NodeClass::clone(&snapshot.node_classes["default"]);
+    good.name = "other".to_owned();
+    snapshot
+        .node_classes
+        .insert("other".to_owned(), Arc::new(good));
+    let steps = decide(&snapshot, &memory).steps;
+    let told: Vec<&str> = steps
+        .iter()
+        .map(|step| match step {
+            LaunchStep::Propose(proposal) => proposal.claims[0].name.as_str(),
+            LaunchStep::Report { change, .. } => {
+                assert!(
+                    change.message.contains("InvalidBlockDeviceMapping"),
+                    "{}",
+                    change.message
+                );
+                change.reason.as_str()
+            }
+            other => panic!("{other:#?}"),
+        })
+        .collect();
+    assert_eq!(told, ["NodeClassRefused", "b"]);
 }
 
 /// Giving a claim up for something that its pods will not get would have them planned, bought for and given
@@ -88,14 +138,19 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
             instances: Vec::new(),
             shortfalls: vec![short(missing)],
         };
-        memory.answered(&record, &outcome, at(1));
+        memory.answered(&record, None, &outcome, at(1));
         claims = with_record;
     }
     assert_eq!(walked, ALL);
 
     // The NodePool may buy larger machines too: they are no longer too dear when these cannot be had.
     match only(decide(&world(1, &claims, &[], &[]), &memory)) {
-        LaunchStep::GiveUp { claim, message } => {
+        LaunchStep::GiveUp {
+            claim,
+            reason,
+            message,
+        } => {
+            assert_eq!(reason, crate::plan::launch::exhausted::REASON);
             assert_eq!(claim.name, "a");
             assert!(message.contains("3 offerings"), "{message}");
             assert!(message.contains("c5.2xlarge"), "{message}");

@@ -1,5 +1,6 @@
 //! Launch decisions, told as stories of a batch.
 
+mod deleted;
 mod exhausted;
 mod paused;
 
@@ -166,7 +167,7 @@ fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     let pairs = assign(&shared, &instances);
     assert_eq!(pairs.len(), 1);
     assert_eq!(pairs[0].0.name, "a");
-    memory.answered(&record, &outcome, at(2));
+    memory.answered(&record, None, &outcome, at(2));
 
     let mut after = claims;
     let status = launched_status(
@@ -182,24 +183,6 @@ fn after_a_partial_fleet_the_rest_is_a_batch_of_its_own() {
     assert_eq!(rest.attempt, 1);
     assert_eq!(rest.batch, batch_id(["uid-b", "uid-c"]));
     assert_eq!(rest.offerings, [offering(DEMAND_A)]);
-}
-
-#[test]
-fn a_claim_deleted_before_its_launch_was_answered_waits_for_a_look_at_ec2() {
-    let mut memory = LaunchMemory::new(at(0));
-    let start = world(1, &[claim("a", ALL)], &[], &[]);
-    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
-    claims[0].deleting_since = Some(at(10));
-    assert!(!memory.is_settled(&claims[0]));
-    let early = decide(&world(12, &claims, &[], &[]), &memory);
-    assert_eq!((early.steps.len(), early.wake), (0, Some(at(15))));
-    assert!(matches!(
-        only(decide(&world(15, &claims, &[], &[]), &memory)),
-        LaunchStep::LookUp(batch) if batch.record == record
-    ));
-    memory.settled(&record);
-    assert!(memory.is_settled(&claims[0]));
-    assert_eq!(decide(&world(16, &claims, &[], &[]), &memory).steps, []);
 }
 
 #[test]
@@ -306,50 +289,6 @@ fn a_claim_that_takes_no_record_holds_up_nobody() {
 }
 
 #[test]
-fn one_deleted_claim_does_not_change_the_call_of_its_batch() {
-    let memory = LaunchMemory::new(at(0));
-    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
-    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
-    claims[0].deleting_since = Some(at(2));
-    match only(decide(&world(3, &claims, &[], &[]), &memory)) {
-        LaunchStep::Call(batch) => {
-            assert_eq!(batch.record, record);
-            assert_eq!(
-                batch.claims.len(),
-                2,
-                "the deleted claim takes its instance too"
-            );
-        }
-        other => panic!("{other:#?}"),
-    }
-}
-
-/// EC2 throttled every call, or none was made yet: what nobody wants any more is not bought.
-#[test]
-fn a_batch_that_bought_nothing_is_not_bought_for_claims_that_are_being_deleted() {
-    let mut memory = LaunchMemory::new(at(0));
-    let start = world(1, &[claim("a", ALL), claim("b", ALL)], &[], &[]);
-    let (record, mut claims) = recorded(&proposal(decide(&start, &memory)));
-    memory.chosen(&record, at(1));
-    let before = memory.called(&record, at(2));
-    claims[0].deleting_since = Some(at(2));
-    let under_way = decide(&world(3, &claims, &[], &[]), &memory);
-    assert!(
-        matches!(only(under_way), LaunchStep::Call(_)),
-        "a call that may have bought is repeated as it was"
-    );
-    memory.took_no_effect(&record, before, at(3));
-    assert!(matches!(
-        only(decide(&world(4, &claims, &[], &[]), &memory)),
-        LaunchStep::LookUp(batch) if batch.record == record
-    ));
-    memory.settled(&record);
-    let rest = proposal(decide(&world(5, &claims, &[], &[]), &memory));
-    assert_eq!(rest.batch, batch_id(["uid-b"]));
-    assert!(memory.is_settled(&claims[0]), "the deleted claim may go");
-}
-
-#[test]
 fn no_minute_launches_more_than_the_ceiling_and_the_rest_says_why_it_waits() {
     let mut memory = LaunchMemory::new(at(0)).with_ceiling(NonZeroU32::new(2));
     let mut claims: Vec<Claim> = ["a", "b", "c", "d", "e"]
@@ -377,7 +316,7 @@ fn no_minute_launches_more_than_the_ceiling_and_the_rest_says_why_it_waits() {
                         instances,
                         shortfalls: Vec::new(),
                     };
-                    memory.answered(&record, &outcome, at(second));
+                    memory.answered(&record, None, &outcome, at(second));
                     names.extend(proposal.claims.iter().map(|claim| claim.name.clone()));
                 }
                 LaunchStep::Report { change, .. } => {
@@ -486,6 +425,7 @@ fn a_half_written_second_attempt_is_completed() {
     let (record, claims) = recorded(&proposal(decide(&start, &memory)));
     memory.answered(
         &record,
+        None,
         &LaunchOutcome {
             instances: Vec::new(),
             shortfalls: vec![short(SPOT_A)],

@@ -1,0 +1,271 @@
+//! What EC2 refused because of how a node class makes its machines.
+//!
+//! Given refusals that name an offering, and the class that asked; it tells which offerings that class leaves
+//! alone, until when and why. An image that is gone, a missing permission or a full subnet say nothing about
+//! what EC2 has, so no other class learns of them, and a change of the class ends them. Nothing of it is kept
+//! across a restart: to lose it costs a refused call.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::launch::{LaunchOutcome, LaunchRecord, Shortfall};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
+use crate::model::snapshot::Snapshot;
+
+/// How long a class leaves alone what was refused to it: mending a permission or an image takes minutes, and
+/// one more refused call each five minutes costs nothing.
+const REST: SignedDuration = SignedDuration::from_mins(5);
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    until: Timestamp,
+    why: String,
+}
+
+/// What one class was refused, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct OfClass {
+    uid: String,
+    generation: i64,
+    refused: BTreeMap<OfferingKey, Refusal>,
+}
+
+impl OfClass {
+    fn is_about(&self, class: &NodeClass) -> bool {
+        self.uid == class.uid && self.generation == class.generation
+    }
+}
+
+/// Refusals by name of the class.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refusals(BTreeMap<String, OfClass>);
+
+impl Refusals {
+    /// Learns that a class cannot have an offering as it is.
+    pub fn note(&mut self, class: &NodeClass, offering: &OfferingKey, why: &str, now: Timestamp) {
+        let known = self.0.entry(class.name.clone()).or_default();
+        if !known.is_about(class) {
+            *known = OfClass {
+                uid: class.uid.clone(),
+                generation: class.generation,
+                refused: BTreeMap::new(),
+            };
+        }
+        let refusal = Refusal {
+            until: now.saturating_add(REST).unwrap_or(Timestamp::MAX),
+            why: why.to_owned(),
+        };
+        known.refused.insert(offering.clone(), refusal);
+    }
+
+    /// Learns from the answer to a launch.
+    pub fn learn(
+        &mut self,
+        class: &NodeClass,
+        record: &LaunchRecord,
+        outcome: &LaunchOutcome,
+        now: Timestamp,
+    ) {
+        if let Some(known) = self.0.get_mut(&class.name) {
+            for bought in &outcome.instances {
+                known.refused.remove(&bought.offering);
+            }
+        }
+        let of_class = outcome
+            .shortfalls
+            .iter()
+            .filter(|found| found.is_of_the_class());
+        for shortfall in of_class {
+            let why = told(shortfall);
+            if let Some(offering) = &shortfall.offering {
+                self.note(class, offering, &why, now);
+                continue;
+            }
+            let bought = |offering: &OfferingKey| {
+                let mut instances = outcome.instances.iter();
+                instances.any(|found| found.offering == *offering)
+            };
+            for offering in record.offerings().filter(|offering| !bought(offering)) {
+                self.note(class, &offering, &why, now);
+            }
+        }
+    }
+
+    fn of<'here>(&'here self, class: &NodeClass, offering: &OfferingKey) -> Option<&'here Refusal> {
+        let known = self
+            .0
+            .get(&class.name)
+            .filter(|known| known.is_about(class))?;
+        known.refused.get(offering)
+    }
+
+    /// Until when a class leaves an offering alone.
+    pub fn until(
+        &self,
+        class: &NodeClass,
+        offering: &OfferingKey,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let until = self.of(class, offering)?.until;
+        (until > now).then_some(until)
+    }
+
+    /// Why a class leaves an offering alone, for people.
+    pub fn why(&self, class: &NodeClass, offering: &OfferingKey, now: Timestamp) -> Option<&str> {
+        let refusal = self.of(class, offering)?;
+        (refusal.until > now).then_some(refusal.why.as_str())
+    }
+
+    /// Drops what is over.
+    pub fn forget(&mut self, now: Timestamp) {
+        for known in self.0.values_mut() {
+            // Of a time to come is what was noted before the clock was set back.
+            let latest = now.saturating_add(REST).unwrap_or(Timestamp::MAX);
+            known
+                .refused
+                .retain(|_offering, refusal| refusal.until > now && refusal.until <= latest);
+        }
+        self.0.retain(|_name, known| !known.refused.is_empty());
+    }
+
+    /// Writes it into the catalogues of the classes that it is about.
+    pub fn mark(&self, snapshot: &mut Snapshot) {
+        let now = snapshot.now;
+        for (name, known) in &self.0 {
+            let Some(class) = snapshot.node_classes.get_mut(name) else {
+                continue;
+            };
+            if !known.is_about(class) {
+                continue;
+            }
+            let class = Arc::make_mut(class);
+            let catalogue = Arc::make_mut(&mut class.catalogue);
+            let reserved = class
+                .reservations
+                .iter_mut()
+                .map(|found| &mut found.offering);
+            for offering in catalogue.offerings.iter_mut().chain(reserved) {
+                let refused = known.refused.get(&offering.key);
+                if let Some(refusal) = refused.filter(|refusal| refusal.until > now) {
+                    offering.available = false;
+                    let closed = offering.outlook.closed_until.max(Some(refusal.until));
+                    offering.outlook.closed_until = closed;
+                }
+            }
+        }
+    }
+}
+
+/// A refusal in the words of EC2.
+fn told(shortfall: &Shortfall) -> String {
+    format!("{} ({})", shortfall.message, shortfall.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::launch::ErrorClass;
+    use crate::plan::examples::{at, node_class, offering, world};
+    use crate::plan::launch::Shortages;
+
+    const KEY: &str = "c5.xlarge/us-east-1a/spot";
+
+    fn refused(code: &str, class: ErrorClass) -> LaunchOutcome {
+        LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![Shortfall {
+                offering: Some(offering(KEY)),
+                class,
+                code: code.to_owned(),
+                message: "the volume is smaller than the snapshot".to_owned(),
+            }],
+        }
+    }
+
+    fn record() -> LaunchRecord {
+        LaunchRecord {
+            batch: "batch".to_owned(),
+            attempt: 1,
+            size: 1,
+            capacity_type: offering(KEY).capacity_type,
+            templates: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_one_class_is_refused_is_open_to_every_other() {
+        let (broken, good) = (
+            node_class(),
+            NodeClass {
+                name: "good".to_owned(),
+                ..node_class()
+            },
+        );
+        let outcome = refused("InvalidBlockDeviceMapping", ErrorClass::Invalid);
+        let (mut refusals, mut shortages) = (Refusals::default(), Shortages::default());
+        refusals.learn(&broken, &record(), &outcome, at(1));
+        shortages.learn(&record(), &outcome, at(1));
+        assert!(!shortages.is_short(&offering(KEY), at(2)), "EC2 has it");
+
+        let mut snapshot = world(2, &[], &[], &[]);
+        snapshot
+            .node_classes
+            .insert("good".to_owned(), Arc::new(good.clone()));
+        refusals.mark(&mut snapshot);
+        let open = |class: &str| {
+            let class = &snapshot.node_classes[class];
+            class.offering(&offering(KEY)).unwrap().available
+        };
+        assert_eq!((open(&broken.name), open("good")), (false, true));
+        let why = refusals.why(&broken, &offering(KEY), at(2)).unwrap();
+        assert!(why.contains("InvalidBlockDeviceMapping"), "{why}");
+        assert_eq!(refusals.until(&good, &offering(KEY), at(2)), None);
+    }
+
+    #[test]
+    fn a_change_of_the_class_or_five_minutes_end_it() {
+        let broken = node_class();
+        let mut refusals = Refusals::default();
+        let denied = refused("UnauthorizedOperation", ErrorClass::Unauthorized);
+        refusals.learn(&broken, &record(), &denied, at(0));
+        assert_eq!(
+            refusals.until(&broken, &offering(KEY), at(1)),
+            Some(at(300))
+        );
+        let mended = NodeClass {
+            generation: broken.generation + 1,
+            ..broken.clone()
+        };
+        assert_eq!(refusals.until(&mended, &offering(KEY), at(1)), None);
+        assert_eq!(refusals.until(&broken, &offering(KEY), at(300)), None);
+        refusals.forget(at(300));
+        assert_eq!(refusals, Refusals::default());
+    }
+
+    #[test]
+    fn a_full_subnet_is_the_classs_own_and_a_full_zone_is_everybodys() {
+        let class = node_class();
+        let mut refusals = Refusals::default();
+        let subnet = refused(
+            "InsufficientFreeAddressesInSubnet",
+            ErrorClass::InsufficientCapacity,
+        );
+        let zone = refused(
+            "InsufficientInstanceCapacity",
+            ErrorClass::InsufficientCapacity,
+        );
+        refusals.learn(&class, &record(), &zone, at(0));
+        assert_eq!(refusals.until(&class, &offering(KEY), at(1)), None);
+        refusals.learn(&class, &record(), &subnet, at(0));
+        assert!(refusals.until(&class, &offering(KEY), at(1)).is_some());
+        let mut shortages = Shortages::default();
+        shortages.learn(&record(), &subnet, at(0));
+        assert!(!shortages.is_short(&offering(KEY), at(1)));
+        shortages.learn(&record(), &zone, at(0));
+        assert!(shortages.is_short(&offering(KEY), at(1)));
+    }
+}
