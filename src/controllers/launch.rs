@@ -6,29 +6,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
-use futures::stream;
 
 use super::context::Acting;
+use super::launched::{tell_shortfalls, write_instances};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::cloud::{CloudError, InstanceQuery};
-use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, WriteErrorClass};
+use crate::cluster::apply::{ClaimStatusChange, WriteErrorClass};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
-use crate::metrics::{ClaimStep, LaunchResult, Loop, RemovalReason};
+use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
-use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
+use crate::model::launch::{ErrorClass, LaunchRecord};
 use crate::plan::condition::ConditionChange;
-use crate::plan::launch::{
-    self, Batch, BatchInstance, LaunchStep, Proposal, assign, launched_status,
-};
-
-/// How many claims of one batch are written at the same time: what the default of 200 writes a second needs when
-/// the API server takes 0.3 s for each.
-const WRITES_AT_ONCE: usize = 64;
+use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
 /// The loop that launches.
 #[derive(Debug)]
@@ -356,46 +349,6 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
     }
 }
 
-/// Counts what could not be bought, and says the first of it on a claim that still waits.
-fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
-    for shortfall in &outcome.shortfalls {
-        context
-            .metrics
-            .launch_failed(shortfall.offering.as_ref(), shortfall.class);
-        tracing::info!(
-            batch = batch.record.batch,
-            offering = shortfall.offering.as_ref().map(ToString::to_string),
-            code = shortfall.code,
-            message = shortfall.message,
-            "EC2 could not give an offering"
-        );
-    }
-    let waiting = batch
-        .claims
-        .iter()
-        .rfind(|claim| claim.provider_id.is_empty());
-    if let (Some(first), Some(claim)) = (outcome.shortfalls.first(), waiting) {
-        let what = first
-            .offering
-            .as_ref()
-            .map_or_else(|| "an offering".to_owned(), ToString::to_string);
-        let message = format!(
-            "{} of {} instances were launched; {what}: {} ({}); what else the claims allow is tried next",
-            outcome.instances.len(),
-            batch.record.size,
-            first.message,
-            first.code
-        );
-        let subject = Subject::claim(&claim.name, &claim.uid);
-        let reason = if first.is_of_the_class() {
-            "LaunchRefused"
-        } else {
-            "InsufficientCapacityError"
-        };
-        context.tell(subject, EventKind::Warning, (reason, "Launching"), message);
-    }
-}
-
 /// EC2 refused a call, which settles its record: at once when none of its calls can have bought
 /// anything, else when EC2 has shown what an earlier one bought. The claims are told if it bought
 /// nothing.
@@ -454,102 +407,6 @@ fn settled(context: &Acting) {
     ] {
         context.wake(name);
     }
-}
-
-async fn write_instances(
-    context: &Acting,
-    batch: &Batch,
-    instances: &[BatchInstance],
-) -> Result<(), StepError> {
-    // As they are now: the call took a while.
-    let view = context.mirror.view();
-    let claims: Vec<Arc<Claim>> = batch
-        .claims
-        .iter()
-        .filter_map(|claim| {
-            let current = view.claims.get(&claim.name)?;
-            (current.uid == claim.uid).then(|| Arc::clone(current))
-        })
-        .collect();
-    let writes: Vec<_> = assign(&claims, instances)
-        .into_iter()
-        .map(|(claim, instance)| async move { write_instance(context, &claim, &instance).await })
-        .collect();
-    let written = stream::iter(writes)
-        .buffer_unordered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    written.into_iter().collect()
-}
-
-async fn write_instance(
-    context: &Acting,
-    claim: &Claim,
-    instance: &BatchInstance,
-) -> Result<(), StepError> {
-    let resolution = context.class(&claim.node_class);
-    let class = resolution.as_ref().map(|resolution| &resolution.class);
-    let status = launched_status(instance, class, &claim.requests);
-    let labels = status
-        .labels
-        .into_iter()
-        .filter(|(key, _value)| !claim.labels.contains_key(key))
-        .collect();
-    let change = ClaimMetadataChange {
-        labels,
-        ..ClaimMetadataChange::default()
-    };
-    // The labels first: the status says that the claim is launched, so they must be there by then.
-    let labelled = match context
-        .kubernetes
-        .patch_claim_metadata(claim, &change)
-        .await
-    {
-        Ok(labelled) => labelled,
-        // The claim is gone although its finalizer should have held it: the instance must not stay.
-        Err(error) if error.is_gone() => {
-            context.endings.terminate(&instance.id).await?;
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let change = ClaimStatusChange {
-        provider_id: Some(status.provider_id),
-        image_id: Some(status.image_id).filter(|image| !image.is_empty()),
-        capacity: Some(status.capacity),
-        allocatable: Some(status.allocatable),
-        conditions: vec![ConditionChange::holds(ConditionType::Launched).update()],
-        ..ClaimStatusChange::default()
-    };
-    context
-        .kubernetes
-        .patch_claim_status(&labelled, &change)
-        .await?;
-    let price = class.and_then(|class| {
-        let offering = class.offering(&instance.offering)?;
-        Some(format!(" at {} USD per hour", offering.total_price()))
-    });
-    let message = format!(
-        "bought {} as {}{}",
-        instance.offering,
-        instance.id,
-        price.as_deref().unwrap_or_default()
-    );
-    tracing::info!(claim = claim.name, instance = instance.id, "{message}");
-    let after = context.now().duration_since(claim.created);
-    context.metrics.claim_reached(
-        claim.node_pool.as_deref().unwrap_or_default(),
-        ClaimStep::Launched,
-        Duration::try_from(after).unwrap_or_default(),
-    );
-    let subject = Subject::claim(&claim.name, &claim.uid);
-    context.tell(
-        subject,
-        EventKind::Normal,
-        ("Launched", "Launching"),
-        message,
-    );
-    Ok(())
 }
 
 /// Says on every claim of the batch why EC2 refused, and lets the step be tried again later.

@@ -12,6 +12,7 @@ pub mod empty;
 pub mod guard;
 pub mod instances;
 pub mod launch;
+mod launched;
 pub mod leader;
 pub mod learned;
 pub mod lifecycle;
