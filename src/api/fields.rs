@@ -58,11 +58,6 @@ const NODE_CLASS: &[Row<EC2NodeClass>] = &[
         },
     },
     Row {
-        field: "spec.placementGroupSelector",
-        note: "machines are not placed in a placement group yet",
-        is_set: |class| class.spec.placement_group_selector.is_some(),
-    },
-    Row {
         field: "spec.context",
         note: "the context is not passed to EC2 yet",
         is_set: |class| class.spec.context.is_some(),

@@ -62,6 +62,7 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         zones: zones.keys().map(|zone| (zone.clone(), public)).collect(),
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
+        placement_group: None,
     };
     let subnet = |zone: &String| Subnet {
         id: format!("subnet-in-{zone}"),
@@ -95,6 +96,7 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         hash: class::hash(&object.spec),
         catalogue: Arc::new(catalogue(&terms)),
         reservations: Vec::new(),
+        placement_group: None,
     })
 }
 
@@ -112,6 +114,7 @@ pub fn node_class_or_reason(object: &EC2NodeClass) -> NodeClass {
         hash: String::new(),
         catalogue: Arc::new(Catalogue::default()),
         reservations: Vec::new(),
+        placement_group: None,
     })
 }
 

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::api::labels::PLACEMENT_GROUP_ID;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::Accelerator;
 use crate::model::offering::{
     CapacityType, Catalogue, InstanceType, Offering, OfferingKey, Outlook,
 };
+use crate::model::placement_group::PlacementGroup;
 use crate::model::resources::MEMORY;
 
 use super::capacity::{self, NodeShape, Threshold};
@@ -49,6 +51,8 @@ pub struct Terms {
     pub volume_fee: UsdPerHour,
     /// Only types with the Nitro hypervisor can be launched.
     pub nitro_only: bool,
+    /// The placement group that machines are launched into.
+    pub placement_group: Option<PlacementGroup>,
 }
 
 /// Everything in the market that the terms allow and that has a price.
@@ -119,13 +123,21 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
     images.is_some_and(|served| served.contains(&facts.accelerator()))
         && (!terms.nitro_only || facts.hypervisor == "nitro")
         && terms.shape.interfaces.fit(facts)
+        && terms
+            .placement_group
+            .as_ref()
+            .is_none_or(|group| facts.placement.contains(&group.strategy))
 }
 
 fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> InstanceType {
     let attachments = facts.volume_attachments.unwrap_or(DEFAULT_ATTACHMENTS);
+    let mut labels = labels::of_type(facts, region);
+    if let Some(group) = &terms.placement_group {
+        labels.insert(PLACEMENT_GROUP_ID.to_owned(), group.id.clone());
+    }
     InstanceType {
         name: Arc::clone(&facts.name),
-        labels: labels::of_type(facts, region),
+        labels,
         capacity: capacity::capacity(facts, &terms.shape),
         overhead: capacity::overhead(facts, &terms.shape),
         volume_limit: attachments.saturating_sub(1),
@@ -189,6 +201,7 @@ mod tests {
             ]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
             nitro_only: false,
+            placement_group: None,
         }
     }
 

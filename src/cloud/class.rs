@@ -139,6 +139,7 @@ pub fn hash(spec: &EC2NodeClassSpec) -> String {
         subnet_selector_terms: Vec::new(),
         security_group_selector_terms: Vec::new(),
         capacity_reservation_selector_terms: Vec::new(),
+        placement_group_selector: None,
         ami_selector_terms: Vec::new(),
         ami_family: node_class_validation::resolved_family(spec),
         ip_prefix_count: None,

@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::Accelerator;
+use crate::model::placement_group::Strategy;
 
 /// A processor architecture in Kubernetes' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +99,8 @@ pub struct InstanceFacts {
     pub branch_interfaces: u32,
     /// EFA interfaces at most.
     pub efa_interfaces: u32,
+    /// The placement groups that take it.
+    pub placement: BTreeSet<Strategy>,
     /// Sustained network bandwidth, Mbps; 0 when AWS gives only a vague rating.
     pub network_mbps: u32,
     /// EBS bandwidth at most, Mbps; 0 when not optimized by default.
@@ -230,6 +233,15 @@ struct TypeRow {
     price: UsdPerHour,
 }
 
+/// Burstable types are not in cluster placement groups. Source: "Placement groups" in the EC2 user guide.
+fn is_burstable(name: &str) -> bool {
+    name.starts_with('t')
+        && name
+            .chars()
+            .nth(1)
+            .is_some_and(|second| second.is_ascii_digit())
+}
+
 fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
     let gpus = if row.text(8).is_empty() {
         Vec::new()
@@ -267,6 +279,10 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         addresses_per_interface: row.number(14)?,
         branch_interfaces: row.number(15)?,
         efa_interfaces,
+        placement: Strategy::ALL
+            .into_iter()
+            .filter(|strategy| *strategy != Strategy::Cluster || !is_burstable(row.text(0)))
+            .collect(),
         network_mbps: row.number(17)?,
         ebs_mbps: row.number(18)?,
         volume_attachments,

@@ -99,6 +99,9 @@ pub struct Template {
     /// `None` is what EC2 does by itself: machines are placed in open reservations that match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserving: Option<Reserving>,
+    /// Id of the placement group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement_group: Option<String>,
 }
 
 impl Template {
@@ -266,6 +269,11 @@ fn template(
         detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
         tags: spec.tags.clone(),
         reserving: reserving(spec, claim, capacity_type),
+        placement_group: source
+            .resolved
+            .placement_group
+            .as_ref()
+            .map(|group| group.id.clone()),
     })
 }
 
@@ -360,6 +368,7 @@ mod tests {
             zones: zones.map(|zone| (zone.to_owned(), false)).into(),
             volume_fee: settings.volume_fee,
             nitro_only: false,
+            placement_group: None,
         };
         NodeClass {
             name: "default".to_owned(),
@@ -383,6 +392,7 @@ mod tests {
             hash: String::new(),
             catalogue: Arc::new(builtin::catalogue(&terms)),
             reservations: Vec::new(),
+            placement_group: None,
         }
     }
 

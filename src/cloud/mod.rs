@@ -22,6 +22,7 @@ pub mod interfaces;
 pub mod labels;
 pub mod launch_template;
 pub mod notices;
+pub mod placement_groups;
 pub mod prices;
 pub mod profile;
 pub mod rehearsal;

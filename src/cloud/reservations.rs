@@ -276,6 +276,7 @@ mod tests {
             zones: BTreeMap::from([("us-east-1a".to_owned(), false)]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
             nitro_only: false,
+            placement_group: None,
         };
         let catalogue = builtin::catalogue(&terms);
         let elsewhere = Described {

@@ -339,7 +339,11 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
             Found { settled: false, .. } => Err(error.into()),
         },
         ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
-            context.launches(|memory| memory.shortages.note_all(record, error.class, now));
+            let class = batch.claims.first();
+            let class = class.and_then(|claim| context.class(&claim.node_class));
+            let class = class.as_ref().map(|known| &known.class);
+            let said = (error.class, error.message.as_str());
+            context.launches(|memory| memory.refused(record, class, said, now));
             refused_call(context, batch, error).await
         }
         // Templates, subnets or permissions are not what they were.

@@ -286,6 +286,7 @@ fn part_of(operation: &str) -> ConditionType {
         "DescribeSecurityGroups" => ConditionType::SecurityGroupsReady,
         "DescribeImages" | "GetParameters" => ConditionType::AmisReady,
         "DescribeCapacityReservations" => ConditionType::CapacityReservationsReady,
+        "DescribePlacementGroups" => ConditionType::PlacementGroupReady,
         other if other.contains("InstanceProfile") => ConditionType::InstanceProfileReady,
         _ => ConditionType::ValidationSucceeded,
     }
@@ -341,6 +342,7 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
             hash: String::new(),
             catalogue: Arc::default(),
             reservations: Vec::new(),
+            placement_group: None,
         },
         conditions: BTreeMap::new(),
         remarks: BTreeMap::new(),

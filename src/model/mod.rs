@@ -19,6 +19,7 @@ pub mod node_class;
 pub mod node_pool;
 pub mod notice;
 pub mod offering;
+pub mod placement_group;
 pub mod pod;
 pub mod quantity;
 pub mod report;

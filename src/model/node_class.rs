@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::offering::{Catalogue, Offering, OfferingKey};
+use super::placement_group::PlacementGroup;
 use super::reservation::Reservation;
 
 /// A node class with everything a decision or a launch needs to know of it.
@@ -31,6 +32,8 @@ pub struct NodeClass {
     pub catalogue: Arc<Catalogue>,
     /// The active capacity reservations that the class selects, in order of id.
     pub reservations: Vec<Reservation>,
+    /// The placement group that machines are launched into.
+    pub placement_group: Option<PlacementGroup>,
 }
 
 /// A subnet that nodes may be launched into.

@@ -239,6 +239,7 @@ pub(crate) fn node_class() -> NodeClass {
             spot_priced_at: None,
         }),
         reservations: Vec::new(),
+        placement_group: None,
     }
 }
 

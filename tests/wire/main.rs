@@ -20,6 +20,7 @@ mod interfaces;
 mod launches;
 mod losses;
 mod markets;
+mod placement_groups;
 mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;

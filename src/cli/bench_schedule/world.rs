@@ -201,6 +201,7 @@ pub(super) fn world(pods: usize, types: i64, wishes: bool) -> Snapshot {
         hash: String::new(),
         catalogue: Arc::new(catalogue(types)),
         reservations: Vec::new(),
+        placement_group: None,
     };
     snapshot
         .node_classes

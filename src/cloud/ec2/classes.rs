@@ -15,6 +15,7 @@ use moka::future::Cache;
 use super::Api;
 use super::images;
 use super::market::MarketWatch;
+use super::placement_groups;
 use super::profiles;
 use super::reservations;
 use super::selectors::{self, FoundSubnet};
@@ -30,6 +31,7 @@ use crate::cloud::{CloudError, Resolution, Unresolved};
 use crate::model::launch::ErrorClass;
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
+use crate::model::placement_group::PlacementGroup;
 
 /// How long an answer serves.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -166,39 +168,43 @@ async fn look_up(
 ) -> Result<Found, CloudError> {
     let spec = &object.spec;
     let counted = api.world.now();
-    let (subnets, groups, found, reserved) = futures::future::try_join4(
+    let (subnets, groups, found, reserved, placement_group) = futures::future::try_join5(
         selectors::subnets(api, &spec.subnet_selector_terms),
         selectors::security_groups(api, &spec.security_group_selector_terms),
         images::images(api, &spec.ami_selector_terms),
         selected(api, &spec.capacity_reservation_selector_terms),
+        placement_groups::selected(api, spec.placement_group_selector.as_ref()),
     )
     .await?;
     let remarks = remarks(&subnets.nothing, &groups.nothing, &found, &reserved);
     let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
-    let conditions = BTreeMap::from([
+    let of_subnets = selectors::check_subnets(&spec.subnet_selector_terms, &subnets);
+    let of_groups = selectors::check_groups(&spec.security_group_selector_terms, &groups, &subnets);
+    let checks = [
+        (ConditionType::SubnetsReady, of_subnets),
+        (ConditionType::SecurityGroupsReady, of_groups),
+        (ConditionType::AmisReady, images::check(&found)),
         (
-            ConditionType::SubnetsReady.as_str(),
-            selectors::check_subnets(&spec.subnet_selector_terms, &subnets),
-        ),
-        (
-            ConditionType::SecurityGroupsReady.as_str(),
-            selectors::check_groups(&spec.security_group_selector_terms, &groups, &subnets),
-        ),
-        (ConditionType::AmisReady.as_str(), images::check(&found)),
-        (
-            ConditionType::InstanceProfileReady.as_str(),
+            ConditionType::InstanceProfileReady,
             api.profiles.check(api, object),
         ),
         (
-            ConditionType::ValidationSucceeded.as_str(),
+            ConditionType::ValidationSucceeded,
             check_settings(settings.as_ref().err()),
         ),
-    ]);
+        (
+            ConditionType::PlacementGroupReady,
+            check_group(placement_group.as_ref()),
+        ),
+    ];
+    let conditions = BTreeMap::from(checks.map(|(condition, check)| (condition.as_str(), check)));
+    let placement_group = placement_group.and_then(Result::ok);
     let not_ready = not_ready(&conditions);
-    let terms = settings
-        .ok()
-        .map(|settings| terms(object, settings, &subnets, &found.images));
+    let terms = settings.ok().map(|settings| Terms {
+        placement_group: placement_group.clone(),
+        ..terms(object, settings, &subnets, &found.images)
+    });
     let catalogue = catalogue_of(&market, terms.as_ref(), before);
     let class = NodeClass {
         name: object.name_any(),
@@ -210,6 +216,7 @@ async fn look_up(
         security_groups: groups.into_iter().map(|group| group.id).collect(),
         images: found.images,
         hash: class::hash(spec),
+        placement_group,
         reservations: cloud_reservations::priced(reserved, &catalogue, counted),
         catalogue,
     };
@@ -284,6 +291,7 @@ fn terms(
         zones,
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
+        placement_group: None,
     }
 }
 
@@ -306,6 +314,12 @@ fn not_ready(conditions: &BTreeMap<&'static str, Result<(), Unresolved>>) -> Str
         .map(|unresolved| unresolved.message.as_str())
         .collect::<Vec<_>>()
         .join("; ")
+}
+
+fn check_group(found: Option<&Result<PlacementGroup, Unresolved>>) -> Result<(), Unresolved> {
+    found.map_or(Ok(()), |found| {
+        found.as_ref().map(|_group| ()).map_err(Clone::clone)
+    })
 }
 
 fn check_settings(problems: Option<&class::ClassError>) -> Result<(), Unresolved> {

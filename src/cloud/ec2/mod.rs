@@ -12,6 +12,7 @@ mod instances;
 mod market;
 mod on_demand;
 mod parameters;
+mod placement_groups;
 mod profiles;
 mod queue;
 mod rehearsals;

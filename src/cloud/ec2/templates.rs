@@ -259,6 +259,13 @@ fn data(template: &Template) -> ec2::RequestLaunchTemplateData {
         .set_tag_specifications(Some(tag_specifications(template)))
         .set_capacity_reservation_specification(template.reserving.as_ref().map(reserving))
         .set_instance_market_options(template.reserving.as_ref().and_then(market))
+        .set_placement(template.placement_group.as_deref().map(placement))
+        .build()
+}
+
+fn placement(group: &str) -> ec2::LaunchTemplatePlacementRequest {
+    ec2::LaunchTemplatePlacementRequest::builder()
+        .group_id(group)
         .build()
 }
 

@@ -1,5 +1,6 @@
 //! From EC2's description of an instance type to plain facts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_sdk_ec2::types::{
@@ -7,6 +8,7 @@ use aws_sdk_ec2::types::{
 };
 
 use crate::cloud::facts::{self, Architecture, Gpu, InstanceFacts, Neuron};
+use crate::model::placement_group::Strategy;
 
 /// Network cards of a type at most, well above what any type has (32).
 const MOST_CARDS: usize = 256;
@@ -59,6 +61,7 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
                 .efa_info()
                 .and_then(ec2::EfaInfo::maximum_efa_interfaces),
         ),
+        placement: placement(info),
         network_mbps: known.map_or_else(
             || {
                 let cards = network.network_cards().iter();
@@ -100,6 +103,15 @@ fn cards(network: &ec2::NetworkInfo) -> Vec<u32> {
         }
     }
     cards
+}
+
+fn placement(info: &InstanceTypeInfo) -> BTreeSet<Strategy> {
+    let groups = info.placement_group_info();
+    let strategies = groups.map(ec2::PlacementGroupInfo::supported_strategies);
+    let words = strategies.unwrap_or_default().iter();
+    words
+        .filter_map(|strategy| Strategy::parse(strategy.as_str()))
+        .collect()
 }
 
 fn gpus(info: &InstanceTypeInfo) -> Vec<Gpu> {

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Hazards, NodeMemory, Proposal, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
-use crate::model::launch::{LaunchOutcome, LaunchRecord};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
@@ -242,7 +242,12 @@ impl LaunchMemory {
         outcome: &LaunchOutcome,
         now: Timestamp,
     ) {
-        self.shortages.learn(record, outcome, now);
+        if class.is_some_and(|class| class.placement_group.is_some()) {
+            // What a group has no room for may be had beside it.
+            self.shortages.learn_purchases(outcome, now);
+        } else {
+            self.shortages.learn(record, outcome, now);
+        }
         if let Some(class) = class {
             self.refusals.learn(class, record, outcome, now);
         }
@@ -250,6 +255,25 @@ impl LaunchMemory {
         self.pace
             .correct(&purpose(&record.batch, record.attempt), bought);
         self.settled(record);
+    }
+
+    /// Learns that a call was refused as a whole for want of capacity; `class` is the one that asked, if it is
+    /// still known.
+    pub fn refused(
+        &mut self,
+        record: &LaunchRecord,
+        class: Option<&NodeClass>,
+        (error, why): (ErrorClass, &str),
+        now: Timestamp,
+    ) {
+        match class.filter(|class| class.placement_group.is_some()) {
+            Some(class) => {
+                for offering in record.offerings() {
+                    self.refusals.note(class, &offering, why, now);
+                }
+            }
+            None => self.shortages.note_all(record, error, now),
+        }
     }
 
     /// Remembers that nothing more will come of a record.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::model::launch::{LaunchOutcome, LaunchRecord, Shortfall};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
@@ -78,7 +78,7 @@ impl Refusals {
         let of_class = outcome
             .shortfalls
             .iter()
-            .filter(|found| found.is_of_the_class());
+            .filter(|found| is_of_class(class, found));
         for shortfall in of_class {
             let why = told(shortfall);
             if let Some(offering) = &shortfall.offering {
@@ -160,6 +160,19 @@ impl Refusals {
     }
 }
 
+/// True when a shortfall says something of the class alone. What a placement group has no room for may be had
+/// beside it.
+fn is_of_class(class: &NodeClass, shortfall: &Shortfall) -> bool {
+    let of_group = || {
+        class.placement_group.is_some()
+            && matches!(
+                shortfall.class,
+                ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded
+            )
+    };
+    shortfall.is_of_the_class() || of_group()
+}
+
 /// A refusal in the words of EC2.
 fn told(shortfall: &Shortfall) -> String {
     format!("{} ({})", shortfall.message, shortfall.code)
@@ -168,9 +181,9 @@ fn told(shortfall: &Shortfall) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::launch::ErrorClass;
+    use crate::model::placement_group::{PlacementGroup, Strategy};
     use crate::plan::examples::{at, node_class, offering, world};
-    use crate::plan::launch::Shortages;
+    use crate::plan::launch::{LaunchMemory, Shortages};
 
     const KEY: &str = "c5.xlarge/us-east-1a/spot";
 
@@ -244,6 +257,30 @@ mod tests {
         assert_eq!(refusals.until(&broken, &offering(KEY), at(300)), None);
         refusals.forget(at(300));
         assert_eq!(refusals, Refusals::default());
+    }
+
+    #[test]
+    fn what_a_placement_group_has_no_room_for_may_be_had_beside_it() {
+        let grouped = NodeClass {
+            placement_group: Some(PlacementGroup {
+                id: "pg-1".to_owned(),
+                name: "training".to_owned(),
+                strategy: Strategy::Cluster,
+            }),
+            ..node_class()
+        };
+        let full = refused(
+            "InsufficientInstanceCapacity",
+            ErrorClass::InsufficientCapacity,
+        );
+        let mut memory = LaunchMemory::new(at(0));
+        memory.answered(&record(), Some(&grouped), &full, at(0));
+        assert!(
+            memory
+                .closed_until(&grouped, &offering(KEY), at(1))
+                .is_some()
+        );
+        assert!(!memory.shortages.is_short(&offering(KEY), at(1)));
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Found {
                 .collect(),
             volume_fee: settings.volume_fee,
             nitro_only: settings.nitro_only,
+            placement_group: None,
         })
     }
 
@@ -78,6 +79,7 @@ impl Found {
             hash: class::hash(&object.spec),
             catalogue,
             reservations: Vec::new(),
+            placement_group: None,
         }
     }
 }

@@ -31,12 +31,15 @@ use crate::cloud::launch_template::{self, Source};
 use crate::cloud::profile::{self, Home, OwnProfile};
 use crate::cloud::rehearsal::Rehearsal;
 use crate::cloud::reservations;
-use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution, errors, tags};
+use crate::cloud::{
+    Cloud, CloudError, InstanceQuery, Resolution, Unresolved, errors, placement_groups, tags,
+};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{Catalogue, OfferingKey};
+use crate::model::placement_group::PlacementGroup;
 use crate::sim::faults::{CallFault, Faults};
 use crate::sim::life::Life;
 
@@ -168,8 +171,18 @@ impl SimulatedCloud {
     }
 
     fn resolution(&self, state: &State, object: &EC2NodeClass) -> Resolution {
-        let found = account::find(&self.cluster.name, object);
+        let mut found = account::find(&self.cluster.name, object);
+        let placement_group = state.selected_group(object);
+        if let Some(Err(unresolved)) = &placement_group {
+            let condition = ConditionType::PlacementGroupReady.as_str();
+            found.conditions.insert(condition, Err(unresolved.clone()));
+        }
+        let placement_group = placement_group.and_then(Result::ok);
         let catalogue = found.terms(object).map_or_else(Arc::default, |terms| {
+            let terms = Terms {
+                placement_group: placement_group.clone(),
+                ..terms
+            };
             self.catalogue(state, &object.name_any(), terms)
         });
         let selected = reservations::select(
@@ -187,6 +200,7 @@ impl SimulatedCloud {
             instance_profile: self.profile_of(object),
             class: NodeClass {
                 reservations: reservations::priced(selected, &catalogue, state.clock.now()),
+                placement_group,
                 ..found.node_class(object, catalogue)
             },
         }
@@ -231,6 +245,23 @@ impl SimulatedCloud {
         };
         launch_template::group(&source, claim, offerings)
             .map_err(|problem| errors::refused(OPERATION, problem.to_string()))
+    }
+}
+
+impl State {
+    /// The placement group that a class selects, or why there is none.
+    fn selected_group(&self, object: &EC2NodeClass) -> Option<Result<PlacementGroup, Unresolved>> {
+        let selector = object.spec.placement_group_selector.as_ref()?;
+        let mut groups = self.placement_groups.values();
+        let found =
+            groups.find(|group| placement_groups::is_named(selector, &group.name, &group.id));
+        let described = found.map(|group| placement_groups::Described {
+            id: group.id.clone(),
+            name: group.name.clone(),
+            strategy: group.strategy.as_str().to_owned(),
+            state: "available".to_owned(),
+        });
+        Some(placement_groups::select(selector, described))
     }
 }
 

@@ -101,6 +101,13 @@ impl State {
                 ));
             }
         }
+        for wanted in &order.templates {
+            let template = self.templates.get(&wanted.name);
+            let group = template.and_then(|template| template.data.placement_group.as_ref());
+            if let Some(group) = group.filter(|group| !self.placement_groups.contains_key(*group)) {
+                return Err(Refusal::no_placement_group(group));
+            }
+        }
         self.fleets_made += 1;
         let fleet = Fleet {
             id: format!("fleet-{:032x}", self.fleets_made),

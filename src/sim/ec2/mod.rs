@@ -48,6 +48,7 @@ use crate::cloud::reservations::Described;
 use crate::model::instance::Instance;
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::placement_group::PlacementGroup;
 use crate::sim::history::History;
 use crate::world::{Clock, RandomStream};
 
@@ -79,6 +80,8 @@ pub(super) struct State {
     barren: usize,
     protected: BTreeSet<String>,
     reservations: BTreeMap<String, Described>,
+    /// The account's placement groups by id.
+    placement_groups: BTreeMap<String, PlacementGroup>,
     shown_after: Duration,
     number: u64,
     interruptions: usize,
@@ -190,6 +193,7 @@ impl Ec2 {
             barren: 0,
             protected: BTreeSet::new(),
             reservations: BTreeMap::new(),
+            placement_groups: BTreeMap::new(),
             shown_after: Duration::ZERO,
             number: 0,
             interruptions: 0,
@@ -217,6 +221,19 @@ impl Ec2 {
     /// Every machine there ever was, in the order of launches.
     pub fn machines(&self) -> Vec<Machine> {
         self.locked().machines.values().cloned().collect()
+    }
+
+    /// Makes a placement group, or replaces the one of its id.
+    pub fn place(&self, group: PlacementGroup) {
+        let mut state = self.locked();
+        state.placement_groups.insert(group.id.clone(), group);
+    }
+
+    /// The id of the placement group that a machine is in.
+    pub fn placed_in(&self, id: &str) -> Option<String> {
+        let state = self.locked();
+        let template = state.machines.get(id)?.template.as_ref()?;
+        template.data.placement_group.clone()
     }
 
     /// How many Elastic Fabric Adapters a machine has; `None` when there is no such machine.

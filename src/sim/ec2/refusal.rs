@@ -57,6 +57,14 @@ impl Refusal {
         )
     }
 
+    /// A placement group that EC2 does not know.
+    pub(super) fn no_placement_group(name: &str) -> Self {
+        Self::new(
+            "InvalidPlacementGroup.Unknown",
+            format!("The Placement Group '{name}' is unknown."),
+        )
+    }
+
     /// A launch template that EC2 does not know.
     pub(super) fn no_template(name: &str) -> Self {
         Self::new(

@@ -61,6 +61,8 @@ pub struct MachineData {
     pub tags: BTreeMap<String, Tags>,
     /// Which capacity reservations they may be placed in.
     pub reserving: Option<Reserving>,
+    /// Id of the placement group.
+    pub placement_group: Option<String>,
     /// Network interfaces; empty is the usual one.
     pub interfaces: Vec<Interface>,
 }
@@ -135,6 +137,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         tags: BTreeMap::from([("instance".to_owned(), template.tags.clone())]),
         reserving: template.reserving.clone(),
         interfaces: template.interfaces.clone(),
+        placement_group: template.placement_group.clone(),
     }
 }
 

@@ -62,17 +62,22 @@ impl Shortages {
         self.proofs.remove(offering);
     }
 
+    /// Learns that there was capacity for what a launch bought.
+    pub fn learn_purchases(&mut self, outcome: &LaunchOutcome, now: Timestamp) {
+        for instance in &outcome.instances {
+            self.beliefs.remove(&instance.offering);
+            self.proofs.insert(instance.offering.clone(), Proof(now));
+        }
+    }
+
     /// Learns from the answer to a launch.
     pub fn learn(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
+        self.learn_purchases(outcome, now);
         let bought: BTreeSet<&OfferingKey> = outcome
             .instances
             .iter()
             .map(|instance| &instance.offering)
             .collect();
-        for offering in &bought {
-            self.beliefs.remove(*offering);
-            self.proofs.insert((*offering).clone(), Proof(now));
-        }
         let of_the_region = outcome
             .shortfalls
             .iter()

@@ -94,6 +94,7 @@ fn world(pools: Vec<NodePool>) -> Snapshot {
         hash: String::new(),
         catalogue: Arc::new(catalogue()),
         reservations: Vec::new(),
+        placement_group: None,
     };
     snapshot
         .node_classes

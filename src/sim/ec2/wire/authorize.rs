@@ -137,6 +137,7 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
         | Operation::DescribeInstanceTypeOfferings
         | Operation::DescribeInstanceTypes
         | Operation::DescribeLaunchTemplates
+        | Operation::DescribePlacementGroups
         | Operation::DescribeSecurityGroups
         | Operation::DescribeSpotPriceHistory
         | Operation::DescribeSubnets => Ok(vec![need(name, "*".to_owned())]),
@@ -256,6 +257,8 @@ impl Launch<'_> {
         needs.extend(groups.map(|id| need(action, arn("security-group", id))));
         let reservation = data.reservation();
         needs.extend(reservation.map(|id| need(action, arn("capacity-reservation", id))));
+        let group = data.placement_group.as_deref();
+        needs.extend(group.map(|id| need(action, arn("placement-group", id))));
         let subnets = self.subnets.iter();
         needs.extend(subnets.map(|id| need(action, arn("subnet", id))));
         let made = self.made().into_iter();

@@ -115,6 +115,13 @@ fn type_info(facts: &InstanceFacts) -> Vec<Element> {
         within("memoryInfo", vec![text("sizeInMiB", facts.memory_mib)]),
         within("ebsInfo", ebs_info(facts)),
         within("networkInfo", network_info(facts)),
+        within(
+            "placementGroupInfo",
+            vec![texts(
+                "supportedStrategies",
+                facts.placement.iter().map(|strategy| strategy.as_str()),
+            )],
+        ),
     ];
     if !facts.hypervisor.is_empty() {
         info.push(text("hypervisor", &facts.hypervisor));

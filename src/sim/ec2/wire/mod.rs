@@ -18,6 +18,7 @@ mod instances;
 mod network;
 mod page;
 mod parameters;
+mod placement_groups;
 pub mod policy;
 mod profiles;
 mod reservations;
@@ -59,6 +60,7 @@ enum Operation {
     DescribeInstanceTypes,
     DescribeInstances,
     DescribeLaunchTemplates,
+    DescribePlacementGroups,
     DescribeSecurityGroups,
     DescribeSpotPriceHistory,
     DescribeSubnets,
@@ -71,7 +73,7 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -85,6 +87,7 @@ impl Operation {
         Self::DescribeInstanceTypes,
         Self::DescribeInstances,
         Self::DescribeLaunchTemplates,
+        Self::DescribePlacementGroups,
         Self::DescribeSecurityGroups,
         Self::DescribeSpotPriceHistory,
         Self::DescribeSubnets,
@@ -111,6 +114,7 @@ impl Operation {
             Self::DescribeInstanceTypes => "DescribeInstanceTypes",
             Self::DescribeInstances => "DescribeInstances",
             Self::DescribeLaunchTemplates => "DescribeLaunchTemplates",
+            Self::DescribePlacementGroups => "DescribePlacementGroups",
             Self::DescribeSecurityGroups => "DescribeSecurityGroups",
             Self::DescribeSpotPriceHistory => "DescribeSpotPriceHistory",
             Self::DescribeSubnets => "DescribeSubnets",
@@ -182,6 +186,7 @@ impl Operation {
             | Self::DescribeInstanceTypeOfferings
             | Self::DescribeInstanceTypes
             | Self::DescribeLaunchTemplates
+            | Self::DescribePlacementGroups
             | Self::DescribeSecurityGroups
             | Self::DescribeSpotPriceHistory
             | Self::DescribeSubnets => Call::read(operation),
@@ -241,6 +246,7 @@ impl Desk<'_> {
             }
             Operation::DescribeInstanceTypes => catalogue::describe_instance_types(self),
             Operation::DescribeLaunchTemplates => templates::describe(self),
+            Operation::DescribePlacementGroups => placement_groups::describe(self),
             Operation::DescribeSecurityGroups => network::describe_security_groups(self),
             Operation::DescribeSpotPriceHistory => catalogue::describe_spot_price_history(self),
             Operation::DescribeSubnets => network::describe_subnets(self),

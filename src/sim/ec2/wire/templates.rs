@@ -169,6 +169,7 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
         tags: part.tag_specifications()?,
         reserving: reserving(part)?,
         interfaces: interfaces(&interfaces_asked)?,
+        placement_group: part.part("Placement").text("GroupId").map(str::to_owned),
     })
 }
 

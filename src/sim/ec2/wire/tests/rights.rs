@@ -6,17 +6,19 @@ use serde_json::{Value, json};
 use super::{Answer, FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
 use crate::cloud::reservations::Described;
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::placement_group::{PlacementGroup, Strategy};
 use crate::model::reservation::ReservationKind;
 use crate::sim::ec2::template::Tags;
 use crate::sim::ec2::wire::policy::Policy;
 
-const READS: [&str; 9] = [
+const READS: [&str; 10] = [
     "DescribeCapacityReservations",
     "DescribeImages",
     "DescribeInstanceTypeOfferings",
     "DescribeInstanceTypes",
     "DescribeInstances",
     "DescribeLaunchTemplates",
+    "DescribePlacementGroups",
     "DescribeSecurityGroups",
     "DescribeSpotPriceHistory",
     "DescribeSubnets",
@@ -35,7 +37,7 @@ const PROFILE: &[(&str, &str)] = &[
 const OWN_PROFILE: &str = "tonnage-0123456789abcdef0123456789abcdef";
 const WITH_ROLE: &[(&str, &str)] = &[("InstanceProfileName", OWN_PROFILE), ("RoleName", "nodes")];
 
-/// What places machines in a reservation, instead of what is bought as spot.
+/// What places machines in a reservation and in a placement group, instead of what is bought as spot.
 const RESERVED_TEMPLATE: &[(&str, &str)] = &[
     ("LaunchTemplateName", "blue-2"),
     ("ClientToken", "token-4"),
@@ -48,6 +50,7 @@ const RESERVED_TEMPLATE: &[(&str, &str)] = &[
          CapacityReservationId",
         "cr-1",
     ),
+    ("LaunchTemplateData.Placement.GroupId", "pg-1"),
 ];
 const RESERVED_FLEET: &[(&str, &str)] = &[
     ("ClientToken", "token-5"),
@@ -101,6 +104,11 @@ async fn life(policy: &str) -> Result<(), String> {
         return Err(message);
     }
     talk.world.ec2.reserve(reservation());
+    talk.world.ec2.place(PlacementGroup {
+        id: "pg-1".to_owned(),
+        name: "training".to_owned(),
+        strategy: Strategy::Cluster,
+    });
     attempt(
         &talk,
         "CreateLaunchTemplate",
