@@ -4,7 +4,7 @@
 //! creates claims, and tells every pod that was left out why. In observe mode it says what it would
 //! do and what that would cost, and writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,45 +186,76 @@ impl Provisioning {
             .map(|(name, node)| async move {
                 let created = create_one(hands, &name, snapshot, view, node).await;
                 let made = (name.clone(), node.pods.clone());
-                created.map(|()| made).map_err(|error| {
+                if let Err(error) = &created {
                     tracing::warn!(claim = name, %error, "claim not created, its pods are planned again");
-                    (node, error)
-                })
+                }
+                (node, created.map(|()| made))
             })
             .collect();
-        let created: Vec<Result<_, _>> = stream::iter(creates)
+        let created: Vec<(&PlannedNode, Result<_, WriteError>)> = stream::iter(creates)
             .buffered(CREATES_AT_ONCE)
             .collect()
             .await;
         let mut made = Vec::new();
-        for one in created {
-            match one {
-                Ok(claim) => made.push(claim),
-                Err((node, error)) => self.refused(snapshot, node, &error),
+        let mut taken: BTreeSet<&str> = BTreeSet::new();
+        let mut refused: BTreeMap<&str, WriteError> = BTreeMap::new();
+        for (node, created) in created {
+            match created {
+                Ok(claim) => {
+                    taken.insert(&node.node_pool);
+                    made.push(claim);
+                }
+                Err(error) => {
+                    let pods = &node.pods;
+                    tell_refused(&self.context, snapshot, pods, &error);
+                    refused.insert(&node.node_pool, error);
+                }
             }
+        }
+        for pool in &taken {
+            self.refused.taken(pool);
+            refused.remove(pool);
+        }
+        for (pool, error) in refused {
+            self.rest(snapshot, pool, &error);
         }
         made
     }
 
-    /// The API server takes no claim of a NodePool as it is: its pods are planned without it.
-    fn refused(&mut self, snapshot: &Snapshot, node: &PlannedNode, error: &WriteError) {
-        let is_refused = matches!(
-            error.class,
-            WriteErrorClass::Invalid | WriteErrorClass::Forbidden
-        );
+    /// The API server took no claim of a NodePool: its pods are planned without it.
+    fn rest(&mut self, snapshot: &Snapshot, pool: &str, error: &WriteError) {
         let Some(pool) = snapshot
             .node_pools
-            .get(&node.node_pool)
-            .filter(|_pool| is_refused)
+            .get(pool)
+            .filter(|_pool| is_final(error))
         else {
             return;
         };
-        if let Some(message) = self.refused.note(pool, &error.to_string(), snapshot.now) {
-            let subject = Subject::node_pool(&pool.name, &pool.uid);
-            let words = ("NodeClaimsRefused", "Provisioning");
-            self.context
-                .tell(subject, EventKind::Warning, words, message);
-        }
+        let message = self.refused.refused(pool, &error.to_string(), snapshot.now);
+        let subject = Subject::node_pool(&pool.name, &pool.uid);
+        let words = ("NodeClaimsRefused", "Provisioning");
+        self.context
+            .tell(subject, EventKind::Warning, words, message);
+    }
+}
+
+/// True for what another try will not mend by itself.
+fn is_final(error: &WriteError) -> bool {
+    matches!(
+        error.class,
+        WriteErrorClass::Invalid | WriteErrorClass::Forbidden
+    )
+}
+
+/// Tells pods that the claim which was made for them was refused.
+fn tell_refused(context: &Context, snapshot: &Snapshot, pods: &[PodKey], error: &WriteError) {
+    if !is_final(error) {
+        return;
+    }
+    for pod in pods.iter().filter_map(|key| snapshot.pods.get(key)) {
+        let words = ("NodeClaimRefused", "Provisioning");
+        let message = format!("the NodeClaim for the pod was refused: {error}");
+        context.tell(Subject::pod(pod), EventKind::Warning, words, message);
     }
 }
 

@@ -12,22 +12,24 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::node_pool::NodePool;
 use crate::model::snapshot::Snapshot;
 
-/// How long a NodePool rests: an admission policy or a quota is mended by people, and a round of refused writes
-/// each five minutes disturbs nobody. A change of the NodePool ends it at once.
-const REST: SignedDuration = SignedDuration::from_mins(5);
+/// How long a NodePool rests after a first refusal, which may be one of a server that has just started.
+const FIRST_REST: SignedDuration = SignedDuration::from_secs(10);
+/// How long it rests at most, when it is refused again and again: an admission policy or a quota is mended by
+/// people. A change of the NodePool ends a rest at once, and so does a claim that is taken.
+const LONGEST_REST: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug)]
 struct Refused {
     uid: String,
     generation: i64,
     until: Timestamp,
+    rest: SignedDuration,
     why: String,
 }
 
 impl Refused {
-    fn holds(&self, pool: &NodePool, now: Timestamp) -> bool {
-        let is_it = self.uid == pool.uid && self.generation == pool.generation;
-        is_it && now < self.until
+    fn is_about(&self, pool: &NodePool) -> bool {
+        self.uid == pool.uid && self.generation == pool.generation
     }
 }
 
@@ -36,27 +38,30 @@ impl Refused {
 pub(super) struct RefusedPools(BTreeMap<String, Refused>);
 
 impl RefusedPools {
-    /// A claim of the pool was refused. Gives back what to say of it, unless that was said of this round already.
-    pub(super) fn note(&mut self, pool: &NodePool, why: &str, now: Timestamp) -> Option<String> {
-        if self
-            .0
-            .get(&pool.name)
-            .is_some_and(|known| known.holds(pool, now))
-        {
-            return None;
-        }
+    /// No claim of the pool was taken in a round. Gives back what to say of it.
+    pub(super) fn refused(&mut self, pool: &NodePool, why: &str, now: Timestamp) -> String {
+        let known = self.0.get(&pool.name).filter(|known| known.is_about(pool));
+        let rest = known.map_or(FIRST_REST, |known| {
+            known.rest.saturating_mul(2).min(LONGEST_REST)
+        });
         let refused = Refused {
             uid: pool.uid.clone(),
             generation: pool.generation,
-            until: now.saturating_add(REST).unwrap_or(Timestamp::MAX),
+            until: now.saturating_add(rest).unwrap_or(Timestamp::MAX),
+            rest,
             why: format!("its NodeClaims are refused: {why}"),
         };
         let message = format!(
-            "{}; it buys nothing for {REST:#}, or until it is changed",
+            "{}; it buys nothing for a while, or until it is changed",
             refused.why
         );
         self.0.insert(pool.name.clone(), refused);
-        Some(message)
+        message
+    }
+
+    /// A claim of the pool was taken.
+    pub(super) fn taken(&mut self, pool: &str) {
+        self.0.remove(pool);
     }
 
     /// Writes it onto the pools of a snapshot.
@@ -64,10 +69,14 @@ impl RefusedPools {
         let now = snapshot.now;
         let pools = &mut snapshot.node_pools;
         self.0.retain(|name, refused| {
-            let Some(pool) = pools.get_mut(name).filter(|pool| refused.holds(pool, now)) else {
+            let Some(pool) = pools.get_mut(name).filter(|pool| refused.is_about(pool)) else {
                 return false;
             };
-            Arc::make_mut(pool).problems.push(refused.why.clone());
+            // Of a time to come is what was noted before the clock was set back.
+            let left = refused.until.duration_since(now);
+            if left.is_positive() && left <= refused.rest {
+                Arc::make_mut(pool).problems.push(refused.why.clone());
+            }
             true
         });
     }

@@ -10,12 +10,15 @@ use super::{BenchError, Figures};
 use crate::settings::Mode;
 use crate::sim::api_server::Resource;
 use crate::sim::ec2::calls::Tally;
+use crate::sim::ec2::limits::Limit;
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::scene::{Pool, Work, node_class};
 use crate::sim::{Embedded, Options};
 
 /// Of 1000 offerings, how many have no capacity in the storm.
 pub(super) const STORM_PER_MILLE: u64 = 880;
+/// Machines that each of the other offerings has in the storm: no three of them hold the burst.
+const STORM_ROOM: usize = 300;
 /// Pods of the burst.
 const PODS: usize = 1_000;
 /// How long the burst may take to run.
@@ -32,6 +35,14 @@ const ASIDE: &str = "CreateTags";
 pub(super) async fn run(seed: u64, dry_per_mille: u64) -> Result<Figures, BenchError> {
     let world = Embedded::begin(Options::calm(seed));
     world.ec2.storm(dry_per_mille);
+    if dry_per_mille > 0 {
+        world.ec2.limit(vec![Limit {
+            instance_type: None,
+            zone: None,
+            capacity_type: None,
+            most: STORM_ROOM,
+        }]);
+    }
     world.apply(node_class("default", &world.options.cluster, 20))?;
     let pool = Pool {
         name: "burst",

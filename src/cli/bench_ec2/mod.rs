@@ -33,7 +33,7 @@ enum Case {
     /// 1000 pods, a machine each, capacity without end
     #[value(name = "calm-1000")]
     Calm,
-    /// The same while 88 % of all offerings have no capacity
+    /// The same while 88 % of all offerings have no capacity and the others little
     #[value(name = "storm-1000")]
     Storm,
     /// A region with 10 000 instances, all listed

@@ -37,6 +37,10 @@ pub fn pod(pod: &ApiPod) -> Pod {
         .collect();
     let empty = ApiPodSpec::default();
     let api_spec = pod.spec.as_ref().unwrap_or(&empty);
+    let labels = constraints::labels(Some(metadata));
+    let mut spec = pod_spec(namespace, name, &labels, api_spec, &statuses);
+    // What a DaemonSet's pods claim is no reason to reckon without them: so not in `pod_spec`.
+    spec.problem = spec.problem.or_else(|| claimed_devices(api_spec));
     Pod {
         key: PodKey::new(namespace, name),
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -55,13 +59,7 @@ pub fn pod(pod: &ApiPod) -> Pod {
         owner: owner(metadata),
         mirror: annotation(metadata, MIRROR).is_some(),
         do_not_disrupt: do_not_disrupt(annotation(metadata, DO_NOT_DISRUPT)),
-        spec: Arc::new(pod_spec(
-            namespace,
-            name,
-            &constraints::labels(Some(metadata)),
-            api_spec,
-            &statuses,
-        )),
+        spec: Arc::new(spec),
     }
 }
 
@@ -96,10 +94,7 @@ pub fn pod_spec(
             .as_ref()
             .is_some_and(|gates| !gates.is_empty()),
         termination_grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30),
-        problem: requests
-            .problem
-            .or(bad_toleration)
-            .or_else(|| claimed_devices(spec)),
+        problem: requests.problem.or(bad_toleration),
         constraints: constraints::of_pod(pod_name, spec).map(Arc::new),
     }
 }

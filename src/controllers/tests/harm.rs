@@ -78,6 +78,32 @@ async fn a_node_pool_whose_claims_are_refused_leaves_its_pods_to_another() {
     );
 }
 
+/// An admission policy stands against one claim: the others of its NodePool, and those that come after, are made.
+#[tokio::test(start_paused = true)]
+async fn one_refused_claim_keeps_no_other_pod_waiting() {
+    let stage = Stage::new();
+    stage.refuse_creates(&[true, false]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage.pod("b");
+    stage
+        .until(5, "one of two claims is taken", |stage| {
+            stage.names().len() == 1
+        })
+        .await;
+    stage.pod("c");
+    stage
+        .until(8, "the pod that came after has a claim too", |stage| {
+            stage.names().len() >= 2
+        })
+        .await;
+    assert_eq!(stage.told("NodeClaimsRefused"), Vec::<String>::new());
+    assert_eq!(stage.told("NodeClaimRefused").len(), 1);
+    stage
+        .until(120, "all three run", |stage| stage.running_pods() == 3)
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_class_that_ec2_does_not_answer_about_stops_no_other_for_long() {
     let stage = Stage::new();

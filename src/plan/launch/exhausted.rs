@@ -58,10 +58,14 @@ pub(super) fn none_left(
     let why = refusal(memory, class, first, now);
     let reason = reason(memory, class, first, now);
     let against = against(class, first, why);
-    if let Some(other) = something_else(snapshot, claims, class, &memory.shortages) {
-        let message = format!(
-            "{against}; its pods are planned anew, as its NodePool may buy others, such as {other}",
-        );
+    let other = something_else(snapshot, claims, class, &memory.shortages).map(|other| {
+        format!(
+            "{against}; its pods are planned anew, as its NodePool may buy others, such as {other}"
+        )
+    });
+    // Another NodePool may serve the pods of a class that makes no machines: they do not wait for it.
+    let elsewhere = || format!("{against}; its pods are planned anew");
+    if let Some(message) = other.or_else(|| why.is_some().then(elsewhere)) {
         for claim in claims {
             decision.push(LaunchStep::GiveUp {
                 claim: Arc::clone(claim),
@@ -78,7 +82,7 @@ pub(super) fn none_left(
     if let Some(until) = ends.min() {
         decision.wake_at(until);
     }
-    Some(exhausted_message(first, &against, why.is_some()))
+    Some(exhausted_message(first, &against))
 }
 
 /// Something that the claims' NodePool may buy now, once they are gone, that is not known to be short, and that
@@ -136,16 +140,11 @@ fn against(class: &NodeClass, claim: &Claim, why: Option<&str>) -> String {
     )
 }
 
-fn exhausted_message(claim: &Claim, against: &str, is_refused: bool) -> String {
+fn exhausted_message(claim: &Claim, against: &str) -> String {
     if claim.offerings.is_empty() {
         return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
                 the controller make claims from pending pods"
             .to_owned();
-    }
-    if is_refused {
-        return format!(
-            "{against}; they are tried again in minutes, and at once when the class is changed"
-        );
     }
     let types: BTreeSet<&str> = claim
         .offerings

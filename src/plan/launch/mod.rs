@@ -432,8 +432,7 @@ fn propose(
     let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
         if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)
         {
-            let reason = exhausted::reason(memory, node_class, first, now);
-            report(ConditionReason::from(reason), message, decision);
+            report(ConditionReason::from(exhausted::REASON), message, decision);
         }
         return;
     };

@@ -15,15 +15,27 @@ use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
 
-/// How long a class leaves alone what was refused to it: mending a permission or an image takes minutes, and
-/// one more refused call each five minutes costs nothing.
-const REST: SignedDuration = SignedDuration::from_mins(5);
+/// How long a class leaves alone what was refused to it once: mending a permission or an image takes minutes.
+const FIRST_REST: SignedDuration = SignedDuration::from_mins(2);
+/// How long it does at most, when it is refused again and again: a claim is made and given up each time.
+const LONGEST_REST: SignedDuration = SignedDuration::from_mins(30);
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
     until: Timestamp,
+    /// The next rest is twice as long, if it comes within one more of this one.
+    rest: SignedDuration,
     why: String,
+}
+
+impl Refusal {
+    fn rest_after(known: Option<&Self>, now: Timestamp) -> SignedDuration {
+        let lately = |known: &&Self| now.duration_since(known.until) < known.rest;
+        known.filter(lately).map_or(FIRST_REST, |known| {
+            known.rest.saturating_mul(2).min(LONGEST_REST)
+        })
+    }
 }
 
 /// What one class was refused, as it was then.
@@ -55,8 +67,15 @@ impl Refusals {
                 refused: BTreeMap::new(),
             };
         }
+        let before = known.refused.get(offering);
+        if before.is_some_and(|before| before.until > now) {
+            // Calls that were on their way say nothing new.
+            return;
+        }
+        let rest = Refusal::rest_after(before, now);
         let refusal = Refusal {
-            until: now.saturating_add(REST).unwrap_or(Timestamp::MAX),
+            until: now.saturating_add(rest).unwrap_or(Timestamp::MAX),
+            rest,
             why: why.to_owned(),
         };
         known.refused.insert(offering.clone(), refusal);
@@ -123,11 +142,11 @@ impl Refusals {
     /// Drops what is over.
     pub fn forget(&mut self, now: Timestamp) {
         for known in self.0.values_mut() {
-            // Of a time to come is what was noted before the clock was set back.
-            let latest = now.saturating_add(REST).unwrap_or(Timestamp::MAX);
-            known
-                .refused
-                .retain(|_offering, refusal| refusal.until > now && refusal.until <= latest);
+            known.refused.retain(|_offering, refusal| {
+                // Of a time to come is what was noted before the clock was set back.
+                let left = refusal.until.duration_since(now);
+                -refusal.rest < left && left <= refusal.rest
+            });
         }
         self.0.retain(|_name, known| !known.refused.is_empty());
     }
@@ -163,13 +182,8 @@ impl Refusals {
 /// True when a shortfall says something of the class alone. What a placement group has no room for may be had
 /// beside it.
 fn is_of_class(class: &NodeClass, shortfall: &Shortfall) -> bool {
-    let of_group = || {
-        class.placement_group.is_some()
-            && matches!(
-                shortfall.class,
-                ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded
-            )
-    };
+    let of_group =
+        || class.placement_group.is_some() && shortfall.class == ErrorClass::InsufficientCapacity;
     shortfall.is_of_the_class() || of_group()
 }
 
@@ -240,22 +254,26 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_class_or_five_minutes_end_it() {
+    fn a_change_of_the_class_ends_it_and_time_does_later_each_time() {
         let broken = node_class();
         let mut refusals = Refusals::default();
         let denied = refused("UnauthorizedOperation", ErrorClass::Unauthorized);
         refusals.learn(&broken, &record(), &denied, at(0));
         assert_eq!(
             refusals.until(&broken, &offering(KEY), at(1)),
-            Some(at(300))
+            Some(at(120))
         );
         let mended = NodeClass {
             generation: broken.generation + 1,
             ..broken.clone()
         };
         assert_eq!(refusals.until(&mended, &offering(KEY), at(1)), None);
-        assert_eq!(refusals.until(&broken, &offering(KEY), at(300)), None);
-        refusals.forget(at(300));
+        assert_eq!(refusals.until(&broken, &offering(KEY), at(120)), None);
+        refusals.forget(at(121));
+        refusals.learn(&broken, &record(), &denied, at(121));
+        let twice_as_long = refusals.until(&broken, &offering(KEY), at(122));
+        assert_eq!(twice_as_long, Some(at(361)));
+        refusals.forget(at(602));
         assert_eq!(refusals, Refusals::default());
     }
 

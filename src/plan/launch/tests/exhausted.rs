@@ -74,13 +74,11 @@ fn what_ec2_refuses_to_a_class_is_said_so_and_held_against_no_other_class() {
         .iter()
         .map(|step| match step {
             LaunchStep::Propose(proposal) => proposal.claims[0].name.as_str(),
-            LaunchStep::Report { change, .. } => {
-                assert!(
-                    change.message.contains("InvalidBlockDeviceMapping"),
-                    "{}",
-                    change.message
-                );
-                change.reason.as_str()
+            LaunchStep::GiveUp {
+                reason, message, ..
+            } => {
+                assert!(message.contains("InvalidBlockDeviceMapping"), "{message}");
+                reason
             }
             other => panic!("{other:#?}"),
         })
