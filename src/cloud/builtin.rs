@@ -97,6 +97,7 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         catalogue: Arc::new(catalogue(&terms)),
         reservations: Vec::new(),
         placement_group: None,
+        lists_interfaces: !object.spec.network_interfaces.is_empty(),
     })
 }
 
@@ -115,6 +116,7 @@ pub fn node_class_or_reason(object: &EC2NodeClass) -> NodeClass {
         catalogue: Arc::new(Catalogue::default()),
         reservations: Vec::new(),
         placement_group: None,
+        lists_interfaces: false,
     })
 }
 

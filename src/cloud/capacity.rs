@@ -192,9 +192,10 @@ pub fn kube_reserved(facts: &InstanceFacts, shape: &NodeShape) -> Resources {
 
 /// How many pods the kubelet accepts.
 pub fn pods(facts: &InstanceFacts, shape: &NodeShape) -> u32 {
-    let by_count = shape
-        .max_pods
-        .unwrap_or_else(|| address_pods(facts, shape.reserved_interfaces));
+    let by_count = shape.max_pods.unwrap_or_else(|| {
+        let others = shape.interfaces.without_addresses();
+        address_pods(facts, shape.reserved_interfaces.saturating_add(others))
+    });
     match shape.pods_per_core {
         Some(per_core) if per_core > 0 => by_count.min(per_core.saturating_mul(facts.vcpus)),
         _ => by_count,

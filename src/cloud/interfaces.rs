@@ -124,7 +124,8 @@ impl Interfaces {
     pub fn devices(&self, facts: &InstanceFacts) -> u32 {
         match self {
             Self::ByClaim { one } if *one => facts.efa_interfaces.min(1),
-            Self::ByClaim { .. } => facts.efa_interfaces,
+            Self::ByClaim { .. } if has_cards(facts) => facts.efa_interfaces,
+            Self::ByClaim { .. } => 0,
             Self::Listed(listed) => {
                 let speaks = |interface: &&Interface| interface.traffic == Traffic::EfaOnly;
                 u32::try_from(listed.iter().filter(speaks).count()).unwrap_or(u32::MAX)
@@ -132,14 +133,18 @@ impl Interfaces {
         }
     }
 
-    /// True when machines have EFA devices only if their claim asks for some.
-    pub const fn are_by_claim(&self) -> bool {
-        matches!(self, Self::ByClaim { .. })
+    /// Interfaces of the first card that have no address, for themselves or for pods.
+    pub fn without_addresses(&self) -> u32 {
+        let Self::Listed(listed) = self else {
+            return 0;
+        };
+        let on_first = |found: &&Interface| found.card == 0 && found.traffic == Traffic::EfaOnly;
+        u32::try_from(listed.iter().filter(on_first).count()).unwrap_or(u32::MAX)
     }
 
     /// The interfaces of a machine whose type has so many EFA devices; empty is EC2's usual one. EFA goes
-    /// onto a card each, and only the first card has room for it at position 0. Source: "Elastic Fabric
-    /// Adapter" in the EC2 user guide, limits of network cards.
+    /// onto a card each: at position 0 of the first, where the primary interface is, and at position 1 of the others.
+    /// Source: "Elastic Fabric Adapter" in the EC2 user guide.
     pub fn of_machine(&self, devices: i64, asks_for_efa: bool) -> Vec<Interface> {
         match self {
             Self::Listed(listed) => listed.clone(),
@@ -153,6 +158,13 @@ impl Interfaces {
             Self::ByClaim { .. } => Vec::new(),
         }
     }
+}
+
+/// True when EFA has a card for each device, and on all but the first the position that it is given there.
+fn has_cards(facts: &InstanceFacts) -> bool {
+    let devices = usize::try_from(facts.efa_interfaces).unwrap_or(usize::MAX);
+    let others = facts.cards.get(1..devices.max(1));
+    others.is_some_and(|others| others.iter().all(|most| *most > 1))
 }
 
 #[cfg(test)]
@@ -219,6 +231,16 @@ mod tests {
             .map(|found| found.card)
             .collect();
         assert_eq!(cards, [0, 1], "in order, asked for or not");
+    }
+
+    #[test]
+    fn types_without_room_for_a_device_on_each_card_offer_none() {
+        let mut facts = InstanceFacts::clone(&built_in().types["p4d.24xlarge"]);
+        let (usual, _problems) = read("");
+        facts.cards = vec![15, 15, 1, 15];
+        assert_eq!(usual.devices(&facts), 0);
+        facts.cards = vec![15];
+        assert_eq!(usual.devices(&facts), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::addresses::Taken;
 use super::capacity;
 use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
@@ -136,6 +137,8 @@ pub struct Source<'call> {
     pub resolved: &'call NodeClass,
     /// Name of the instance profile.
     pub instance_profile: &'call str,
+    /// Addresses that launches took since the subnets were resolved.
+    pub taken: &'call Taken,
 }
 
 /// Groups offerings by the template that launches them, groups and overrides in order of first
@@ -157,8 +160,7 @@ pub fn group(
     let mut made: Vec<(Shape, usize)> = Vec::new();
     let mut priority = 0;
     for offering in offerings {
-        let Some((instance_type, image, subnet)) = found(source.resolved, offering, capacity_type)
-        else {
+        let Some((instance_type, image, subnet)) = found(source, offering, capacity_type) else {
             continue;
         };
         let shape = Shape::of(instance_type, image, source.settings, claim);
@@ -187,17 +189,18 @@ pub fn group(
 }
 
 fn found<'class>(
-    resolved: &'class NodeClass,
+    source: &Source<'class>,
     offering: &OfferingKey,
     capacity_type: CapacityType,
 ) -> Option<(&'class InstanceType, &'class str, &'class str)> {
     if offering.capacity_type != capacity_type {
         return None;
     }
+    let resolved = source.resolved;
     let instance_type = resolved.catalogue.types.get(&offering.instance_type)?;
     let architecture = instance_type.labels.get(labels::ARCH)?;
     let image = resolved.image(architecture, instance_type.accelerator())?;
-    let subnet = resolved.subnets.get(&*offering.zone)?.first()?;
+    let subnet = source.taken.best(resolved.subnets.get(&*offering.zone)?)?;
     Some((instance_type, &image.id, &subnet.id))
 }
 
@@ -393,6 +396,7 @@ mod tests {
             catalogue: Arc::new(builtin::catalogue(&terms)),
             reservations: Vec::new(),
             placement_group: None,
+            lists_interfaces: false,
         }
     }
 
@@ -430,6 +434,7 @@ mod tests {
             settings: &settings,
             resolved: &resolved,
             instance_profile: "nodes",
+            taken: &Taken::default(),
         };
         let offerings: Vec<OfferingKey> =
             offerings.iter().map(|text| text.parse().unwrap()).collect();

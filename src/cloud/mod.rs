@@ -4,6 +4,7 @@
 //! do next. The adapter for the real EC2 API sits behind the cargo feature `aws`; the embedded
 //! world has another. Nothing here knows Kubernetes objects or decides anything.
 
+pub mod addresses;
 pub mod buckets;
 pub mod builtin;
 pub mod capacity;

@@ -20,6 +20,8 @@ use crate::model::claim::Claim;
 use crate::model::instance::{Instance, instance_id_of};
 use crate::model::node::Node;
 use crate::plan::condition::ConditionChange;
+use crate::plan::instances::Sight;
+use crate::plan::launch::offering_of;
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
 use crate::plan::provision::promise::PROMISE;
 
@@ -254,7 +256,25 @@ async fn give_up(
         ),
         GiveUp::InstanceEnded => ("InstanceEnded", RemovalReason::GarbageCollected),
     };
+    if reason == GiveUp::InstanceEnded {
+        learn_from_the_end(context, claim);
+    }
     context.give_up(claim, removal, event, message).await
+}
+
+/// What did not start shall not be bought again at once.
+fn learn_from_the_end(context: &Acting, claim: &Claim) {
+    let id = claim.instance_id().unwrap_or_default();
+    let Sight::Seen(instance) = context.instances(|view| view.get(id)) else {
+        return;
+    };
+    let Some((offering, ending)) = offering_of(claim).zip(instance.ending.clone()) else {
+        return;
+    };
+    let known = context.class(&claim.node_class);
+    let class = known.as_ref().map(|known| &known.class);
+    let now = context.now();
+    context.launches(|memory| memory.ended_early(class, &offering, &ending, now));
 }
 
 fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {

@@ -343,6 +343,7 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
             catalogue: Arc::default(),
             reservations: Vec::new(),
             placement_group: None,
+            lists_interfaces: false,
         },
         conditions: BTreeMap::new(),
         remarks: BTreeMap::new(),

@@ -49,6 +49,45 @@ pub struct Instance {
     pub private_dns_name: String,
     /// Tags.
     pub tags: BTreeMap<String, String>,
+    /// Why it ends or has ended, if EC2 says so.
+    pub ending: Option<Ending>,
+}
+
+/// Why an instance is in the state that it is in, in EC2's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// For example `Client.InternalError`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What the end of an instance before it joined says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// Nothing: somebody wanted it.
+    Nothing,
+    /// EC2 had no capacity, or a fault.
+    Region,
+    /// Machines that are made so do not start.
+    Class,
+}
+
+impl Ending {
+    /// What it says of what was asked for. Source: "StateReason" in the EC2 API reference.
+    pub fn lesson(&self) -> Lesson {
+        match self.code.as_str() {
+            "Server.InsufficientInstanceCapacity"
+            | "Server.InternalError"
+            | "Server.SpotInstanceShutdown"
+            | "Server.SpotInstanceTermination" => Lesson::Region,
+            "Client.InternalError"
+            | "Client.InstanceInitiatedShutdown"
+            | "Client.InvalidSnapshot.NotFound"
+            | "Client.VolumeLimitExceeded" => Lesson::Class,
+            _ => Lesson::Nothing,
+        }
+    }
 }
 
 impl Instance {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::offering::{Catalogue, Offering, OfferingKey};
 use super::placement_group::PlacementGroup;
 use super::reservation::Reservation;
+use super::resources::{EFA, Resources};
 
 /// A node class with everything a decision or a launch needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct NodeClass {
     pub reservations: Vec<Reservation>,
     /// The placement group that machines are launched into.
     pub placement_group: Option<PlacementGroup>,
+    /// Machines have the network interfaces that the class lists, whatever their claims ask for.
+    pub lists_interfaces: bool,
 }
 
 /// A subnet that nodes may be launched into.
@@ -95,6 +98,15 @@ impl Image {
 }
 
 impl NodeClass {
+    /// What a machine has of everything that its type can have, when it was made for such requests: EFA devices are
+    /// on it when they were asked for, or on every machine of the class.
+    pub fn promised(&self, mut all: Resources, requests: &Resources) -> Resources {
+        if !self.lists_interfaces && requests.get(EFA) == 0 {
+            all.set(EFA, 0);
+        }
+        all
+    }
+
     /// An offering by its key: one that is sold, or that of a capacity reservation.
     pub fn offering(&self, key: &OfferingKey) -> Option<&Offering> {
         let reserved = self.reservations.iter().map(|found| &found.offering);

@@ -91,6 +91,7 @@ pub(crate) fn instance(name: &str) -> Instance {
             (tags::NODE_POOL.to_owned(), "general".to_owned()),
             (tags::NODE_CLASS.to_owned(), "default".to_owned()),
         ]),
+        ending: None,
     }
 }
 
@@ -240,6 +241,7 @@ pub(crate) fn node_class() -> NodeClass {
         }),
         reservations: Vec::new(),
         placement_group: None,
+        lists_interfaces: false,
     }
 }
 

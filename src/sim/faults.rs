@@ -45,6 +45,8 @@ pub enum CallFault {
     Internal,
     /// The caller may not do it: it has no effect.
     Denied,
+    /// Nobody knows the caller's key: it has no effect.
+    WrongKey,
     /// A launch gets at most so many instances.
     Short(usize),
 }

@@ -178,6 +178,7 @@ impl Endpoint {
         let fault = match (kind, more["status"].as_u64()) {
             ("lose_response", None) => CallFault::AnswerLost,
             ("throttle", None) => CallFault::Throttled,
+            ("error", Some(401)) => CallFault::WrongKey,
             ("error", Some(403)) => CallFault::Denied,
             ("error", Some(400)) if more["code"] == "AccessDeniedException" => CallFault::Denied,
             ("error", Some(500)) => CallFault::Internal,
@@ -226,9 +227,17 @@ pub(crate) fn in_region(settings: CloudSettings) -> CloudSettings {
     }
 }
 
+/// What must be seen by nobody but AWS: key, secret, session token.
+pub(crate) const SECRETS: [&str; 3] = [
+    "AKIAWIRE0EXAMPLE",
+    "wire/secret+example",
+    "wire-token-example",
+];
+
 /// Credentials that the simulated region takes for its caller's.
 pub(crate) fn credentials() -> Credentials {
-    Credentials::new("nobody", "nothing", None, None, "test")
+    let [key, secret, token] = SECRETS;
+    Credentials::new(key, secret, Some(token.to_owned()), None, "test")
 }
 
 /// The adapter with the SDK at an endpoint in this process.

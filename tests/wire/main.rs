@@ -10,6 +10,7 @@
 )]
 
 mod consistency;
+mod credentials;
 mod endpoint;
 #[path = "../cloud/images.rs"]
 mod images;

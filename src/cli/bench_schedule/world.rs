@@ -202,6 +202,7 @@ pub(super) fn world(pods: usize, types: i64, wishes: bool) -> Snapshot {
         catalogue: Arc::new(catalogue(types)),
         reservations: Vec::new(),
         placement_group: None,
+        lists_interfaces: false,
     };
     snapshot
         .node_classes

@@ -67,6 +67,14 @@ impl Classes {
         Self(Cache::new(CAPACITY))
     }
 
+    /// The subnets of a class as they were last looked up, by zone.
+    pub(super) async fn subnets(&self, name: &str) -> BTreeMap<String, Vec<Subnet>> {
+        let known = self.0.get(name).await;
+        known.map_or_else(BTreeMap::new, |known| {
+            known.resolution.class.subnets.clone()
+        })
+    }
+
     pub(super) async fn resolve(
         &self,
         api: &Api,
@@ -176,6 +184,8 @@ async fn look_up(
         placement_groups::selected(api, spec.placement_group_selector.as_ref()),
     )
     .await?;
+    let counted_ids = subnets.items.iter().map(|found| found.subnet.id.as_str());
+    api.taken().counted(counted_ids);
     let remarks = remarks(&subnets.nothing, &groups.nothing, &found, &reserved);
     let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
@@ -217,6 +227,7 @@ async fn look_up(
         images: found.images,
         hash: class::hash(spec),
         placement_group,
+        lists_interfaces: !spec.network_interfaces.is_empty(),
         reservations: cloud_reservations::priced(reserved, &catalogue, counted),
         catalogue,
     };

@@ -19,8 +19,10 @@ use crate::cloud::launch_template::is_block;
 use crate::cloud::{CloudError, errors, tags, token};
 use crate::model::claim::Claim;
 use crate::model::launch::{
-    LaunchOutcome, LaunchRecord, LaunchedInstance, Shortfall, TemplateOverrides,
+    ErrorClass, LaunchOutcome, LaunchRecord, LaunchedInstance, NO_FREE_ADDRESS, Shortfall,
+    TemplateOverrides,
 };
+use crate::model::node_class::Subnet;
 use crate::model::offering::{CapacityType, OfferingKey};
 use kube::ResourceExt as _;
 
@@ -43,6 +45,7 @@ pub(super) async fn launch(
     record: &LaunchRecord,
     claim: &Claim,
     node_class: &EC2NodeClass,
+    subnets: &BTreeMap<String, Vec<Subnet>>,
 ) -> Result<LaunchOutcome, CloudError> {
     let request = request(api, record, claim, node_class)?;
     api.buckets.take(Bucket::Mutate, 1).await;
@@ -55,7 +58,40 @@ pub(super) async fn launch(
         .send()
         .await
         .map_err(|error| failed(OPERATION, &error))?;
-    Ok(outcome(record, &answer))
+    let mut outcome = outcome(record, &answer);
+    count_addresses(api, &answer, &mut outcome, subnets);
+    Ok(outcome)
+}
+
+/// Counts what machines took of their subnets. Where one is full and its zone has another with room, that is
+/// where the rest of the batch goes next: nothing is short.
+fn count_addresses(
+    api: &Api,
+    answer: &CreateFleetOutput,
+    outcome: &mut LaunchOutcome,
+    subnets: &BTreeMap<String, Vec<Subnet>>,
+) {
+    let mut taken = api.taken();
+    for bought in &outcome.instances {
+        taken.take(&bought.subnet_id, 1);
+    }
+    for error in answer.errors() {
+        if error.error_code() == Some(NO_FREE_ADDRESS)
+            && let Some(subnet) = choice(error.launch_template_and_overrides()).subnet
+        {
+            taken.fill(&subnet);
+        }
+    }
+    for shortfall in &mut outcome.shortfalls {
+        let zone = shortfall.offering.as_ref().map(|offering| &*offering.zone);
+        let sisters = zone.and_then(|zone| subnets.get(zone));
+        let has_room = |subnet: &Subnet| taken.left(subnet) > 0;
+        if shortfall.code == NO_FREE_ADDRESS
+            && sisters.is_some_and(|sisters| sisters.iter().any(has_room))
+        {
+            shortfall.class = ErrorClass::Transient;
+        }
+    }
 }
 
 /// Makes the call that the record describes with `DryRun`: nothing is launched.

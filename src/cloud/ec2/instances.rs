@@ -11,7 +11,7 @@ use super::Api;
 use super::call::{failed, filter, tag_list, tag_map};
 use crate::cloud::buckets::Bucket;
 use crate::cloud::{CloudError, InstanceQuery, errors, tags};
-use crate::model::instance::{Instance, InstanceState};
+use crate::model::instance::{Ending, Instance, InstanceState};
 use crate::model::launch::ErrorClass;
 use crate::model::offering::{CapacityType, OfferingKey};
 
@@ -123,6 +123,14 @@ fn instance_of(described: &ec2::Instance) -> Option<Instance> {
         subnet_id: described.subnet_id().unwrap_or("").to_owned(),
         private_dns_name: described.private_dns_name().unwrap_or("").to_owned(),
         tags: tag_map(described.tags()),
+        ending: described.state_reason().and_then(ending_of),
+    })
+}
+
+fn ending_of(reason: &ec2::StateReason) -> Option<Ending> {
+    Some(Ending {
+        code: reason.code()?.to_owned(),
+        message: reason.message().unwrap_or("").to_owned(),
     })
 }
 

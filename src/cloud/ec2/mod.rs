@@ -23,7 +23,7 @@ mod types;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -38,6 +38,7 @@ use self::profiles::Profiles;
 pub use self::queue::Queue;
 use self::rehearsals::Rehearsals;
 use self::templates::Templates;
+use super::addresses::Taken;
 use super::buckets::{Bucket, Buckets};
 use super::profile::OwnProfile;
 use super::rehearsal::Rehearsal;
@@ -50,6 +51,7 @@ use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOver
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::world::World;
+use kube::ResourceExt as _;
 
 /// What every call needs.
 #[derive(Clone)]
@@ -64,6 +66,14 @@ struct Api {
     settings: Arc<CloudSettings>,
     region: Arc<str>,
     world: World,
+    taken: Arc<Mutex<Taken>>,
+}
+
+impl Api {
+    /// What launches took of subnets since they were counted.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Api {
@@ -133,6 +143,7 @@ impl Ec2Cloud {
             ssm: aws_sdk_ssm::Client::new(config),
             parameters: Arc::default(),
             profiles: Arc::default(),
+            taken: Arc::default(),
             buckets: Arc::new(Buckets::new(settings.buckets)),
             settings: Arc::new(settings),
             region,
@@ -229,12 +240,21 @@ impl Cloud for Ec2Cloud {
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
         async move {
-            let launched = fleet::launch(&self.api, record, claim, node_class).await;
+            let subnets = self.classes.subnets(&node_class.name_any()).await;
+            let launched = fleet::launch(&self.api, record, claim, node_class, &subnets).await;
             if launched
                 .as_ref()
                 .is_err_and(|error| error.class == ErrorClass::NotFound)
             {
                 self.templates.forget(record).await;
+            }
+            if let Ok(outcome) = &launched
+                && outcome
+                    .shortfalls
+                    .iter()
+                    .any(|found| found.class == ErrorClass::Throttled)
+            {
+                self.api.buckets.throttled(Bucket::Mutate);
             }
             self.heed(launched)
         }

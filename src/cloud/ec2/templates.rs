@@ -127,12 +127,14 @@ pub(super) fn grouped(
     let settings = class::read(&object.spec, api.settings.class)
         .map_err(|problems| errors::refused(CREATE, problems.to_string()))?;
     let instance_profile = profiles::name_of(api, object);
+    let taken = api.taken().clone();
     let source = Source {
         cluster: &api.settings.cluster,
         spec: &object.spec,
         settings: &settings,
         resolved,
         instance_profile: &instance_profile,
+        taken: &taken,
     };
     launch_template::group(&source, claim, offerings)
         .map_err(|problem| errors::refused(CREATE, problem.to_string()))

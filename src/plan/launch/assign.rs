@@ -12,8 +12,8 @@ use crate::model::claim::Claim;
 use crate::model::instance::{Instance, tags};
 use crate::model::launch::LaunchedInstance;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::{CapacityType, OfferingKey};
-use crate::model::resources::{EFA, Resources};
+use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
+use crate::model::resources::Resources;
 
 /// An instance of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +117,7 @@ pub fn assign(
     pairs
 }
 
-/// What a claim says about an instance bought for it. Machines have EFA devices when their claim asks for some;
-/// without that none are promised.
+/// What a claim says about an instance bought for it, whose requests are these.
 pub fn launched_status(
     instance: &BatchInstance,
     class: Option<&NodeClass>,
@@ -143,21 +142,19 @@ pub fn launched_status(
         .and_then(|subnets| subnets.first())
         .map_or("", |subnet| subnet.zone_id.as_str());
     set(labels::ZONE_ID, zone_id);
+    let promised = |of: fn(&InstanceType) -> Resources| {
+        let both = class.zip(instance_type);
+        both.map_or_else(Resources::new, |(class, known)| {
+            class.promised(of(known), requests)
+        })
+    };
     LaunchedStatus {
         provider_id: format!("aws:///{}/{}", offering.zone, instance.id),
         image_id: instance.image_id.clone(),
         labels: found,
-        capacity: promised(instance_type.map(|known| known.capacity.clone()), requests),
-        allocatable: promised(instance_type.map(|known| known.allocatable()), requests),
+        capacity: promised(|known| known.capacity.clone()),
+        allocatable: promised(InstanceType::allocatable),
     }
-}
-
-fn promised(all: Option<Resources>, requests: &Resources) -> Resources {
-    let mut promised = all.unwrap_or_default();
-    if requests.get(EFA) == 0 {
-        promised.set(EFA, 0);
-    }
-    promised
 }
 
 /// The region of a zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.

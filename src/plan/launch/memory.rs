@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::refusals::is_of_class;
 use super::{Hazards, NodeMemory, Proposal, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
-use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
+use crate::model::instance::{Ending, Lesson};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
@@ -23,6 +25,23 @@ use crate::plan::pace::{Before, Full, Pace};
 /// How long to wait before EC2 is asked again what came of a record while an instance may not be
 /// visible yet.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long a batch rests after an answer of faults and throttling alone; doubled with each attempt.
+const FIRST_REST: SignedDuration = SignedDuration::from_secs(1);
+/// How often that is doubled at most: 64 s.
+const MOST_DOUBLINGS: u32 = 6;
+
+/// True for an answer that says nothing but that EC2 could not serve the call now: closing no offering, it would be
+/// asked for again at once.
+fn is_unserved(outcome: &LaunchOutcome) -> bool {
+    let passes = |found: &Shortfall| {
+        matches!(
+            found.class,
+            ErrorClass::Throttled | ErrorClass::Transient | ErrorClass::TokenMismatch
+        )
+    };
+    !outcome.shortfalls.is_empty() && outcome.shortfalls.iter().all(passes)
+}
 
 /// What this process remembers of launches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +60,8 @@ pub struct LaunchMemory {
     since: Timestamp,
     /// The latest attempt of each batch that was answered and fully written down.
     answered: BTreeMap<String, u32>,
+    /// Attempts whose answer was of faults and throttling alone, and until when the batch rests, by batch.
+    resting: BTreeMap<String, (u32, Timestamp)>,
     /// Records that this process wrote, called or looked up, by batch.
     trails: BTreeMap<String, Trail>,
     /// Uids of claims that take no record: they are bought by themselves, or not at all.
@@ -82,6 +103,7 @@ impl LaunchMemory {
             node_memory: NodeMemory::default(),
             since,
             answered: BTreeMap::new(),
+            resting: BTreeMap::new(),
             trails: BTreeMap::new(),
             alone: BTreeSet::new(),
             in_hand: BTreeSet::new(),
@@ -242,11 +264,13 @@ impl LaunchMemory {
         outcome: &LaunchOutcome,
         now: Timestamp,
     ) {
-        if class.is_some_and(|class| class.placement_group.is_some()) {
-            // What a group has no room for may be had beside it.
-            self.shortages.learn_purchases(outcome, now);
-        } else {
-            self.shortages.learn(record, outcome, now);
+        self.learn_of_the_region(record, class, outcome, now);
+        if is_unserved(outcome) {
+            let doublings = record.attempt.saturating_sub(1).min(MOST_DOUBLINGS);
+            let rest = FIRST_REST.saturating_mul(1 << doublings);
+            let until = now.saturating_add(rest).unwrap_or(now);
+            let resting = (record.attempt, until);
+            self.resting.insert(record.batch.clone(), resting);
         }
         if let Some(class) = class {
             self.refusals.learn(class, record, outcome, now);
@@ -255,6 +279,30 @@ impl LaunchMemory {
         self.pace
             .correct(&purpose(&record.batch, record.attempt), bought);
         self.settled(record);
+    }
+
+    /// What a placement group has no room for may be had beside it, so it is not held against the region.
+    fn learn_of_the_region(
+        &mut self,
+        record: &LaunchRecord,
+        class: Option<&NodeClass>,
+        outcome: &LaunchOutcome,
+        now: Timestamp,
+    ) {
+        let is_own = |found: &&Shortfall| class.is_some_and(|class| is_of_class(class, found));
+        if !outcome.shortfalls.iter().any(|found| is_own(&found)) {
+            return self.shortages.learn(record, outcome, now);
+        }
+        let of_others = outcome.shortfalls.iter().filter(|found| !is_own(found));
+        let others = LaunchOutcome {
+            instances: outcome.instances.clone(),
+            shortfalls: of_others.cloned().collect(),
+        };
+        if others.shortfalls.is_empty() {
+            self.shortages.learn_purchases(&others, now);
+        } else {
+            self.shortages.learn(record, &others, now);
+        }
     }
 
     /// Learns that a call was refused as a whole for want of capacity; `class` is the one that asked, if it is
@@ -266,7 +314,10 @@ impl LaunchMemory {
         (error, why): (ErrorClass, &str),
         now: Timestamp,
     ) {
-        match class.filter(|class| class.placement_group.is_some()) {
+        let in_group = |class: &&NodeClass| {
+            class.placement_group.is_some() && error == ErrorClass::InsufficientCapacity
+        };
+        match class.filter(in_group) {
             Some(class) => {
                 for offering in record.offerings() {
                     self.refusals.note(class, &offering, why, now);
@@ -274,6 +325,35 @@ impl LaunchMemory {
             }
             None => self.shortages.note_all(record, error, now),
         }
+    }
+
+    /// Learns that a machine ended before it joined, which is no proof that there is capacity. Machines that their
+    /// class makes so that they do not start are not bought again at once.
+    pub fn ended_early(
+        &mut self,
+        class: Option<&NodeClass>,
+        offering: &OfferingKey,
+        ending: &Ending,
+        now: Timestamp,
+    ) {
+        self.shortages.doubt(offering);
+        match (ending.lesson(), class) {
+            (Lesson::Region, _) => {
+                let class = ErrorClass::InsufficientCapacity;
+                self.shortages.note(offering, class, now);
+            }
+            (Lesson::Class, Some(class)) => {
+                let why = format!("{} ({})", ending.message, ending.code);
+                self.refusals.note(class, offering, &why, now);
+            }
+            (Lesson::Class, None) | (Lesson::Nothing, _) => {}
+        }
+    }
+
+    /// Until when a batch rests because EC2 could not serve its last call.
+    pub(super) fn rests_until(&self, record: &LaunchRecord, now: Timestamp) -> Option<Timestamp> {
+        let (attempt, until) = self.resting.get(&record.batch)?;
+        (*attempt == record.attempt && *until > now).then_some(*until)
     }
 
     /// Remembers that nothing more will come of a record.
@@ -334,6 +414,8 @@ impl LaunchMemory {
             .collect();
         self.answered
             .retain(|batch, _attempt| carried.contains(batch.as_str()));
+        self.resting
+            .retain(|batch, _rest| carried.contains(batch.as_str()));
         // A record that was chosen a moment ago is on no claim yet.
         let lately = snapshot
             .now

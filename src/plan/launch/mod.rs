@@ -271,6 +271,9 @@ fn decide_batch(
         return;
     }
     if memory.is_answered(record) {
+        if let Some(until) = memory.rests_until(record, snapshot.now) {
+            return decision.wake_at(until);
+        }
         let (alone, left): (Vec<_>, Vec<_>) = waiting
             .into_iter()
             .filter(|claim| claim.deleting_since.is_none())

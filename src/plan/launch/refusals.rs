@@ -181,7 +181,7 @@ impl Refusals {
 
 /// True when a shortfall says something of the class alone. What a placement group has no room for may be had
 /// beside it.
-fn is_of_class(class: &NodeClass, shortfall: &Shortfall) -> bool {
+pub(super) fn is_of_class(class: &NodeClass, shortfall: &Shortfall) -> bool {
     let of_group =
         || class.placement_group.is_some() && shortfall.class == ErrorClass::InsufficientCapacity;
     shortfall.is_of_the_class() || of_group()

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
-use crate::model::instance::{Instance, tags};
+use crate::model::instance::{Ending, Instance, tags};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -75,6 +75,15 @@ impl GiveUp {
             Self::InstanceEnded => "instance_ended",
         }
     }
+}
+
+/// Why EC2 ended an instance, for a sentence; empty where it does not say.
+fn why(sight: &Sight) -> String {
+    let Sight::Seen(instance) = sight else {
+        return String::new();
+    };
+    let said = |ending: &Ending| format!(": {} ({})", ending.message, ending.code);
+    instance.ending.as_ref().map(said).unwrap_or_default()
 }
 
 /// What to do next about a claim on its way.
@@ -272,7 +281,10 @@ impl Turn<'_> {
             decision.push(LifecycleStep::GiveUp {
                 claim: Arc::clone(self.claim),
                 reason: GiveUp::InstanceEnded,
-                message: format!("instance {id} ended before its node registered"),
+                message: format!(
+                    "instance {id} ended before its node registered{}",
+                    why(&sight)
+                ),
             });
             return;
         }

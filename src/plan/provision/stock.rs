@@ -254,7 +254,8 @@ fn of_claim(
             .map(|found| &**found)
     });
     let free = if claim.allocatable.is_empty() {
-        instance?.allocatable()
+        let all = instance?.allocatable();
+        class.map_or_else(Resources::new, |class| class.promised(all, &claim.requests))
     } else {
         claim.allocatable.clone()
     };

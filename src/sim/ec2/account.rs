@@ -80,6 +80,7 @@ impl Found {
             catalogue,
             reservations: Vec::new(),
             placement_group: None,
+            lists_interfaces: !object.spec.network_interfaces.is_empty(),
         }
     }
 }

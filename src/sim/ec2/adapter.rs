@@ -22,6 +22,7 @@ use super::way::{Call, Unserved, Way};
 use super::{Ec2, State};
 use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
+use crate::cloud::addresses::Taken;
 use crate::cloud::buckets::{Bucket, BucketSizes, Buckets};
 use crate::cloud::catalogue::{self, Terms};
 use crate::cloud::class::{self, ClassDefaults};
@@ -242,6 +243,7 @@ impl SimulatedCloud {
             settings: &settings,
             resolved,
             instance_profile: &instance_profile,
+            taken: &Taken::default(),
         };
         launch_template::group(&source, claim, offerings)
             .map_err(|problem| errors::refused(OPERATION, problem.to_string()))

@@ -237,6 +237,7 @@ impl State {
                 number % 250
             ),
             tags: all,
+            ending: None,
         };
         let id = instance.id.clone();
         let random =

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::template::LaunchTemplate;
 use crate::cloud::launch_template::Reserving;
-use crate::model::instance::{Instance, InstanceState};
+use crate::model::instance::{Ending, Instance, InstanceState};
 use crate::model::money::UsdPerHour;
 
 /// How long a terminated instance is still shown. Source: EC2 shows them for about an hour.
@@ -37,6 +37,22 @@ impl EndCause {
             Self::Terminated => "terminated",
             Self::Reclaimed => "reclaimed",
             Self::Failed => "failed",
+        }
+    }
+
+    /// What EC2 says of it. Source: "StateReason" in the EC2 API reference.
+    fn ending(self) -> Ending {
+        let (code, message) = match self {
+            Self::Terminated => ("Client.UserInitiatedShutdown", "User initiated shutdown"),
+            Self::Reclaimed => (
+                "Server.SpotInstanceTermination",
+                "Spot instance termination",
+            ),
+            Self::Failed => ("Server.InternalError", "Internal error on launch"),
+        };
+        Ending {
+            code: code.to_owned(),
+            message: message.to_owned(),
         }
     }
 }
@@ -99,8 +115,10 @@ impl Machine {
         let forgotten = self
             .gone_at
             .is_some_and(|gone| now.duration_since(gone) > SHOWN_AFTERWARDS);
+        let ended = self.ended.filter(|(at, _cause)| now >= *at);
         (!forgotten).then(|| Instance {
             state,
+            ending: ended.map(|(_at, cause)| cause.ending()),
             ..self.instance.clone()
         })
     }

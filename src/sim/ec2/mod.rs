@@ -399,6 +399,7 @@ impl State {
                 tags: tags
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .into(),
+                ending: None,
             },
             user_data: String::new(),
             template: None,

@@ -75,6 +75,15 @@ impl Way {
             Some(CallFault::Lost) => return Err(Unserved::NoAnswer),
             Some(CallFault::Throttled) => return Err(Unserved::Refused(Refusal::throttled())),
             Some(CallFault::Internal) => return Err(Unserved::Refused(Refusal::internal())),
+            Some(CallFault::WrongKey) => {
+                return Err(Unserved::Refused(Refusal {
+                    status: 401,
+                    ..Refusal::new(
+                        "AuthFailure",
+                        "AWS was not able to validate the provided access credentials",
+                    )
+                }));
+            }
             Some(CallFault::Denied) => {
                 let message = "You are not authorized to perform this operation.";
                 return Err(Unserved::Refused(Refusal::unauthorized(message)));

@@ -70,6 +70,11 @@ impl Shortages {
         }
     }
 
+    /// What was bought did not start: no proof of capacity.
+    pub fn doubt(&mut self, offering: &OfferingKey) {
+        self.proofs.remove(offering);
+    }
+
     /// Learns from the answer to a launch.
     pub fn learn(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
         self.learn_purchases(outcome, now);

@@ -177,3 +177,65 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
     assert_eq!(again.attempt, 4);
     assert_eq!(again.offerings, [offering(SPOT_A), offering(SPOT_B)]);
 }
+
+/// Throttling inside a good answer closes nothing: without a rest it would be asked for twice a second.
+#[test]
+fn what_ec2_could_not_serve_is_asked_for_again_later_each_time() {
+    let mut memory = LaunchMemory::new(at(0));
+    let mut claims = vec![claim("a", ALL)];
+    let (mut second, mut rests) = (1, Vec::new());
+    for _attempt in 0..4 {
+        let (record, with_record) = recorded(&proposal(decide(
+            &world(second, &claims, &[], &[]),
+            &memory,
+        )));
+        let outcome = LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![Shortfall {
+                class: ErrorClass::Throttled,
+                code: "RequestLimitExceeded".to_owned(),
+                ..short(SPOT_A)
+            }],
+        };
+        memory.answered(&record, None, &outcome, at(second));
+        claims = with_record;
+        let decision = decide(&world(second, &claims, &[], &[]), &memory);
+        assert_eq!(decision.steps, []);
+        let until = decision.wake.unwrap();
+        rests.push(until.duration_since(at(second)).as_secs());
+        second += rests[rests.len() - 1];
+    }
+    assert_eq!(rests, [1, 2, 4, 8]);
+}
+
+#[test]
+fn a_machine_that_does_not_start_is_no_proof_of_capacity() {
+    let class = node_class();
+    let ending = |code: &str| crate::model::instance::Ending {
+        code: code.to_owned(),
+        message: "it ended".to_owned(),
+    };
+    let closed = |code: &str, other: &NodeClass| {
+        let mut memory = LaunchMemory::new(at(0));
+        memory.ended_early(Some(&class), &offering(SPOT_A), &ending(code), at(0));
+        memory
+            .closed_until(other, &offering(SPOT_A), at(1))
+            .is_some()
+    };
+    let other = NodeClass {
+        name: "other".to_owned(),
+        ..node_class()
+    };
+    let cases = [
+        ("Client.InternalError", (true, false)),
+        ("Server.InsufficientInstanceCapacity", (true, true)),
+        ("Client.UserInitiatedShutdown", (false, false)),
+    ];
+    for (code, expected) in cases {
+        assert_eq!(
+            (closed(code, &class), closed(code, &other)),
+            expected,
+            "{code}"
+        );
+    }
+}

@@ -95,6 +95,7 @@ fn world(pools: Vec<NodePool>) -> Snapshot {
         catalogue: Arc::new(catalogue()),
         reservations: Vec::new(),
         placement_group: None,
+        lists_interfaces: false,
     };
     snapshot
         .node_classes

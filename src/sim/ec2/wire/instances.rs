@@ -144,6 +144,13 @@ fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element>
         text("vpcId", NETWORK),
         tag_set(&shown.tags),
     ];
+    if let Some(ending) = &shown.ending {
+        let reason = vec![
+            text("code", &ending.code),
+            text("message", format!("{}: {}", ending.code, ending.message)),
+        ];
+        found.push(within("stateReason", reason));
+    }
     if shown.offering.capacity_type == CapacityType::Spot {
         found.push(text("instanceLifecycle", "spot"));
         let request = shown.id.replacen("i-", "sir-", 1);
