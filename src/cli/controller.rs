@@ -44,6 +44,10 @@ pub(super) enum ControllerError {
     #[cfg(feature = "aws")]
     #[error(transparent)]
     Connect(#[from] crate::cluster::client::ConnectError),
+    /// What new nodes join with.
+    #[cfg(feature = "aws")]
+    #[error(transparent)]
+    Joining(#[from] crate::cluster::joining::JoiningError),
     /// EC2.
     #[cfg(feature = "aws")]
     #[error(transparent)]
@@ -83,11 +87,12 @@ mod running {
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
     use crate::cluster::client::{ConnectOptions, connect};
+    use crate::cluster::joining;
     use crate::cluster::lease::Standing;
     use crate::cluster::version;
     use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
-    use crate::settings::{ControllerFlags, OnDemandChoice, Rate, RateFlags, SpotChoice};
+    use crate::settings::{ControllerFlags, Mode, OnDemandChoice, Rate, RateFlags, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
     use crate::world::World;
 
@@ -111,11 +116,12 @@ mod running {
     ) -> Result<(), ControllerError> {
         let world = World::real();
         let metrics = Arc::new(Metrics::new());
-        let client = connect(&ConnectOptions {
+        let options = ConnectOptions {
             kubeconfig: flags.kubeconfig.clone(),
             context: flags.context.clone(),
-        })
-        .await?;
+        };
+        let client = connect(&options).await?;
+        let flags = &joining(flags, &options, &client).await?;
         let mirror = Mirror::new();
         let standing = Arc::new(OnceLock::new());
         let health = (mirror.clone(), Arc::clone(&standing));
@@ -152,6 +158,27 @@ mod running {
         standing.get_or_init(|| assemble(connections, settings, &world));
         stop_when_told(&world).await;
         Ok(())
+    }
+
+    /// The flags, with what new nodes join with where they do not say it.
+    async fn joining(
+        flags: &ControllerFlags,
+        options: &ConnectOptions,
+        client: &kube::Client,
+    ) -> Result<ControllerFlags, ControllerError> {
+        let mut flags = flags.clone();
+        if flags.mode == Mode::Observe {
+            return Ok(flags);
+        }
+        if flags.cluster_ca_bundle.is_empty() {
+            flags.cluster_ca_bundle = joining::certificate_authority(options).await?;
+        }
+        if flags.cluster_cidr.is_empty() {
+            flags.cluster_cidr = joining::service_range(client.clone()).await?;
+        }
+        // What was found is held to the same as what is given.
+        flags.settings()?;
+        Ok(flags)
     }
 
     async fn stop_when_told(world: &World) {

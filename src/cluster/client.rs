@@ -64,6 +64,11 @@ pub async fn connect(options: &ConnectOptions) -> Result<kube::Client, ConnectEr
     })
 }
 
+/// The certificates that the API server is trusted by, in DER; empty where those of the system are.
+pub(super) async fn certificates(options: &ConnectOptions) -> Result<Vec<Vec<u8>>, ConnectError> {
+    Ok(config(options).await?.root_cert.unwrap_or_default())
+}
+
 /// The configuration with timeouts, and without kube's own repeats.
 fn bounded(mut config: kube::Config) -> kube::Config {
     config.connect_timeout = Some(CONNECT_TIMEOUT);

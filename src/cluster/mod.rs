@@ -11,6 +11,7 @@ pub mod apply;
 mod changes;
 pub mod client;
 pub mod events;
+pub mod joining;
 mod kind;
 pub mod lease;
 mod ledger;

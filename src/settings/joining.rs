@@ -29,6 +29,15 @@ impl Joining<'_> {
                 "give the URL of the API server as nodes reach it, such as https://api.example:443",
             ));
         }
+        self.problem_of_authority()
+            .or_else(|| self.problem_of_range())
+    }
+
+    /// What is not given is found out, and needs no check.
+    fn problem_of_authority(&self) -> Option<(&'static str, &'static str)> {
+        if self.ca_bundle.is_empty() {
+            return None;
+        }
         let Ok(decoded) = STANDARD.decode(self.ca_bundle.trim()) else {
             return Some((
                 "cluster-ca-bundle",
@@ -41,13 +50,14 @@ impl Joining<'_> {
                 "what the base64 holds is no certificate in PEM; give certificate-authority-data of a kubeconfig",
             ));
         }
-        if !is_range(self.cidr) {
-            return Some((
-                "cluster-cidr",
-                "give the range of Service addresses, such as 10.100.0.0/16",
-            ));
-        }
         None
+    }
+
+    fn problem_of_range(&self) -> Option<(&'static str, &'static str)> {
+        (!self.cidr.is_empty() && !is_range(self.cidr)).then_some((
+            "cluster-cidr",
+            "give the range of Service addresses, such as 10.100.0.0/16",
+        ))
     }
 }
 

@@ -87,7 +87,8 @@ pub struct ControllerFlags {
     /// URL of the API server as new nodes reach it; needed to act
     #[arg(long, env = "TONNAGE_CLUSTER_ENDPOINT", default_value = "")]
     pub cluster_endpoint: String,
-    /// Certificate authority of the API server: PEM in base64, as in a kubeconfig; needed to act
+    /// Certificate authority of the API server: PEM in base64, as in a kubeconfig; without it, the one that this process
+    /// itself trusts the API server by
     #[arg(
         long,
         env = "TONNAGE_CLUSTER_CA_BUNDLE",
@@ -95,7 +96,7 @@ pub struct ControllerFlags {
         hide_env_values = true
     )]
     pub cluster_ca_bundle: String,
-    /// Range of Service addresses, for example 10.100.0.0/16; needed to act
+    /// Range of Service addresses, for example 10.100.0.0/16; without it, that of the ServiceCIDR `kubernetes`
     #[arg(long, env = "TONNAGE_CLUSTER_CIDR", default_value = "")]
     pub cluster_cidr: String,
     /// Address of the cluster's DNS service, if it is not the tenth of the range
@@ -285,18 +286,11 @@ impl ControllerFlags {
             );
         }
         if self.mode == Mode::Run {
-            let needed = [
-                ("cluster-endpoint", &self.cluster_endpoint),
-                ("cluster-ca-bundle", &self.cluster_ca_bundle),
-                ("cluster-cidr", &self.cluster_cidr),
-            ];
-            for (flag, value) in needed {
-                if value.is_empty() {
-                    return error(
-                        flag,
-                        "new nodes need it to join; it may be left out with --mode observe",
-                    );
-                }
+            if self.cluster_endpoint.is_empty() {
+                return error(
+                    "cluster-endpoint",
+                    "new nodes need it to join; it may be left out with --mode observe",
+                );
             }
             if let Some((flag, problem)) = self.joining().problem() {
                 return error(flag, problem);

@@ -65,6 +65,25 @@ async fn every_pod_runs_on_a_machine_of_its_own_cluster(world: &World) {
     );
 }
 
+/// What nodes join with is found in the cluster; the chart gives the right to.
+#[tokio::test]
+async fn nodes_join_with_what_is_found_where_no_setting_says_it() {
+    let world = World::fresh().await;
+    let unset = ["--cluster-ca-bundle=", "--cluster-cidr="];
+    let _controller = Controller::start(Route::Direct, &unset).await;
+    Cluster::apply_file("hack/scene/node-classes.yaml");
+    Cluster::apply_file("hack/scene/node-pools.yaml");
+    Cluster::apply_file("hack/scene/workload-pinned.yaml");
+    drop(run("kubectl", &["delete", "jobs", "--all", "--wait=false"]));
+    world.cluster.scale_executors(1).await;
+    world.cluster.wait_for_started(1, BURST_SECONDS).await;
+    world.cluster.scale_executors(0).await;
+    world
+        .cluster
+        .wait_for_nothing(&world.endpoint, TO_ZERO_SECONDS)
+        .await;
+}
+
 /// Takes pools and classes away as a user does, who waits until no finalizer holds them.
 async fn what_was_made_for_classes_goes_with_them(world: &World) {
     assert_ne!(world.endpoint.launch_templates().await, 0);

@@ -82,6 +82,13 @@ fn every_call_is_allowed_by_the_chart() {
     }
 }
 
+/// Asked once, before anything is followed.
+#[test]
+fn what_new_nodes_join_with_may_be_read() {
+    let needed = owned(("get", "networking.k8s.io", "servicecidrs"));
+    assert!(permissions("tonnage").contains(&needed));
+}
+
 #[test]
 fn the_role_is_for_one_lease_and_one_config_map_and_for_nothing_that_is_not_asked_for() {
     let asked: BTreeSet<(String, String, String)> = Operation::ALL

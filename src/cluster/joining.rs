@@ -1,0 +1,92 @@
+//! What new nodes join the cluster with, where the settings do not say it.
+//!
+//! Given the connection's own options and client; given back the certificate authority that this process itself
+//! trusts the API server by, and the range that the API server gives Services addresses from. Where nodes reach the
+//! API server is not known to a process inside the cluster, and is never guessed.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::{Api, Client};
+use pem::{EncodeConfig, LineEnding, Pem};
+
+use super::client::{ConnectError, ConnectOptions, certificates};
+
+/// The ServiceCIDR that the API server makes of its own settings.
+const DEFAULT: &str = "kubernetes";
+
+/// What could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum JoiningError {
+    /// The connection cannot be read.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection names no certificate authority.
+    #[error(
+        "this process trusts the API server by no certificate authority of its own, so new nodes cannot be told one: \
+         give --cluster-ca-bundle"
+    )]
+    NoAuthority,
+    /// The range of Service addresses cannot be read.
+    #[error(
+        "the range of Service addresses cannot be read from ServiceCIDR {DEFAULT}: allow get on \
+         servicecidrs.networking.k8s.io, or give --cluster-cidr"
+    )]
+    NoRange(#[source] Box<kube::Error>),
+    /// It has none.
+    #[error("ServiceCIDR {DEFAULT} names no range: give --cluster-cidr")]
+    Rangeless,
+}
+
+/// The certificate authority of the connection: PEM in base64, as in a kubeconfig.
+///
+/// # Errors
+/// The connection cannot be read, or has none.
+pub async fn certificate_authority(options: &ConnectOptions) -> Result<String, JoiningError> {
+    let found = certificates(options).await?;
+    if found.is_empty() {
+        return Err(JoiningError::NoAuthority);
+    }
+    Ok(in_base64(found))
+}
+
+/// Certificates in DER as a kubeconfig has them.
+fn in_base64(certificates: Vec<Vec<u8>>) -> String {
+    let all = certificates.into_iter();
+    let all: Vec<Pem> = all.map(|der| Pem::new("CERTIFICATE", der)).collect();
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    STANDARD.encode(pem::encode_many_config(&all, lines))
+}
+
+/// The range that Services have their addresses from, for example `10.100.0.0/16`.
+///
+/// # Errors
+/// It cannot be read, or there is none.
+pub async fn service_range(client: Client) -> Result<String, JoiningError> {
+    let ranges: Api<ServiceCIDR> = Api::all(client);
+    let found = ranges
+        .get(DEFAULT)
+        .await
+        .map_err(|error| JoiningError::NoRange(Box::new(error)))?;
+    let cidrs = found.spec.map(|spec| spec.cidrs.unwrap_or_default());
+    cidrs
+        .and_then(|cidrs| cidrs.into_iter().next())
+        .ok_or(JoiningError::Rangeless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_written_as_kubeconfigs_have_them() {
+        let text = STANDARD
+            .decode(in_base64(vec![vec![7; 100], vec![8; 3]]))
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("-----BEGIN CERTIFICATE-----\n"), "{text}");
+        let read = pem::parse_many(text).unwrap();
+        let contents: Vec<&[u8]> = read.iter().map(Pem::contents).collect();
+        assert_eq!(contents, [&[7; 100][..], &[8; 3][..]]);
+    }
+}
