@@ -113,6 +113,7 @@ scenarios! {
     machines_attach_only_so_many_volumes: "volumes-attached",
     requests_add_up_as_kubernetes_adds_them: "requests",
     what_advice_is_about_is_planned_as_it_is: "advice",
+    terms_without_meaning_are_named: "malformed",
 }
 
 #[test]
