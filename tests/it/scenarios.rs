@@ -114,6 +114,7 @@ scenarios! {
     requests_add_up_as_kubernetes_adds_them: "requests",
     what_advice_is_about_is_planned_as_it_is: "advice",
     terms_without_meaning_are_named: "malformed",
+    claims_that_pods_share_keep_them_together: "shared-claims",
 }
 
 #[test]
