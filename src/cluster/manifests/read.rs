@@ -293,7 +293,7 @@ items:
     #[test]
     fn long_lists_are_read_in_both_forms() {
         let pods = 12_000;
-        let labels: String = (0..10).map(|index| format!("l{index}: a, ")).collect();
+        let labels = "b: b, c: c, d: d, e: e, f: f, g: g, h: h, i: i, j: j, k: k";
         let item = format!("- {{kind: Pod, metadata: {{name: a, labels: {{{labels}}}}}}}\n");
         let text = format!("kind: List\nitems:\n{}", item.repeat(pods));
         assert_eq!(read(&text), Ok(pods));
@@ -307,13 +307,13 @@ items:
 
     #[test]
     fn a_text_that_unfolds_to_far_more_than_itself_is_refused() {
-        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut lines = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
         for level in 1..9 {
             let before = format!("*a{}", level - 1);
             let list = vec![before; 10].join(", ");
-            text.push_str(&format!("a{level}: &a{level} [{list}]\n"));
+            lines.push(format!("a{level}: &a{level} [{list}]"));
         }
-        let error = read(&text).unwrap_err();
+        let error = read(&lines.join("\n")).unwrap_err();
         assert!(error.contains("a is not YAML or JSON"), "{error}");
     }
 

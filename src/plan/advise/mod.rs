@@ -32,6 +32,8 @@ const WORTH_PERCENT: i64 = 3;
 const SETS_PERCENT: i64 = 1;
 /// Workloads that changes are looked for, the dearest first: each costs plans of the whole world.
 pub const MOST_EXAMINED: usize = 20;
+/// Resources of one workload that may set its price: a quick plan each.
+const MOST_SETTERS: usize = 4;
 /// Changes of one workload that a quick plan looks at.
 const MOST_SCREENED: usize = 8;
 /// Of those the ones that a full plan confirms or refutes.
@@ -247,7 +249,8 @@ impl Subject<'_, '_> {
     /// The resource whose reduction by a tenth makes the whole plan cheapest, if any makes it cheaper.
     fn price_setter(&mut self, spec: &PodSpec, price: UsdPerHour) -> Option<String> {
         let mut best: Option<(UsdPerHour, String)> = None;
-        for (name, amount) in spec.requests.iter().filter(|(_name, amount)| *amount >= 10) {
+        let divisible = spec.requests.iter().filter(|(_name, amount)| *amount >= 10);
+        for (name, amount) in divisible.take(MOST_SETTERS) {
             let less = Change {
                 requests: Resources::new().with(name, amount - amount / 10),
                 spark_executor_memory: None,

@@ -103,8 +103,8 @@ fn the_number_of_plans_is_bounded_however_many_workloads_wait() {
     let report = report(&sets);
     let examined = report.workloads.iter().filter(|advice| advice.examined);
     assert_eq!(examined.count(), MOST_EXAMINED);
-    // A quick plan each for changes and for the two resources, full ones for the best changes, and
-    // three that are about everything.
-    let most = MOST_EXAMINED * (MOST_SCREENED + 2 + MOST_CONFIRMED) + 3;
+    // Quick plans for resources and changes, full ones for the best changes, and three that are about
+    // everything.
+    let most = MOST_EXAMINED * (MOST_SETTERS + MOST_SCREENED + MOST_CONFIRMED) + 3;
     assert!(report.plans <= most, "{} plans", report.plans);
 }

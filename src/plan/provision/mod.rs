@@ -42,6 +42,7 @@ use assemble::{Parts, Pods};
 use buy::{Proof, Purchase};
 use class::Class;
 use daemons::Daemons;
+use demand::PodClass;
 use item::Item;
 use mix::Mix;
 use place::{Placement, World, place};
@@ -99,12 +100,19 @@ fn round(
 ) -> (Turns, ProvisioningPlan, Vec<Proof>) {
     let mut waiting = default_spread::classes(snapshot, &settings.default_spread);
     let turns = Turns::take(snapshot, &mut waiting, passed);
-    let mut plan = ProvisioningPlan {
-        unschedulable: turns.later.clone(),
-        ..ProvisioningPlan::default()
-    };
+    let (mut plan, proofs) = planned(snapshot, settings, over, waiting);
+    plan.unschedulable.extend(turns.later.clone());
+    (turns, plan, proofs)
+}
+
+fn planned(
+    snapshot: &Snapshot,
+    settings: &ProvisionSettings,
+    over: &dyn Fn() -> bool,
+    waiting: Vec<PodClass>,
+) -> (ProvisioningPlan, Vec<Proof>) {
     if waiting.is_empty() {
-        return (turns, plan, Vec::new());
+        return (ProvisioningPlan::default(), Vec::new());
     }
     let daemons = Daemons::of(snapshot);
     let mut classes = class::read(snapshot, waiting);
@@ -154,6 +162,7 @@ fn round(
         settings,
         by_price: &assemble::by_price(&supply),
     };
+    let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes);
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     record_nodes(&mut plan, &purchase, &parts, Mix::of(snapshot), &mut pods);
@@ -171,7 +180,7 @@ fn round(
             leave_out(&mut plan, class, names, &left);
         }
     }
-    (turns, plan, purchase.proofs)
+    (plan, purchase.proofs)
 }
 
 fn record_nodes(
