@@ -311,13 +311,17 @@ mod tests {
     #[test]
     fn built_in_table_reads_and_knows_the_usual_types() {
         let table = built_in();
-        assert_eq!(table.types.len(), 321);
+        assert_eq!(table.types.len(), 382);
         let large = &table.types["c5.xlarge"];
         assert_eq!((large.vcpus, large.memory_mib), (4, 8192));
         assert_eq!(table.on_demand["c5.xlarge"].to_string(), "0.170");
         assert_eq!(table.on_demand["p4d.24xlarge"].to_string(), "21.957642");
         let gpu = table.types["g4dn.xlarge"].gpus.first().unwrap();
         assert_eq!((gpu.count, gpu.name.as_str()), (1, "t4"));
+        let graviton = &table.types["m7g.xlarge"];
+        assert_eq!(graviton.architecture, Architecture::Arm64);
+        assert_eq!((graviton.vcpus, graviton.memory_mib), (4, 16_384));
+        assert_eq!(table.on_demand["m7g.xlarge"].to_string(), "0.1632");
         assert!(table.zones["c5.xlarge"].contains("us-east-1a"));
         assert!(!table.zones["c5.xlarge"].contains("us-east-1e"));
     }

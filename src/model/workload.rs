@@ -42,6 +42,8 @@ pub struct VolumeClaim {
     pub volume_name: Option<String>,
     /// CSI driver that attaches it.
     pub driver: String,
+    /// Its access mode is ReadWriteOncePod: one pod at a time may use it.
+    pub one_pod: bool,
     /// Where the volume is, or may be made; the terms are alternatives, empty is anywhere.
     pub node_terms: Vec<NodeTerm>,
     /// What keeps pods with this claim from being scheduled, for people.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonnage::cloud::builtin;
 use tonnage::cluster::manifests::{Manifests, read_files};
 use tonnage::plan::check;
@@ -112,6 +112,9 @@ scenarios! {
     affinity_reaches_into_selected_namespaces: "affinity-namespaces",
     machines_attach_only_so_many_volumes: "volumes-attached",
     requests_add_up_as_kubernetes_adds_them: "requests",
+    what_advice_is_about_is_planned_as_it_is: "advice",
+    terms_without_meaning_are_named: "malformed",
+    claims_that_pods_share_keep_them_together: "shared-claims",
 }
 
 #[test]
@@ -158,18 +161,50 @@ fn the_default_spread_of_the_cluster_is_on_pods_of_sets_alone() {
     assert_eq!(by_zone(&defaults, "default/small-"), [1]);
 }
 
+fn advice(name: &str) -> (Value, BTreeMap<String, Value>) {
+    let report: Value = serde_json::from_str(&tonnage(&["advise", "-o", "json"], name)).unwrap();
+    let workloads = report["workloads"].as_array().unwrap();
+    let by_name = workloads
+        .iter()
+        .map(|workload| {
+            (
+                workload["name"].as_str().unwrap().to_owned(),
+                workload.clone(),
+            )
+        })
+        .collect();
+    (report, by_name)
+}
+
 #[test]
 fn advice_names_changes_that_a_second_plan_confirms() {
-    let text = tonnage(&["advise", "-o", "json"], "executors.yaml");
-    let advice: Value = serde_json::from_str(&text).unwrap();
-    let executors = advice["workloads"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|workload| workload["name"] == "executor")
-        .unwrap();
+    let (_report, workloads) = advice("executors.yaml");
+    let executors = &workloads["executor"];
     assert_eq!(executors["priceSetter"], "memory");
     let best = &executors["changes"][0];
     assert_eq!(best["requests"]["cpu"], "1950m");
-    assert!(best["savesPercent"].as_i64().unwrap() >= 14, "{text}");
+    assert!(best["savesPercent"].as_i64().unwrap() >= 14, "{executors}");
+}
+
+/// What saves when a workload is alone may save nothing beside the others, and pods without a place do not
+/// keep advice on the rest of their workload from being given.
+#[test]
+fn advice_is_about_the_whole_plan() {
+    let (report, workloads) = advice("advice.yaml");
+    let plan: Value =
+        serde_json::from_str(&tonnage(&["plan", "-o", "json"], "advice.yaml")).unwrap();
+    assert_eq!(report["usdPerHour"], plan["usdPerHour"]);
+    assert_eq!(workloads["large"]["changes"], json!([]));
+    let huge = &workloads["huge"];
+    assert_eq!(huge["leftOut"], 2);
+    assert_eq!(huge["changes"][0]["requests"]["cpu"], "7900m");
+    assert_eq!(huge["changes"][0]["placesPods"], 2);
+    let limited = &workloads["limited"];
+    assert_eq!(limited["leftOut"], 3);
+    let reason = limited["leftOutReason"].as_str().unwrap();
+    assert!(reason.contains("limit of 8 cpu"), "{reason}");
+    assert_eq!(limited["changes"][0]["requests"]["cpu"], "1950m");
+    assert_eq!(limited["changes"][0]["placesPods"], 1);
+    assert_eq!(report["together"]["changes"], 2);
+    assert_eq!(report["together"]["placesPods"], 3);
 }

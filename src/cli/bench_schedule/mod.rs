@@ -2,9 +2,10 @@
 //!
 //! Given numbers of pods and instance types; given back one JSON object on standard output: time,
 //! nodes, price, lower bound and peak memory. The plan is judged by the independent checker where
-//! asked. It is not listed in the help: `hack/bench-schedule` runs it, one process for each case, so
+//! asked, and the figures and the proof of the bound are judged by what a plan must reach. It is not listed in the help: `hack/bench-schedule` runs it, one process for each case, so
 //! that peak memory is the case's own.
 
+mod judge;
 mod world;
 
 use std::io;
@@ -14,7 +15,8 @@ use serde_json::json;
 
 use super::memory::peak_memory_mb;
 use crate::plan::check;
-use crate::plan::provision::{ProvisionSettings, provision};
+use crate::plan::provision::{ProvisionSettings, provision_proven};
+use judge::Figures;
 
 /// Time the planning of a synthetic world
 #[derive(Debug, clap::Args)]
@@ -35,6 +37,10 @@ pub(super) struct Args {
     /// Judge the plan with the independent checker, which takes longer than planning
     #[arg(long)]
     check: bool,
+    /// Judge time, memory, price and the proof of the lower bound; each miss is named on standard
+    /// error, and any makes the command fail
+    #[arg(long)]
+    judge: bool,
 }
 
 /// Why the bench failed.
@@ -51,6 +57,14 @@ pub(super) enum BenchError {
         /// One of them, with its reason.
         first: String,
     },
+    /// Figures that miss what a plan must reach.
+    #[error("{count} misses, the first: {first}")]
+    Missed {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
     /// Standard output is gone.
     #[error("standard output cannot be written to")]
     Write(#[from] io::Error),
@@ -61,8 +75,9 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
     let snapshot = world::world(args.pods, args.types, args.wishes);
     let settings = ProvisionSettings::default().with_budget_ms(args.budget_ms);
     let began = Instant::now();
-    let plan = provision(&snapshot, &settings);
+    let (plan, proofs) = provision_proven(&snapshot, &settings, &|| false);
     let elapsed = began.elapsed();
+    let memory = peak_memory_mb();
     let pods = u64::try_from(args.pods).unwrap_or(u64::MAX);
     let microseconds = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let case = if args.wishes {
@@ -79,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
         "nodes": plan.new_nodes.len(),
         "usd_per_hour": plan.price.to_string(),
         "lower_bound": plan.lower_bound.to_string(),
-        "peak_rss_mb": peak_memory_mb(),
+        "peak_rss_mb": memory,
     });
     super::write_stdout(&format!("{line}\n"))?;
     if let Some((pod, why)) = plan.unschedulable.iter().next() {
@@ -94,5 +109,28 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
     {
         return Err(BenchError::Violation(violation.clone()));
     }
-    Ok(())
+    if !args.judge {
+        return Ok(());
+    }
+    let figures = Figures {
+        pods,
+        types: args.types,
+        wishes: args.wishes,
+        elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        memory_mb: memory,
+        price: plan.price,
+        lower_bound: plan.lower_bound,
+    };
+    let mut misses = judge::misses(&figures);
+    misses.extend(judge::unproven(&plan, &proofs));
+    for miss in &misses {
+        super::write_stderr(&format!("miss: {case} {pods} x {}: {miss}\n", args.types));
+    }
+    match misses.first() {
+        None => Ok(()),
+        Some(first) => Err(BenchError::Missed {
+            count: misses.len(),
+            first: first.clone(),
+        }),
+    }
 }

@@ -1,6 +1,6 @@
 //! Templates become the pods that their controllers would make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -198,6 +198,7 @@ fn mount(spec: &mut PodSpec, volume: &str, claim_name: &str) {
 
 /// Adds the requests and limits that a namespace's LimitRanges give containers without their own.
 pub(super) fn add_defaults(spec: &mut PodSpec, ranges: &[LimitRange]) {
+    settle_the_pod(spec);
     let items = ranges
         .iter()
         .flat_map(|range| range.spec.iter())
@@ -222,6 +223,31 @@ pub(super) fn add_defaults(spec: &mut PodSpec, ranges: &[LimitRange]) {
                         .or_insert_with(|| amount.clone());
                 }
             }
+        }
+    }
+}
+
+/// Sets the pod-level requests that the API server defaults to the limits before any LimitRange is asked:
+/// those of resources that no container names.
+fn settle_the_pod(spec: &mut PodSpec) {
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    let named: BTreeSet<String> = containers
+        .filter_map(|container| container.resources.as_ref())
+        .flat_map(|own| own.requests.iter().chain(&own.limits))
+        .flat_map(|list| list.keys().cloned())
+        .collect();
+    let Some(resources) = spec.resources.as_mut() else {
+        return;
+    };
+    for (name, limit) in resources.limits.iter().flatten() {
+        if !named.contains(name) {
+            let requests = resources.requests.get_or_insert_default();
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
         }
     }
 }

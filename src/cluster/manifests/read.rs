@@ -2,13 +2,17 @@
 //!
 //! Given paths; given back every object in them, lists taken apart. `-` is standard input. In a
 //! directory, the files that end in .yaml, .yml or .json count, in name order, subdirectories
-//! included.
+//! included. JSON may be of any size; YAML is read up to [`MOST_YAML_BYTES`], with limits that grow
+//! with the text, so that a text which unfolds to far more than itself is refused.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+
+/// The largest YAML text that is read: some tens of thousands of pods. Parsing takes many times its size.
+const MOST_YAML_BYTES: usize = 256 << 20;
 
 /// Why manifests could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,16 @@ pub enum ManifestError {
         path: String,
         /// Where and what.
         problem: String,
+    },
+    /// More YAML than is read.
+    #[error(
+        "{path} is {bytes} bytes of YAML, and at most {MOST_YAML_BYTES} are read; give it as JSON (kubectl: -o json), or in several files"
+    )]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// How much there is.
+        bytes: usize,
     },
     /// An object without kind.
     #[error("{path}, document {document}: an object needs apiVersion and kind")]
@@ -125,15 +139,63 @@ pub(super) fn parse(
     text: &str,
     documents: &mut Vec<Document>,
 ) -> Result<(), ManifestError> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Syntax {
-            path: path.to_owned(),
-            problem: error.to_string(),
-        })?;
-    for (index, value) in values.into_iter().enumerate() {
-        flatten(path, index + 1, value, documents)?;
+    let mut count = 0;
+    let mut take = |value: Value| {
+        count += 1;
+        flatten(path, count, value, documents)
+    };
+    match json(text) {
+        Some(Ok(values)) => return values.into_iter().try_for_each(take),
+        Some(Err(problem)) if is_json_for_sure(text) => {
+            return Err(ManifestError::Syntax {
+                path: path.to_owned(),
+                problem,
+            });
+        }
+        // YAML may begin with a brace as well.
+        Some(Err(_)) | None => {}
     }
-    Ok(())
+    yaml(path, text)?.into_iter().try_for_each(&mut take)
+}
+
+/// The values of a JSON text, one after the other; `None` for what does not begin as JSON objects and
+/// lists do.
+fn json(text: &str) -> Option<Result<Vec<Value>, String>> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    let values: Result<Vec<Value>, serde_json::Error> = values.collect();
+    Some(values.map_err(|error| error.to_string()))
+}
+
+/// True for what begins with an object whose first name is quoted, as people hardly write YAML.
+fn is_json_for_sure(text: &str) -> bool {
+    let mut letters = text.chars().filter(|letter| !letter.is_whitespace());
+    letters.find(|letter| *letter != '[') == Some('{') && letters.next() == Some('"')
+}
+
+/// The documents of a YAML text. No text of so many bytes has more nodes, events or documents; what
+/// aliases repeat has the limits of the parser, whatever the size.
+fn yaml(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
+    let bytes = text.len();
+    if bytes > MOST_YAML_BYTES {
+        return Err(ManifestError::TooLarge {
+            path: path.to_owned(),
+            bytes,
+        });
+    }
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_nodes = budget.max_nodes.max(bytes);
+    // A node has an event at its end, too, and so has a document.
+    budget.max_events = budget.max_events.max(bytes.saturating_mul(2));
+    budget.max_documents = budget.max_documents.max(bytes);
+    budget.max_total_scalar_bytes = budget.max_total_scalar_bytes.max(bytes);
+    let options = serde_saphyr::options! { budget: Some(budget) };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| ManifestError::Syntax {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })
 }
 
 fn flatten(
@@ -204,6 +266,55 @@ items:
         )
         .unwrap();
         assert_eq!(documents.len(), 3);
+    }
+
+    fn read(text: &str) -> Result<usize, String> {
+        let mut documents = Vec::new();
+        parse("a", text, &mut documents).map_err(|error| error.to_string())?;
+        Ok(documents.len())
+    }
+
+    #[test]
+    fn json_is_read_as_such_and_yaml_may_look_like_it() {
+        let pod = r#"{"kind": "Pod", "metadata": {"name": "b"}}"#;
+        assert_eq!(read(pod), Ok(1));
+        assert_eq!(read(&format!("{pod}\n{pod}")), Ok(2));
+        assert_eq!(read(&format!("[{pod}, {pod}]")), Ok(2));
+        assert_eq!(
+            read("{kind: Pod, metadata: {name: b}}\n---\nkind: Pod"),
+            Ok(2)
+        );
+        assert_eq!(read("[{kind: Pod, metadata: {name: b}}]"), Ok(1));
+        let error = read(r#"{"kind": "Pod""#).unwrap_err();
+        assert!(error.contains("EOF while parsing"), "{error}");
+    }
+
+    /// More pods than the parser's own limits allow, which are meant for settings.
+    #[test]
+    fn long_lists_are_read_in_both_forms() {
+        let pods = 12_000;
+        let labels = "b: b, c: c, d: d, e: e, f: f, g: g, h: h, i: i, j: j, k: k";
+        let item = format!("- {{kind: Pod, metadata: {{name: a, labels: {{{labels}}}}}}}\n");
+        let text = format!("kind: List\nitems:\n{}", item.repeat(pods));
+        assert_eq!(read(&text), Ok(pods));
+        let item = r#"{"kind": "Pod", "metadata": {"name": "a"}}"#;
+        let items = vec![item; pods].join(",");
+        assert_eq!(
+            read(&format!(r#"{{"kind": "List", "items": [{items}]}}"#)),
+            Ok(pods)
+        );
+    }
+
+    #[test]
+    fn a_text_that_unfolds_to_far_more_than_itself_is_refused() {
+        let mut lines = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
+        for level in 1..9 {
+            let before = format!("*a{}", level - 1);
+            let list = vec![before; 10].join(", ");
+            lines.push(format!("a{level}: &a{level} [{list}]"));
+        }
+        let error = read(&lines.join("\n")).unwrap_err();
+        assert!(error.contains("a is not YAML or JSON"), "{error}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a pod requests of its node, summed the way kube-scheduler does.
 //!
 //! Given containers, init containers, sidecars, overhead, pod-level resources and, for a running
-//! pod, what the kubelet has allocated; given back one sum with a pod slot. A request that is not
-//! set is its limit, as the API server would have defaulted it.
+//! pod, what the kubelet has allocated; given back one sum with a pod slot. A request of a container
+//! that is not set is its limit, as the API server would have defaulted it. A pod-level request that is
+//! not set is what its containers request in sum, and the pod-level limit only where no container
+//! requests anything of that resource.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +16,9 @@ use crate::model::resources::{PODS, Resources};
 
 /// Largest amount that a single pod may ask for; sums of 100 000 such pods still fit 63 bits.
 const LARGEST_REQUEST: i64 = i64::MAX / 1_000_000;
+
+/// What the names of huge pages begin with; sizes follow.
+const HUGE_PAGES: &str = "hugepages-";
 
 /// The sum, and the first thing about it that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,9 +56,7 @@ pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
     running.add(&sidecars);
     let mut requests = running.maximum(&starting);
     if let Some(resources) = &spec.resources {
-        for (name, amount) in defaulted(resources, "pod", &mut read).iter() {
-            requests.set(name, amount);
-        }
+        set_for_the_pod(&mut requests, resources, spec, &mut read);
     }
     requests.add(&read("overhead", spec.overhead.as_ref()));
     requests.add(&Resources::new().with(PODS, 1));
@@ -88,6 +91,42 @@ fn container_requests(
     match allocated {
         Some(list) => asked.maximum(&read(&container.name, Some(list))),
         None => asked,
+    }
+}
+
+/// Puts what is asked for a pod as a whole in the place of what its containers ask for in sum.
+///
+/// Kubernetes defaults a pod-level request that has a limit only: to the sum of the containers where one
+/// of them requests the resource, and to the limit where none does. Huge pages cannot be overcommitted,
+/// so theirs is the limit in any case.
+fn set_for_the_pod(
+    sum: &mut Resources,
+    resources: &ResourceRequirements,
+    spec: &PodSpec,
+    read: &mut impl FnMut(&str, Option<&Quantities>) -> Resources,
+) {
+    let names = |list: Option<&Quantities>| -> BTreeSet<String> {
+        list.into_iter().flat_map(BTreeMap::keys).cloned().collect()
+    };
+    let requested = names(resources.requests.as_ref());
+    let by_containers: BTreeSet<String> = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .filter_map(|container| container.resources.as_ref())
+        .flat_map(|own| [own.requests.as_ref(), own.limits.as_ref()])
+        .flat_map(names)
+        .collect();
+    let requests = read("pod", resources.requests.as_ref());
+    for name in &requested {
+        sum.set(name, requests.get(name));
+    }
+    let limits = read("pod", resources.limits.as_ref());
+    for (name, limit) in limits.iter() {
+        let summed = by_containers.contains(name) && !name.starts_with(HUGE_PAGES);
+        if !requested.contains(name) && !summed {
+            sum.set(name, limit);
+        }
     }
 }
 
@@ -154,15 +193,29 @@ overhead: {cpu: 50m}
     }
 
     #[test]
-    fn pod_level_resources_replace_the_sum() {
+    fn pod_level_requests_replace_the_sum_and_limits_only_what_no_container_requests() {
         let found = requests(
             "
-resources: {requests: {cpu: 2}, limits: {memory: 1Gi}}
+resources:
+  requests: {cpu: 2}
+  limits: {cpu: 4, memory: 1Gi, hugepages-2Mi: 64Mi, hugepages-1Gi: 1Gi}
 containers:
-- {name: main, resources: {requests: {cpu: 500m, memory: 100Mi}}}
+- {name: main, resources: {requests: {cpu: 500m, memory: 100Mi, hugepages-2Mi: 32Mi}}}
+- {name: other, resources: {limits: {memory: 28Mi}}}
 ",
         );
         assert_eq!(found.requests.get("cpu"), 2000);
+        assert_eq!(found.requests.get("memory"), 128 << 20);
+        assert_eq!(found.requests.get("hugepages-2Mi"), 64 << 20);
+        assert_eq!(found.requests.get("hugepages-1Gi"), 1 << 30);
+        let found = requests(
+            "
+resources: {limits: {cpu: 4, memory: 1Gi}}
+initContainers: [{name: setup, resources: {requests: {cpu: '0'}}}]
+containers: [{name: main}]
+",
+        );
+        assert_eq!(found.requests.get("cpu"), 0);
         assert_eq!(found.requests.get("memory"), 1 << 30);
     }
 

@@ -33,6 +33,8 @@ pub struct ClaimedVolume {
     pub deleting: bool,
     /// `status.phase` is Lost.
     pub lost: bool,
+    /// `spec.accessModes` has ReadWriteOncePod.
+    pub one_pod: bool,
 }
 
 /// What a PersistentVolume says.
@@ -84,6 +86,9 @@ pub fn claimed_volume(claim: &PersistentVolumeClaim) -> ClaimedVolume {
             .as_ref()
             .and_then(|status| status.phase.as_deref())
             == Some("Lost"),
+        one_pod: spec
+            .and_then(|spec| spec.access_modes.as_ref())
+            .is_some_and(|modes| modes.iter().any(|mode| mode == "ReadWriteOncePod")),
     }
 }
 
@@ -221,6 +226,7 @@ fn join_one(
         name: claim.name.clone(),
         volume_name: claim.volume_name.clone(),
         driver: String::new(),
+        one_pod: claim.one_pod,
         node_terms: Vec::new(),
         problem: None,
     };

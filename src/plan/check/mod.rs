@@ -4,6 +4,7 @@
 //! shares no code with the planner beyond the model: labels are plain maps, sums are made anew, and
 //! constraints are judged on the state that the plan would lead to. Tests and the simulator call it.
 
+pub mod claims;
 pub mod fleet;
 pub mod limits;
 pub mod nodes;
@@ -23,6 +24,7 @@ pub fn violations(snapshot: &Snapshot, plan: &ProvisioningPlan) -> Vec<String> {
     let fleet = fleet::Fleet::after(snapshot, plan, &mut wrong);
     nodes::check(snapshot, &fleet, &mut wrong);
     topology::check(snapshot, &fleet, &mut wrong);
+    claims::check(snapshot, &fleet, &mut wrong);
     limits::check(snapshot, plan, &mut wrong);
     limits::reservations(snapshot, plan, &mut wrong);
     money(plan, &mut wrong);

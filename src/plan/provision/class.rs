@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::demand::PodClass;
 use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
 use super::promise;
+use super::shared_claims::SharedClaims;
 use super::supply::{Candidate, Supply};
 use crate::model::pod::{PodKey, PodSpec};
 use crate::model::report::ReasonKind;
@@ -56,6 +57,7 @@ pub struct Class {
 /// Reads classes; candidates come later, by [`match_candidates`].
 pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
     let mut classes: BTreeMap<_, Class> = BTreeMap::new();
+    let shared = SharedClaims::of(snapshot, &waiting);
     for group in waiting {
         let volumes = volumes(snapshot, &group.spec);
         let (own_demand, problem) = match NodeDemand::of(&group.spec) {
@@ -86,7 +88,7 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
             .fold(own_demand.clone(), |demand, place| demand.and(place));
         let mut needs = group.spec.requests.clone();
         needs.add(&volumes.attached);
-        let spec = without_claim_names(&group.spec);
+        let spec = without_claim_names(&group.spec, &shared);
         // What cannot be placed for its volume must not keep those out that differ in nothing else.
         let key = (
             Arc::clone(&spec),
@@ -116,21 +118,24 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
     classes
 }
 
-/// Pods that differ only in the names of their volume claims are one class.
-fn without_claim_names(spec: &Arc<PodSpec>) -> Arc<PodSpec> {
+/// Pods that differ only in the names of their volume claims are one class, unless they share a claim.
+fn without_claim_names(spec: &Arc<PodSpec>, shared: &SharedClaims) -> Arc<PodSpec> {
     let Some(constraints) = &spec.constraints else {
         return Arc::clone(spec);
     };
     if constraints.volume_claims.is_empty() {
         return Arc::clone(spec);
     }
-    let mut spec = Arc::clone(spec);
-    let own = Arc::make_mut(&mut spec);
+    let mut own = PodSpec::clone(spec);
     if let Some(constraints) = &mut own.constraints {
-        let count = constraints.volume_claims.len();
-        Arc::make_mut(constraints).volume_claims = vec![String::new(); count];
+        for name in &mut Arc::make_mut(constraints).volume_claims {
+            if !shared.contains(spec, name) {
+                name.clear();
+            }
+        }
+        Arc::make_mut(constraints).volume_claims.sort();
     }
-    spec
+    Arc::new(own)
 }
 
 /// What a pod's volumes demand.

@@ -26,26 +26,32 @@ pub mod reasons;
 mod reserved;
 pub mod risk;
 pub mod settings;
+pub mod shared_claims;
 pub mod slots;
 pub mod stock;
 pub mod supply;
 pub mod topology;
+pub mod turns;
 
 pub use settings::{ContestedPods, ProvisionSettings};
 
+use std::collections::BTreeMap;
+
 use crate::plan::pack::Bits;
 use assemble::{Parts, Pods};
-use buy::Purchase;
+use buy::{Proof, Purchase};
 use class::Class;
 use daemons::Daemons;
+use demand::PodClass;
 use item::Item;
 use mix::Mix;
 use place::{Placement, World, place};
 use stock::{Bin, BinName};
+use turns::Turns;
 
 use crate::model::money::UsdPerHour;
 use crate::model::pod::PodKey;
-use crate::model::report::ProvisioningPlan;
+use crate::model::report::{ProvisioningPlan, Unschedulable};
 use crate::model::snapshot::Snapshot;
 
 /// Plans for the pods of a snapshot that wait for a node.
@@ -63,9 +69,50 @@ pub fn provision_guarded(
     settings: &ProvisionSettings,
     over: &dyn Fn() -> bool,
 ) -> ProvisioningPlan {
-    let waiting = default_spread::classes(snapshot, &settings.default_spread);
+    provision_proven(snapshot, settings, over).0
+}
+
+/// As [`provision_guarded`], with the proofs of the lower bound as the packer's checker verifies them.
+pub fn provision_proven(
+    snapshot: &Snapshot,
+    settings: &ProvisionSettings,
+    over: &dyn Fn() -> bool,
+) -> (ProvisioningPlan, Vec<Proof>) {
+    let mut passed: BTreeMap<PodKey, Unschedulable> = BTreeMap::new();
+    for _more in 1..turns::MOST_ROUNDS {
+        let (turns, plan, proofs) = round(snapshot, settings, over, &passed);
+        let stuck = turns.stuck(&plan);
+        if stuck.is_empty() {
+            return (plan, proofs);
+        }
+        passed.extend(stuck);
+    }
+    let (_turns, plan, proofs) = round(snapshot, settings, over, &passed);
+    (plan, proofs)
+}
+
+/// One round, in which the pods of `passed` make way for others that wait for the same claims.
+fn round(
+    snapshot: &Snapshot,
+    settings: &ProvisionSettings,
+    over: &dyn Fn() -> bool,
+    passed: &BTreeMap<PodKey, Unschedulable>,
+) -> (Turns, ProvisioningPlan, Vec<Proof>) {
+    let mut waiting = default_spread::classes(snapshot, &settings.default_spread);
+    let turns = Turns::take(snapshot, &mut waiting, passed);
+    let (mut plan, proofs) = planned(snapshot, settings, over, waiting);
+    plan.unschedulable.extend(turns.later.clone());
+    (turns, plan, proofs)
+}
+
+fn planned(
+    snapshot: &Snapshot,
+    settings: &ProvisionSettings,
+    over: &dyn Fn() -> bool,
+    waiting: Vec<PodClass>,
+) -> (ProvisioningPlan, Vec<Proof>) {
     if waiting.is_empty() {
-        return ProvisioningPlan::default();
+        return (ProvisioningPlan::default(), Vec::new());
     }
     let daemons = Daemons::of(snapshot);
     let mut classes = class::read(snapshot, waiting);
@@ -133,7 +180,7 @@ pub fn provision_guarded(
             leave_out(&mut plan, class, names, &left);
         }
     }
-    plan
+    (plan, purchase.proofs)
 }
 
 fn record_nodes(

@@ -11,7 +11,8 @@ use crate::model::requirement::Requirement;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::Toleration;
 use crate::plan::provision::class::Class;
-use crate::plan::provision::labels::{HOSTNAME, NodeDemand};
+use crate::plan::provision::labels::{HOSTNAME, NodeDemand, ZONE};
+use crate::plan::provision::shared_claims;
 
 /// What a group demands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,13 @@ pub enum Scope {
     Every(Vec<Self>),
     /// Pods with this port on this address or on every address.
     Port(HostPort),
+    /// Pods that mount a claim whose volume is made where the first of them goes.
+    Claim {
+        /// The namespace.
+        namespace: String,
+        /// The name.
+        name: String,
+    },
 }
 
 /// A selector with the labels that matchLabelKeys add.
@@ -103,6 +111,7 @@ impl Scope {
                     })
             }
             Self::Every(scopes) => scopes.iter().all(|scope| scope.counts(spec)),
+            Self::Claim { namespace, name } => shared_claims::mounts(spec, namespace, name),
             Self::Port(port) => ports(spec).any(|own| {
                 own.protocol == port.protocol
                     && own.port == port.port
@@ -270,6 +279,18 @@ fn constraints_of(snapshot: &Snapshot, spec: &PodSpec, class: &Class) -> Vec<(Id
                 *weight,
             ));
         }
+    }
+    // Claims that tie no pods together have lost their names by now.
+    let shared = constraints
+        .volume_claims
+        .iter()
+        .filter(|name| !name.is_empty());
+    for name in shared {
+        let scope = Scope::Claim {
+            namespace: spec.namespace.clone(),
+            name: name.clone(),
+        };
+        found.push(((Kind::Affinity, ZONE.to_owned(), scope, true), 1));
     }
     for port in &constraints.host_ports {
         let identity = (

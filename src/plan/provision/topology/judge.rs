@@ -4,7 +4,7 @@
 //! which constraint leaves none.
 
 use super::assign::Assignment;
-use super::group::Kind;
+use super::group::{Kind, Scope};
 use super::state::{Choice, Judgement, Tie};
 
 /// How much dearer, in percent, a place may be that only a preference between pods asks for.
@@ -133,6 +133,11 @@ impl Assignment {
             })
         });
         let group = blocking.and_then(|(tie, _)| self.groups.groups.get(tie.group));
+        if let Some(Scope::Claim { name, .. }) = group.map(|group| &group.scope) {
+            return format!(
+                "the volume of PersistentVolumeClaim {name} is made in the zone of the first pod that mounts it, and this pod cannot be there"
+            );
+        }
         match group.map(|group| (&group.kind, group.key.as_str())) {
             Some((Kind::Spread { max_skew, .. }, key)) => {
                 format!(
