@@ -112,6 +112,10 @@ scenarios! {
     affinity_reaches_into_selected_namespaces: "affinity-namespaces",
     machines_attach_only_so_many_volumes: "volumes-attached",
     requests_add_up_as_kubernetes_adds_them: "requests",
+    coupled_pods_pay_for_whole_machines: "coupled-prices",
+    daemon_sets_occupy_nodes_that_are_to_come: "daemon-occupants",
+    labels_that_nodes_lack_bind_only_who_needs_them: "missing-labels",
+    nodes_are_filled_as_far_as_alternatives_reach: "min-values",
 }
 
 #[test]

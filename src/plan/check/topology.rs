@@ -28,7 +28,8 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
                 check_affinity(snapshot, fleet, node, (pod, terms), term, wrong);
             }
         }
-        for pod in node.planned.iter().chain(&node.present) {
+        let all = node.planned.iter().chain(&node.present).chain(&node.coming);
+        for pod in all {
             for term in pod.spec.constraints.iter().flat_map(|c| &c.anti_affinity) {
                 check_anti(snapshot, fleet, node, pod, term, wrong);
             }
@@ -83,6 +84,7 @@ fn pods(node: &FutureNode) -> impl Iterator<Item = &Arc<Pod>> {
         .iter()
         .filter(|pod| pod.deleting_until.is_none())
         .chain(&node.planned)
+        .chain(&node.coming)
 }
 
 fn check_spread(

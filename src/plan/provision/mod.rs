@@ -18,7 +18,9 @@ pub mod fill;
 pub mod item;
 pub mod labels;
 pub mod limits;
+pub mod min_values;
 pub mod mix;
+pub mod occupants;
 mod place;
 pub mod promise;
 pub mod reach;
@@ -30,6 +32,7 @@ pub mod slots;
 pub mod stock;
 pub mod supply;
 pub mod topology;
+mod weigh;
 
 pub use settings::{ContestedPods, ProvisionSettings};
 
@@ -40,7 +43,7 @@ use class::Class;
 use daemons::Daemons;
 use item::Item;
 use mix::Mix;
-use place::{Placement, World, place};
+use place::{Placement, World};
 use stock::{Bin, BinName};
 
 use crate::model::money::UsdPerHour;
@@ -77,8 +80,10 @@ pub fn provision_guarded(
         &dimensions,
         settings.drivers_on_demand,
     );
+    occupants::narrow(snapshot, &daemons, &supply, &mut classes);
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
+    let usable = min_values::usable(&supply, &capacities);
     let bins = stock::bins(snapshot, &daemons);
     let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
@@ -87,23 +92,23 @@ pub fn provision_guarded(
         supply: &supply,
         bins: &bins,
         suitable: &suitable,
-        capacities: &capacities,
+        capacities: &usable,
         dimensions: &dimensions,
     };
-    let mut arranged = topology::arrange(&stage);
+    let layout = topology::Layout::of(stage);
+    let world = World {
+        stage,
+        capacities: &usable,
+        budget: settings.budget_units,
+        proves: true,
+        over,
+    };
+    let (arranged, placement) = weigh::best(&layout, &world);
     let Placement {
         states,
         rooms,
         purchase,
-    } = place(
-        &mut arranged,
-        &World {
-            stage,
-            capacities: &capacities,
-            budget: settings.budget_units,
-            over,
-        },
-    );
+    } = placement;
     let items = arranged.items;
 
     let parts = Parts {
