@@ -183,7 +183,17 @@ fn check_affinity(
             node.name, pod.key, term.topology_key
         ));
     }
-    same_everywhere(node, pod, &term.topology_key, wrong);
+    // A DaemonSet's pod lands on the node itself, wherever that is.
+    let key = &term.topology_key;
+    let by_daemons = node.coming.iter().any(|daemon| {
+        let lands = |labels: &BTreeMap<String, String>| {
+            labels.contains_key(key) && daemon.spec.selects(&node.name, labels)
+        };
+        selects_all(&daemon.spec) && node.alternatives.iter().all(lands)
+    });
+    if !by_daemons {
+        same_everywhere(node, pod, key, wrong);
+    }
 }
 
 fn check_anti(

@@ -128,11 +128,14 @@ fn of_pool(class: &Class, left: &Left<'_>, name: &str, variant: &PoolVariant) ->
     occupied(class, left, &fitting).unwrap_or_else(|| though_it_fits(left, &fitting, variant))
 }
 
-/// DaemonSet pods are in the way wherever the pod fits.
+/// DaemonSet pods are in the way on everything that fits and is to be had.
 fn occupied(class: &Class, left: &Left<'_>, fitting: &[usize]) -> Option<Explained> {
     let mut first = None;
     for index in fitting {
         let candidate = left.supply.candidates.get(*index)?;
+        if !candidate.offering.available {
+            continue;
+        }
         let labels = left.supply.labels(*index)?;
         let blocking = class.occupants.blocking(candidate, &labels)?;
         first.get_or_insert(blocking);
