@@ -68,7 +68,9 @@ impl Daemons {
     /// Namespace and name of a DaemonSet.
     pub fn name(&self, index: usize) -> String {
         let name = self.names.get(index);
-        name.map_or_else(String::new, |(namespace, name)| format!("{namespace}/{name}"))
+        name.map_or_else(String::new, |(namespace, name)| {
+            format!("{namespace}/{name}")
+        })
     }
 
     /// What these DaemonSets request together.

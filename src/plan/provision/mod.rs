@@ -43,7 +43,7 @@ use class::Class;
 use daemons::Daemons;
 use item::Item;
 use mix::Mix;
-use place::{Placement, World};
+use place::World;
 use stock::{Bin, BinName};
 
 use crate::model::money::UsdPerHour;
@@ -104,11 +104,7 @@ pub fn provision_guarded(
         over,
     };
     let (arranged, placement) = weigh::best(&layout, &world);
-    let Placement {
-        states,
-        rooms,
-        purchase,
-    } = placement;
+    let (states, rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
     let items = arranged.items;
 
     let parts = Parts {

@@ -165,12 +165,7 @@ fn in_the_way(
 }
 
 /// The required affinity that DaemonSet pods meet on some candidate of the class.
-fn company(
-    snapshot: &Snapshot,
-    daemons: &Daemons,
-    supply: &Supply,
-    class: &Class,
-) -> Vec<Company> {
+fn company(snapshot: &Snapshot, daemons: &Daemons, supply: &Supply, class: &Class) -> Vec<Company> {
     let mut found = Vec::new();
     for (key, scope) in affinity_terms(snapshot, &class.spec) {
         let selected: BTreeSet<usize> = (0..daemons.specs.len())

@@ -37,7 +37,12 @@ struct Tries<'round> {
 /// The best arrangement found, and where everything went in it.
 pub(super) fn best(layout: &Layout<'_>, world: &World<'_>) -> (Arranged, Placement) {
     let forks = layout.forks();
-    let pods: usize = world.stage.classes.iter().map(|class| class.pods.len()).sum();
+    let pods: usize = world
+        .stage
+        .classes
+        .iter()
+        .map(|class| class.pods.len())
+        .sum();
     let candidates = u64::try_from(world.capacities.len()).unwrap_or(u64::MAX);
     let classes = u64::try_from(world.stage.classes.len()).unwrap_or(u64::MAX);
     let all = world.budget / 100 * TRIES_PERCENT;

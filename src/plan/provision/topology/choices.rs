@@ -46,9 +46,9 @@ pub(super) fn priced(
         let ties = ties.get(index).map_or(&[][..], Vec::as_slice);
         let suitable = stage.suitable.get(index).map_or(&[][..], Vec::as_slice);
         let own = assignment.choices(class, ties, stage, (suitable, &free), &mut known);
-        let each = relations.get(index).map_or(u32::MAX, |relations| {
-            Loads::default().room(relations)
-        });
+        let each = relations
+            .get(index)
+            .map_or(u32::MAX, |relations| Loads::default().room(relations));
         let most = assignment.most_at_one(ties, &own, left(class, suitable, &free));
         let wish = Wish::of(class, most, each);
         if own.is_empty() {
@@ -239,7 +239,12 @@ impl Assignment {
             return Vec::new();
         }
         let keys = self.keys_of(ties);
-        let reach = self.reach(class, ties, &keys, (stage.supply.candidates.len(), suitable));
+        let reach = self.reach(
+            class,
+            ties,
+            &keys,
+            (stage.supply.candidates.len(), suitable),
+        );
         let pods = u32::try_from(class.pods.len()).unwrap_or(u32::MAX);
         known
             .entry(reach)
@@ -410,8 +415,9 @@ impl Part {
         of_candidate: &dyn Fn(&usize) -> Option<usize>,
         of_bin: &dyn Fn(&usize) -> Option<usize>,
     ) -> Vec<Self> {
-        let mut by_value: BTreeMap<(bool, Option<usize>), (Vec<usize>, Vec<usize>)> =
-            BTreeMap::new();
+        // Candidates and bins.
+        type There = (Vec<usize>, Vec<usize>);
+        let mut by_value: BTreeMap<(bool, Option<usize>), There> = BTreeMap::new();
         let place = |value: Option<usize>| (value.is_none(), value);
         for candidate in self.candidates {
             let value = place(of_candidate(&candidate));
@@ -455,5 +461,8 @@ fn could_count(key: &Key, supply: &Supply, group: &Group) -> Vec<bool> {
                 first_untolerated(&labels.variant.pool.taints, tolerations).is_none()
             })
     };
-    key.bits.iter().map(|bits| bits.iter().any(counts)).collect()
+    key.bits
+        .iter()
+        .map(|bits| bits.iter().any(counts))
+        .collect()
 }

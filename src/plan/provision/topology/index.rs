@@ -63,7 +63,12 @@ impl<'groups> Index<'groups> {
         let mut found = self.open.clone();
         for (label, value) in &spec.labels {
             let values = self.by_label.get(label.as_str());
-            found.extend(values.and_then(|values| values.get(value.as_str())).into_iter().flatten());
+            found.extend(
+                values
+                    .and_then(|values| values.get(value.as_str()))
+                    .into_iter()
+                    .flatten(),
+            );
         }
         found.extend(self.with_port(spec));
         found.retain(|place| {

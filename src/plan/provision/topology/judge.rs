@@ -137,12 +137,7 @@ impl Assignment {
     }
 
     /// Which constraint leaves no choice.
-    pub(super) fn failure(
-        &self,
-        ties: &[Tie],
-        position: &[usize],
-        choices: &[Choice],
-    ) -> String {
+    pub(super) fn failure(&self, ties: &[Tie], position: &[usize], choices: &[Choice]) -> String {
         if choices.is_empty() {
             let keys: BTreeSet<&str> = ties
                 .iter()

@@ -135,7 +135,9 @@ impl<'round> Layout<'round> {
         let mut arranged = division.assigned(self.stage.classes, &self.groups, tilts);
         self.leave_hopeless(&mut arranged);
         for item in &mut arranged.items {
-            let relations = item.main_class().and_then(|class| self.relations.get(class));
+            let relations = item
+                .main_class()
+                .and_then(|class| self.relations.get(class));
             if let Some(relations) = relations {
                 item.relations.clone_from(relations);
                 for part in &mut item.parts {

@@ -105,7 +105,8 @@ impl Placed {
     ) -> BTreeMap<String, Counted> {
         let mut counts: BTreeMap<String, Counted> = BTreeMap::new();
         for role in self.of_group.get(&index).into_iter().flatten() {
-            let (Some(nodes), Some(known)) = (self.of_role.get(*role), self.roles.get(*role)) else {
+            let (Some(nodes), Some(known)) = (self.of_role.get(*role), self.roles.get(*role))
+            else {
                 continue;
             };
             for (node, count) in nodes {
