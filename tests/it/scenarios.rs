@@ -116,6 +116,7 @@ scenarios! {
     daemon_sets_occupy_nodes_that_are_to_come: "daemon-occupants",
     labels_that_nodes_lack_bind_only_who_needs_them: "missing-labels",
     nodes_are_filled_as_far_as_alternatives_reach: "min-values",
+    terms_without_meaning_are_named: "malformed",
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Affinity, spread, host ports and volumes of a pod.
 //!
 //! Given a pod spec as the API has it; given back the model's constraints, `None` when there are
-//! none. Selectors and operators are kept as written; the planner judges them.
+//! none. Selectors and operators are kept as written; [`super::malformed`] judges them.
 
 use std::collections::BTreeMap;
 
@@ -150,6 +150,7 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
         .filter_map(|port| {
             let number = port
                 .host_port
+                .filter(|number| *number != 0)
                 .or_else(|| host_network.then_some(port.container_port))?;
             let address = port.host_ip.as_deref().unwrap_or_default();
             (number > 0).then(|| HostPort {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as ApiPod, PodSpec as ApiPodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{constraints, requests};
+use super::{constraints, malformed, requests};
 use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
 
@@ -96,7 +96,10 @@ pub fn pod_spec(
             .as_ref()
             .is_some_and(|gates| !gates.is_empty()),
         termination_grace_seconds: spec.termination_grace_period_seconds.unwrap_or(30),
-        problem: requests.problem.or(bad_toleration),
+        problem: requests
+            .problem
+            .or(bad_toleration)
+            .or_else(|| malformed::problem(spec)),
         constraints: constraints::of_pod(pod_name, spec).map(Arc::new),
     }
 }
