@@ -17,6 +17,10 @@ const TRIES_PERCENT: u64 = 50;
 /// Each try may spend this part of the budget, but no less than [`LEAST_UNITS`].
 const TRY_PART: u64 = 100;
 const LEAST_UNITS: u64 = 4_000;
+/// So many comparisons of two candidates are one unit of work.
+const COMPARING: u64 = 32;
+/// Classes with more places than this are left to the prices: trying all of them takes too long.
+const MOST_CHOICES: usize = 12;
 
 /// What a fleet is compared by: pods without a place, the important ones first, then its price.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +40,8 @@ struct Tries<'round> {
 
 /// The best arrangement found, and where everything went in it.
 pub(super) fn best(layout: &Layout<'_>, world: &World<'_>) -> (Arranged, Placement) {
-    let forks = layout.forks();
+    let mut forks = layout.forks();
+    forks.retain(|fork| fork.choices.len() <= MOST_CHOICES);
     let pods: usize = world
         .stage
         .classes
@@ -54,8 +59,10 @@ pub(super) fn best(layout: &Layout<'_>, world: &World<'_>) -> (Arranged, Placeme
             ..*world
         },
         units: all,
-        // Arranging items looks once at each candidate for each class.
-        fixed: candidates.saturating_mul(classes),
+        // Arranging items looks at each candidate for each class, and a search compares candidates first.
+        fixed: candidates
+            .saturating_mul(classes)
+            .saturating_add(candidates.saturating_mul(candidates) / COMPARING),
     };
     let tilts = if forks.is_empty() || pods > MOST_PODS {
         Tilts::new()
