@@ -312,3 +312,14 @@ pub struct HostPort {
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: String,
 }
+
+impl HostPort {
+    /// True when one node cannot give both: a port on every address is in the way of each single one.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.port == other.port
+            && (self.address.is_empty()
+                || other.address.is_empty()
+                || self.address == other.address)
+    }
+}

@@ -115,6 +115,10 @@ scenarios! {
     what_advice_is_about_is_planned_as_it_is: "advice",
     terms_without_meaning_are_named: "malformed",
     claims_that_pods_share_keep_them_together: "shared-claims",
+    coupled_pods_pay_for_whole_machines: "coupled-prices",
+    daemon_sets_occupy_nodes_that_are_to_come: "daemon-occupants",
+    labels_that_nodes_lack_bind_only_who_needs_them: "missing-labels",
+    nodes_are_filled_as_far_as_alternatives_reach: "min-values",
 }
 
 #[test]

@@ -10,7 +10,8 @@ use crate::model::pod::{Pod, PodKey};
 use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
-use crate::model::taint::Taint;
+use crate::model::taint::{Taint, first_untolerated};
+use crate::model::workload::DaemonSet;
 
 /// A node as it would be.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub struct FutureNode {
     pub planned: Vec<Arc<Pod>>,
     /// Volumes that it takes by driver, where that is known.
     pub volumes: BTreeMap<String, i64>,
-    /// DaemonSet pods are still to come.
-    pub expects_daemons: bool,
+    /// DaemonSet pods that are still to come.
+    pub coming: Vec<Arc<Pod>>,
     /// Labels of the alternatives that could be bought instead.
     pub alternatives: Vec<BTreeMap<String, String>>,
 }
@@ -77,8 +78,41 @@ impl Fleet {
                 Err(problem) => wrong.push(problem),
             }
         }
+        for node in &mut fleet.nodes {
+            node.coming = coming(snapshot, node);
+        }
         fleet
     }
+}
+
+/// The DaemonSet pods that will land on a node and are not there yet, each as the newest of its set asks.
+fn coming(snapshot: &Snapshot, node: &FutureNode) -> Vec<Arc<Pod>> {
+    let sets = snapshot.daemon_sets.values().filter(|daemon_set| {
+        daemon_set.spec.problem.is_none()
+            && first_untolerated(&node.taints, &daemon_set.spec.tolerations).is_none()
+            && daemon_set.spec.selects(&node.name, &node.labels)
+            && !node.present.iter().any(|pod| is_of(pod, daemon_set))
+    });
+    sets.map(|daemon_set| {
+        let own = snapshot.pods.values().filter(|pod| is_of(pod, daemon_set));
+        let newest = own.max_by_key(|pod| (pod.created, &pod.key));
+        let mut spec = Arc::clone(&daemon_set.spec);
+        if let Some(newest) = newest {
+            Arc::make_mut(&mut spec).requests = newest.spec.requests.clone();
+        }
+        let key = PodKey::new(&daemon_set.namespace, &daemon_set.name);
+        Arc::new(Pod::waiting(key, spec))
+    })
+    .collect()
+}
+
+fn is_of(pod: &Pod, daemon_set: &DaemonSet) -> bool {
+    *pod.key.namespace == *daemon_set.namespace
+        && pod.is_daemon()
+        && pod
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.name == daemon_set.name)
 }
 
 fn pods(snapshot: &Snapshot, keys: Option<&Vec<PodKey>>) -> Vec<Arc<Pod>> {
@@ -143,7 +177,7 @@ fn existing(
             .filter(|((name, _driver), _room)| *name == node.name)
             .map(|((_name, driver), room)| (driver.clone(), *room))
             .collect(),
-        expects_daemons: true,
+        coming: Vec::new(),
         alternatives: Vec::new(),
     }
 }
@@ -178,7 +212,7 @@ fn in_flight(snapshot: &Snapshot, name: &str, planned: Vec<Arc<Pod>>) -> Option<
                 BTreeMap::from([("ebs.csi.aws.com".to_owned(), i64::from(found.volume_limit))])
             })
             .unwrap_or_default(),
-        expects_daemons: true,
+        coming: Vec::new(),
         alternatives: Vec::new(),
     })
 }
@@ -315,7 +349,7 @@ fn as_offering(
             "ebs.csi.aws.com".to_owned(),
             i64::from(instance.volume_limit),
         )]),
-        expects_daemons: true,
+        coming: Vec::new(),
         alternatives: Vec::new(),
     })
 }

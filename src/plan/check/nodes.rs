@@ -12,7 +12,7 @@ use crate::model::taint::first_untolerated;
 /// Checks every node that the plan puts pods on.
 pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
     for node in fleet.nodes.iter().filter(|node| !node.planned.is_empty()) {
-        room(snapshot, node, wrong);
+        room(node, wrong);
         ports(node, wrong);
         volumes(snapshot, node, wrong);
         for pod in &node.planned {
@@ -67,39 +67,11 @@ fn placement(
 }
 
 /// Requests of everything on the node, DaemonSet pods to come included, within allocatable.
-fn room(snapshot: &Snapshot, node: &FutureNode, wrong: &mut Vec<String>) {
+fn room(node: &FutureNode, wrong: &mut Vec<String>) {
     let mut sum = Resources::new();
-    for pod in node.present.iter().chain(&node.planned) {
+    let all = node.present.iter().chain(&node.planned).chain(&node.coming);
+    for pod in all {
         sum.add(&pod.spec.requests);
-    }
-    let daemons = snapshot.daemon_sets.values().filter(|daemon_set| {
-        node.expects_daemons
-            && daemon_set.spec.problem.is_none()
-            && first_untolerated(&node.taints, &daemon_set.spec.tolerations).is_none()
-            && daemon_set.spec.selects(&node.name, &node.labels)
-            && !node.present.iter().any(|pod| {
-                *pod.key.namespace == *daemon_set.namespace
-                    && pod.is_daemon()
-                    && pod
-                        .owner
-                        .as_ref()
-                        .is_some_and(|o| o.name == daemon_set.name)
-            })
-    });
-    for daemon_set in daemons {
-        let newest = snapshot
-            .pods
-            .values()
-            .filter(|pod| {
-                *pod.key.namespace == *daemon_set.namespace
-                    && pod.is_daemon()
-                    && pod
-                        .owner
-                        .as_ref()
-                        .is_some_and(|o| o.name == daemon_set.name)
-            })
-            .max_by_key(|pod| (pod.created, &pod.key));
-        sum.add(newest.map_or(&daemon_set.spec.requests, |pod| &pod.spec.requests));
     }
     let mut asked: BTreeSet<&str> = BTreeSet::new();
     for pod in &node.planned {
@@ -120,7 +92,8 @@ fn room(snapshot: &Snapshot, node: &FutureNode, wrong: &mut Vec<String>) {
 fn ports(node: &FutureNode, wrong: &mut Vec<String>) {
     let mut taken: Vec<(&HostPort, &Arc<Pod>)> = Vec::new();
     let planned: BTreeSet<_> = node.planned.iter().map(|pod| &pod.key).collect();
-    for pod in node.present.iter().chain(&node.planned) {
+    let all = node.present.iter().chain(&node.coming).chain(&node.planned);
+    for pod in all {
         for port in pod.spec.constraints.iter().flat_map(|c| &c.host_ports) {
             let clash = taken.iter().find(|(other, owner)| {
                 owner.key != pod.key

@@ -28,7 +28,8 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
                 check_affinity(snapshot, fleet, node, (pod, terms), term, wrong);
             }
         }
-        for pod in node.planned.iter().chain(&node.present) {
+        let all = node.planned.iter().chain(&node.present).chain(&node.coming);
+        for pod in all {
             for term in pod.spec.constraints.iter().flat_map(|c| &c.anti_affinity) {
                 check_anti(snapshot, fleet, node, pod, term, wrong);
             }
@@ -83,6 +84,7 @@ fn pods(node: &FutureNode) -> impl Iterator<Item = &Arc<Pod>> {
         .iter()
         .filter(|pod| pod.deleting_until.is_none())
         .chain(&node.planned)
+        .chain(&node.coming)
 }
 
 fn check_spread(
@@ -181,7 +183,17 @@ fn check_affinity(
             node.name, pod.key, term.topology_key
         ));
     }
-    same_everywhere(node, pod, &term.topology_key, wrong);
+    // A DaemonSet's pod lands on the node itself, wherever that is.
+    let key = &term.topology_key;
+    let by_daemons = node.coming.iter().any(|daemon| {
+        let lands = |labels: &BTreeMap<String, String>| {
+            labels.contains_key(key) && daemon.spec.selects(&node.name, labels)
+        };
+        selects_all(&daemon.spec) && node.alternatives.iter().all(lands)
+    });
+    if !by_daemons {
+        same_everywhere(node, pod, key, wrong);
+    }
 }
 
 fn check_anti(

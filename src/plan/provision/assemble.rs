@@ -11,6 +11,7 @@ use super::buy::Bought;
 use super::class::{Class, fits};
 use super::item::Item;
 use super::labels::Labelled;
+use super::min_values;
 use super::mix::Mix;
 use super::promise;
 use super::supply::{Candidate, Slot, Supply};
@@ -189,9 +190,9 @@ impl Parts<'_> {
                 requests.add(&times(&class.spec.requests, number));
                 *promised.entry(class.hash).or_default() += number;
             }
-            for (key, values) in &item.domains {
-                if let (1, Some(value)) = (values.len(), values.first()) {
-                    labels.insert(key.clone(), value.clone());
+            for domain in &item.domains {
+                if let Some(value) = domain.single() {
+                    labels.insert(domain.key.clone(), value.clone());
                 }
             }
             names.extend(pods.take(item, *count));
@@ -287,12 +288,8 @@ impl Parts<'_> {
         kept: &mut Vec<usize>,
         beyond: &[usize],
     ) -> Option<()> {
-        let pool = &self.supply.variants.get(chosen.variant)?.pool;
-        for (key, requirement) in &pool.requirements.0 {
-            let Some(wanted) = requirement.min_values else {
-                continue;
-            };
-            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let variant = self.supply.variants.get(chosen.variant)?;
+        for (key, wanted) in min_values::keys(variant) {
             let value = |index: usize| {
                 self.supply
                     .labels(index)

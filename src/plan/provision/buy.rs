@@ -58,6 +58,8 @@ pub struct Purchase {
     pub proofs: Vec<Proof>,
     /// The wall-clock guard ended the search early.
     pub truncated: bool,
+    /// Units of work spent on it.
+    pub units: u64,
 }
 
 /// What buying works with.
@@ -70,10 +72,12 @@ pub struct Market<'round> {
     pub supply: &'round Supply,
     /// The candidates that are sold without end; the rest are slots of reservations.
     pub sold: &'round Bits,
-    /// What each candidate offers, by dimension.
+    /// What may be used of each candidate, by dimension.
     pub capacities: &'round [Vec<i64>],
     /// Units of work for the search.
     pub budget: u64,
+    /// Whether lower bounds are wanted.
+    pub proves: bool,
     /// Asked between steps: true when the wall-clock time is up.
     pub over: &'round dyn Fn() -> bool,
 }
@@ -120,7 +124,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
         }
         let first = purchase.nodes.len();
         let problem = market.problem(&wanted, level, left);
-        let kept = if market.is_plain(&wanted) {
+        let kept = if market.is_plain(&wanted) || !market.proves {
             0
         } else {
             market.budget / 100 * PROOF_PERCENT
@@ -130,6 +134,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
             .max(market.budget / 100 * LEVEL_PERCENT);
         let solution = pack::solve_guarded(&problem, Budget { units }, market.over);
         budget = budget.saturating_sub(solution.units);
+        purchase.units = purchase.units.saturating_add(solution.units);
         purchase.truncated |= solution.truncated;
         let nodes = expand(&solution.packing.machines, &wanted, level);
         if let Some(after) = charged(rooms, market.supply, &nodes) {
@@ -149,8 +154,9 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
             market.within_limits(&wanted, level, rooms, left, &mut purchase);
         }
         let bought = purchase.nodes.get(first..).unwrap_or_default();
-        let proof = market.prove(bought, level);
-        purchase.proofs.extend(proof);
+        if market.proves {
+            purchase.proofs.extend(market.prove(bought, level));
+        }
     }
     purchase
 }

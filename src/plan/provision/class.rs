@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::demand::PodClass;
 use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
+use super::occupants::Occupants;
 use super::promise;
 use super::shared_claims::SharedClaims;
 use super::supply::{Candidate, Supply};
@@ -52,6 +53,8 @@ pub struct Class {
     pub levels: Vec<Bits>,
     /// `needs` by dimension.
     pub size: Vec<i64>,
+    /// What the DaemonSet pods of new nodes mean to it: see [`super::occupants::narrow`].
+    pub occupants: Occupants,
 }
 
 /// Reads classes; candidates come later, by [`match_candidates`].
@@ -108,6 +111,7 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
             fitting: Bits::default(),
             levels: Vec::new(),
             size: Vec::new(),
+            occupants: Occupants::default(),
         });
         class.pods.extend(group.pods);
     }

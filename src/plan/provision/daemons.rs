@@ -65,6 +65,14 @@ impl Daemons {
             .collect()
     }
 
+    /// Namespace and name of a DaemonSet.
+    pub fn name(&self, index: usize) -> String {
+        let name = self.names.get(index);
+        name.map_or_else(String::new, |(namespace, name)| {
+            format!("{namespace}/{name}")
+        })
+    }
+
     /// What these DaemonSets request together.
     pub fn requests(&self, indices: &[usize]) -> Resources {
         let mut sum = Resources::new();

@@ -189,9 +189,8 @@ fn suitable_bins(items: &[Item], per_class: &[Vec<usize>], bins: &[Bin]) -> Vec<
             }
             let domains = |bin: &usize| {
                 bins.get(*bin).is_some_and(|bin| {
-                    item.domains
-                        .iter()
-                        .all(|(key, allowed)| bin.label(key).is_some_and(|v| allowed.contains(v)))
+                    let mut domains = item.domains.iter();
+                    domains.all(|domain| domain.accepts(bin.label(&domain.key)))
                 })
             };
             of_all
@@ -203,9 +202,10 @@ fn suitable_bins(items: &[Item], per_class: &[Vec<usize>], bins: &[Bin]) -> Vec<
         .collect()
 }
 
-/// True when the bin's labels and taints suit the class.
+/// True when the bin's labels, taints and DaemonSet pods to come suit the class.
 pub fn suits(class: &Class, bin: &Bin) -> bool {
     class.problem.is_none()
         && first_untolerated(&bin.taints, &class.spec.tolerations).is_none()
         && class.demand.accepts(bin)
+        && class.occupants.suit(bin)
 }

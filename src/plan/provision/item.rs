@@ -22,6 +22,48 @@ pub struct Part {
     pub relations: Vec<Relation>,
 }
 
+/// What a node must have of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// The label.
+    pub key: String,
+    /// Values that it may have.
+    pub values: BTreeSet<String>,
+    /// It may lack the label.
+    pub or_none: bool,
+}
+
+impl Domain {
+    /// One of these values.
+    pub const fn one_of(key: String, values: BTreeSet<String>) -> Self {
+        Self {
+            key,
+            values,
+            or_none: false,
+        }
+    }
+
+    /// This value, or for `None` a node without the label.
+    pub fn exactly(key: String, value: Option<String>) -> Self {
+        Self {
+            key,
+            or_none: value.is_none(),
+            values: value.into_iter().collect(),
+        }
+    }
+
+    /// True for a node that has this value of the label, or lacks it.
+    pub fn accepts(&self, value: Option<&str>) -> bool {
+        value.map_or(self.or_none, |value| self.values.contains(value))
+    }
+
+    /// The value, when nothing else is allowed.
+    pub fn single(&self) -> Option<&String> {
+        let only = self.values.len() == 1 && !self.or_none;
+        self.values.first().filter(|_value| only)
+    }
+}
+
 /// Equal things to place.
 #[derive(Debug, Clone, Default)]
 pub struct Item {
@@ -33,8 +75,8 @@ pub struct Item {
     pub count: u32,
     /// Candidates by preference: each level is tried when those before it cannot take the item.
     pub levels: Vec<Bits>,
-    /// Label values that its node must have, by key.
-    pub domains: Vec<(String, BTreeSet<String>)>,
+    /// What its node must have of some labels.
+    pub domains: Vec<Domain>,
     /// Groups that limit what shares its node.
     pub relations: Vec<Relation>,
     /// Priority of its pods.

@@ -18,7 +18,9 @@ pub mod fill;
 pub mod item;
 pub mod labels;
 pub mod limits;
+pub mod min_values;
 pub mod mix;
+pub mod occupants;
 mod place;
 pub mod promise;
 pub mod reach;
@@ -32,6 +34,7 @@ pub mod stock;
 pub mod supply;
 pub mod topology;
 pub mod turns;
+mod weigh;
 
 pub use settings::{ContestedPods, ProvisionSettings};
 
@@ -45,7 +48,7 @@ use daemons::Daemons;
 use demand::PodClass;
 use item::Item;
 use mix::Mix;
-use place::{Placement, World, place};
+use place::World;
 use stock::{Bin, BinName};
 use turns::Turns;
 
@@ -124,8 +127,10 @@ fn planned(
         &dimensions,
         settings.drivers_on_demand,
     );
+    occupants::narrow(snapshot, &daemons, &supply, &mut classes);
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
+    let usable = min_values::usable(&supply, &capacities);
     let bins = stock::bins(snapshot, &daemons);
     let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
@@ -134,23 +139,19 @@ fn planned(
         supply: &supply,
         bins: &bins,
         suitable: &suitable,
-        capacities: &capacities,
+        capacities: &usable,
         dimensions: &dimensions,
     };
-    let mut arranged = topology::arrange(&stage);
-    let Placement {
-        states,
-        rooms,
-        purchase,
-    } = place(
-        &mut arranged,
-        &World {
-            stage,
-            capacities: &capacities,
-            budget: settings.budget_units,
-            over,
-        },
-    );
+    let layout = topology::Layout::of(stage);
+    let world = World {
+        stage,
+        capacities: &usable,
+        budget: settings.budget_units,
+        proves: true,
+        over,
+    };
+    let (arranged, placement) = weigh::best(&layout, &world);
+    let (states, rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
     let items = arranged.items;
 
     let parts = Parts {

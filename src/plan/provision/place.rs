@@ -14,6 +14,8 @@ pub(super) struct World<'round> {
     pub(super) stage: topology::Stage<'round>,
     pub(super) capacities: &'round [Vec<i64>],
     pub(super) budget: u64,
+    /// Whether lower bounds are wanted.
+    pub(super) proves: bool,
     pub(super) over: &'round dyn Fn() -> bool,
 }
 
@@ -57,6 +59,7 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
             supply: world.stage.supply,
             capacities: world.capacities,
             budget: world.budget,
+            proves: world.proves,
             over: world.over,
         };
         let purchase = buy::buy(&market, &mut rooms, &mut left);

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::class::{ATTACH, Class, EBS_DRIVER, UNLIMITED, dense_candidate};
-use super::labels::Labelled;
+use super::labels::{HOSTNAME, Labelled};
 use super::limits::Rooms;
+use super::min_values;
 use super::supply::{Candidate, PoolVariant, Supply};
 use crate::model::offering::Offering;
 use crate::model::quantity;
@@ -124,7 +125,23 @@ fn of_pool(class: &Class, left: &Left<'_>, name: &str, variant: &PoolVariant) ->
             nearest_miss(class, left, &suitable, &own),
         );
     }
-    though_it_fits(left, &fitting, variant)
+    occupied(class, left, &fitting).unwrap_or_else(|| though_it_fits(left, &fitting, variant))
+}
+
+/// DaemonSet pods are in the way on everything that fits and is to be had.
+fn occupied(class: &Class, left: &Left<'_>, fitting: &[usize]) -> Option<Explained> {
+    let mut first = None;
+    for index in fitting {
+        let candidate = left.supply.candidates.get(*index)?;
+        if !candidate.offering.available {
+            continue;
+        }
+        let labels = left.supply.labels(*index)?;
+        let blocking = class.occupants.blocking(candidate, &labels)?;
+        first.get_or_insert(blocking);
+    }
+    let detail = format!("on every new node that fits, {}", first?.what);
+    Some((ReasonKind::TopologyUnsatisfiable, detail, None))
 }
 
 /// Why a pool that has something large enough still cannot serve.
@@ -154,12 +171,37 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
     if let Some(explained) = used_up(left, fitting) {
         return explained;
     }
-    (
-        ReasonKind::RequirementsIncompatible,
-        "the offerings that fit have fewer distinct values than the NodePool's minValues ask for"
-            .to_owned(),
-        None,
-    )
+    too_few_values(left, fitting, variant)
+}
+
+/// The alternatives of the node that the pod would be on have fewer values than minValues asks for.
+fn too_few_values(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> Explained {
+    let counted = min_values::keys(variant).map(|(key, wanted)| {
+        let candidates = fitting.iter().copied().filter(|index| {
+            let candidate = left.supply.candidates.get(*index);
+            candidate.is_some_and(|candidate| candidate.offering.available)
+        });
+        let values: BTreeSet<String> = candidates
+            .filter_map(|index| {
+                let labels = left.supply.labels(index)?;
+                labels.label(key).map(str::to_owned)
+            })
+            .collect();
+        (values.len(), key, wanted)
+    });
+    let worst = counted.min_by_key(|(found, key, wanted)| (*found >= *wanted, *key));
+    let detail = match worst {
+        Some((found, key, wanted)) if found < wanted => format!(
+            "what fits the pod has {found} of the {wanted} values of {key} that the NodePool's minValues asks \
+             for; lower minValues or widen spec.template.spec.requirements"
+        ),
+        Some((_found, key, wanted)) => format!(
+            "what fits the pod together with others on its node has fewer than the {wanted} values of {key} \
+             that the NodePool's minValues asks for; lower minValues or widen spec.template.spec.requirements"
+        ),
+        None => "no offering of the NodePool could be planned for the pod".to_owned(),
+    };
+    (ReasonKind::RequirementsIncompatible, detail, None)
 }
 
 /// What would fit is in capacity reservations only, whose slots are in use or spoken for.
@@ -302,6 +344,12 @@ fn unmet(class: &Class, supply: &Supply, own: &[usize]) -> (String, Option<Strin
 fn unmet_key(key: &str, requirement: &Requirement, given: Option<&str>) -> String {
     if *requirement == Requirement::nothing() {
         return format!("the pod's own demands on {key} contradict each other");
+    }
+    if key == HOSTNAME {
+        return format!(
+            "the pod wants {key} {}, and the name of a new node is not known before it is there",
+            wish(requirement)
+        );
     }
     format!(
         "the pod wants {key} {}, the NodePool gives {}",

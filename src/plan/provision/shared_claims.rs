@@ -68,7 +68,8 @@ fn waits(claim: &VolumeClaim) -> bool {
     claim.volume_name.is_none() && claim.problem.is_none() && zonal
 }
 
-fn claims(spec: &PodSpec) -> impl Iterator<Item = &String> {
+/// The names of the claims that a pod mounts.
+pub fn claims(spec: &PodSpec) -> impl Iterator<Item = &String> {
     spec.constraints
         .iter()
         .flat_map(|constraints| &constraints.volume_claims)

@@ -89,6 +89,17 @@ impl Labelled for Bin {
     }
 }
 
+impl Bin {
+    /// The names of its labels.
+    pub fn label_names(&self) -> impl Iterator<Item = &str> {
+        let labels = match &self.labels {
+            BinLabels::Node(node) => &node.labels,
+            BinLabels::Virtual(labels) => labels,
+        };
+        labels.keys().map(String::as_str)
+    }
+}
+
 /// The bins of a snapshot: initialized nodes, then starting ones, then claims, each in name order.
 pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
     let leaving = demand::leaving_nodes(snapshot);

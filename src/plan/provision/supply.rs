@@ -4,7 +4,7 @@
 //! fees, labels, and what pods may use once the DaemonSets of the node are in. Pools that may not
 //! buy come back with the reason. Nothing is chosen here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::daemons::Daemons;
@@ -69,7 +69,7 @@ pub struct Candidate {
     pub daemons: Resources,
     /// The pool's price ceilings keep it out; it is not available then.
     pub too_dear: bool,
-    /// Host ports that the DaemonSets take: indices into [`Daemons::specs`].
+    /// The DaemonSets whose pods land on it: indices into [`Daemons::specs`].
     pub daemon_sets: Vec<usize>,
     /// For a machine in a capacity reservation, which; there are as many as it has free slots.
     pub slot: Option<Slot>,
@@ -122,6 +122,22 @@ pub struct CandidateLabels<'supply> {
     pub reservation: Option<&'supply Reservation>,
 }
 
+/// Labels that a candidate has by what it is, not by its pool or instance type.
+const OF_OFFERINGS: [&str; 12] = [
+    ZONE,
+    "failure-domain.beta.kubernetes.io/zone",
+    CAPACITY_TYPE,
+    INSTANCE_TYPE,
+    "beta.kubernetes.io/instance-type",
+    "topology.k8s.aws/zone-id",
+    CAPACITY_RESERVATION_ID,
+    CAPACITY_RESERVATION_TYPE,
+    CAPACITY_RESERVATION_INTERRUPTIBLE,
+    HOSTNAME,
+    "karpenter.sh/registered",
+    "karpenter.sh/initialized",
+];
+
 impl Labelled for CandidateLabels<'_> {
     fn label(&self, key: &str) -> Option<&str> {
         match key {
@@ -168,6 +184,30 @@ pub struct Supply {
 pub type Room = BTreeMap<String, i64>;
 
 impl Supply {
+    /// The names of the labels that candidates have.
+    pub fn label_names(&self) -> BTreeSet<&str> {
+        let mut names: BTreeSet<&str> = self
+            .variants
+            .iter()
+            .flat_map(|variant| variant.labels.keys())
+            .map(String::as_str)
+            .collect();
+        let mut seen: BTreeSet<*const InstanceType> = BTreeSet::new();
+        for candidate in &self.candidates {
+            if seen.insert(Arc::as_ptr(&candidate.instance)) {
+                names.extend(candidate.instance.labels.keys().map(String::as_str));
+            }
+        }
+        let has = |key: &str| {
+            (0..self.candidates.len()).any(|index| {
+                let labels = self.labels(index);
+                labels.is_some_and(|labels| labels.label(key).is_some())
+            })
+        };
+        names.extend(OF_OFFERINGS.into_iter().filter(|key| has(key)));
+        names
+    }
+
     /// The labels of a candidate.
     pub fn labels(&self, candidate: usize) -> Option<CandidateLabels<'_>> {
         let candidate = self.candidates.get(candidate)?;

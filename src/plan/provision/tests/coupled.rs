@@ -25,8 +25,8 @@ const WORLDS: u64 = 200;
 /// Units of work for each plan.
 const UNITS: u64 = 400_000;
 /// Measured limits of the ratios, in hundred-thousandths.
-const MEAN_PLAN: i64 = 100_800;
-const WORST_PLAN: i64 = 120_000;
+const MEAN_PLAN: i64 = 100_030;
+const WORST_PLAN: i64 = 106_000;
 const MEAN_BOUND: i64 = 106_900;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 mod choices;
 mod coupled;
+mod couplings;
 mod random;
 mod reserved;
 

@@ -17,6 +17,7 @@ use crate::model::pod::{
 };
 use crate::model::resources::{CPU, MEMORY, PODS, Resources};
 use crate::model::snapshot::Snapshot;
+use crate::model::workload::DaemonSet;
 
 /// A world that prints only what differs between cases.
 struct World(Snapshot);
@@ -35,6 +36,9 @@ impl fmt::Debug for World {
                 let (key, free) = (&found.offering.key, found.free);
                 writeln!(formatter, "reservation {} {key} {free}", found.id)?;
             }
+        }
+        for set in self.0.daemon_sets.values() {
+            writeln!(formatter, "daemons {} {:?}", set.name, set.spec.constraints)?;
         }
         for node in self.0.nodes.values() {
             writeln!(
@@ -69,6 +73,8 @@ impl fmt::Debug for World {
 
 const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
 const APPS: [&str; 3] = ["web", "batch", "cache"];
+/// The label of the pods of DaemonSets.
+const AGENT: &str = "agent";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
@@ -96,6 +102,35 @@ fn key() -> impl Strategy<Value = &'static str> {
 
 fn app() -> impl Strategy<Value = &'static str> {
     prop::sample::select(APPS.to_vec())
+}
+
+/// Pods that others may want to be near or apart from: those of DaemonSets, too.
+fn company() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["web", "batch", "cache", AGENT])
+}
+
+prop_compose! {
+    /// Lands on every node of some zones, or on every node at all.
+    fn daemon_spec()(
+        port in prop::option::weighted(0.3, 8000..8002_i32),
+        shuns in prop::option::weighted(0.3, (key(), app())),
+        zones in prop::option::weighted(0.5, prop::sample::subsequence(ZONES.to_vec(), 1..3)),
+    ) -> PodSpec {
+        let constraints = PodConstraints {
+            anti_affinity: shuns.map(|(key, app)| term(key, app)).into_iter().collect(),
+            host_ports: port
+                .map(|port| HostPort { address: String::new(), port, protocol: "TCP".to_owned() })
+                .into_iter()
+                .collect(),
+            required_node_terms: zones.map(|zones| zone_term(zones, "In")).into_iter().collect(),
+            ..PodConstraints::default()
+        };
+        PodSpec {
+            labels: BTreeMap::from([("app".to_owned(), AGENT.to_owned())]),
+            constraints: Some(Arc::new(constraints)),
+            ..spec(100, 64)
+        }
+    }
 }
 
 prop_compose! {
@@ -134,8 +169,8 @@ fn zone_term(zones: Vec<&'static str>, operator: &'static str) -> NodeTerm {
 prop_compose! {
     fn constraints()(
         spread in prop::collection::vec(spread(), 0..2),
-        affinity in prop::collection::vec((key(), app()), 0..2),
-        anti in prop::collection::vec((key(), app()), 0..2),
+        affinity in prop::collection::vec((key(), company()), 0..2),
+        anti in prop::collection::vec((key(), company()), 0..2),
         likes in prop::collection::vec((1..100_i32, key(), app()), 0..2),
         dislikes in prop::collection::vec((1..100_i32, key(), app()), 0..2),
         port in prop::option::weighted(0.2, 8000..8002_i32),
@@ -239,6 +274,7 @@ prop_compose! {
         limit in prop::option::of(0..6_i64),
         second in any::<bool>(),
         slots in prop::collection::vec((0..3_usize, 0..3_usize, 0..4_u32, 0..4_u32), 0..3),
+        daemons in prop::collection::vec(daemon_spec(), 0..2),
     ) -> World {
         let mut first = pool("first", &["c5.xlarge", "c5.2xlarge", "t3.medium"]);
         first.weight = 5;
@@ -257,6 +293,15 @@ prop_compose! {
         }
         for (index, (spec, count)) in specs.into_iter().enumerate() {
             add_pods(&mut snapshot, &format!("pod{index}"), count, &spec);
+        }
+        for (index, spec) in daemons.into_iter().enumerate() {
+            let name = format!("agent-{index}");
+            let set = DaemonSet {
+                namespace: "default".to_owned(),
+                name: name.clone(),
+                spec: Arc::new(spec),
+            };
+            snapshot.daemon_sets.insert(format!("default/{name}"), Arc::new(set));
         }
         let class = snapshot.node_classes.get_mut("default").unwrap();
         Arc::make_mut(class).reservations = slots

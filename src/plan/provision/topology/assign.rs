@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choices;
-use super::group::{Groups, Kind};
-use super::state::{Choice, Key, State, Tie};
+use super::group::{Group, Groups, Kind};
+use super::state::{Choice, Fork, Key, State, Tie, Tilts, Values};
 use super::world::Placed;
 use super::{Arranged, Stage};
 use crate::plan::pack::Bits;
+use crate::plan::pack::problem::Relation;
 use crate::plan::provision::class::Class;
-use crate::plan::provision::item::Item;
+use crate::plan::provision::item::{Domain, Item};
 
 /// The division of classes between label values, kept so that a finished plan can be judged.
 #[derive(Debug, Clone, Default)]
@@ -27,75 +28,118 @@ pub struct Assignment {
     pub(super) ties: Vec<Vec<Tie>>,
 }
 
-/// Makes items of all classes.
-pub fn assign(stage: &Stage<'_>, groups: &Groups, placed: &Placed) -> Arranged {
-    let Stage {
-        snapshot,
-        classes,
-        supply,
-        bins,
-        suitable,
-        ..
-    } = *stage;
-    let mut assignment = Assignment::new(snapshot, supply, bins, groups, placed);
-    let ties: Vec<Vec<Tie>> = (0..classes.len())
-        .map(|class| assignment.ties(class))
-        .collect();
-    let unit_prices = choices::unit_prices(supply, stage.capacities);
-    let mut choices: Vec<Vec<Choice>> = classes
-        .iter()
-        .enumerate()
-        .map(|(index, class)| {
-            let ties = ties.get(index).map_or(&[][..], Vec::as_slice);
-            let bins_here = suitable.get(index).map_or(&[][..], Vec::as_slice);
-            assignment.choices(class, ties, &unit_prices, bins, bins_here)
-        })
-        .collect();
-    assignment.before = assignment.states.clone();
-    let mut arranged = Arranged {
-        failed: vec![None; classes.len()],
-        ..Arranged::default()
-    };
-    let mut kept: Vec<BTreeMap<Vec<usize>, u32>> = classes
-        .iter()
-        .enumerate()
-        .map(
-            |(index, class)| match (ties.get(index), choices.get_mut(index)) {
-                (Some(ties), Some(choices)) => assignment.keep_promises(class, ties, choices),
-                _ => BTreeMap::new(),
-            },
-        )
-        .collect();
-    for index in order(classes, groups, &ties, &choices) {
-        let (Some(class), Some(ties), Some(choices)) =
-            (classes.get(index), ties.get(index), choices.get_mut(index))
-        else {
-            continue;
-        };
-        if ties.is_empty() {
-            arranged.items.push(Item::of_class(index, class));
-            continue;
-        }
-        if let Some(item) = assignment.excluded_only(index, class, ties, choices) {
-            arranged.items.push(item);
-            continue;
-        }
-        let promised = kept.get_mut(index).map(std::mem::take).unwrap_or_default();
-        let together = groups.gathers(index);
-        if together {
-            only_promised(choices, &promised);
-        }
-        let (counts, failure) = assignment.divide(class, ties, choices, promised, together);
-        arranged
-            .items
-            .extend(assignment.items(index, class, ties, counts));
-        if let Some(failed) = arranged.failed.get_mut(index) {
-            *failed = failure;
+/// What is known before classes are divided: what each has to do with the groups, and where it could go at
+/// what price.
+#[derive(Debug)]
+pub struct Division {
+    start: Assignment,
+    choices: Vec<Vec<Choice>>,
+    /// Pods that stay where a node on its way was bought for them.
+    kept: Vec<BTreeMap<Values, u32>>,
+    gathering: BTreeSet<usize>,
+}
+
+impl Division {
+    /// Prices every place of every class. `relations` is what each class has to do with groups on single nodes.
+    pub fn of(
+        stage: &Stage<'_>,
+        groups: &Groups,
+        placed: &Placed,
+        relations: &[Vec<Relation>],
+    ) -> Self {
+        let mut start = Assignment::new(stage, groups, placed);
+        let ties = start.ties(stage.classes.len());
+        let mut choices = choices::priced(&start, stage, &ties, relations);
+        start.before = start.states.clone();
+        let kept = stage
+            .classes
+            .iter()
+            .zip(&ties)
+            .zip(&mut choices)
+            .map(|((class, ties), choices)| start.keep_promises(class, ties, choices))
+            .collect();
+        start.ties = ties;
+        Self {
+            start,
+            choices,
+            kept,
+            gathering: groups.gathering(),
         }
     }
-    assignment.ties = ties;
-    arranged.assignment = assignment;
-    arranged
+
+    /// The classes that could as well go elsewhere: those with several choices on one level that no room,
+    /// promise or preference decides between.
+    pub fn forks(&self) -> Vec<Fork> {
+        let mut forks = Vec::new();
+        for (class, (choices, ties)) in self.choices.iter().zip(&self.start.ties).enumerate() {
+            let group = |tie: &&Tie| self.start.groups.groups.get(tie.group);
+            let mut own = ties.iter().filter(|tie| tie.trigger);
+            let prefers = own.any(|tie| group(&tie).is_some_and(|group| !group.required));
+            let mut levels = choices.iter().map(|choice| choice.level);
+            let first = levels.next();
+            let decided = choices
+                .iter()
+                .any(|choice| choice.room > 0 || choice.cost.is_none());
+            if choices.len() < 2 || prefers || decided || levels.any(|level| Some(level) != first) {
+                continue;
+            }
+            let spread = |group: &Group| matches!(group.kind, Kind::Spread { .. });
+            let mut own = ties.iter().filter(|tie| tie.trigger);
+            forks.push(Fork {
+                class,
+                choices: choices.iter().map(|choice| choice.values.clone()).collect(),
+                divides: own.any(|tie| group(&tie).is_some_and(spread)),
+            });
+        }
+        forks
+    }
+
+    /// Makes items of all classes.
+    pub fn assigned(&self, classes: &[Class], groups: &Groups, tilts: &Tilts) -> Arranged {
+        let mut assignment = self.start.clone();
+        let mut choices = self.choices.clone();
+        for (class, (choice, lean)) in tilts {
+            let choices = choices.get_mut(*class);
+            if let Some(choice) = choices.and_then(|choices| choices.get_mut(*choice)) {
+                choice.lean(*lean);
+            }
+        }
+        let ties = std::mem::take(&mut assignment.ties);
+        let mut arranged = Arranged {
+            failed: vec![None; classes.len()],
+            ..Arranged::default()
+        };
+        for index in order(classes, groups, &ties, &choices) {
+            let (Some(class), Some(ties), Some(choices)) =
+                (classes.get(index), ties.get(index), choices.get_mut(index))
+            else {
+                continue;
+            };
+            if ties.is_empty() {
+                arranged.items.push(Item::of_class(index, class));
+                continue;
+            }
+            if let Some(item) = assignment.excluded_only(index, class, ties, choices) {
+                arranged.items.push(item);
+                continue;
+            }
+            let promised = self.kept.get(index).cloned().unwrap_or_default();
+            let together = self.gathering.contains(&index);
+            if together {
+                only_promised(choices, &promised);
+            }
+            let (counts, failure) = assignment.divide(class, ties, choices, promised, together);
+            arranged
+                .items
+                .extend(assignment.items(index, class, ties, counts));
+            if let Some(failed) = arranged.failed.get_mut(index) {
+                *failed = failure;
+            }
+        }
+        assignment.ties = ties;
+        arranged.assignment = assignment;
+        arranged
+    }
 }
 
 /// Pods that must share a node cannot be divided by what they only prefer: once one has its place,
@@ -110,7 +154,7 @@ fn close_others(choices: &mut [Choice], kept: usize) {
 }
 
 /// The same for pods that a node on its way was bought for.
-fn only_promised(choices: &mut [Choice], promised: &BTreeMap<Vec<usize>, u32>) {
+fn only_promised(choices: &mut [Choice], promised: &BTreeMap<Values, u32>) {
     let known = choices
         .iter()
         .position(|choice| promised.contains_key(&choice.values));
@@ -157,24 +201,38 @@ fn order(
 fn ranks(groups: &Groups, ties: &[Vec<Tie>]) -> Vec<usize> {
     let mut rank = vec![0; ties.len()];
     for _link in 0..CHAIN {
-        for (index, ties) in ties.iter().enumerate() {
+        let most = |classes: &mut dyn Iterator<Item = &usize>| {
+            classes.filter_map(|class| rank.get(*class).copied()).max()
+        };
+        // Of each group those that classes outside follow, and those that classes inside do: pods with
+        // affinity that select each other follow only those that do not.
+        let ahead: Vec<[Option<usize>; 2]> = groups
+            .groups
+            .iter()
+            .map(|group| {
+                let leads = |class: &&usize| {
+                    group.kind == Kind::Affinity && !group.triggers.contains_key(class)
+                };
+                [
+                    most(&mut group.members.iter()),
+                    most(&mut group.members.iter().filter(leads)),
+                ]
+            })
+            .collect();
+        for (own, ties) in rank.iter_mut().zip(ties) {
             let followed = ties
                 .iter()
                 .filter(|tie| tie.trigger)
-                .filter_map(|tie| Some((tie, groups.groups.get(tie.group)?)))
-                .filter(|(_tie, group)| group.required)
-                .flat_map(|(tie, group)| {
-                    // Pods with affinity that select each other follow only those that do not.
-                    group.members.iter().filter(move |member| {
-                        **member != index
-                            && (!tie.member
-                                || (group.kind == Kind::Affinity
-                                    && !group.triggers.contains_key(member)))
-                    })
+                .filter(|tie| {
+                    let group = groups.groups.get(tie.group);
+                    group.is_some_and(|group| group.required)
                 })
-                .filter_map(|member| rank.get(*member).copied())
+                .filter_map(|tie| {
+                    let [outside, inside] = *ahead.get(tie.group)?;
+                    if tie.member { inside } else { outside }
+                })
                 .max();
-            if let (Some(followed), Some(own)) = (followed, rank.get_mut(index)) {
+            if let Some(followed) = followed {
                 *own = (followed + 1).min(CHAIN);
             }
         }
@@ -209,32 +267,37 @@ impl Assignment {
         let known = self.keys.get(*key)?;
         let mut item = Item::of_class(index, class);
         let mut there: Option<Bits> = None;
-        let mut values = BTreeSet::new();
+        let mut domain = Domain::one_of(known.name.clone(), BTreeSet::new());
         for choice in choices {
             let value = *choice.values.first()?;
             let taken = ties.iter().any(|tie| {
-                self.states
-                    .get(&tie.group)
-                    .is_some_and(|state| state.owners.get(value).is_some_and(|n| *n > 0))
+                let state = self.states.get(&tie.group);
+                let owners = value.and_then(|value| state?.owners.get(value));
+                owners.is_some_and(|owners| *owners > 0)
             });
             if taken {
                 continue;
             }
-            values.insert(known.values.get(value)?.clone());
-            match (&mut there, known.bits.get(value)) {
+            match value {
+                Some(value) => {
+                    domain.values.insert(known.values.get(value)?.clone());
+                }
+                None => domain.or_none = true,
+            }
+            match (&mut there, known.bits_of(value)) {
                 (Some(there), Some(bits)) => there.add_all(bits),
                 (None, bits) => there = bits.cloned(),
                 (Some(_), None) => {}
             }
         }
         let there = there?;
-        item.domains.push((known.name.clone(), values));
+        item.domains.push(domain);
         item.restrict(&there);
         Some(item)
     }
 
     /// Which of a class's keys each tie is about.
-    fn positions(&self, ties: &[Tie]) -> Vec<usize> {
+    pub(super) fn positions(&self, ties: &[Tie]) -> Vec<usize> {
         let keys = self.keys_of(ties);
         ties.iter()
             .map(|tie| {
@@ -252,7 +315,7 @@ impl Assignment {
         class: &Class,
         ties: &[Tie],
         choices: &mut [Choice],
-    ) -> BTreeMap<Vec<usize>, u32> {
+    ) -> BTreeMap<Values, u32> {
         let positions = self.positions(ties);
         let mut open = u32::try_from(class.pods.len()).unwrap_or(u32::MAX);
         let mut counts = BTreeMap::new();
@@ -282,9 +345,9 @@ impl Assignment {
         class: &Class,
         ties: &[Tie],
         choices: &mut [Choice],
-        mut counts: BTreeMap<Vec<usize>, u32>,
+        mut counts: BTreeMap<Values, u32>,
         together: bool,
-    ) -> (BTreeMap<Vec<usize>, u32>, Option<String>) {
+    ) -> (BTreeMap<Values, u32>, Option<String>) {
         let position = self.positions(ties);
         let prefers = ties.iter().any(|tie| {
             tie.trigger
@@ -329,7 +392,7 @@ impl Assignment {
         index: usize,
         class: &Class,
         ties: &[Tie],
-        counts: BTreeMap<Vec<usize>, u32>,
+        counts: BTreeMap<Values, u32>,
     ) -> Vec<Item> {
         let keys = self.keys_of(ties);
         counts
@@ -339,10 +402,7 @@ impl Assignment {
                 let mut item = Item::of_class(index, class);
                 item.count = count;
                 for (key, value) in keys.iter().zip(&values) {
-                    let key = self.keys.get(*key)?;
-                    let value = key.values.get(*value)?.clone();
-                    item.domains
-                        .push((key.name.clone(), BTreeSet::from([value])));
+                    item.domains.push(self.keys.get(*key)?.domain(*value)?);
                 }
                 item.restrict(&there);
                 Some(item)

@@ -10,8 +10,8 @@ use super::world::Placed;
 use super::{Arranged, Stage};
 use crate::plan::pack::Bits;
 use crate::plan::pack::problem::{Loads, Relation, take, times_into};
-use crate::plan::provision::class::{self, Class, dense_supply};
-use crate::plan::provision::item::{Item, Part, add_relations};
+use crate::plan::provision::class::{self, Class};
+use crate::plan::provision::item::{Domain, Item, Part, add_relations};
 use crate::plan::provision::labels::{HOSTNAME, Labelled};
 use crate::plan::provision::stock::{Bin, BinName};
 
@@ -21,8 +21,8 @@ const APART: &str = "no node that could be had is large enough for the pod toget
 pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, placed: &Placed) {
     let Stage {
         classes,
-        supply,
         bins,
+        capacities,
         dimensions,
         ..
     } = *stage;
@@ -42,7 +42,7 @@ pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, place
         return;
     }
     let room = Room {
-        capacities: dense_supply(dimensions, supply),
+        capacities: capacities.to_vec(),
         bins: bins
             .iter()
             .map(|bin| class::dense(dimensions, &bin.free, &bin.volume_room))
@@ -80,7 +80,7 @@ fn keep_together(
                 && item
                     .domains
                     .iter()
-                    .all(|(key, values)| bin.label(key).is_some_and(|value| values.contains(value)))
+                    .all(|domain| domain.accepts(bin.label(&domain.key)))
         });
         let Some(found) = found else {
             return;
@@ -194,7 +194,8 @@ fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, 
         })
         .collect();
     if let Some(item) = arranged.items.get_mut(position) {
-        item.domains.push((HOSTNAME.to_owned(), names));
+        item.domains
+            .push(Domain::one_of(HOSTNAME.to_owned(), names));
         item.levels.clear();
         fail(
             arranged,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::index::Index;
 use crate::model::pod::{HostPort, LabelSelector, PodSpec, PodTerm, TopologySpread};
 use crate::model::requirement::Requirement;
 use crate::model::snapshot::Snapshot;
@@ -34,6 +35,21 @@ pub enum Kind {
     Anti,
     /// One pod per node takes the port.
     Port,
+}
+
+/// Which nodes count for a group: those that the demand accepts, and whose taints are tolerated.
+pub type Filters<'group> = (Option<&'group NodeDemand>, Option<&'group Vec<Toleration>>);
+
+impl Kind {
+    /// Which nodes count.
+    pub const fn filters(&self) -> Filters<'_> {
+        match self {
+            Self::Spread {
+                affinity, taints, ..
+            } => (affinity.as_ref(), taints.as_ref()),
+            Self::Affinity | Self::Anti | Self::Port => (None, None),
+        }
+    }
 }
 
 /// Which pods a group counts.
@@ -66,6 +82,13 @@ pub struct SelectorKey {
     also: BTreeMap<String, Requirement>,
 }
 
+impl SelectorKey {
+    /// The selector as written.
+    pub const fn selector(&self) -> &LabelSelector {
+        &self.selector
+    }
+}
+
 /// One constraint between pods.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -81,6 +104,14 @@ pub struct Group {
     pub triggers: BTreeMap<usize, i32>,
     /// Classes that count.
     pub members: BTreeSet<usize>,
+}
+
+impl Group {
+    /// True for demands that a node without the group's label cannot meet: it is in no domain of a
+    /// spread and near nothing, while anti-affinity has nothing to say there.
+    pub fn needs_label(&self) -> bool {
+        self.required && matches!(self.kind, Kind::Spread { .. } | Kind::Affinity)
+    }
 }
 
 type Identity = (Kind, String, Scope, bool);
@@ -113,9 +144,7 @@ impl Scope {
             Self::Every(scopes) => scopes.iter().all(|scope| scope.counts(spec)),
             Self::Claim { namespace, name } => shared_claims::mounts(spec, namespace, name),
             Self::Port(port) => ports(spec).any(|own| {
-                own.protocol == port.protocol
-                    && own.port == port.port
-                    && (own.address == port.address || own.address.is_empty())
+                own.conflicts(port) && (own.address == port.address || own.address.is_empty())
             }),
         }
     }
@@ -129,8 +158,17 @@ pub fn ports(spec: &PodSpec) -> impl Iterator<Item = &HostPort> {
 }
 
 impl Groups {
-    /// Collects the constraints of all classes, and the anti-affinity of pods that run already.
+    /// The constraints of all classes, and the anti-affinity of pods that run already, with everybody who
+    /// counts for them.
     pub fn of(snapshot: &Snapshot, classes: &[Class]) -> Self {
+        let mut groups = Self::demanded(snapshot, classes);
+        groups.count(classes, |_class| true);
+        groups
+    }
+
+    /// The constraints of all classes, and the anti-affinity of pods that run already; who counts for them
+    /// comes later, by [`Self::count`].
+    pub fn demanded(snapshot: &Snapshot, classes: &[Class]) -> Self {
         let mut found: BTreeMap<Identity, BTreeMap<usize, i32>> = BTreeMap::new();
         let mut add = |identity: Identity, class: Option<usize>, weight: i32| {
             let triggers = found.entry(identity).or_default();
@@ -162,84 +200,125 @@ impl Groups {
         }
         let groups = found
             .into_iter()
-            .map(|((kind, key, scope, required), triggers)| {
-                let members = classes
-                    .iter()
-                    .enumerate()
-                    .filter(|(_index, class)| scope.counts(&class.spec))
-                    .map(|(index, _class)| index)
-                    .collect();
-                Group {
-                    kind,
-                    key,
-                    scope,
-                    required,
-                    triggers,
-                    members,
-                }
+            .map(|((kind, key, scope, required), triggers)| Group {
+                kind,
+                key,
+                scope,
+                required,
+                triggers,
+                members: BTreeSet::new(),
             })
-            .filter(|group| !group.triggers.is_empty() || !group.members.is_empty())
             .collect();
         Self { groups }
+    }
+
+    /// Finds out which of the classes that `holds` count for each group, and forgets groups that nobody has
+    /// to do with.
+    pub fn count(&mut self, classes: &[Class], holds: impl Fn(usize) -> bool) {
+        let index = Index::of(&self.groups);
+        let all = classes.iter().enumerate();
+        let counting: Vec<(usize, Vec<usize>)> = all
+            .filter(|(class, _spec)| holds(*class))
+            .map(|(class, of)| (class, index.counting(&self.groups, &of.spec)))
+            .collect();
+        for (class, places) in counting {
+            for place in places {
+                if let Some(group) = self.groups.get_mut(place) {
+                    group.members.insert(class);
+                }
+            }
+        }
+        self.groups
+            .retain(|group| !group.triggers.is_empty() || !group.members.is_empty());
+    }
+
+    /// Forgets the groups over labels that no node has or could have: nobody is near or apart there. Gives
+    /// back the classes that demand to be in some domain of them, with those labels; they are in no group
+    /// afterwards.
+    pub fn take_unlabelled(
+        &mut self,
+        carried: &BTreeSet<&str>,
+    ) -> BTreeMap<usize, BTreeSet<String>> {
+        let mut missing: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        self.groups.retain(|group| {
+            let carried = carried.contains(group.key.as_str());
+            if !carried && group.needs_label() {
+                for class in group.triggers.keys() {
+                    missing.entry(*class).or_default().insert(group.key.clone());
+                }
+            }
+            carried
+        });
+        self.forget(|class| missing.contains_key(&class));
+        missing
+    }
+
+    /// Takes classes out of every group.
+    fn forget(&mut self, gone: impl Fn(usize) -> bool) {
+        for group in &mut self.groups {
+            group.triggers.retain(|class, _weight| !gone(*class));
+            group.members.retain(|class| !gone(*class));
+        }
     }
 
     /// Takes out the classes whose required affinity kube-scheduler can never meet, whatever nodes
     /// there are, and gives them back: the pods that they select wait for them in turn, or do not
     /// exist. `runs` says whether a member of a group runs already.
-    pub fn take_stuck(&mut self, count: usize, runs: impl Fn(usize) -> bool) -> BTreeSet<usize> {
-        let follows: Vec<(usize, &Group)> = self
-            .groups
+    pub fn take_stuck(&mut self, runs: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let mut follows: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut leads: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let chains = |group: &&Group| group.required && group.kind == Kind::Affinity;
+        let all = self.groups.iter().enumerate();
+        for (index, group) in all.filter(|(_index, group)| chains(group)) {
+            for class in group.triggers.keys() {
+                follows.entry(*class).or_default().push(index);
+            }
+            for class in &group.members {
+                leads.entry(*class).or_default().push(index);
+            }
+        }
+        let mut stuck: BTreeSet<usize> = follows.keys().copied().collect();
+        // Groups with somebody to follow.
+        let mut met: BTreeSet<usize> = leads
             .iter()
-            .enumerate()
-            .filter(|(_index, group)| group.required && group.kind == Kind::Affinity)
+            .filter(|(class, _groups)| !stuck.contains(class))
+            .flat_map(|(_class, groups)| groups.iter().copied())
             .collect();
-        let mut stuck: BTreeSet<usize> = (0..count)
-            .filter(|class| {
-                follows
-                    .iter()
-                    .any(|(_, group)| group.triggers.contains_key(class))
-            })
-            .collect();
-        loop {
-            let free: Vec<usize> = stuck
-                .iter()
-                .copied()
-                .filter(|class| {
-                    follows
-                        .iter()
-                        .filter(|(_index, group)| group.triggers.contains_key(class))
-                        .all(|(index, group)| {
-                            runs(*index)
-                                || group.members.contains(class)
-                                || group.members.iter().any(|member| !stuck.contains(member))
-                        })
-                })
-                .collect();
-            if free.is_empty() {
-                break;
+        met.extend((0..self.groups.len()).filter(|index| runs(*index)));
+        let mut open: Vec<usize> = stuck.iter().copied().collect();
+        while let Some(class) = open.pop() {
+            let meets = |index: &usize| {
+                let group = self.groups.get(*index);
+                met.contains(index) || group.is_some_and(|group| group.members.contains(&class))
+            };
+            let free = follows
+                .get(&class)
+                .is_some_and(|groups| groups.iter().all(meets));
+            if !(free && stuck.remove(&class)) {
+                continue;
             }
-            for class in free {
-                stuck.remove(&class);
+            for index in leads.get(&class).into_iter().flatten() {
+                if met.insert(*index)
+                    && let Some(group) = self.groups.get(*index)
+                {
+                    open.extend(group.triggers.keys().filter(|class| stuck.contains(class)));
+                }
             }
         }
-        for group in &mut self.groups {
-            group
-                .triggers
-                .retain(|class, _weight| !stuck.contains(class));
-            group.members.retain(|class| !stuck.contains(class));
-        }
+        self.forget(|class| stuck.contains(&class));
         stuck
     }
 
-    /// True for a class whose pods must share a node with each other.
-    pub fn gathers(&self, class: usize) -> bool {
-        self.groups.iter().any(|group| {
-            group.required
-                && group.kind == Kind::Affinity
-                && group.key == HOSTNAME
-                && group.triggers.contains_key(&class)
-                && group.members.contains(&class)
-        })
+    /// The classes whose pods must share a node with each other.
+    pub fn gathering(&self) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        for group in &self.groups {
+            if group.required && group.kind == Kind::Affinity && group.key == HOSTNAME {
+                let triggers = group.triggers.keys();
+                found.extend(triggers.filter(|class| group.members.contains(class)));
+            }
+        }
+        found
     }
 
     /// True when nothing couples any pods.
@@ -263,9 +342,15 @@ fn constraints_of(snapshot: &Snapshot, spec: &PodSpec, class: &Class) -> Vec<(Id
         }
     };
     terms(&constraints.anti_affinity, &Kind::Anti);
+    // What DaemonSet pods meet on every node that is left couples the pod to nothing else.
+    let is_met = |(_kind, key, scope, _required): &Identity| {
+        let mut met = class.occupants.company.iter();
+        met.any(|company| company.key == *key && company.scope == *scope)
+    };
     found.extend(
         affinity_identities(snapshot, spec, &constraints.affinity)
             .into_iter()
+            .filter(|identity| !is_met(identity))
             .map(|identity| (identity, 1)),
     );
     let preferred = [
@@ -395,30 +480,28 @@ fn also(spec: &PodSpec, same: &[String], different: &[String]) -> BTreeMap<Strin
     also
 }
 
-/// True when a pod of this spec demands the group's anti-affinity.
-pub fn owns(snapshot: &Snapshot, spec: &PodSpec, group: &Group) -> bool {
-    match group.kind {
-        Kind::Anti if group.required => spec
-            .constraints
-            .iter()
-            .flat_map(|constraints| &constraints.anti_affinity)
-            .any(|term| {
-                term.topology_key == group.key
-                    && term_identity(snapshot, spec, term, Kind::Anti, true).2 == group.scope
-            }),
-        Kind::Port => {
-            let Scope::Port(port) = &group.scope else {
-                return false;
-            };
-            // On every address the pod is in the way of each single one, and the other way round.
-            ports(spec).any(|own| {
-                own.protocol == port.protocol
-                    && own.port == port.port
-                    && (own.address.is_empty()
-                        || port.address.is_empty()
-                        || own.address == port.address)
-            })
-        }
-        _ => false,
-    }
+/// What tells the anti-affinity of one group from that of others: label and scope.
+pub type Identified<'group> = (&'group str, &'group Scope);
+
+/// The required affinity that a pod of this spec demands, by label and scope.
+pub fn affinity_terms(snapshot: &Snapshot, spec: &PodSpec) -> Vec<(String, Scope)> {
+    let Some(constraints) = &spec.constraints else {
+        return Vec::new();
+    };
+    affinity_identities(snapshot, spec, &constraints.affinity)
+        .into_iter()
+        .map(|(_kind, key, scope, _required)| (key, scope))
+        .collect()
+}
+
+/// The required anti-affinity that a pod of this spec demands, by label and scope.
+pub fn owned_terms(snapshot: &Snapshot, spec: &PodSpec) -> Vec<(String, Scope)> {
+    let terms = spec.constraints.iter().flat_map(|own| &own.anti_affinity);
+    terms
+        .map(|term| {
+            let (_kind, key, scope, _required) =
+                term_identity(snapshot, spec, term, Kind::Anti, true);
+            (key, scope)
+        })
+        .collect()
 }

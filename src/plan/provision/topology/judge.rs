@@ -3,12 +3,25 @@
 //! Given the counts so far; given back the choice that the constraints allow, cheapest first, or
 //! which constraint leaves none.
 
+use std::collections::BTreeSet;
+
 use super::assign::Assignment;
-use super::group::{Kind, Scope};
+use super::group::{Group, Kind, Scope};
 use super::state::{Choice, Judgement, Tie};
 
 /// How much dearer, in percent, a place may be that only a preference between pods asks for.
 const PREFERENCE_PERCENT: i64 = 10;
+/// So many values at most are named in a reason.
+const FEW: usize = 6;
+
+/// What decides first between places; pods only prefer among those that are equal in it, or nearly so
+/// in cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    excess: u32,
+    level: usize,
+    cost: i64,
+}
 
 impl Assignment {
     pub(super) fn best(
@@ -18,11 +31,11 @@ impl Assignment {
         choices: &[Choice],
         prefers: bool,
     ) -> Option<usize> {
-        let mut open: Vec<(u32, i64, i64, u64, usize)> = Vec::new();
+        let mut open: Vec<(Rank, i64, u64, usize)> = Vec::new();
         for (index, choice) in choices.iter().enumerate() {
-            let cost = match choice.cost {
-                _ if choice.room > 0 => 0,
-                Some(cost) => cost,
+            let (level, cost) = match choice.cost {
+                _ if choice.room > 0 => (0, 0),
+                Some(cost) => (choice.level, cost),
                 None => continue,
             };
             let mut excess = 0;
@@ -46,27 +59,38 @@ impl Assignment {
                 }
             }
             if allowed {
-                open.push((excess, cost, -liking, crowd, index));
+                let rank = Rank {
+                    excess,
+                    level,
+                    cost,
+                };
+                open.push((rank, -liking, crowd, index));
             }
         }
-        let least = open.iter().map(|entry| (entry.0, entry.1)).min()?;
+        let least = open.iter().map(|entry| entry.0).min()?;
         let ceiling = if prefers {
-            least.1.saturating_add(least.1 / 100 * PREFERENCE_PERCENT)
+            let percent = least.cost / 100 * PREFERENCE_PERCENT;
+            least.cost.saturating_add(percent)
         } else {
-            least.1
+            least.cost
         };
         open.into_iter()
-            .filter(|entry| entry.0 == least.0 && entry.1 <= ceiling)
-            .min_by_key(|(_excess, cost, dislike, crowd, index)| (*dislike, *crowd, *cost, *index))
-            .map(|entry| entry.4)
+            .filter(|(rank, ..)| {
+                (rank.excess, rank.level) == (least.excess, least.level) && rank.cost <= ceiling
+            })
+            .min_by_key(|(rank, dislike, crowd, index)| (*dislike, *crowd, rank.cost, *index))
+            .map(|entry| entry.3)
     }
 
-    pub(super) fn judge(&self, tie: &Tie, value: usize) -> Judgement {
+    pub(super) fn judge(&self, tie: &Tie, value: Option<usize>) -> Judgement {
         let (Some(group), Some(state)) = (
             self.groups.groups.get(tie.group),
             self.states.get(&tie.group),
         ) else {
             return Judgement::Liked(0, 0);
+        };
+        let Some(value) = value else {
+            return without_label(group, tie);
         };
         let members = state.members.get(value).copied().unwrap_or(0);
         let owners = state.owners.get(value).copied().unwrap_or(0);
@@ -112,17 +136,17 @@ impl Assignment {
         }
     }
 
+    /// Which constraint leaves no choice.
     pub(super) fn failure(&self, ties: &[Tie], position: &[usize], choices: &[Choice]) -> String {
         if choices.is_empty() {
-            let keys: Vec<&str> = self
-                .keys_of(ties)
-                .into_iter()
-                .filter_map(|key| Some(self.keys.get(key)?.name.as_str()))
+            let keys: BTreeSet<&str> = ties
+                .iter()
+                .filter(|tie| tie.trigger)
+                .filter_map(|tie| self.groups.groups.get(tie.group))
+                .filter(|group| group.needs_label())
+                .map(|group| group.key.as_str())
                 .collect();
-            return format!(
-                "no node that the pod could use carries the label {}, which its spread or affinity is about",
-                keys.join(" and ")
-            );
+            return unlabelled(keys.into_iter());
         }
         let blocking = ties.iter().zip(position).find(|(tie, position)| {
             choices.iter().all(|choice| {
@@ -132,31 +156,67 @@ impl Assignment {
                     .is_some_and(|value| matches!(self.judge(tie, *value), Judgement::Forbidden))
             })
         });
-        let group = blocking.and_then(|(tie, _)| self.groups.groups.get(tie.group));
-        if let Some(Scope::Claim { name, .. }) = group.map(|group| &group.scope) {
+        let Some((group, position)) = blocking
+            .and_then(|(tie, position)| Some((self.groups.groups.get(tie.group)?, *position)))
+        else {
+            return "no place meets all of the pod's spread and affinity constraints at once"
+                .to_owned();
+        };
+        if let Scope::Claim { name, .. } = &group.scope {
             return format!(
                 "the volume of PersistentVolumeClaim {name} is made in the zone of the first pod that mounts it, and this pod cannot be there"
             );
         }
-        match group.map(|group| (&group.kind, group.key.as_str())) {
-            Some((Kind::Spread { max_skew, .. }, key)) => {
-                format!(
-                    "no value of {key} may take one more pod without breaking maxSkew {max_skew}"
-                )
+        let places = self.named(&group.key, position, choices);
+        match &group.kind {
+            Kind::Spread { max_skew, .. } => {
+                format!("at {places} one more pod would break maxSkew {max_skew}")
             }
-            Some((Kind::Affinity, key)) => {
-                format!(
-                    "no node that could be had shares {key} with a pod that the pod's affinity selects"
-                )
+            Kind::Affinity => {
+                format!("at {places} there is no pod that the pod's affinity selects")
             }
-            Some((Kind::Anti, key)) => {
-                format!(
-                    "every value of {key} has a pod that anti-affinity keeps this pod away from"
-                )
-            }
-            _ => {
-                "no place meets all of the pod's spread and affinity constraints at once".to_owned()
+            Kind::Anti | Kind::Port => {
+                format!("at {places} there is a pod that anti-affinity keeps this pod away from")
             }
         }
     }
+
+    /// The values that the choices have of a key, as people would say it.
+    fn named(&self, key: &str, position: usize, choices: &[Choice]) -> String {
+        let known = self.keys.iter().find(|known| known.name == key);
+        let values: BTreeSet<&str> = choices
+            .iter()
+            .filter_map(|choice| choice.values.get(position).copied().flatten())
+            .filter_map(|value| Some(known?.values.get(value)?.as_str()))
+            .collect();
+        let count = values.len();
+        let mut list: Vec<&str> = values.into_iter().collect();
+        if let [only] = list.as_slice() {
+            return format!("{key} {only}, the only value that the pod could use,");
+        }
+        list.truncate(FEW);
+        let more = if count > FEW { ", ..." } else { "" };
+        format!(
+            "each of the {count} values of {key} that the pod could use ({}{more})",
+            list.join(", ")
+        )
+    }
+}
+
+/// The reason of pods whose constraints are about labels that no node has.
+pub(super) fn unlabelled<'keys>(keys: impl Iterator<Item = &'keys str>) -> String {
+    format!(
+        "no node that the pod could use carries the label {}, which its spread or affinity is about",
+        keys.collect::<Vec<_>>().join(" and ")
+    )
+}
+
+/// A node without the label is in no domain: nothing can be spread to it or be near others there, and
+/// nothing on it is in the way of anti-affinity.
+fn without_label(group: &Group, tie: &Tie) -> Judgement {
+    if tie.trigger && group.needs_label() {
+        return Judgement::Forbidden;
+    }
+    let shunned = tie.trigger && matches!(group.kind, Kind::Spread { .. });
+    Judgement::Liked(0, if shunned { u64::from(u32::MAX) } else { 0 })
 }

@@ -9,12 +9,14 @@ pub mod assign;
 pub mod bundle;
 mod choices;
 pub mod group;
+pub mod index;
 mod judge;
 pub mod outcome;
+mod price;
 mod state;
 pub mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::class::Class;
 use super::item::Item;
@@ -23,7 +25,9 @@ use super::stock::Bin;
 use super::supply::Supply;
 use crate::model::snapshot::Snapshot;
 use crate::plan::pack::problem::{Loads, Relation};
+use assign::Division;
 use group::{Group, Groups, Kind};
+pub use state::{Fork, Lean, Tilts};
 use world::Placed;
 
 const STUCK: &str = "no pod that the pod's affinity selects runs, and those that wait, if any, wait for this pod in turn";
@@ -54,98 +58,175 @@ pub struct Stage<'round> {
     pub bins: &'round [Bin],
     /// The bins that suit each class.
     pub suitable: &'round [Vec<usize>],
-    /// What each candidate offers, by dimension.
+    /// What may be used of each candidate, by dimension.
     pub capacities: &'round [Vec<i64>],
     /// Names of the dimensions.
     pub dimensions: &'round [String],
 }
 
-/// Turns classes into items.
-pub fn arrange(stage: &Stage<'_>) -> Arranged {
-    let Stage {
-        snapshot,
-        classes,
-        bins,
-        ..
-    } = *stage;
-    let mut groups = Groups::of(snapshot, classes);
-    if groups.is_empty() {
-        return Arranged {
-            items: classes
-                .iter()
-                .enumerate()
-                .filter(|(_index, class)| class.problem.is_none())
-                .map(|(index, class)| Item::of_class(index, class))
-                .collect(),
-            bin_loads: vec![Loads::default(); bins.len()],
-            failed: vec![None; classes.len()],
-            ..Arranged::default()
+/// Everything about constraints between pods that does not depend on which of several places classes go to.
+#[derive(Debug)]
+pub struct Layout<'round> {
+    stage: Stage<'round>,
+    groups: Groups,
+    placed: Placed,
+    relations: Vec<Vec<Relation>>,
+    /// Classes that can never be placed, and why.
+    hopeless: BTreeMap<usize, String>,
+    division: Option<Division>,
+}
+
+impl<'round> Layout<'round> {
+    /// Reads the constraints of all classes.
+    pub fn of(stage: Stage<'round>) -> Self {
+        let classes = stage.classes.len();
+        let mut groups = Groups::demanded(stage.snapshot, stage.classes);
+        let mut missing = BTreeMap::new();
+        if !groups.is_empty() {
+            missing = groups.take_unlabelled(&carried(&stage));
+            groups.count(stage.classes, |class| !missing.contains_key(&class));
+        }
+        let mut hopeless: BTreeMap<usize, String> = missing
+            .into_iter()
+            .map(|(class, keys)| (class, judge::unlabelled(keys.iter().map(String::as_str))))
+            .collect();
+        let mut layout = Self {
+            stage,
+            groups: Groups::default(),
+            placed: Placed::default(),
+            relations: vec![Vec::new(); classes],
+            hopeless: BTreeMap::new(),
+            division: None,
         };
+        if !groups.is_empty() {
+            layout.placed = Placed::of(stage.snapshot, &groups);
+            for class in groups.take_stuck(|group| layout.placed.has_members(group)) {
+                hopeless.entry(class).or_insert_with(|| STUCK.to_owned());
+            }
+            layout.relations = relations(&groups, classes);
+            let division = Division::of(&stage, &groups, &layout.placed, &layout.relations);
+            layout.division = Some(division);
+            layout.groups = groups;
+        }
+        layout.hopeless = hopeless;
+        layout
     }
-    let placed = Placed::of(snapshot, &groups);
-    let stuck = groups.take_stuck(classes.len(), |group| placed.has_members(group));
-    let mut arranged = assign::assign(stage, &groups, &placed);
-    leave_stuck(&mut arranged, &stuck);
-    for item in &mut arranged.items {
-        if let Some(class) = item.main_class() {
-            item.relations = relations(&groups, class);
-            for part in &mut item.parts {
-                part.relations.clone_from(&item.relations);
+
+    /// Turns classes into items.
+    pub fn arranged(&self, tilts: &Tilts) -> Arranged {
+        let bins = self.stage.bins;
+        let Some(division) = &self.division else {
+            let mut arranged = Arranged {
+                items: self
+                    .stage
+                    .classes
+                    .iter()
+                    .enumerate()
+                    .filter(|(_index, class)| class.problem.is_none())
+                    .map(|(index, class)| Item::of_class(index, class))
+                    .collect(),
+                bin_loads: vec![Loads::default(); bins.len()],
+                failed: vec![None; self.stage.classes.len()],
+                ..Arranged::default()
+            };
+            self.leave_hopeless(&mut arranged);
+            return arranged;
+        };
+        let mut arranged = division.assigned(self.stage.classes, &self.groups, tilts);
+        self.leave_hopeless(&mut arranged);
+        for item in &mut arranged.items {
+            let relations = item
+                .main_class()
+                .and_then(|class| self.relations.get(class));
+            if let Some(relations) = relations {
+                item.relations.clone_from(relations);
+                for part in &mut item.parts {
+                    part.relations.clone_from(relations);
+                }
+            }
+        }
+        arranged.bin_loads = bins
+            .iter()
+            .map(|bin| self.placed.loads_on(&self.groups, bin))
+            .collect();
+        bundle::bundle(&mut arranged, &self.stage, &self.groups, &self.placed);
+        arranged
+    }
+
+    /// The classes whose pods could go to one of several places for all that their constraints say.
+    pub fn forks(&self) -> Vec<Fork> {
+        let forks = self.division.as_ref().map(Division::forks);
+        let mut forks = forks.unwrap_or_default();
+        forks.retain(|fork| !self.hopeless.contains_key(&fork.class));
+        forks
+    }
+
+    /// Pods that could never be bound are not packed.
+    fn leave_hopeless(&self, arranged: &mut Arranged) {
+        arranged.items.retain(|item| {
+            let class = item.main_class();
+            !class.is_some_and(|class| self.hopeless.contains_key(&class))
+        });
+        for (class, reason) in &self.hopeless {
+            if let Some(failed) = arranged.failed.get_mut(*class) {
+                *failed = Some(reason.clone());
             }
         }
     }
-    arranged.bin_loads = bins
-        .iter()
-        .map(|bin| placed.loads_on(&groups, bin))
-        .collect();
-    bundle::bundle(&mut arranged, stage, &groups, &placed);
-    arranged
 }
 
-/// Pods that could never be bound are not packed.
-fn leave_stuck(arranged: &mut Arranged, stuck: &BTreeSet<usize>) {
-    arranged.items.retain(|item| {
-        !item
-            .main_class()
-            .is_some_and(|class| stuck.contains(&class))
-    });
-    for class in stuck {
-        if let Some(failed) = arranged.failed.get_mut(*class) {
-            *failed = Some(STUCK.to_owned());
-        }
-    }
+/// The labels that some node has, or could have that is bought.
+fn carried<'round>(stage: &Stage<'round>) -> BTreeSet<&'round str> {
+    let mut names = stage.supply.label_names();
+    names.insert(HOSTNAME);
+    names.extend(stage.bins.iter().flat_map(Bin::label_names));
+    let nodes = stage.snapshot.nodes.values();
+    names.extend(nodes.flat_map(|node| node.labels.keys().map(String::as_str)));
+    names
 }
 
-/// What a class has to do with the groups that count on single nodes.
-fn relations(groups: &Groups, class: usize) -> Vec<Relation> {
-    groups
-        .groups
-        .iter()
-        .enumerate()
-        .filter(|(_index, group)| group.is_on_node())
-        .filter_map(|(index, group)| {
+/// What each class has to do with the groups that count on single nodes.
+fn relations(groups: &Groups, classes: usize) -> Vec<Vec<Relation>> {
+    let mut relations = vec![Vec::new(); classes];
+    let all = groups.groups.iter().enumerate();
+    for (index, group) in all.filter(|(_index, group)| group.is_on_node()) {
+        let related: BTreeSet<usize> = group
+            .triggers
+            .keys()
+            .chain(&group.members)
+            .copied()
+            .collect();
+        for class in related {
             let member = group.members.contains(&class);
             let cap = group
                 .triggers
                 .contains_key(&class)
                 .then(|| cap(group, member))
                 .flatten();
-            (member || cap.is_some()).then(|| Relation {
-                group: u32::try_from(index).unwrap_or(u32::MAX),
-                weight: u32::from(member),
-                cap,
-            })
-        })
-        .collect()
+            if let (true, Some(own)) = (member || cap.is_some(), relations.get_mut(class)) {
+                own.push(Relation {
+                    group: u32::try_from(index).unwrap_or(u32::MAX),
+                    weight: u32::from(member),
+                    cap,
+                });
+            }
+        }
+    }
+    relations
 }
 
-/// The relations of a running pod that is a member of some groups and an owner of others.
+/// The relations of a running pod that is a member of some groups and an owner of others, both in order.
 fn relations_of(groups: &Groups, members: &[usize], owners: &[usize]) -> Vec<Relation> {
     let mut relations = Vec::new();
-    for (index, group) in groups.groups.iter().enumerate() {
-        let member = members.contains(&index);
+    let related: BTreeSet<usize> = members.iter().chain(owners).copied().collect();
+    for index in related {
+        let Some(group) = groups.groups.get(index) else {
+            continue;
+        };
+        let member = members.binary_search(&index).is_ok();
         // Only anti-affinity and ports bind others to a pod that runs already.
-        let owner = owners.contains(&index) && matches!(group.kind, Kind::Anti | Kind::Port);
+        let owner =
+            owners.binary_search(&index).is_ok() && matches!(group.kind, Kind::Anti | Kind::Port);
         if group.is_on_node() && (member || owner) {
             relations.push(Relation {
                 group: u32::try_from(index).unwrap_or(u32::MAX),

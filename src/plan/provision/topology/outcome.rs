@@ -46,7 +46,7 @@ impl Assignment {
             for member in self.members(item) {
                 if let Some(state) = states.get_mut(&member.tie.group) {
                     let pods = placed.saturating_mul(member.each);
-                    state.record(member.value, &member.tie, pods);
+                    state.record(Some(member.value), &member.tie, pods);
                 }
             }
         }
@@ -66,8 +66,11 @@ impl Assignment {
             .flat_map(|(class, ties, each)| ties.iter().map(move |tie| (class, tie, each)))
             .filter_map(|(class, tie, each)| {
                 let key = self.keys.get(self.states.get(&tie.group)?.key)?;
-                let (_, values) = item.domains.iter().find(|(name, _)| *name == key.name)?;
-                let value = values.first().filter(|_| values.len() == 1)?;
+                let value = item
+                    .domains
+                    .iter()
+                    .find(|domain| domain.key == key.name)?
+                    .single()?;
                 let value = key.values.iter().position(|known| known == value)?;
                 Some(Member {
                     class,
@@ -119,7 +122,7 @@ impl Assignment {
     /// demands.
     pub fn stands_alone(&self, item: &Item) -> bool {
         // What must be on a certain node follows pods that run there.
-        if item.domains.iter().any(|(key, _values)| key == HOSTNAME) {
+        if item.domains.iter().any(|domain| domain.key == HOSTNAME) {
             return true;
         }
         let on_node = |group: &&Group| {

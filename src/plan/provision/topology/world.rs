@@ -3,21 +3,22 @@
 //! Given a snapshot and groups; given back how many members and owners of each group are on each
 //! node. Pods that are ending, and pods that need a new place themselves, do not count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::group::{self, Groups, Kind};
+use super::group::{Group, Groups, Kind};
+use super::index::Index;
 use super::relations_of;
 use crate::model::node::Node;
 use crate::model::pod::PodSpec;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::first_untolerated;
-use crate::plan::pack::problem::{Loads, Relation};
+use crate::plan::pack::problem::Loads;
 use crate::plan::provision::demand;
-use crate::plan::provision::labels::{Labelled, NodeLabels};
+use crate::plan::provision::labels::{HOSTNAME, NodeLabels};
 use crate::plan::provision::stock::{Bin, BinName};
 
-/// What a running pod is to the groups.
+/// What a running pod is to the groups, both in order.
 #[derive(Debug, Clone, Default)]
 struct Role {
     member: Vec<usize>,
@@ -30,21 +31,26 @@ pub struct Placed {
     roles: Vec<Role>,
     /// Role and count by node.
     on: BTreeMap<String, BTreeMap<usize, u32>>,
+    /// Node and count by role.
+    of_role: Vec<BTreeMap<String, u32>>,
+    /// Roles that have to do with each group.
+    of_group: BTreeMap<usize, Vec<usize>>,
 }
 
-/// Counts of one group by label value.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    /// Members by value.
-    pub members: BTreeMap<String, u32>,
-    /// Pods that demand the group by value; values of eligible nodes without any are there with 0.
-    pub owners: BTreeMap<String, u32>,
+/// What of a group is at one label value.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    /// Pods that count.
+    pub members: u32,
+    /// Pods that demand it.
+    pub owners: u32,
 }
 
 impl Placed {
     /// Counts what runs.
     pub fn of(snapshot: &Snapshot, groups: &Groups) -> Self {
         let leaving = demand::leaving_nodes(snapshot);
+        let index = Index::of(&groups.groups);
         let mut placed = Self::default();
         let mut known: BTreeMap<*const PodSpec, usize> = BTreeMap::new();
         for pod in snapshot.pods.values() {
@@ -58,7 +64,10 @@ impl Placed {
                 continue;
             }
             let role = *known.entry(Arc::as_ptr(&pod.spec)).or_insert_with(|| {
-                placed.roles.push(role(snapshot, groups, &pod.spec));
+                placed.roles.push(Role {
+                    member: index.counting(&groups.groups, &pod.spec),
+                    owner: index.owned(snapshot, &groups.groups, &pod.spec),
+                });
                 placed.roles.len() - 1
             });
             *placed
@@ -68,40 +77,50 @@ impl Placed {
                 .entry(role)
                 .or_default() += 1;
         }
+        placed.of_role = vec![BTreeMap::new(); placed.roles.len()];
+        for (node, roles) in &placed.on {
+            for (role, count) in roles {
+                if let Some(nodes) = placed.of_role.get_mut(*role) {
+                    nodes.insert(node.clone(), *count);
+                }
+            }
+        }
+        for (index, role) in placed.roles.iter().enumerate() {
+            for group in role.member.iter().chain(&role.owner) {
+                let roles = placed.of_group.entry(*group).or_default();
+                if roles.last() != Some(&index) {
+                    roles.push(index);
+                }
+            }
+        }
         placed
     }
 
-    /// Members and owners of a group by label value, over all nodes that count for it.
-    pub fn counts(&self, snapshot: &Snapshot, groups: &Groups, index: usize) -> Counts {
-        let mut counts = Counts::default();
-        let Some(group) = groups.groups.get(index) else {
-            return counts;
-        };
-        for node in snapshot.nodes.values() {
-            let labels = NodeLabels {
-                name: &node.name,
-                labels: &node.labels,
-            };
-            let Some(value) = labels.label(&group.key) else {
+    /// Members and owners of a group by label value, over all nodes that count for it and have some.
+    pub fn counts(
+        &self,
+        snapshot: &Snapshot,
+        group: &Group,
+        index: usize,
+    ) -> BTreeMap<String, Counted> {
+        let mut counts: BTreeMap<String, Counted> = BTreeMap::new();
+        for role in self.of_group.get(&index).into_iter().flatten() {
+            let (Some(nodes), Some(known)) = (self.of_role.get(*role), self.roles.get(*role))
+            else {
                 continue;
             };
-            if !is_eligible(node, &labels, &group.kind) {
-                continue;
-            }
-            let (mut members, mut owners) = (0, 0);
-            for (role, count) in self.on.get(&node.name).into_iter().flatten() {
-                let Some(role) = self.roles.get(*role) else {
-                    continue;
-                };
-                if role.member.contains(&index) {
-                    members += count;
-                }
-                if role.owner.contains(&index) {
-                    owners += count;
+            for (node, count) in nodes {
+                let value = snapshot.nodes.get(node).and_then(|node| value(node, group));
+                if let Some(value) = value {
+                    let counted = counts.entry(value.to_owned()).or_default();
+                    if known.member.binary_search(&index).is_ok() {
+                        counted.members = counted.members.saturating_add(*count);
+                    }
+                    if known.owner.binary_search(&index).is_ok() {
+                        counted.owners = counted.owners.saturating_add(*count);
+                    }
                 }
             }
-            *counts.members.entry(value.to_owned()).or_default() += members;
-            *counts.owners.entry(value.to_owned()).or_default() += owners;
         }
         counts
     }
@@ -112,11 +131,7 @@ impl Placed {
             .get(node)
             .into_iter()
             .flatten()
-            .filter(|(role, _count)| {
-                self.roles
-                    .get(**role)
-                    .is_some_and(|role| role.member.contains(&group))
-            })
+            .filter(|(role, _count)| self.is_member(**role, group))
             .map(|(_role, count)| *count)
             .sum()
     }
@@ -137,31 +152,39 @@ impl Placed {
 
     /// True when a member of the group is on some node.
     pub fn has_members(&self, group: usize) -> bool {
-        self.on.values().flatten().any(|(role, _count)| {
-            self.roles
-                .get(*role)
-                .is_some_and(|role| role.member.contains(&group))
-        })
+        self.of_group
+            .get(&group)
+            .into_iter()
+            .flatten()
+            .any(|role| self.is_member(*role, group))
+    }
+
+    fn is_member(&self, role: usize, group: usize) -> bool {
+        self.roles
+            .get(role)
+            .is_some_and(|role| role.member.binary_search(&group).is_ok())
     }
 }
 
-/// The relations of a pod that waits for nothing, such as a DaemonSet's.
-pub fn relations_of_spec(snapshot: &Snapshot, groups: &Groups, spec: &PodSpec) -> Vec<Relation> {
-    let role = role(snapshot, groups, spec);
-    relations_of(groups, &role.member, &role.owner)
+/// The values of a group's label that nodes have which count for it.
+pub fn values(snapshot: &Snapshot, group: &Group) -> BTreeSet<String> {
+    let nodes = snapshot.nodes.values();
+    nodes
+        .filter_map(|node| value(node, group))
+        .map(str::to_owned)
+        .collect()
 }
 
-fn role(snapshot: &Snapshot, groups: &Groups, spec: &PodSpec) -> Role {
-    let mut role = Role::default();
-    for (index, found) in groups.groups.iter().enumerate() {
-        if found.scope.counts(spec) {
-            role.member.push(index);
-        }
-        if group::owns(snapshot, spec, found) {
-            role.owner.push(index);
-        }
-    }
-    role
+/// The value of a group's label on a node that counts for it.
+fn value<'world>(node: &'world Node, group: &Group) -> Option<&'world str> {
+    let labels = NodeLabels {
+        name: &node.name,
+        labels: &node.labels,
+    };
+    let counts = is_eligible(node, &labels, &group.kind);
+    let own = node.labels.get(&group.key).map(String::as_str);
+    let own = own.or_else(|| (group.key == HOSTNAME).then_some(node.name.as_str()));
+    own.filter(|_value| counts)
 }
 
 fn is_eligible(node: &Node, labels: &NodeLabels<'_>, kind: &Kind) -> bool {
