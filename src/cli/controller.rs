@@ -82,14 +82,14 @@ mod running {
     use crate::cloud::notices::NoticeSource;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
-    use crate::cluster::client::{ConnectOptions, connect};
+    use crate::cluster::client::{ConnectOptions, connect_listening};
     use crate::cluster::lease::Standing;
     use crate::cluster::version;
     use crate::controllers::assembly::{Connections, assemble};
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, OnDemandChoice, Rate, RateFlags, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
-    use crate::world::World;
+    use crate::world::{Clock, SteadyClock, SystemClock, World};
 
     /// How long a clean end may take. Kubernetes kills after 30 s by default.
     const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -109,13 +109,14 @@ mod running {
         flags: &ControllerFlags,
         settings: crate::settings::Settings,
     ) -> Result<(), ControllerError> {
-        let world = World::real();
+        let clock = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
+        let world = World::real_at(Arc::clone(&clock) as Arc<dyn Clock>);
         let metrics = Arc::new(Metrics::new());
-        let client = connect(&ConnectOptions {
+        let options = ConnectOptions {
             kubeconfig: flags.kubeconfig.clone(),
             context: flags.context.clone(),
-        })
-        .await?;
+        };
+        let client = connect_listening(&options, &clock).await?;
         let mirror = Mirror::new();
         let standing = Arc::new(OnceLock::new());
         let health = (mirror.clone(), Arc::clone(&standing));
