@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tonnage::api::labels;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
@@ -12,6 +12,10 @@ use tonnage::sim::history::Line;
 
 use crate::leadership::PREFIX;
 use crate::phases::text;
+
+/// How long before they must have left pods may be deleted: their grace period, and what the clock of a
+/// controller may be off by.
+const LAST_CALL: SignedDuration = SignedDuration::from_secs(30 + 5);
 
 /// What was done to pods so far.
 #[derive(Debug, Default)]
@@ -22,8 +26,8 @@ pub(crate) struct Acts {
     going: BTreeSet<String>,
     /// Where each pod is.
     bound: BTreeMap<String, String>,
-    /// Nodes whose claims say by when pods must have left, or said it before they went.
-    dated: BTreeSet<String>,
+    /// By when pods must have left Nodes, as their claims say it, or said it before they went.
+    dated: BTreeMap<String, Timestamp>,
     /// What the names of pods begin with that must not be disrupted.
     protected: Vec<String>,
 }
@@ -44,9 +48,9 @@ impl Acts {
     pub(crate) fn look(&mut self, world: &Embedded) {
         world.api.each(Resource::NodeClaim, |_key, claim| {
             let dated = &claim["metadata"]["annotations"][labels::TERMINATION_TIMESTAMP];
-            if dated.is_string() {
-                self.dated
-                    .insert(text(claim, "/status/nodeName").to_owned());
+            if let Some(Ok(deadline)) = dated.as_str().map(str::parse) {
+                let node = text(claim, "/status/nodeName").to_owned();
+                self.dated.insert(node, deadline);
             }
         });
     }
@@ -105,7 +109,10 @@ impl Acts {
             return None;
         }
         let node = self.bound.get(pod).map_or("", String::as_str);
-        (!self.dated.contains(node) && !has_ended(world, node, &line.at)).then(|| {
+        let at = line.at.parse::<Timestamp>().ok()?;
+        let deadline = self.dated.get(node);
+        let is_due = deadline.is_some_and(|deadline| at >= *deadline - LAST_CALL);
+        (!is_due && !has_ended(world, node, at)).then(|| {
             format!(
                 "{by} deleted {pod} on {node} at {} without asking its disruption budget",
                 line.at
@@ -115,10 +122,7 @@ impl Acts {
 }
 
 /// True when the machine of a Node has ended by itself: its pods are lost, and no disruption budget keeps them.
-fn has_ended(world: &Embedded, node: &str, at: &str) -> bool {
-    let Ok(at) = at.parse::<Timestamp>() else {
-        return false;
-    };
+fn has_ended(world: &Embedded, node: &str, at: Timestamp) -> bool {
     let machines = world.ec2.machines();
     let ended = machines.iter().filter(|machine| {
         let end = machine.ended;
