@@ -86,7 +86,7 @@ mod running {
     use crate::cloud::notices::NoticeSource;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
-    use crate::cluster::client::{ConnectOptions, connect};
+    use crate::cluster::client::{ConnectOptions, connect_listening};
     use crate::cluster::joining;
     use crate::cluster::lease::Standing;
     use crate::cluster::version;
@@ -94,7 +94,7 @@ mod running {
     use crate::metrics::Metrics;
     use crate::settings::{ControllerFlags, Mode, OnDemandChoice, Rate, RateFlags, SpotChoice};
     use crate::telemetry::{Readiness, Refresh, serve, start_logs};
-    use crate::world::World;
+    use crate::world::{Clock, SteadyClock, SystemClock, World};
 
     /// How long a clean end may take. Kubernetes kills after 30 s by default.
     const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -114,13 +114,14 @@ mod running {
         flags: &ControllerFlags,
         settings: crate::settings::Settings,
     ) -> Result<(), ControllerError> {
-        let world = World::real();
+        let clock = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
+        let world = World::real_at(Arc::clone(&clock) as Arc<dyn Clock>);
         let metrics = Arc::new(Metrics::new());
         let options = ConnectOptions {
             kubeconfig: flags.kubeconfig.clone(),
             context: flags.context.clone(),
         };
-        let client = connect(&options).await?;
+        let client = connect_listening(&options, &clock).await?;
         let flags = &joining(flags, &options, &client).await?;
         let mirror = Mirror::new();
         let standing = Arc::new(OnceLock::new());

@@ -5,9 +5,14 @@
 //! Nothing is asked of the API server here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use super::server_time::Listen;
+use crate::world::SteadyClock;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -54,14 +59,34 @@ pub enum ConnectError {
 
 /// Builds a client. Must be called within a Tokio runtime.
 pub async fn connect(options: &ConnectOptions) -> Result<kube::Client, ConnectError> {
+    let config = prepared(options).await?;
+    kube::Client::try_from(config).map_err(failed)
+}
+
+/// Builds a client whose answers tell the clock the API server's time. Must be called within a Tokio
+/// runtime.
+pub async fn connect_listening(
+    options: &ConnectOptions,
+    clock: &Arc<SteadyClock>,
+) -> Result<kube::Client, ConnectError> {
+    let config = prepared(options).await?;
+    let builder = ClientBuilder::try_from(config).map_err(failed)?;
+    Ok(builder.with_layer(&Listen(Arc::clone(clock))).build())
+}
+
+async fn prepared(options: &ConnectOptions) -> Result<kube::Config, ConnectError> {
     let config = bounded(config(options).await?);
     // The only failure is that a provider is installed already, which is as good.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
-    kube::Client::try_from(config).map_err(|source| ConnectError::Client {
+    Ok(config)
+}
+
+fn failed(source: kube::Error) -> ConnectError {
+    ConnectError::Client {
         source: Box::new(source),
-    })
+    }
 }
 
 /// The certificates that the API server is trusted by, in DER; empty where those of the system are.

@@ -19,6 +19,7 @@ pub mod manifests;
 mod mirror;
 pub mod observe;
 mod rate;
+pub mod server_time;
 mod slim;
 mod state;
 mod table;

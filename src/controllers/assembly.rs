@@ -109,13 +109,25 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         if parts.settings.mode == Mode::Run {
             parts.metrics.leads();
         }
-        parts.start(parts.kubernetes(&term, world), term, world);
+        let kubernetes = parts.kubernetes(&term, world);
+        world.spawn(start_once_synced(parts, kubernetes, term, world.clone()));
         return Standing::default();
     };
     let election = parts.election(lease, world);
     let standing = election.standing();
     world.spawn(lead_by_turns(parts, election, world.clone()));
     standing
+}
+
+/// Starts the loops once everything has been listed. What they remember begins with a time, and what the
+/// API server's time is shows only when it has answered.
+async fn start_once_synced(parts: Arc<Parts>, kubernetes: Kubernetes, term: Term, world: World) {
+    tokio::select! {
+        biased;
+        () = world.stop().cancelled() => return,
+        () = parts.mirror.synced() => {}
+    }
+    parts.start(kubernetes, term, &world);
 }
 
 impl Parts {

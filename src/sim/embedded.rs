@@ -25,7 +25,7 @@ use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
 use crate::settings::{DefaultSpread, LearnedSettings, Mode, Settings};
-use crate::world::{Clock, World};
+use crate::world::{Clock, SteadyClock, World};
 
 /// What an embedded world is made with.
 #[derive(Debug, Clone)]
@@ -92,6 +92,8 @@ pub struct ProcessOptions {
     pub life: Life,
     /// What goes wrong around it.
     pub faults: Arc<dyn Faults>,
+    /// The wall clock of its machine; `None` is the world's own, which is right.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl ProcessOptions {
@@ -103,6 +105,7 @@ impl ProcessOptions {
             settings,
             life: Life::new(),
             faults: Arc::new(Calm),
+            clock: None,
         }
     }
 }
@@ -201,8 +204,11 @@ impl Embedded {
             settings,
             life,
             faults,
+            clock,
         } = options;
-        let world = World::new(Arc::clone(&self.clock), seed);
+        let clock = clock.unwrap_or_else(|| Arc::clone(&self.clock));
+        let clock = Arc::new(SteadyClock::new(clock));
+        let world = World::new(Arc::clone(&clock) as Arc<dyn Clock>, seed);
         let cluster = &self.options.cluster;
         let cloud = Arc::new(SimulatedCloud::new(
             &self.ec2,
@@ -212,7 +218,9 @@ impl Embedded {
             Arc::clone(&faults),
         ));
         let connections = Connections {
-            client: self.api.client(&who, life.clone(), faults),
+            client: self
+                .api
+                .client_listening(&who, (life.clone(), faults), &clock),
             per_second: NonZeroU32::MIN.saturating_add(199),
             burst: NonZeroU32::MIN.saturating_add(299),
             notices: Some(Arc::clone(&cloud) as Arc<dyn NoticeSource>),

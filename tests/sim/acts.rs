@@ -3,13 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use tonnage::api::labels;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
+use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::history::Line;
 
 use crate::leadership::PREFIX;
 use crate::phases::text;
+
+/// How long before they must have left pods may be deleted: their grace period, and what the clock of a
+/// controller may be off by.
+const LAST_CALL: SignedDuration = SignedDuration::from_secs(30 + 5);
 
 /// What was done to pods so far.
 #[derive(Debug, Default)]
@@ -20,6 +26,8 @@ pub(crate) struct Acts {
     going: BTreeSet<String>,
     /// Where each pod is.
     bound: BTreeMap<String, String>,
+    /// By when pods must have left Nodes, as their claims say it, or said it before they went.
+    dated: BTreeMap<String, Timestamp>,
     /// What the names of pods begin with that must not be disrupted.
     protected: Vec<String>,
 }
@@ -33,6 +41,18 @@ impl Acts {
     /// From now on pods of a workload must not be disrupted.
     pub(crate) fn protect(&mut self, workload: &str) {
         self.protected.push(format!("default/{workload}-"));
+    }
+
+    /// Looks at claims before what happened is taken in: a claim that says by when pods must have left may be
+    /// gone by the next look.
+    pub(crate) fn look(&mut self, world: &Embedded) {
+        world.api.each(Resource::NodeClaim, |_key, claim| {
+            let dated = &claim["metadata"]["annotations"][labels::TERMINATION_TIMESTAMP];
+            if let Some(Ok(deadline)) = dated.as_str().map(str::parse) {
+                let node = text(claim, "/status/nodeName").to_owned();
+                self.dated.insert(node, deadline);
+            }
+        });
     }
 
     /// Takes in what happened, and gives back what may not.
@@ -89,7 +109,10 @@ impl Acts {
             return None;
         }
         let node = self.bound.get(pod).map_or("", String::as_str);
-        (!has_deadline(world, node)).then(|| {
+        let at = line.at.parse::<Timestamp>().ok()?;
+        let deadline = self.dated.get(node);
+        let is_due = deadline.is_some_and(|deadline| at >= *deadline - LAST_CALL);
+        (!is_due && !has_ended(world, node, at)).then(|| {
             format!(
                 "{by} deleted {pod} on {node} at {} without asking its disruption budget",
                 line.at
@@ -98,12 +121,13 @@ impl Acts {
     }
 }
 
-/// True when the claim of a Node says by when pods must have left: then they are deleted.
-fn has_deadline(world: &Embedded, node: &str) -> bool {
-    let mut has = false;
-    world.api.each(Resource::NodeClaim, |_key, claim| {
-        let dated = &claim["metadata"]["annotations"][labels::TERMINATION_TIMESTAMP];
-        has |= text(claim, "/status/nodeName") == node && dated.is_string();
+/// True when the machine of a Node has ended by itself: its pods are lost, and no disruption budget keeps them.
+fn has_ended(world: &Embedded, node: &str, at: Timestamp) -> bool {
+    let machines = world.ec2.machines();
+    let ended = machines.iter().filter(|machine| {
+        let end = machine.ended;
+        end.is_some_and(|(end, cause)| end <= at && cause != EndCause::Terminated)
     });
-    has
+    let mut shown = ended.filter_map(|machine| machine.shown(at));
+    shown.any(|machine| machine.private_dns_name == node)
 }

@@ -106,6 +106,7 @@ impl Checks {
                 "a pod was evicted from a machine that nothing was wrong with".to_owned(),
             );
         }
+        self.acts.look(world);
         while let Ok(line) = self.lines.try_recv() {
             if let Some(leadership) = &mut self.leadership {
                 leadership.take(&line, &mut self.violations);

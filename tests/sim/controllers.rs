@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tonnage::settings::{LeaseSettings, Mode};
+use tonnage::sim::clock::WallClock;
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::{Embedded, Process};
-use tonnage::world::RandomStream;
+use tonnage::world::{Clock, RandomStream};
 
 use crate::faults::Storm;
 use crate::leadership::PREFIX;
@@ -37,9 +38,14 @@ impl Controllers {
     }
 }
 
+/// How far a wall clock is off at most, seconds.
+const CLOCK_OFF: u64 = 300;
+
 /// One place for a controller: it is empty between a crash and the next start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    /// The wall clock of the machine that it is on.
+    clock: WallClock,
     who: String,
     process: Option<Process>,
     restart: u64,
@@ -56,12 +62,22 @@ pub(crate) struct Places {
 
 impl Places {
     /// Nobody runs yet.
-    pub(crate) fn new(controllers: Controllers, mutation: Option<&'static Mutation>) -> Self {
+    pub(crate) fn new(
+        world: &Embedded,
+        controllers: Controllers,
+        mutation: Option<&'static Mutation>,
+    ) -> Self {
+        let place = |_number| Place {
+            clock: WallClock::new(&world.clock),
+            who: String::new(),
+            process: None,
+            restart: 0,
+        };
         let count = if controllers.elect() { 2 } else { 1 };
         Self {
             controllers,
             mutation,
-            slots: (0..count).map(|_place| Place::default()).collect(),
+            slots: (0..count).map(place).collect(),
             generation: 0,
         }
     }
@@ -69,14 +85,15 @@ impl Places {
     /// Fills the places whose time has come.
     pub(crate) fn fill(&mut self, world: &Embedded, storm: &Storm, second: u64) {
         for index in 0..self.slots.len() {
-            let due = |place: &Place| place.process.is_none() && second >= place.restart;
-            if !self.slots.get(index).is_some_and(due) {
+            let due = |place: &&Place| place.process.is_none() && second >= place.restart;
+            let Some(place) = self.slots.get(index).filter(due) else {
                 continue;
-            }
+            };
+            let clock = Arc::new(place.clock.clone());
             self.generation += 1;
             let who = format!("{PREFIX}{}", self.generation);
             let seed = world.options.seed.wrapping_mul(1_000) + self.generation;
-            let process = self.start(world, storm, &who, seed);
+            let process = self.start(world, storm, (&who, seed), clock);
             if let Some(place) = self.slots.get_mut(index) {
                 place.who = who;
                 place.process = Some(process);
@@ -85,13 +102,20 @@ impl Places {
     }
 
     /// Starts a controller under a name of its own, which knows nothing of those before it.
-    fn start(&self, world: &Embedded, storm: &Storm, who: &str, seed: u64) -> Process {
+    fn start(
+        &self,
+        world: &Embedded,
+        storm: &Storm,
+        (who, seed): (&str, u64),
+        clock: Arc<dyn Clock>,
+    ) -> Process {
         let mut settings = default_settings(Mode::Run, 1);
         settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
         settings.lease = self.controllers.elect().then(LeaseSettings::default);
         let options = ProcessOptions {
             who: who.to_owned(),
             faults: Arc::new(storm.clone()),
+            clock: Some(clock),
             ..ProcessOptions::new(seed, settings)
         };
         world.start_with(options, |connections| match self.mutation {
@@ -108,6 +132,28 @@ impl Places {
         let process = place.process.take()?;
         place.restart = restart;
         Some(process)
+    }
+
+    /// The wall clock of one machine jumps: a third of the times to the right time, else to one that is off.
+    /// Says whether it did.
+    pub(crate) fn step_clock(&self, dice: &RandomStream) -> bool {
+        let index = usize::try_from(dice.below(self.slots.len() as u64)).unwrap_or(0);
+        let off = i64::try_from(1 + dice.below(CLOCK_OFF)).unwrap_or(0);
+        let ahead = match dice.below(3) {
+            0 => 0,
+            1 => off,
+            _ => -off,
+        };
+        let place = self.slots.get(index);
+        let jump = place.map(|place| place.clock.set_ahead(SignedDuration::from_secs(ahead)));
+        jump.is_some_and(|jump| !jump.is_zero())
+    }
+
+    /// Every wall clock is right again.
+    pub(crate) fn set_clocks_right(&self) {
+        for place in &self.slots {
+            place.clock.set_ahead(SignedDuration::ZERO);
+        }
     }
 
     /// The names of those who run or ran last.

@@ -19,6 +19,7 @@ pub(crate) enum Fault {
     LaunchShort,
     ControllerCrash,
     ControllerStop,
+    ClockJump,
     LeaderCutOff,
     LeaseStolen,
     LeaseDeleted,
@@ -36,7 +37,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::ServerError,
@@ -51,6 +52,7 @@ impl Fault {
         Self::LaunchShort,
         Self::ControllerCrash,
         Self::ControllerStop,
+        Self::ClockJump,
         Self::LeaderCutOff,
         Self::LeaseStolen,
         Self::LeaseDeleted,
@@ -83,6 +85,7 @@ impl Fault {
             Self::LaunchShort => "launch short",
             Self::ControllerCrash => "controller crash",
             Self::ControllerStop => "controller stop",
+            Self::ClockJump => "clock jump",
             Self::LeaderCutOff => "leader cut off",
             Self::LeaseStolen => "lease stolen",
             Self::LeaseDeleted => "lease deleted",

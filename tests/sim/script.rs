@@ -82,10 +82,11 @@ const GUSTS: [(Fault, u64); 12] = [
 ];
 
 /// Kinds that strike once, and how often one is drawn against the others.
-const STRIKES: [(Fault, u64); 11] = [
+const STRIKES: [(Fault, u64); 12] = [
     (Fault::ControllerCrash, 8),
     (Fault::WatchCut, 8),
     (Fault::Compaction, 5),
+    (Fault::ClockJump, 4),
     (Fault::MachineFailure, 6),
     (Fault::SpotReclaim, 6),
     (Fault::MachineNeverJoins, 2),
@@ -135,6 +136,8 @@ fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
             // A service that fills the limit for ever would leave other pods without a place for ever.
             0 if !limited => What::Service,
             1 if number > 0 => What::End(dice.below(number)),
+            // Two machines must get through all of their jobs within the patience at the end.
+            _ if limited => What::Job(20 + small(600) / 3),
             _ => What::Job(20 + small(600)),
         };
         let order = Order {

@@ -107,6 +107,11 @@ impl Trial {
                 }
             }
             Fault::Compaction => self.world.api.compact(),
+            Fault::ClockJump => {
+                if !self.places.step_clock(dice) {
+                    return;
+                }
+            }
             Fault::MachineNeverJoins => self.world.ec2.make_barren(1),
             Fault::MachinesShownLate => {
                 let late = Duration::from_secs(5 + dice.below(85));
@@ -206,6 +211,9 @@ impl Trial {
         if self.shortage_until.is_some_and(over) {
             self.shortage_until = None;
             self.world.ec2.storm(0);
+        }
+        if all {
+            self.places.set_clocks_right();
         }
         let gone: Vec<String> = self
             .impostors

@@ -139,7 +139,7 @@ impl Trial {
         let mut trial = Self {
             storm: Storm::new(&world),
             checks: Checks::watch(&world),
-            places: Places::new(plan.controllers, plan.mutation),
+            places: Places::new(&world, plan.controllers, plan.mutation),
             wander: Wander::default(),
             second: 0,
             strays: 0,

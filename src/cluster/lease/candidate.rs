@@ -79,9 +79,17 @@ pub(super) struct Candidate {
     identity: String,
     duration: Duration,
     seen: Option<Seen>,
-    /// When and as which transition this process last tried to take the lease, as long as nobody
-    /// else was seen to hold it since. A renewal keeps both.
-    tried: Option<(Timestamp, i32)>,
+    /// The last try to take the lease, as long as nobody else was seen to hold it since.
+    tried: Option<Tried>,
+}
+
+/// How this process took the lease, or tried to. A renewal keeps what the record says of it.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    acquired: Timestamp,
+    transitions: i32,
+    /// When the try was sent, or the last renewal that was granted.
+    sent: Instant,
 }
 
 /// The record as it was first seen.
@@ -120,10 +128,7 @@ impl Candidate {
     /// before, as after a restore of the API server; who holds it learns of that only when it renews.
     /// So what was not seen to be let go counts as held until a whole lease has passed.
     pub(super) fn look(&mut self, found: Option<&Record>, now: Instant) -> Verdict {
-        let mine = found.is_some_and(|record| {
-            let claim = record.acquired.map(|at| (at, record.transitions));
-            self.is_named_by(record) && claim.is_some() && claim == self.tried
-        });
+        let mine = found.is_some_and(|record| self.is_mine(record, now));
         let record = found.cloned().unwrap_or_else(|| self.nobody());
         if self.seen.as_ref().is_none_or(|seen| seen.record != record) {
             self.saw(record, now);
@@ -143,6 +148,17 @@ impl Candidate {
         }
     }
 
+    /// True for the record of an own term that nobody can have followed yet: the others wait a whole lease
+    /// from when they see it. Later it may be one that was set back, and whoever followed does not know.
+    pub(super) fn is_mine(&self, record: &Record, now: Instant) -> bool {
+        self.tried.is_some_and(|tried| {
+            let claim = (Some(tried.acquired), tried.transitions);
+            self.is_named_by(record)
+                && claim == (record.acquired, record.transitions)
+                && now < tried.sent + self.duration
+        })
+    }
+
     /// What a Lease that is not there counts as: what its last holder promised still holds.
     fn nobody(&self) -> Record {
         Record {
@@ -151,9 +167,22 @@ impl Candidate {
         }
     }
 
+    /// A renewal that was sent then was granted.
+    pub(super) fn renewed(&mut self, sent: Instant) {
+        if let Some(tried) = &mut self.tried {
+            tried.sent = sent;
+        }
+    }
+
     /// Remembers what this process wrote last as the holder, so that a Lease that is deleted or
-    /// replaced then is waited for like any other.
-    pub(super) fn saw(&mut self, record: Record, now: Instant) {
+    /// replaced then is waited for like any other. As long as it is still that very record nobody has
+    /// followed.
+    pub(super) fn stopped(&mut self, record: Record, now: Instant) {
+        let sent = self.tried.map_or(now, |tried| tried.sent);
+        self.saw(record, sent);
+    }
+
+    fn saw(&mut self, record: Record, now: Instant) {
         let let_go = self.seen.as_ref().is_some_and(|seen| {
             let term = |record: &Record| (record.acquired, record.transitions);
             seen.record.holder.is_some()
@@ -181,12 +210,16 @@ impl Candidate {
     }
 
     /// The record that takes the lease over from what was found.
-    pub(super) fn take(&mut self, found: Option<&Record>, now: Timestamp) -> Record {
+    pub(super) fn take(&mut self, found: Option<&Record>, now: Timestamp, sent: Instant) -> Record {
         let found = found.cloned().unwrap_or_default();
         let renewed = after(&found, now);
         // Counted also when it was this process that held it: each term is another one.
         let transitions = found.transitions.saturating_add(1);
-        self.tried = Some((renewed, transitions));
+        self.tried = Some(Tried {
+            acquired: renewed,
+            transitions,
+            sent,
+        });
         Record {
             holder: Some(self.identity.clone()),
             acquired: Some(renewed),
@@ -245,6 +278,13 @@ mod tests {
         Candidate::new(name.to_owned(), LEASE)
     }
 
+    fn version(version: &str, record: &Record) -> Record {
+        Record {
+            version: Some(version.to_owned()),
+            ..record.clone()
+        }
+    }
+
     fn later(seconds: u64) -> Instant {
         Instant::now() + Duration::from_secs(seconds)
     }
@@ -252,13 +292,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_changes_nothing_for_a_whole_lease_has_lost_it() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let first = a.take(None, at(0));
+        let first = a.take(None, at(0), later(0));
         assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(9)));
         let second = a.renew(&first, at(3));
         assert_eq!(b.look(Some(&second), later(4)), Verdict::Wait(later(13)));
         assert_eq!(b.look(Some(&second), later(12)), Verdict::Wait(later(13)));
         assert_eq!(b.look(Some(&second), later(13)), Verdict::Take);
-        let taken = b.take(Some(&second), at(13));
+        let taken = b.take(Some(&second), at(13), later(13));
         assert_eq!((taken.holder.as_deref(), taken.transitions), (Some("b"), 2));
     }
 
@@ -266,7 +306,7 @@ mod tests {
     async fn clocks_of_other_machines_do_not_matter() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
         // An hour behind, and standing still: each renewal is another record all the same.
-        let first = a.take(None, at(-3_600));
+        let first = a.take(None, at(-3_600), later(0));
         assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(9)));
         let second = a.renew(&first, at(-3_600));
         assert_ne!(first, second);
@@ -280,11 +320,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_let_go_is_free_at_once_for_those_who_see_it_happen() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let first = a.take(None, at(0));
+        let first = a.take(None, at(0), later(0));
         b.look(Some(&first), later(0));
         let released = a.release(&first, at(1));
         assert_eq!(b.look(Some(&released), later(1)), Verdict::Take);
-        let second = a.take(Some(&released), at(2));
+        let second = a.take(Some(&released), at(2), later(2));
         b.look(Some(&second), later(2));
         // Who has just come does not know whether that is old.
         let mut c = candidate("c");
@@ -301,7 +341,7 @@ mod tests {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
         assert_eq!(b.look(None, later(0)), Verdict::Wait(later(9)));
         assert_eq!(b.look(None, later(9)), Verdict::Take);
-        let first = a.take(None, at(9));
+        let first = a.take(None, at(9), later(9));
         assert_eq!(b.look(Some(&first), later(9)), Verdict::Wait(later(18)));
         // The holder may have renewed it just before it was deleted.
         assert_eq!(b.look(None, later(10)), Verdict::Wait(later(19)));
@@ -312,24 +352,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_own_attempt_without_an_answer_is_known_again() {
         let mut a = candidate("a");
-        let first = a.take(None, at(0));
+        let first = a.take(None, at(0), later(0));
         assert_eq!(a.look(Some(&first), later(0)), Verdict::Take);
         let renewed = a.renew(&first, at(2));
         assert_eq!(a.look(Some(&renewed), later(3)), Verdict::Take);
         // Somebody else held it since: the record is from before.
-        let foreign = candidate("b").take(Some(&renewed), at(9));
+        let foreign = candidate("b").take(Some(&renewed), at(9), later(9));
         assert_eq!(a.look(Some(&foreign), later(9)), Verdict::Wait(later(18)));
         assert_eq!(a.look(Some(&renewed), later(10)), Verdict::Wait(later(19)));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_own_term_that_is_set_back_after_others_may_have_followed_is_not_taken_up_again() {
+        let mut a = candidate("a");
+        let first = a.take(None, at(0), later(0));
+        a.renewed(later(3));
+        assert_eq!(a.look(Some(&first), later(11)), Verdict::Take);
+        a.stopped(version("7", &first), later(9));
+        // Nobody has written since: nobody has followed.
+        assert_eq!(
+            a.look(Some(&version("7", &first)), later(12)),
+            Verdict::Take
+        );
+        // It was cut off, another took the lease meanwhile, and then the record was set back.
+        let set_back = version("12", &first);
+        assert_eq!(a.look(Some(&set_back), later(12)), Verdict::Wait(later(21)));
+        assert_eq!(a.look(Some(&set_back), later(21)), Verdict::Take);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_set_back_while_nobody_looks_is_new() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let version = |version: &str, record: &Record| Record {
-            version: Some(version.to_owned()),
-            ..record.clone()
-        };
-        let first = a.take(None, at(0));
+        let first = a.take(None, at(0), later(0));
         b.look(Some(&version("5", &first)), later(0));
         let set_back = version("12", &first);
         assert_eq!(b.look(Some(&set_back), later(20)), Verdict::Wait(later(29)));
@@ -338,7 +392,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_holder_promised_counts() {
         let mut slow = Candidate::new("a".to_owned(), Duration::from_secs(30));
-        let first = slow.take(None, at(0));
+        let first = slow.take(None, at(0), later(0));
         let mut b = candidate("b");
         assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(30)));
     }
@@ -347,7 +401,7 @@ mod tests {
     fn a_record_survives_its_lease_and_keeps_what_others_wrote() {
         let mut a = candidate("a");
         let now = Timestamp::new(1_800_000_000, 123_456_789).unwrap();
-        let record = a.take(None, now);
+        let record = a.take(None, now, Instant::now());
         let mut lease = record.clone().into_lease("tonnage", None);
         lease.metadata.resource_version = Some("7".to_owned());
         let text = serde_json::to_string(&lease).unwrap();

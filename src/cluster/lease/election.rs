@@ -151,7 +151,7 @@ impl Election {
             }
         }
         if let Some(held) = self.held.take() {
-            self.candidate.saw(Record::of(&held), Instant::now());
+            self.candidate.stopped(Record::of(&held), Instant::now());
         }
     }
 
@@ -179,8 +179,8 @@ impl Election {
         if let Verdict::Wait(until) = self.candidate.look(record.as_ref(), Instant::now()) {
             return Ok(Attempt::Wait(until));
         }
-        let taken = self.candidate.take(record.as_ref(), self.world.now());
         let sent = Instant::now();
+        let taken = self.candidate.take(record.as_ref(), self.world.now(), sent);
         match self.write(taken, found.as_ref()).await {
             Ok(()) => Ok(Attempt::Taken(Term::up_to(
                 sent + self.options.timing.renew_deadline,
@@ -208,6 +208,7 @@ impl Election {
             let sent = Instant::now();
             match self.write(renewed, Some(&found)).await {
                 Ok(()) => {
+                    self.candidate.renewed(sent);
                     term.prolong(sent + self.options.timing.renew_deadline);
                     return Renewal::Done;
                 }
@@ -237,7 +238,8 @@ impl Election {
                 None => self.read().await?,
             };
             let record = found.as_ref().map(Record::of);
-            let Some(record) = record.filter(|record| self.candidate.is_named_by(record)) else {
+            let now = Instant::now();
+            let Some(record) = record.filter(|record| self.candidate.is_mine(record, now)) else {
                 return Ok(());
             };
             let released = self.candidate.release(&record, self.world.now());

@@ -31,8 +31,10 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tower::Layer as _;
 
 pub use delete::{DeleteOptions, Propagation};
 pub(in crate::sim) use delete::{FOREGROUND, ORPHAN};
@@ -46,7 +48,8 @@ pub(in crate::sim) use write::set_condition;
 use super::faults::Faults;
 use super::history::History;
 use super::life::Life;
-use crate::world::{Clock, RandomStream};
+use crate::cluster::server_time::Listen;
+use crate::world::{Clock, RandomStream, SteadyClock};
 use store::{Store, Stored};
 use write::Change;
 
@@ -70,13 +73,32 @@ impl ApiServer {
 
     /// A client of a process, which shares the process's life. Must be called within the runtime.
     pub fn client(&self, who: &str, life: Life, faults: Arc<dyn Faults>) -> kube::Client {
-        let transport = Transport {
+        kube::Client::new(self.transport(who, life, faults), "default")
+    }
+
+    /// The same whose answers tell a clock the server's time.
+    pub fn client_listening(
+        &self,
+        who: &str,
+        (life, faults): (Life, Arc<dyn Faults>),
+        clock: &Arc<SteadyClock>,
+    ) -> kube::Client {
+        let transport = self.transport(who, life, faults);
+        kube::Client::new(Listen(Arc::clone(clock)).layer(transport), "default")
+    }
+
+    fn transport(&self, who: &str, life: Life, faults: Arc<dyn Faults>) -> Transport {
+        Transport {
             server: self.clone(),
             who: who.into(),
             life,
             faults,
-        };
-        kube::Client::new(transport, "default")
+        }
+    }
+
+    /// The server's time.
+    fn now(&self) -> Timestamp {
+        self.locked().clock.now()
     }
 
     /// The version of the latest change.

@@ -12,6 +12,8 @@ use axum::body::{Body as Answered, Bytes};
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Request, Response};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tower::Service;
@@ -55,7 +57,8 @@ impl Transport {
             Some(RequestFault::Refused(refusal)) => return Ok(refused(&refusal)),
             Some(RequestFault::AnswerLost) | None => {}
         }
-        let answer = self.answer(&parts, &bytes, journey.lag);
+        let mut answer = self.answer(&parts, &bytes, journey.lag);
+        date(&mut answer, self.server.now());
         if wrote(&parts) && answer.status().is_success() {
             self.life.wrote().await;
         }
@@ -216,6 +219,15 @@ fn response(code: u16, body: Answered) -> Response<Answered> {
         http::HeaderValue::from_static("application/json"),
     );
     response
+}
+
+/// Every answer says when it was given.
+fn date(answer: &mut Response<Answered>, now: Timestamp) {
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    // Times of embedded worlds can be written; a server that says none is one, too.
+    if let Some(value) = text.ok().and_then(|text| text.parse().ok()) {
+        answer.headers_mut().insert(http::header::DATE, value);
+    }
 }
 
 impl Service<Request<Body>> for Transport {

@@ -4,6 +4,10 @@
 //! the crate takes these through [`World`], so that one seed replays one history. Monotonic time is
 //! `tokio::time::Instant`, which is virtual by itself on a paused runtime.
 
+mod steady;
+
+pub use steady::SteadyClock;
+
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -41,10 +45,12 @@ pub struct World {
 impl World {
     /// The real world, with a seed drawn from the operating system.
     pub fn real() -> Self {
-        Self::new(
-            Arc::new(SystemClock),
-            RandomState::new().hash_one("tonnage"),
-        )
+        Self::real_at(Arc::new(SystemClock))
+    }
+
+    /// The real world by another clock.
+    pub fn real_at(clock: Arc<dyn Clock>) -> Self {
+        Self::new(clock, RandomState::new().hash_one("tonnage"))
     }
 
     /// A world with the given clock and seed.

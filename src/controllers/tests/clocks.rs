@@ -1,0 +1,65 @@
+//! The wall clock of the controller's machine is wrong, or is set, told as stories.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::Stage;
+use crate::settings::Mode;
+use crate::sim::Process;
+use crate::sim::api_server::Resource::{NodeClaim, Pod};
+use crate::sim::clock::WallClock;
+use crate::sim::embedded::{ProcessOptions, default_settings};
+use crate::sim::faults::CallFault;
+
+impl Stage {
+    /// Starts a controller on a machine with this clock.
+    fn run_by(&self, clock: &WallClock) -> Process {
+        self.world.start(ProcessOptions {
+            faults: Arc::new(self.trouble.clone()),
+            clock: Some(Arc::new(clock.clone())),
+            ..ProcessOptions::new(7, default_settings(Mode::Run, 1))
+        })
+    }
+}
+
+const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_ahead_does_not_make_a_young_machine_look_gone() {
+    let stage = Stage::new();
+    let clock = WallClock::new(&stage.world.clock);
+    stage.world.ec2.show_late(Duration::from_secs(90));
+    stage.fail_launches(&[CallFault::AnswerLost]);
+    let _process = stage.run_by(&clock);
+    stage.pod("a");
+    stage
+        .until(30, "the machine runs unknown to its claim", |stage| {
+            stage.running().len() == 1
+        })
+        .await;
+    let claim = stage.all(NodeClaim)[0]["metadata"]["name"].clone();
+    stage.delete(Pod, "a");
+    stage.delete(NodeClaim, claim.as_str().unwrap());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    clock.set_ahead(SignedDuration::from_mins(5));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(stage.all(NodeClaim).len(), 1, "EC2 may not show it yet");
+    stage.until(90, "nothing is left", Stage::is_bare).await;
+    assert_eq!(stage.machines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_whose_clock_is_wrong_gives_machines_the_time_they_have() {
+    for ahead in [HALF_AN_HOUR, -HALF_AN_HOUR] {
+        let stage = Stage::new();
+        let clock = WallClock::new(&stage.world.clock);
+        clock.set_ahead(ahead);
+        let _process = stage.run_by(&clock);
+        stage.one_pod_runs().await;
+        assert_eq!(stage.machines().len(), 1, "{ahead} ahead");
+        stage.delete(Pod, "a");
+        stage.until(90, "nothing is left", Stage::is_bare).await;
+    }
+}
