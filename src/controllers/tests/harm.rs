@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Stage;
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::ec2::machine::EndCause;
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
 
@@ -232,4 +233,32 @@ async fn a_call_refused_after_a_lost_answer_buys_nothing_twice() {
     let _process = stage.run();
     stage.one_pod_runs().await;
     assert_eq!(stage.machines().len(), 1);
+}
+
+/// EC2 gave it and ended it before it joined: the same is not bought again at once, and the claim says why.
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_does_not_start_is_followed_by_another_offering() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.pod("a");
+    stage
+        .until(30, "a machine is bought", |stage| {
+            stage.machines().len() == 1
+        })
+        .await;
+    let first = stage.machines().remove(0);
+    stage.world.ec2.end(&first.id, EndCause::Failed);
+    stage
+        .until(300, "the pod runs on another machine", |stage| {
+            stage.running_pods() == 1
+        })
+        .await;
+    let bought: Vec<String> = stage
+        .machines()
+        .iter()
+        .map(|machine| machine.offering.capacity_type.to_string())
+        .collect();
+    assert_eq!(bought, ["spot", "on-demand"]);
+    let told = stage.told("InstanceEnded").join(" ");
+    assert!(told.contains("Server.InternalError"), "{told}");
 }

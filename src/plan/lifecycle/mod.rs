@@ -22,6 +22,9 @@ use crate::plan::decision::Decision;
 use crate::plan::instances::{InstanceView, Sight};
 use crate::plan::launch::CEILING;
 
+/// How long a machine takes to join at most if all is well, as a rule.
+const LATE: SignedDuration = SignedDuration::from_secs(60);
+
 /// How long an answer of EC2 about an instance is believed when a Node asks to be bound to it, and
 /// how long to wait before asking again about an instance that EC2 did not show.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -294,6 +297,7 @@ impl Turn<'_> {
                 // however late: the controller may have been away while it registered.
                 self.ask(id, decision);
             } else if !self.registration_expired(id, launched, decision) {
+                self.look_at_the_late(id, launched, ASK_AGAIN, decision);
                 self.no_node(decision);
             }
             return;
@@ -305,6 +309,7 @@ impl Turn<'_> {
             return;
         }
         if nodes.is_empty() {
+            self.look_at_the_late(id, launched, LATE, decision);
             self.no_node(decision);
         } else {
             self.bind(nodes, &instance, decision);
@@ -337,6 +342,24 @@ impl Turn<'_> {
             format!("no Node with provider id {provider_id} exists yet"),
         );
         self.report(change, decision);
+    }
+
+    /// A machine that is late may have ended, which nobody announces where there is no queue: it is looked at, and
+    /// again after so long.
+    fn look_at_the_late(
+        &self,
+        id: &str,
+        launched: Timestamp,
+        again: SignedDuration,
+        decision: &mut Decision<LifecycleStep>,
+    ) {
+        let late = launched.saturating_add(LATE).unwrap_or(launched);
+        let asked = self.instances.asked_at(id);
+        let due = asked.map_or(late, |at| late.max(at.saturating_add(again).unwrap_or(at)));
+        if due > self.snapshot.now {
+            return decision.wake_at(due);
+        }
+        self.ask(id, decision);
     }
 
     /// Asks EC2 about an instance, unless it was asked a moment ago.
