@@ -4,6 +4,8 @@
 //! trusts the API server by, and the range that the API server gives Services addresses from. Where nodes reach the
 //! API server is not known to a process inside the cluster, and is never guessed.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
@@ -14,6 +16,19 @@ use super::client::{ConnectError, ConnectOptions, certificates};
 
 /// The ServiceCIDR that the API server makes of its own settings.
 const DEFAULT: &str = "kubernetes";
+
+/// Pause before the API server is asked again.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is asked again: for two minutes, in which a control plane is upgraded as a rule.
+const MOST_TRIES: u32 = 60;
+
+/// True for an error that another try may mend.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => ![401, 403, 404].contains(&status.code),
+        _ => true,
+    }
+}
 
 /// What could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +79,18 @@ fn in_base64(certificates: Vec<Vec<u8>>) -> String {
 /// It cannot be read, or there is none.
 pub async fn service_range(client: Client) -> Result<String, JoiningError> {
     let ranges: Api<ServiceCIDR> = Api::all(client);
-    let found = ranges
-        .get(DEFAULT)
-        .await
-        .map_err(|error| JoiningError::NoRange(Box::new(error)))?;
+    let mut tries = 0;
+    let found = loop {
+        match ranges.get(DEFAULT).await {
+            Ok(found) => break found,
+            Err(error) if tries < MOST_TRIES && passes(&error) => {
+                tries += 1;
+                tracing::warn!(%error, "the range of Service addresses is asked for again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(JoiningError::NoRange(Box::new(error))),
+        }
+    };
     let cidrs = found.spec.map(|spec| spec.cidrs.unwrap_or_default());
     cidrs
         .and_then(|cidrs| cidrs.into_iter().next())

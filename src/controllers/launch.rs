@@ -20,6 +20,8 @@ use crate::cluster::{Changes, Kind};
 use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord};
+use crate::model::node_class::NodeClass;
+use crate::model::offering::OfferingKey;
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
@@ -217,7 +219,6 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
             templates
         }
         Ok(_nothing) => {
-            let now = context.now();
             let error = CloudError {
                 operation: "CreateLaunchTemplate",
                 class: ErrorClass::Invalid,
@@ -229,14 +230,13 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
                 ),
             };
             // What the class cannot launch is no choice: the claim walks on to what it can.
-            context.launches(|memory| {
-                for offering in &proposal.offerings {
-                    memory.refusals.note(class, offering, &error.message, now);
-                }
-            });
+            refuse(context, Some(class), &error, &proposal.offerings);
             return Ok(refused(context, &claims, error).await?);
         }
-        Err(error) => return Ok(refused(context, &claims, error).await?),
+        Err(error) => {
+            refuse(context, Some(class), &error, &proposal.offerings);
+            return Ok(refused(context, &claims, error).await?);
+        }
     };
     let record = proposal.record(templates);
     let now = context.now();
@@ -348,9 +348,33 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
         }
         // Templates, subnets or permissions are not what they were.
         ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
+            let known = batch.claims.first();
+            let known = known.and_then(|claim| context.class(&claim.node_class));
+            let offerings: Vec<OfferingKey> = record.offerings().collect();
+            let class = known.as_ref().map(|known| &known.class);
+            refuse(context, class, &error, &offerings);
             refused_call(context, batch, error).await
         }
     }
+}
+
+/// What a class asks for is wrong as it stands: its claims shall not hold their pods until they time out. What is
+/// missing or not allowed may be mended meanwhile.
+fn refuse(
+    context: &Acting,
+    class: Option<&NodeClass>,
+    error: &CloudError,
+    offerings: &[OfferingKey],
+) {
+    let now = context.now();
+    let Some(class) = class.filter(|_class| error.class == ErrorClass::Invalid) else {
+        return;
+    };
+    context.launches(|memory| {
+        for offering in offerings {
+            memory.refusals.note(class, offering, &error.message, now);
+        }
+    });
 }
 
 /// EC2 refused a call, which settles its record: at once when none of its calls can have bought

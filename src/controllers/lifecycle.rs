@@ -274,7 +274,8 @@ fn learn_from_the_end(context: &Acting, claim: &Claim) {
     let known = context.class(&claim.node_class);
     let class = known.as_ref().map(|known| &known.class);
     let now = context.now();
-    context.launches(|memory| memory.ended_early(class, &offering, &ending, now));
+    context
+        .launches(|memory| memory.ended_early(class, (&offering, &claim.offerings), &ending, now));
 }
 
 fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {

@@ -14,9 +14,9 @@ use crate::model::snapshot::Snapshot;
 
 /// How long a NodePool rests after a first refusal, which may be one of a server that has just started.
 const FIRST_REST: SignedDuration = SignedDuration::from_secs(10);
-/// How long it rests at most, when it is refused again and again: an admission policy or a quota is mended by
-/// people. A change of the NodePool ends a rest at once, and so does a claim that is taken.
-const LONGEST_REST: SignedDuration = SignedDuration::from_mins(5);
+/// How long it rests at most, when it is refused again and again: pods of it that would be taken wait no longer than
+/// that for one that never is. A change of the NodePool ends a rest at once, and so does a claim that is taken.
+const LONGEST_REST: SignedDuration = SignedDuration::from_mins(1);
 
 #[derive(Debug)]
 struct Refused {

@@ -332,7 +332,7 @@ impl LaunchMemory {
     pub fn ended_early(
         &mut self,
         class: Option<&NodeClass>,
-        offering: &OfferingKey,
+        (offering, alternatives): (&OfferingKey, &[OfferingKey]),
         ending: &Ending,
         now: Timestamp,
     ) {
@@ -344,7 +344,10 @@ impl LaunchMemory {
             }
             (Lesson::Class, Some(class)) => {
                 let why = format!("{} ({})", ending.message, ending.code);
-                self.refusals.note(class, offering, &why, now);
+                // Image, key or user data are at fault, not the size: the alternatives would end alike.
+                for offering in alternatives.iter().chain([offering]) {
+                    self.refusals.note(class, offering, &why, now);
+                }
             }
             (Lesson::Class, None) | (Lesson::Nothing, _) => {}
         }

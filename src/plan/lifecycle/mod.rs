@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
-use crate::model::instance::{Ending, Instance, tags};
+use crate::model::instance::{Ending, Instance, InstanceState, tags};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -277,7 +277,10 @@ impl Turn<'_> {
         let launched = self.since(ConditionType::Launched);
         let sight = self.instances.get(id);
         let ended = match &sight {
-            Sight::Seen(instance) => instance.state.is_ending(),
+            // One that switched itself off before it joined has ended as well.
+            Sight::Seen(instance) => {
+                instance.state.is_ending() || instance.state == InstanceState::Stopped
+            }
             _ => self.instances.is_gone(id, launched),
         };
         if ended {
