@@ -22,6 +22,8 @@ const LAST_CALL: SignedDuration = SignedDuration::from_secs(30 + 5);
 pub(crate) struct Acts {
     /// Pods that the eviction API let go and that are deleted next.
     let_go: BTreeSet<String>,
+    /// Pods that have succeeded.
+    ended: BTreeSet<String>,
     /// Nodes that are being deleted.
     going: BTreeSet<String>,
     /// Where each pod is.
@@ -61,9 +63,14 @@ impl Acts {
         match line.event {
             "PodBound" => self.bound_to(pod(), field(line, "node"), line),
             "PodEvicted" => self.evicted(pod(), line),
+            "PodSucceeded" => {
+                self.ended.insert(pod());
+                None
+            }
             "PodGone" => {
                 self.bound.remove(&pod());
                 self.let_go.remove(&pod());
+                self.ended.remove(&pod());
                 None
             }
             "NodeGone" => {
@@ -105,7 +112,8 @@ impl Acts {
         }
         let pod = object.strip_prefix("pods/")?;
         let by = field(line, "client");
-        if self.let_go.remove(pod) || !by.starts_with(PREFIX) {
+        // No disruption budget keeps a pod that has ended.
+        if self.let_go.remove(pod) || self.ended.contains(pod) || !by.starts_with(PREFIX) {
             return None;
         }
         let node = self.bound.get(pod).map_or("", String::as_str);
