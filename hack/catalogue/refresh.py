@@ -15,13 +15,15 @@ import boto3
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/cloud/data/instance-types.csv"
 REGION = "us-east-1"
+# The line that says when the table was written last.
+WRITTEN = "# Written anew by hack/refresh-types"
 ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}
 
 
 def read_table() -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
     """The comment, the columns, and the rows by name."""
     lines = TABLE.read_text().splitlines()
-    comment = [line for line in lines if line.startswith("#")]
+    comment = [line for line in lines if line.startswith("#") and not line.startswith(WRITTEN)]
     columns, *rows = [line.split(",") for line in lines if line and not line.startswith("#")]
     return comment, columns, {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
 
@@ -121,7 +123,7 @@ def main() -> None:
     names = sorted(before) if families is None else sorted(name for name in described if name.split(".")[0] in families)
     pricing = None if arguments.keep_prices else boto3.client("pricing", region_name=REGION)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    print("\n".join([*comment, f"# Written anew by hack/refresh-types on {today}.", ",".join(columns)]))
+    print("\n".join([*comment, f"{WRITTEN} on {today}.", ",".join(columns)]))
     for name in names:
         known = before.get(name, {})
         row = facts(described[name], known) if name in described else None

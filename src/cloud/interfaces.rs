@@ -112,12 +112,7 @@ impl Interfaces {
         let Self::Listed(listed) = self else {
             return true;
         };
-        let has_place = |interface: &Interface| {
-            let card = usize::try_from(interface.card).ok();
-            let most = card.and_then(|card| facts.cards.get(card));
-            most.is_some_and(|most| interface.device < *most)
-        };
-        self.devices(facts) <= facts.efa_interfaces && listed.iter().all(has_place)
+        self.devices(facts) <= facts.efa_interfaces && have_places(listed, facts)
     }
 
     /// How many EFA devices a machine of the type has, when its claim asks for some.
@@ -158,6 +153,15 @@ impl Interfaces {
             Self::ByClaim { .. } => Vec::new(),
         }
     }
+}
+
+/// True when machines of the type have cards with these positions.
+pub fn have_places(interfaces: &[Interface], facts: &InstanceFacts) -> bool {
+    interfaces.iter().all(|interface| {
+        let card = usize::try_from(interface.card).ok();
+        let most = card.and_then(|card| facts.cards.get(card));
+        most.is_some_and(|most| interface.device < *most)
+    })
 }
 
 /// True when EFA has a card for each device, and on all but the first the position that it is given there.

@@ -20,8 +20,6 @@ use crate::cluster::{Changes, Kind};
 use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord};
-use crate::model::node_class::NodeClass;
-use crate::model::offering::OfferingKey;
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
@@ -229,12 +227,11 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
                     class.name
                 ),
             };
-            // What the class cannot launch is no choice: the claim walks on to what it can.
-            refuse(context, Some(class), &error, &proposal.offerings);
+            unprepared(context, proposal, &error);
             return Ok(refused(context, &claims, error).await?);
         }
         Err(error) => {
-            refuse(context, Some(class), &error, &proposal.offerings);
+            unprepared(context, proposal, &error);
             return Ok(refused(context, &claims, error).await?);
         }
     };
@@ -338,40 +335,31 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
             // Tried again after a rest: EC2 may not show everything yet.
             Found { settled: false, .. } => Err(error.into()),
         },
-        ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded => {
-            let class = batch.claims.first();
-            let class = class.and_then(|claim| context.class(&claim.node_class));
-            let class = class.as_ref().map(|known| &known.class);
-            let said = (error.class, error.message.as_str());
-            context.launches(|memory| memory.refused(record, class, said, now));
-            refused_call(context, batch, error).await
-        }
-        // Templates, subnets or permissions are not what they were.
-        ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => {
+        // There is no capacity, or templates, subnets or permissions are not what they were.
+        ErrorClass::InsufficientCapacity
+        | ErrorClass::QuotaExceeded
+        | ErrorClass::NotFound
+        | ErrorClass::Unauthorized
+        | ErrorClass::Invalid => {
             let known = batch.claims.first();
             let known = known.and_then(|claim| context.class(&claim.node_class));
-            let offerings: Vec<OfferingKey> = record.offerings().collect();
             let class = known.as_ref().map(|known| &known.class);
-            refuse(context, class, &error, &offerings);
+            let said = (error.class, error.message.as_str());
+            context.launches(|memory| memory.refused(record, class, said, now));
             refused_call(context, batch, error).await
         }
     }
 }
 
-/// What a class asks for is wrong as it stands: its claims shall not hold their pods until they time out. What is
-/// missing or not allowed may be mended meanwhile.
-fn refuse(
-    context: &Acting,
-    class: Option<&NodeClass>,
-    error: &CloudError,
-    offerings: &[OfferingKey],
-) {
-    let now = context.now();
-    let Some(class) = class.filter(|_class| error.class == ErrorClass::Invalid) else {
+/// What a class asks for is wrong as it stands: its claims walk on to what it can launch, and hold their pods no
+/// longer. What is missing or not allowed may be mended meanwhile.
+fn unprepared(context: &Acting, proposal: &Proposal, error: &CloudError) {
+    if error.class != ErrorClass::Invalid {
         return;
-    };
+    }
+    let (class, now) = (&proposal.node_class, context.now());
     context.launches(|memory| {
-        for offering in offerings {
+        for offering in &proposal.offerings {
             memory.refusals.note(class, offering, &error.message, now);
         }
     });

@@ -45,7 +45,6 @@ pub(super) async fn launch(
     record: &LaunchRecord,
     claim: &Claim,
     node_class: &EC2NodeClass,
-    subnets: &BTreeMap<String, Vec<Subnet>>,
 ) -> Result<LaunchOutcome, CloudError> {
     let request = request(api, record, claim, node_class)?;
     api.buckets.take(Bucket::Mutate, 1).await;
@@ -58,19 +57,13 @@ pub(super) async fn launch(
         .send()
         .await
         .map_err(|error| failed(OPERATION, &error))?;
-    let mut outcome = outcome(record, &answer);
-    count_addresses(api, &answer, &mut outcome, subnets);
+    let outcome = outcome(record, &answer);
+    count_addresses(api, &answer, &outcome);
     Ok(outcome)
 }
 
-/// Counts what machines took of their subnets. Where one is full and its zone has another with room, that is
-/// where the rest of the batch goes next: nothing is short.
-fn count_addresses(
-    api: &Api,
-    answer: &CreateFleetOutput,
-    outcome: &mut LaunchOutcome,
-    subnets: &BTreeMap<String, Vec<Subnet>>,
-) {
+/// Counts what machines took of their subnets.
+fn count_addresses(api: &Api, answer: &CreateFleetOutput, outcome: &LaunchOutcome) {
     let mut taken = api.taken();
     for bought in &outcome.instances {
         taken.take(&bought.subnet_id, 1);
@@ -82,6 +75,22 @@ fn count_addresses(
             taken.fill(&subnet);
         }
     }
+}
+
+/// True for an answer that says of a subnet that it is full.
+pub(super) fn met_a_full_subnet(outcome: &LaunchOutcome) -> bool {
+    let mut shortfalls = outcome.shortfalls.iter();
+    shortfalls.any(|shortfall| shortfall.code == NO_FREE_ADDRESS)
+}
+
+/// Where a subnet is full and its zone has another with room, that is where the rest of the batch goes next:
+/// nothing is short.
+pub(super) fn go_on_in_sisters(
+    api: &Api,
+    outcome: &mut LaunchOutcome,
+    subnets: &BTreeMap<String, Vec<Subnet>>,
+) {
+    let taken = api.taken();
     for shortfall in &mut outcome.shortfalls {
         let zone = shortfall.offering.as_ref().map(|offering| &*offering.zone);
         let sisters = zone.and_then(|zone| subnets.get(zone));

@@ -240,8 +240,13 @@ impl Cloud for Ec2Cloud {
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
         async move {
-            let subnets = self.classes.subnets(&node_class.name_any()).await;
-            let launched = fleet::launch(&self.api, record, claim, node_class, &subnets).await;
+            let mut launched = fleet::launch(&self.api, record, claim, node_class).await;
+            if let Ok(outcome) = &mut launched
+                && fleet::met_a_full_subnet(outcome)
+            {
+                let subnets = self.classes.subnets(&node_class.name_any()).await;
+                fleet::go_on_in_sisters(&self.api, outcome, &subnets);
+            }
             if launched
                 .as_ref()
                 .is_err_and(|error| error.class == ErrorClass::NotFound)

@@ -35,16 +35,6 @@ fn refusal<'here>(
     offerings.find_map(|offering| memory.refusals.why(class, offering, now))
 }
 
-/// The reason of a claim of which nothing can be bought now.
-pub(super) fn reason(
-    memory: &LaunchMemory,
-    class: &NodeClass,
-    claim: &Claim,
-    now: Timestamp,
-) -> &'static str {
-    refusal(memory, class, claim, now).map_or(REASON, |_why| REFUSED)
-}
-
 /// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
 /// given up because their NodePool may buy something else.
 pub(super) fn none_left(
@@ -56,7 +46,7 @@ pub(super) fn none_left(
 ) -> Option<String> {
     let (first, now) = (claims.first()?, snapshot.now);
     let why = refusal(memory, class, first, now);
-    let reason = reason(memory, class, first, now);
+    let reason = why.map_or(REASON, |_why| REFUSED);
     let against = against(class, first, why);
     let other = something_else(snapshot, claims, class, &memory.shortages).map(|other| {
         format!(

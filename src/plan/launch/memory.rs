@@ -289,7 +289,7 @@ impl LaunchMemory {
         outcome: &LaunchOutcome,
         now: Timestamp,
     ) {
-        let is_own = |found: &&Shortfall| class.is_some_and(|class| is_of_class(class, found));
+        let is_own = |found: &&Shortfall| is_of_class(class, found);
         if !outcome.shortfalls.iter().any(|found| is_own(&found)) {
             return self.shortages.learn(record, outcome, now);
         }
@@ -305,8 +305,8 @@ impl LaunchMemory {
         }
     }
 
-    /// Learns that a call was refused as a whole for want of capacity; `class` is the one that asked, if it is
-    /// still known.
+    /// Learns that a call was refused as a whole; `class` is the one that asked, if it is still known. What is
+    /// missing or not allowed may be mended meanwhile, and says nothing of the offerings.
     pub fn refused(
         &mut self,
         record: &LaunchRecord,
@@ -314,10 +314,12 @@ impl LaunchMemory {
         (error, why): (ErrorClass, &str),
         now: Timestamp,
     ) {
-        let in_group = |class: &&NodeClass| {
-            class.placement_group.is_some() && error == ErrorClass::InsufficientCapacity
+        let is_its_own = |class: &&NodeClass| match error {
+            ErrorClass::Invalid => true,
+            ErrorClass::InsufficientCapacity => class.placement_group.is_some(),
+            _ => false,
         };
-        match class.filter(in_group) {
+        match class.filter(is_its_own) {
             Some(class) => {
                 for offering in record.offerings() {
                     self.refusals.note(class, &offering, why, now);

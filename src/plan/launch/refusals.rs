@@ -97,7 +97,7 @@ impl Refusals {
         let of_class = outcome
             .shortfalls
             .iter()
-            .filter(|found| is_of_class(class, found));
+            .filter(|found| is_of_class(Some(class), found));
         for shortfall in of_class {
             let why = told(shortfall);
             if let Some(offering) = &shortfall.offering {
@@ -179,12 +179,12 @@ impl Refusals {
     }
 }
 
-/// True when a shortfall says something of the class alone. What a placement group has no room for may be had
-/// beside it.
-pub(super) fn is_of_class(class: &NodeClass, shortfall: &Shortfall) -> bool {
-    let of_group =
-        || class.placement_group.is_some() && shortfall.class == ErrorClass::InsufficientCapacity;
-    shortfall.is_of_the_class() || of_group()
+/// True when a shortfall says something of the class alone, which may be gone since. What a placement group has no
+/// room for may be had beside it.
+pub(super) fn is_of_class(class: Option<&NodeClass>, shortfall: &Shortfall) -> bool {
+    let in_group = class.is_some_and(|class| class.placement_group.is_some());
+    let of_group = in_group && shortfall.class == ErrorClass::InsufficientCapacity;
+    shortfall.is_of_the_class() || of_group
 }
 
 /// A refusal in the words of EC2.
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::model::placement_group::{PlacementGroup, Strategy};
     use crate::plan::examples::{at, node_class, offering, world};
-    use crate::plan::launch::{LaunchMemory, Shortages};
+    use crate::plan::launch::LaunchMemory;
 
     const KEY: &str = "c5.xlarge/us-east-1a/spot";
 
@@ -233,10 +233,11 @@ mod tests {
             },
         );
         let outcome = refused("InvalidBlockDeviceMapping", ErrorClass::Invalid);
-        let (mut refusals, mut shortages) = (Refusals::default(), Shortages::default());
-        refusals.learn(&broken, &record(), &outcome, at(1));
-        shortages.learn(&record(), &outcome, at(1));
-        assert!(!shortages.is_short(&offering(KEY), at(2)), "EC2 has it");
+        let mut memory = LaunchMemory::new(at(0));
+        memory.answered(&record(), Some(&broken), &outcome, at(1));
+        let is_short = memory.shortages.is_short(&offering(KEY), at(2));
+        assert!(!is_short, "EC2 has it");
+        let refusals = memory.refusals;
 
         let mut snapshot = world(2, &[], &[], &[]);
         snapshot
@@ -304,7 +305,6 @@ mod tests {
     #[test]
     fn a_full_subnet_is_the_classs_own_and_a_full_zone_is_everybodys() {
         let class = node_class();
-        let mut refusals = Refusals::default();
         let subnet = refused(
             "InsufficientFreeAddressesInSubnet",
             ErrorClass::InsufficientCapacity,
@@ -313,14 +313,15 @@ mod tests {
             "InsufficientInstanceCapacity",
             ErrorClass::InsufficientCapacity,
         );
-        refusals.learn(&class, &record(), &zone, at(0));
-        assert_eq!(refusals.until(&class, &offering(KEY), at(1)), None);
-        refusals.learn(&class, &record(), &subnet, at(0));
-        assert!(refusals.until(&class, &offering(KEY), at(1)).is_some());
-        let mut shortages = Shortages::default();
-        shortages.learn(&record(), &subnet, at(0));
-        assert!(!shortages.is_short(&offering(KEY), at(1)));
-        shortages.learn(&record(), &zone, at(0));
-        assert!(shortages.is_short(&offering(KEY), at(1)));
+        let mut memory = LaunchMemory::new(at(0));
+        memory.answered(&record(), None, &subnet, at(0));
+        memory.answered(&record(), Some(&class), &subnet, at(0));
+        let closed = memory.refusals.until(&class, &offering(KEY), at(1));
+        assert!(closed.is_some());
+        assert!(!memory.shortages.is_short(&offering(KEY), at(1)));
+        let mut memory = LaunchMemory::new(at(0));
+        memory.answered(&record(), Some(&class), &zone, at(0));
+        assert_eq!(memory.refusals, Refusals::default());
+        assert!(memory.shortages.is_short(&offering(KEY), at(1)));
     }
 }

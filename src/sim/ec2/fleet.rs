@@ -100,10 +100,7 @@ impl State {
                     format!("Invalid IAM Instance Profile name: {profile}"),
                 ));
             }
-        }
-        for wanted in &order.templates {
-            let template = self.templates.get(&wanted.name);
-            let group = template.and_then(|template| template.data.placement_group.as_ref());
+            let group = template.data.placement_group.as_ref();
             if let Some(group) = group.filter(|group| !self.placement_groups.contains_key(*group)) {
                 return Err(Refusal::no_placement_group(group));
             }

@@ -75,7 +75,8 @@ impl Shortages {
         self.proofs.remove(offering);
     }
 
-    /// Learns from the answer to a launch.
+    /// Learns from the answer to a launch, whose shortfalls are all of the region: [`super::LaunchMemory::answered`]
+    /// takes out what is of one class.
     pub fn learn(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
         self.learn_purchases(outcome, now);
         let bought: BTreeSet<&OfferingKey> = outcome
@@ -83,11 +84,7 @@ impl Shortages {
             .iter()
             .map(|instance| &instance.offering)
             .collect();
-        let of_the_region = outcome
-            .shortfalls
-            .iter()
-            .filter(|found| !found.is_of_the_class());
-        for shortfall in of_the_region {
+        for shortfall in &outcome.shortfalls {
             match &shortfall.offering {
                 // Whatever else the call named of the same quota would meet it too, but not what it
                 // bought: that had room.

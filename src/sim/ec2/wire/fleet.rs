@@ -11,7 +11,7 @@ use super::Desk;
 use super::answer::{Element, set, text, texts, within};
 use super::authorize::{self, Launch};
 use super::form::Part;
-use crate::cloud::interfaces::Interface;
+use crate::cloud::interfaces;
 use crate::cloud::launch_template::Reserving;
 use crate::model::launch::{LaunchOverride, LaunchedInstance, TemplateOverrides};
 use crate::model::offering::{CapacityType, OfferingKey};
@@ -248,13 +248,8 @@ impl Config {
             return false;
         };
         let data = &self.template.data;
-        let has_place = |interface: &Interface| {
-            let card = usize::try_from(interface.card).ok();
-            let most = card.and_then(|card| facts.cards.get(card));
-            most.is_some_and(|most| interface.device < *most)
-        };
         data.efa_devices() <= i64::from(facts.efa_interfaces)
-            && data.interfaces.iter().all(has_place)
+            && interfaces::have_places(&data.interfaces, facts)
     }
 }
 
