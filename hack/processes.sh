@@ -29,16 +29,23 @@ alive() { # name
 
 # Starts a program in the background. The file is written by the child before it becomes the program, so there is no
 # moment in which a running process is not on record; a session of its own keeps Ctrl-C at the terminal from it.
+# Returns when the record is there, in one piece: whoever looked earlier would take the program for ended.
 spawn() { # name, program, arguments...
-  local name=$1
+  local name=$1 child
   shift
   (
     pid=$BASHPID # within $(...) it would be another one
     started=$(stat_of "$pid")
-    echo "$pid ${started#* }" >"$state/processes/$name"
+    echo "$pid ${started#* }" >"$state/processes/.$name"
+    mv "$state/processes/.$name" "$state/processes/$name"
     exec setsid "$@" </dev/null >>"$state/logs/$name.log" 2>&1 9>&-
   ) &
+  child=$!
   disown
+  until [ -e "$state/processes/$name" ]; do
+    kill -0 "$child" 2>/dev/null || fail_with_log "$name" "$name could not be started"
+    sleep 0.01
+  done
 }
 
 # Polls a check until it succeeds; gives up after the deadline or as soon as the named process has died.
@@ -46,7 +53,7 @@ await() { # name, seconds, what is awaited, check...
   local name=$1 deadline=$((SECONDS + $2)) what=$3
   shift 3
   until "$@" >/dev/null 2>&1; do
-    if ! alive "$name" && [ -e "$state/processes/$name" ]; then
+    if ! alive "$name"; then
       fail_with_log "$name" "$name ended before $what"
     elif [ "$SECONDS" -ge "$deadline" ]; then
       fail_with_log "$name" "not in time: $what"
