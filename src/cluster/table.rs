@@ -1,16 +1,40 @@
 //! The objects of one kind as a watch reports them: an ordered, shared map that changes object by
 //! object and is replaced as a whole by a list.
 //!
-//! Given: the events of one watch. Given back: what each of them changed. Readers take a clone of
+//! Given: the events of one watch. Given back: what each of them changed. A list that suddenly has
+//! nothing is not believed before a second one a minute later says the same. Readers take a clone of
 //! the shared map; a later change copies the map once if a reader still holds it. Nothing here
 //! waits or talks to anybody.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
+
+/// How far apart two lists are at least that must both have nothing where there was something: as far
+/// as the lists of instances that must agree before anything is collected. An API server that has lost
+/// its data, or whose cache is not filled yet, looks like this.
+const NOTHING_FOR: Duration = Duration::from_mins(1);
+
+/// What became of a complete list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Listed<K, V> {
+    /// It replaced everything.
+    Taken {
+        /// When it began.
+        begun: Instant,
+        /// What it changed, in key order.
+        differences: Vec<Difference<K, V>>,
+    },
+    /// It has nothing, and that is not believed yet: everything is as it was before.
+    Doubted {
+        /// How many objects are known.
+        known: usize,
+    },
+}
 
 /// An object that appeared, changed or went away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +76,8 @@ pub(super) struct Table<K, V> {
     current: Arc<BTreeMap<K, Arc<V>>>,
     staged: Option<Staged<K, V>>,
     record: ListRecord,
+    /// When the first of the lists began that have nothing and are not believed.
+    nothing_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -66,6 +92,7 @@ impl<K, V> Default for Table<K, V> {
             current: Arc::default(),
             staged: None,
             record: ListRecord::default(),
+            nothing_since: None,
         }
     }
 }
@@ -96,13 +123,19 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
         }
     }
 
-    /// The list is complete: it replaces everything. Gives back when it had begun and what it
-    /// changed, in key order.
-    pub(super) fn finish_list(
-        &mut self,
-        now: Timestamp,
-    ) -> Option<(Instant, Vec<Difference<K, V>>)> {
+    /// The list is complete: it replaces everything, unless it has nothing and is not believed yet.
+    /// `None` when no list had begun.
+    pub(super) fn finish_list(&mut self, now: Timestamp) -> Option<Listed<K, V>> {
         let staged = self.staged.take()?;
+        if staged.objects.is_empty() && !self.current.is_empty() {
+            let since = *self.nothing_since.get_or_insert(staged.begun);
+            if staged.begun.saturating_duration_since(since) < NOTHING_FOR {
+                return Some(Listed::Doubted {
+                    known: self.current.len(),
+                });
+            }
+        }
+        self.nothing_since = None;
         let before = mem::replace(&mut self.current, Arc::new(staged.objects));
         self.record = ListRecord {
             generation: self.record.generation.saturating_add(1),
@@ -110,11 +143,11 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
             objects: self.current.len(),
             objects_before: before.len(),
         };
-        let mut changed = Vec::new();
+        let mut differences = Vec::new();
         for (key, new) in self.current.iter() {
             let old = before.get(key);
             if old.is_none_or(|old| old != new) {
-                changed.push(Difference {
+                differences.push(Difference {
                     key: key.clone(),
                     old: old.cloned(),
                     new: Some(Arc::clone(new)),
@@ -123,14 +156,17 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
         }
         for (key, old) in before.iter() {
             if !self.current.contains_key(key) {
-                changed.push(Difference {
+                differences.push(Difference {
                     key: key.clone(),
                     old: Some(Arc::clone(old)),
                     new: None,
                 });
             }
         }
-        Some((staged.begun, changed))
+        Some(Listed::Taken {
+            begun: staged.begun,
+            differences,
+        })
     }
 
     /// An object was added or changed; `None` when nothing that is kept of it changed.
@@ -177,7 +213,14 @@ mod tests {
         for (key, value) in items {
             table.list_item((*key).to_owned(), Arc::new(*value));
         }
-        table.finish_list(Timestamp::UNIX_EPOCH).unwrap().1
+        finish(table)
+    }
+
+    fn finish(table: &mut Table<String, u32>) -> Vec<Difference<String, u32>> {
+        match table.finish_list(Timestamp::UNIX_EPOCH) {
+            Some(Listed::Taken { differences, .. }) => differences,
+            doubted => panic!("not taken: {doubted:?}"),
+        }
     }
 
     #[test]
@@ -204,9 +247,40 @@ mod tests {
         table.list_item("b".to_owned(), Arc::new(2));
         table.begin_list();
         table.list_item("a".to_owned(), Arc::new(1));
-        let (_begun, changed) = table.finish_list(Timestamp::UNIX_EPOCH).unwrap();
+        let changed = finish(&mut table);
         assert_eq!(keys(&changed), []);
         assert_eq!(table.objects().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_where_there_was_something_is_believed_from_two_lists_a_minute_apart() {
+        let mut table = Table::default();
+        list(&mut table, &[]);
+        list(&mut table, &[("a", 1), ("b", 2)]);
+        let nothing = |table: &mut Table<String, u32>| {
+            table.begin_list();
+            table.finish_list(Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let doubted = Listed::Doubted { known: 2 };
+        assert_eq!(nothing(&mut table), doubted);
+        tokio::time::advance(NOTHING_FOR / 2).await;
+        list(&mut table, &[("a", 1), ("b", 2)]);
+        tokio::time::advance(NOTHING_FOR / 2).await;
+        assert_eq!(
+            nothing(&mut table),
+            doubted,
+            "there was something meanwhile"
+        );
+        tokio::time::advance(NOTHING_FOR / 2).await;
+        assert_eq!(nothing(&mut table), doubted);
+        assert_eq!(table.objects().len(), 2);
+        tokio::time::advance(NOTHING_FOR / 2).await;
+        assert_eq!(keys(&list(&mut table, &[])), [("a", false), ("b", false)]);
+        assert_eq!(
+            table.record().generation,
+            4,
+            "a list in doubt does not count"
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Given: the API server's events. Given back: updates of the mirror's state. A watch that fails is
 //! retried for ever with growing, jittered pauses; what is wrong with it is kept where readiness
-//! finds it, with the RBAC rule that is missing or the definition that is not installed.
+//! finds it, with the RBAC rule that is missing or the definition that is not installed. A list that
+//! is not believed is asked for again.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -18,12 +19,16 @@ use super::changes::Changes;
 use super::kind::Kind;
 use super::mirror::Mirror;
 use super::slim::Slim;
+use super::state::State;
+use super::table::Listed;
 use crate::world::{RandomStream, World};
 
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(400);
 /// The longest pause; client-go's reflector uses the same.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The pause before a list that is not believed is asked for again: it is over within a minute.
+const DOUBT_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that worked for so long starts again with the first pause.
 const CALM: Duration = Duration::from_mins(2);
 /// Objects per page of a list: bounds what is decoded at once, as in client-go.
@@ -78,9 +83,16 @@ where
     loop {
         let events = watcher(api.clone(), config.clone()).backoff(pause.clone());
         let mut events = std::pin::pin!(events);
+        let mut doubts = false;
         loop {
             match events.try_next().await {
-                Ok(Some(event)) => receive(mirror, event, world),
+                Ok(Some(event)) => match receive(mirror, event, world) {
+                    Taken::Yes => {}
+                    Taken::InDoubt => {
+                        doubts = true;
+                        break;
+                    }
+                },
                 Ok(None) => break,
                 Err(error) => {
                     report(mirror, K::KIND, &error, world);
@@ -90,12 +102,26 @@ where
                 }
             }
         }
-        tokio::time::sleep(pause.next().unwrap_or(LONGEST_PAUSE)).await;
+        let rest = if doubts {
+            DOUBT_PAUSE
+        } else {
+            pause.next().unwrap_or(LONGEST_PAUSE)
+        };
+        tokio::time::sleep(rest).await;
     }
 }
 
+/// Whether what a watch brought is in the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is, or is no object of ours.
+    Yes,
+    /// A list is not believed: the watch that follows it would tell of changes to what is not known.
+    InDoubt,
+}
+
 /// Takes one event into the state and tells the consumers.
-pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) {
+pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) -> Taken {
     let mut changes = Changes::default();
     let mut state = mirror.lock();
     match event {
@@ -103,34 +129,18 @@ pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) 
         Event::InitApply(object) => {
             drop(state);
             let key = object.key();
-            let Some(value) = object.slim() else { return };
+            let Some(value) = object.slim() else {
+                return Taken::Yes;
+            };
             let mut state = mirror.lock();
             let value = K::keep(&mut state, value);
             K::table(&mut state).list_item(key, value);
-            return;
+            return Taken::Yes;
         }
         Event::InitDone => {
-            let Some((begun, differences)) = K::table(&mut state).finish_list(world.now()) else {
-                return;
-            };
-            for difference in &differences {
-                K::changed(&mut state, difference, &mut changes);
+            if finish_list::<K>(&mut state, &mut changes, world) == Taken::InDoubt {
+                return Taken::InDoubt;
             }
-            if !differences.is_empty() {
-                changes.kinds.insert(K::KIND);
-            }
-            if K::KIND == Kind::NodeClaim {
-                state.ledger.listed(begun);
-            }
-            changes.relisted.insert(K::KIND);
-            let record = K::table(&mut state).record();
-            state.listed(K::KIND, record);
-            tracing::debug!(
-                kind = K::KIND.resource(),
-                objects = record.objects,
-                before = record.objects_before,
-                "listed"
-            );
         }
         Event::Apply(object) => {
             drop(state);
@@ -162,6 +172,49 @@ pub(super) fn receive<K: Slim>(mirror: &Mirror, event: Event<K>, world: &World) 
     drop(state);
     if changes.relisted.contains(&K::KIND) {
         mirror.list_completed();
+    }
+    Taken::Yes
+}
+
+/// Takes a complete list into the state.
+fn finish_list<K: Slim>(state: &mut State, changes: &mut Changes, world: &World) -> Taken {
+    let (begun, differences) = match K::table(state).finish_list(world.now()) {
+        Some(Listed::Taken { begun, differences }) => (begun, differences),
+        Some(Listed::Doubted { known }) => {
+            doubt(state, K::KIND, known, world);
+            return Taken::InDoubt;
+        }
+        None => return Taken::Yes,
+    };
+    for difference in &differences {
+        K::changed(state, difference, changes);
+    }
+    if !differences.is_empty() {
+        changes.kinds.insert(K::KIND);
+    }
+    if K::KIND == Kind::NodeClaim {
+        state.ledger.listed(begun);
+    }
+    changes.relisted.insert(K::KIND);
+    let record = K::table(state).record();
+    state.listed(K::KIND, record);
+    tracing::debug!(
+        kind = K::KIND.resource(),
+        objects = record.objects,
+        before = record.objects_before,
+        "listed"
+    );
+    Taken::Yes
+}
+
+/// Says why a list is not believed.
+fn doubt(state: &mut State, kind: Kind, known: usize, world: &World) {
+    let problem = format!(
+        "{kind}: the API server lists none where there were {known}; that is believed when it still \
+         says so in a minute"
+    );
+    if state.fails(kind, problem.clone(), world.now()) {
+        tracing::warn!(kind = kind.resource(), "{problem}");
     }
 }
 
