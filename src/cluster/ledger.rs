@@ -143,6 +143,11 @@ impl Ledger {
         Arc::new(claims)
     }
 
+    /// The claim of a name as it was written last, while no watch has shown that.
+    pub(super) fn last_of(&self, name: &str) -> Option<&Arc<Claim>> {
+        self.writes.get(name)?.claim.as_ref()
+    }
+
     /// How many writes wait to be seen.
     pub(super) fn len(&self) -> usize {
         self.writes.len()

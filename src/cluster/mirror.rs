@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::changes::Subscription;
 use super::kind::Kind;
 use super::observe::node_pool::PoolDefaults;
+use super::stamps::Stamps;
 use super::state::{KindHealth, State};
 use super::table::ListRecord;
 use super::view::View;
@@ -46,6 +47,7 @@ impl Mirror {
 
     /// Starts to follow every kind. The tasks end with the world.
     pub fn start(&self, client: &kube::Client, world: &World) {
+        self.lock().stamps = Stamps::of(world);
         watch::start(self, client, world);
     }
 
@@ -124,7 +126,7 @@ impl Mirror {
         self.lock().ledger.len()
     }
 
-    pub(super) fn claim_written(&self, claim: &Arc<Claim>) {
+    pub(super) fn claim_written(&self, claim: &mut Arc<Claim>) {
         self.lock().claim_written(claim);
     }
 

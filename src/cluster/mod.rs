@@ -21,6 +21,7 @@ pub mod observe;
 mod rate;
 pub mod server_time;
 mod slim;
+mod stamps;
 mod state;
 mod table;
 #[cfg(test)]

@@ -85,6 +85,7 @@ impl Slim for Pod {
 
     fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
         state.share_spec(&mut value);
+        state.stamps.pod(&mut value);
         Arc::new(value)
     }
 
@@ -114,6 +115,11 @@ impl Slim for Node {
         &mut state.nodes
     }
 
+    fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
+        state.date_node(&mut value);
+        Arc::new(value)
+    }
+
     fn changed(
         state: &mut State,
         difference: &Difference<Self::Key, Self::Value>,
@@ -141,6 +147,11 @@ impl Slim for NodeClaim {
 
     fn table(state: &mut State) -> &mut Table<Self::Key, Self::Value> {
         &mut state.claims
+    }
+
+    fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
+        state.date_claim(&mut value);
+        Arc::new(value)
     }
 
     fn changed(

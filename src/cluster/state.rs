@@ -15,6 +15,7 @@ use super::kind::Kind;
 use super::ledger::Ledger;
 use super::observe::node_pool::PoolDefaults;
 use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
+use super::stamps::Stamps;
 use super::table::{Difference, ListRecord, Table};
 use super::view::{ObservedNodeClass, ObservedNodePool, View};
 use crate::model::claim::Claim;
@@ -54,6 +55,7 @@ pub(super) struct State {
     pub(super) health: BTreeMap<Kind, KindHealth>,
     pub(super) ledger: Ledger,
     pub(super) pool_defaults: Option<PoolDefaults>,
+    pub(super) stamps: Stamps,
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: BTreeSet<Arc<PodSpec>>,
@@ -252,8 +254,26 @@ impl State {
         changes.claims.insert(difference.key.clone());
     }
 
+    /// Takes the stamps of a Node over into own time.
+    pub(super) fn date_node(&self, node: &mut Node) {
+        let known = self.nodes.objects().get(&node.name);
+        let known = known.filter(|known| known.uid == node.uid);
+        self.stamps.node(node, known.map(|known| &**known));
+    }
+
+    /// Takes the stamps of a claim over into own time.
+    pub(super) fn date_claim(&self, claim: &mut Claim) {
+        let (name, uid) = (claim.name.clone(), claim.uid.clone());
+        let written = self.ledger.last_of(&name).into_iter();
+        let known = written.chain(self.claims.objects().get(&name));
+        let known = known.filter(|known| known.uid == uid);
+        self.stamps.claim(claim, known.map(|known| &**known));
+    }
+
     /// An own write of a claim was answered with the claim.
-    pub(super) fn claim_written(&mut self, claim: &Arc<Claim>) {
+    pub(super) fn claim_written(&mut self, claim: &mut Arc<Claim>) {
+        self.date_claim(Arc::make_mut(claim));
+        let claim = &*claim;
         let seen = self.claims.objects().get(&claim.name).map(Arc::clone);
         self.ledger.written(claim, seen.as_deref());
         self.publish(&one_claim(&claim.name));

@@ -108,8 +108,10 @@ impl Collect {
     async fn sweep(&mut self) -> Round {
         let context = Arc::clone(&self.context);
         let now = context.now();
-        if now >= self.due {
-            self.due = now + context.settings.orphan_sweep;
+        let next = now + context.settings.orphan_sweep;
+        // A due time beyond the next is of a clock that was far ahead.
+        if now >= self.due || self.due > next {
+            self.due = next;
             if let Err(problem) = self.list(&context, now).await {
                 tracing::warn!(problem, "no complete lists, nothing is collected");
             }

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +21,12 @@ use tokio_util::task::TaskTracker;
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The time now.
     fn now(&self) -> Timestamp;
+
+    /// How far it is ahead of the API server's clock, or behind; zero where they agree, or where no
+    /// API server is heard.
+    fn ahead_of_server(&self) -> SignedDuration {
+        SignedDuration::ZERO
+    }
 }
 
 /// The wall clock of the machine.
@@ -66,6 +72,11 @@ impl World {
     /// The wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How far the time is ahead of the API server's clock, which was set or is wrong.
+    pub fn ahead_of_server(&self) -> SignedDuration {
+        self.clock.ahead_of_server()
     }
 
     /// A random stream of its own for each purpose, so that a new draw in one place does not shift

@@ -21,6 +21,10 @@ const FAR: SignedDuration = SignedDuration::from_hours(1);
 /// The API server says whole seconds, so it may be later by so much.
 const SAID_WITHIN: SignedDuration = SignedDuration::from_secs(1);
 
+/// Times that are no further apart agree: the API server's is known to about a second, and its stamps
+/// are whole ones.
+const AGREES: SignedDuration = SignedDuration::from_secs(2);
+
 /// A wall clock that does not jump; see the module.
 #[derive(Debug)]
 pub struct SteadyClock {
@@ -100,6 +104,18 @@ impl Clock for SteadyClock {
         });
         state.given = Some(Reading { time, at: moment });
         time
+    }
+
+    fn ahead_of_server(&self) -> SignedDuration {
+        let now = self.now();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = state.server.map(|known| known.at(Instant::now()));
+        let ahead = server.map_or(SignedDuration::ZERO, |server| now.duration_since(server));
+        if ahead.abs() <= AGREES {
+            return SignedDuration::ZERO;
+        }
+        // Stamps are whole seconds.
+        SignedDuration::from_secs(ahead.as_secs())
     }
 }
 
@@ -181,9 +197,11 @@ mod tests {
         assert_eq!(steady.now(), at(160));
         steady.heard(Instant::now(), at(160));
         assert_eq!(steady.now(), at(160));
+        assert_eq!(steady.ahead_of_server(), SignedDuration::ZERO);
         // The clock of the API server was set, or another one answers.
         steady.heard(Instant::now(), at(240));
         assert_eq!(steady.now(), at(160));
+        assert_eq!(steady.ahead_of_server(), SignedDuration::from_secs(-80));
         pass(80).await;
         assert_eq!(steady.now(), at(250));
     }

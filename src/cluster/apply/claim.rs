@@ -229,18 +229,21 @@ impl Kubernetes {
     }
 
     /// Puts every claim of ours as the API server has it into the ledger. Whoever begins to act where
-    /// another has just stopped must not decide by a watch that is behind what the other wrote last.
-    pub async fn catch_up(&self) -> Result<(), WriteError> {
-        for claim in self.list_claims().await? {
-            self.shared.mirror.claim_written(&Arc::new(claim));
+    /// another has just stopped must not decide by a watch that is behind what the other wrote last. Gives
+    /// back how many there are.
+    pub async fn catch_up(&self) -> Result<usize, WriteError> {
+        let claims = self.list_claims().await?;
+        let count = claims.len();
+        for claim in claims {
+            self.shared.mirror.claim_written(&mut Arc::new(claim));
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Puts an answered claim into the ledger.
     pub(super) fn written(&self, object: &NodeClaim) -> Arc<Claim> {
-        let claim = Arc::new(observe::claim::claim(object));
-        self.shared.mirror.claim_written(&claim);
+        let mut claim = Arc::new(observe::claim::claim(object));
+        self.shared.mirror.claim_written(&mut claim);
         claim
     }
 }

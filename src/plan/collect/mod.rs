@@ -170,9 +170,10 @@ impl CollectMemory {
     }
 }
 
-/// Keeps what is still missing with its first time, adds what is newly missing, drops the rest.
+/// Keeps what is still missing with its first time, adds what is newly missing, drops the rest. After a
+/// clock that was far ahead has been set right a first time may be of the future: it begins anew.
 fn keep(known: &mut BTreeMap<String, Timestamp>, missing: BTreeSet<String>, at: Timestamp) {
-    known.retain(|name, _since| missing.contains(name));
+    known.retain(|name, since| missing.contains(name) && *since <= at);
     for name in missing {
         known.entry(name).or_insert(at);
     }

@@ -63,6 +63,16 @@ fn an_orphan_goes_after_two_lists_a_minute_apart() {
 }
 
 #[test]
+fn two_lists_that_agree_are_a_minute_apart_also_when_the_clock_was_far_ahead_at_the_first() {
+    let snapshot = world(1_000, &[launched("b")], &[], &[]);
+    let list = [tagged("a"), tagged("b")];
+    let mut memory = twice(7_200, 900, &list, &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
+    memory.listed(at(960), list.to_vec(), &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["terminate i-a"]);
+}
+
+#[test]
 fn an_instance_of_a_batch_that_still_waits_is_no_orphan() {
     let mut waiting = claim("a", &["c5.xlarge/us-east-1a/spot"]);
     waiting.launch = Some(LaunchRecord {
