@@ -45,8 +45,17 @@ async fn serve(parts: Arc<Parts>, term: Term, part: World) {
     let kubernetes = parts.kubernetes(&term, &part);
     let caught_up = async {
         parts.mirror.synced().await;
-        while let Err(error) = kubernetes.catch_up().await {
-            tracing::warn!("nothing is done before the claims are listed: {error}");
+        loop {
+            match kubernetes.catch_up().await {
+                // A list that has nothing where claims are known is no list of what there is.
+                Ok(0) if !parts.mirror.view().claims.is_empty() => {
+                    tracing::warn!("nothing is done while claims are known and none are listed");
+                }
+                Ok(_claims) => break,
+                Err(error) => {
+                    tracing::warn!("nothing is done before the claims are listed: {error}");
+                }
+            }
             tokio::time::sleep(CATCH_UP_AGAIN).await;
         }
     };
