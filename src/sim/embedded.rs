@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::api_server::{ApiServer, Key, Refusal, Resource};
-use super::clock::VirtualClock;
+use super::clock::{VirtualClock, WallClock};
 use super::cluster::Cluster;
 use super::ec2::market::{FAMILIES, Markets, Weather};
 use super::ec2::{Ec2, SimulatedCloud, account};
@@ -66,6 +66,8 @@ pub struct Embedded {
     pub history: History,
     /// Its API server.
     pub api: ApiServer,
+    /// The clock that the API server stamps by, which may be wrong; everybody else's is right.
+    pub server_clock: WallClock,
     /// Its region.
     pub ec2: Ec2,
     world: World,
@@ -139,8 +141,9 @@ impl Embedded {
         let clock = VirtualClock::start();
         let world = World::new(Arc::clone(&clock), options.seed);
         let history = History::new(Arc::clone(&clock), options.detail);
+        let server_clock = WallClock::new(&clock);
         let api = ApiServer::new(
-            Arc::clone(&clock),
+            Arc::new(server_clock.clone()),
             history.clone(),
             world.random("api-server"),
         );
@@ -158,6 +161,7 @@ impl Embedded {
             clock,
             history,
             api,
+            server_clock,
             ec2,
             world,
         }

@@ -1,4 +1,4 @@
-//! The wall clock of the controller's machine is wrong, or is set, told as stories.
+//! The wall clock of the controller's machine, or the API server's, is wrong or is set, told as stories.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::Stage;
+use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
 use crate::sim::Process;
 use crate::sim::api_server::Resource::{NodeClaim, Pod};
@@ -62,4 +63,45 @@ async fn a_controller_whose_clock_is_wrong_gives_machines_the_time_they_have() {
         stage.delete(Pod, "a");
         stage.until(90, "nothing is left", Stage::is_bare).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_whose_clock_is_set_makes_no_claim_older_than_it_is() {
+    for ahead in [HALF_AN_HOUR, -HALF_AN_HOUR] {
+        let stage = Stage::new();
+        let _process = stage.run();
+        stage.one_pod_runs().await;
+        stage.world.server_clock.set_ahead(ahead);
+        stage.pod("b");
+        stage
+            .until(120, "the second pod runs", |stage| {
+                stage.running_pods() == 2
+            })
+            .await;
+        assert_eq!(stage.machines().len(), 2, "{ahead} ahead");
+        stage.delete(Pod, "a");
+        stage.delete(Pod, "b");
+        stage.until(90, "nothing is left", Stage::is_bare).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_was_far_ahead_stalls_no_collection() {
+    let stage = Stage::new();
+    stage.world.server_clock.set_ahead(4 * HALF_AN_HOUR);
+    let process = stage.run();
+    stage.one_pod_runs().await;
+    stage.world.server_clock.set_ahead(SignedDuration::ZERO);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::OnDemand);
+    stage.world.ec2.stray("embedded", &offering);
+    stage
+        .until(60, "it runs", |stage| stage.running().len() == 2)
+        .await;
+    stage
+        .until(240, "the machine without an owner is gone", |stage| {
+            stage.running().len() == 1
+        })
+        .await;
+    process.stop().await;
 }

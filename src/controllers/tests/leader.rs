@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Stage;
 use crate::settings::{LeaseSettings, Mode};
 use crate::sim::Process;
-use crate::sim::api_server::{DeleteOptions, Key, Resource};
+use crate::sim::api_server::{DeleteOptions, Key, Resource, Versions};
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::faults::CallFault;
 use crate::sim::history::Line;
@@ -279,7 +279,7 @@ async fn the_brake_of_collection_is_told_on_the_lease_where_no_node_pool_is_left
         .until(300, "every pod runs", |stage| stage.running_pods() == 5)
         .await;
     let pool = stage.all(Resource::NodePool).remove(0);
-    stage.world.api.restore(&backup);
+    stage.world.api.restore(&backup, Versions::Raised);
     stage.delete(Resource::NodePool, "general");
     stage
         .until(900, "the lease says that the brake holds", |stage| {
@@ -303,4 +303,31 @@ async fn the_brake_of_collection_is_told_on_the_lease_where_no_node_pool_is_left
     stage
         .until(300, "what was acknowledged is collected", Stage::is_bare)
         .await;
+}
+
+/// The next leader has not seen the last claim, and a list that has nothing does not show it.
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_lead_while_the_api_server_lists_nothing_waits_until_it_lists_claims() {
+    let stage = Stage::new();
+    let first = start(&stage, "first", Mode::Run);
+    stage.one_pod_runs().await;
+    stage.change(Resource::NodePool, "general", |pool| {
+        pool["spec"]["limits"] = json!({ "nodes": "2" });
+    });
+    let _second = start(&stage, "second", Mode::Run);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    stage.pod("b");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stage.world.api.start_again(true);
+    stage
+        .until(20, "the first buys for the pod", |stage| {
+            stage.machines().len() == 2
+        })
+        .await;
+    first.stop().await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    stage.world.api.start_again(false);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(stage.machines().len(), 2, "the second bought no other");
+    assert_eq!(stage.running_pods(), 2);
 }

@@ -10,6 +10,7 @@ mod leader;
 mod learning;
 mod notices;
 mod reservations;
+mod restore;
 mod roles;
 mod scenes;
 mod stories;

@@ -306,34 +306,6 @@ async fn a_claim_that_cannot_be_bought_stalls_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restored_api_server_costs_nobody_a_fleet() {
-    let stage = Stage::new();
-    let backup = stage.world.api.backup();
-    let _process = stage.run();
-    for name in ["a", "b", "c", "d", "e"] {
-        stage.pod(name);
-    }
-    stage
-        .until(300, "every pod runs", |stage| stage.running_pods() == 5)
-        .await;
-    stage.world.api.restore(&backup);
-    tokio::time::sleep(Duration::from_mins(15)).await;
-    assert_eq!(stage.running().len(), 5, "nothing was terminated");
-    let told = stage.told("OrphanCollectionHalted");
-    let token = told
-        .iter()
-        .find_map(|message| message.rsplit_once("acknowledge-orphans="))
-        .map(|(_before, token)| token.to_owned());
-    let token = token.unwrap_or_else(|| panic!("nobody is told how to go on: {told:?}"));
-    stage.change(NodePool, "general", |pool| {
-        pool["metadata"]["annotations"] = json!({ "tonnage.dev/acknowledge-orphans": token });
-    });
-    stage
-        .until(300, "what was acknowledged is collected", Stage::is_bare)
-        .await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn claims_that_are_lost_do_not_take_working_nodes_along() {
     let stage = Stage::new();
     let process = stage.run();

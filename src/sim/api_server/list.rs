@@ -37,8 +37,11 @@ impl Store {
         let pages = if let Some(token) = query.get("continue") {
             self.rest_of(token)?
         } else {
+            // Selections and single objects are read from the store itself.
+            let is_blank = self.is_blank && selection.is_everything();
             let found = self
                 .of(route.resource, &route.namespace)
+                .filter(|_found| !is_blank)
                 .filter(|(_key, stored)| selection.selects(&stored.value))
                 .map(|(_key, stored)| stored.text.clone());
             Pages {

@@ -55,7 +55,21 @@ use write::Change;
 
 /// The objects of a moment.
 #[derive(Debug, Clone)]
-pub struct Backup(BTreeMap<Key, Stored>);
+pub struct Backup {
+    objects: BTreeMap<Key, Stored>,
+    version: u64,
+}
+
+/// What a restored server counts on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// Beyond every version that was ever given, as `etcdutl snapshot restore --bump-revision
+    /// --mark-compacted` does: whoever watches is told to list again.
+    Raised,
+    /// The version of the backup, as without these flags: versions are given a second time, so nobody
+    /// who knows some of the first may go on without starting again.
+    SetBack,
+}
 
 /// The server; clones share it.
 #[derive(Debug, Clone)]
@@ -202,13 +216,29 @@ impl ApiServer {
 
     /// Everything as it is now, to be restored later.
     pub fn backup(&self) -> Backup {
-        Backup(self.locked().objects.clone())
+        let store = self.locked();
+        Backup {
+            objects: store.objects.clone(),
+            version: store.version,
+        }
     }
 
     /// Goes back to a backup, as after a loss of the server's data: what came since is gone, whatever
     /// held it, and every watch ends.
-    pub fn restore(&self, backup: &Backup) {
-        self.locked().restore(&backup.0);
+    pub fn restore(&self, backup: &Backup, versions: Versions) {
+        let back = (versions == Versions::SetBack).then_some(backup.version);
+        self.locked().restore(&backup.objects, back);
+    }
+
+    /// How often it was restored.
+    pub(in crate::sim) fn restores(&self) -> usize {
+        self.locked().restores
+    }
+
+    /// Starts the server again. With a blank cache it answers lists of whole kinds as if there were
+    /// nothing, until it is started again with a filled one; everything else is as it should be.
+    pub fn start_again(&self, is_blank: bool) {
+        self.locked().start_again(is_blank);
     }
 
     /// Forgets past events: watches that begin before now get 410 and must list again.

@@ -70,6 +70,9 @@ pub(super) struct Store {
     pub(super) watchers: Vec<Watcher>,
     pub(super) pages: BTreeMap<String, Pages>,
     pub(super) applied: BTreeMap<(Key, String), Value>,
+    pub(super) restores: usize,
+    /// True while the cache that whole lists are answered from is not filled.
+    pub(super) is_blank: bool,
     uids: u64,
     listeners: Vec<mpsc::UnboundedSender<Key>>,
 }
@@ -88,6 +91,8 @@ impl Store {
             watchers: Vec::new(),
             pages: BTreeMap::new(),
             applied: BTreeMap::new(),
+            restores: 0,
+            is_blank: false,
             uids: 0,
             listeners: Vec::new(),
         }
@@ -209,14 +214,29 @@ impl Store {
         self.pages.clear();
     }
 
-    /// Holds the given objects and no others from now on.
-    pub(super) fn restore(&mut self, objects: &BTreeMap<Key, Stored>) {
-        let changed: BTreeSet<Key> = self.objects.keys().chain(objects.keys()).cloned().collect();
-        self.objects.clone_from(objects);
-        self.applied.clear();
+    /// Starts again with a cache that is filled or not: every watch ends, and what was is forgotten.
+    pub(super) fn start_again(&mut self, is_blank: bool) {
+        self.is_blank = is_blank;
         self.version += 1;
         self.compact();
         self.watchers.clear();
+        self.history
+            .event("ServerStarted", json!({ "blank": is_blank }));
+    }
+
+    /// Holds the given objects and no others from now on, and counts versions on from the one that is
+    /// given, else from its own.
+    pub(super) fn restore(&mut self, objects: &BTreeMap<Key, Stored>, back: Option<u64>) {
+        let changed: BTreeSet<Key> = self.objects.keys().chain(objects.keys()).cloned().collect();
+        self.objects.clone_from(objects);
+        self.applied.clear();
+        self.version = back.unwrap_or(self.version + 1);
+        self.latest.values_mut().for_each(|latest| {
+            *latest = (*latest).min(self.version);
+        });
+        self.compact();
+        self.watchers.clear();
+        self.restores += 1;
         self.history
             .event("Restored", json!({ "objects": self.objects.len() }));
         for key in changed {

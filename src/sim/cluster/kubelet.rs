@@ -176,7 +176,8 @@ impl Cluster {
         }
     }
 
-    fn tended(&self, key: &Key, uid: &str) -> Option<Value> {
+    /// A pod as it is, if it is there and its kubelet lives.
+    pub(super) fn tended(&self, key: &Key, uid: &str) -> Option<Value> {
         let pod = self.api.get(key)?;
         let node = text(&pod, "/spec/nodeName");
         (text(&pod, "/metadata/uid") == uid && self.kubelet_of(node).is_some()).then_some(pod)
@@ -196,10 +197,17 @@ impl Cluster {
             pod["status"]["startTime"] = json!(time);
             set_condition(pod, "Ready", "True", "", &time);
         });
+        if started.is_ok() {
+            self.plan_end(key, uid, &pod);
+        }
+    }
+
+    /// Plans the end of a pod whose process ends by itself, and whose containers start now.
+    pub(super) fn plan_end(&mut self, key: &Key, uid: &str, pod: &Value) {
         let seconds = pod["metadata"]["annotations"][RUN_SECONDS]
             .as_str()
             .and_then(|seconds| seconds.parse::<u64>().ok());
-        if let (Ok(_started), Some(seconds)) = (started, seconds) {
+        if let Some(seconds) = seconds {
             let duty = Duty::FinishPod(key.clone(), uid.to_owned());
             self.agenda.plan(duty, Duration::from_secs(seconds));
         }

@@ -13,6 +13,7 @@ pub mod fit;
 mod garbage;
 mod jobs;
 pub mod kubelet;
+mod recovery;
 mod replicas;
 mod scheduler;
 mod silence;
@@ -58,6 +59,8 @@ pub struct Cluster {
     starting: BTreeSet<String>,
     succeeded: BTreeMap<String, BTreeSet<String>>,
     random: RandomStream,
+    /// How often the API server has been restored, as far as it is known here.
+    restores: usize,
 }
 
 impl Cluster {
@@ -76,6 +79,7 @@ impl Cluster {
             starting: BTreeSet::new(),
             succeeded: BTreeMap::new(),
             random: world.random("cluster"),
+            restores: 0,
         }
     }
 
@@ -114,6 +118,7 @@ impl Cluster {
         while let Ok(id) = self.machines.try_recv() {
             self.machine_changed(&id);
         }
+        self.look_for_restore();
     }
 
     fn perform(&mut self, duty: Duty) {

@@ -14,7 +14,7 @@ const WHO: &str = "node-controller";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// How long a kubelet may be silent before its Node is called unknown. Source: kube-controller-manager,
 /// `--node-monitor-grace-period`, 50 s since Kubernetes 1.32.
-const GRACE: Duration = Duration::from_secs(50);
+pub(super) const GRACE: Duration = Duration::from_secs(50);
 /// How long pods tolerate a silent node by default. Source: admission plugin DefaultTolerationSeconds.
 const TOLERATED: Duration = Duration::from_mins(5);
 

@@ -66,7 +66,8 @@ impl Tally {
                 self.interruptions += 1;
                 self.going.insert(text("instance"));
             }
-            "InstanceEnds" if text("cause") != "terminated" => {
+            // A restored API server may have a Node back whose machine was terminated long before.
+            "InstanceEnds" => {
                 self.going.insert(text("instance"));
             }
             "NodeJoined" => {
