@@ -32,6 +32,8 @@ pub enum Sight {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InstanceView {
     sights: BTreeMap<String, (Timestamp, Option<Arc<Instance>>)>,
+    /// When each was first asked about.
+    asked_since: BTreeMap<String, Timestamp>,
     terminated: BTreeMap<String, Timestamp>,
     /// What was ended within the last minute.
     pub endings: Pace,
@@ -61,6 +63,7 @@ impl InstanceView {
     }
 
     fn note(&mut self, id: String, instance: Option<Arc<Instance>>, at: Timestamp) {
+        self.asked_since.entry(id.clone()).or_insert(at);
         let older = self.sights.get(&id).is_none_or(|(seen, known)| {
             *seen < at || (*seen == at && (known.is_none() || instance.is_some()))
         });
@@ -85,10 +88,16 @@ impl InstanceView {
 
     /// True when nothing of the instance is left: EC2 says terminated, or does not show it although
     /// its launch is so long ago that it would.
+    ///
+    /// The launch was stamped by whoever led then, and their time may have been another than ours where
+    /// clocks were set. So we must have asked for as long ourselves before absence counts.
     pub fn is_gone(&self, id: &str, launched: Timestamp) -> bool {
         match self.sights.get(id) {
             None => false,
-            Some((at, None)) => at.duration_since(launched) >= VISIBLE_WITHIN,
+            Some((at, None)) => {
+                let asked = self.asked_since.get(id).copied().unwrap_or(*at);
+                at.duration_since(launched.max(asked)) >= VISIBLE_WITHIN
+            }
             Some((_at, Some(instance))) => instance.state == InstanceState::Terminated,
         }
     }
@@ -109,6 +118,39 @@ impl InstanceView {
     /// Forgets instances that nobody asks about any more.
     pub fn keep_only(&mut self, ids: &BTreeSet<String>) {
         self.sights.retain(|id, _sight| ids.contains(id));
+        self.asked_since.retain(|id, _at| ids.contains(id));
         self.terminated.retain(|id, _at| ids.contains(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::examples::at;
+
+    /// A look at which EC2 shows nothing of the instance.
+    fn not_shown(view: &mut InstanceView, seconds: i64) {
+        view.answered(&BTreeSet::from(["i-1".to_owned()]), &[], at(seconds));
+    }
+
+    #[test]
+    fn one_look_at_an_old_launch_does_not_make_an_instance_gone() {
+        let mut view = InstanceView::default();
+        not_shown(&mut view, 0);
+        assert!(
+            !view.is_gone("i-1", at(-900)),
+            "whoever stamped the launch may have had another time"
+        );
+        not_shown(&mut view, 119);
+        assert!(!view.is_gone("i-1", at(-900)));
+        not_shown(&mut view, 120);
+        assert!(view.is_gone("i-1", at(-900)));
+        assert!(!view.is_gone("i-1", at(60)));
+        view.keep_only(&BTreeSet::new());
+        not_shown(&mut view, 130);
+        assert!(
+            !view.is_gone("i-1", at(-900)),
+            "what is forgotten begins anew"
+        );
     }
 }

@@ -408,8 +408,8 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
         (names(&poll), poll.wake),
         (vec!["report InstanceTerminating".to_owned()], Some(at(26)))
     );
-    absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(131));
-    let snapshot = world(131, &[claim.clone()], &[], &[]);
+    absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(141));
+    let snapshot = world(141, &[claim.clone()], &[], &[]);
     let late = decide(&snapshot, &absent, &LaunchMemory::new(at(0)));
     assert_eq!(names(&late), ["release claim"]);
 }
