@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod catalogue;
 mod consistency;
 mod credentials;
 mod endpoint;
