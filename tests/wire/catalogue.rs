@@ -26,6 +26,13 @@ async fn catalogue(scene: &Scene) -> Arc<Catalogue> {
     scene.resolved(&class(&json!({}))).await.catalogue
 }
 
+/// True once EC2 has described types.
+fn described(scene: &Scene) -> bool {
+    let calls = scene.endpoint.ec2.calls();
+    let tally = calls.get("DescribeInstanceTypes");
+    tally.is_some_and(|tally| tally.answered.is_some())
+}
+
 fn age(at: Option<Timestamp>, scene: &Scene) -> i64 {
     at.unwrap()
         .duration_until(scene.endpoint.clock.now())
@@ -49,29 +56,40 @@ async fn the_first_plans_need_no_description_of_types_and_buy_nothing_that_is_no
     assert!(first.types.contains_key("c5.xlarge"));
     assert!(!first.types.contains_key("r7i.xlarge"), "no zone offers it");
     assert!(first.spot_priced_at.is_some(), "spot is not taken for dear");
+    assert!(!described(&scene), "EC2 has not described a type yet");
     // What EC2 describes takes the table's place.
-    tokio::time::advance(Duration::from_mins(10)).await;
-    let described = catalogue(&scene).await;
-    assert_eq!(first.types, described.types);
-    assert!(!Arc::ptr_eq(&first, &described));
+    eventually("types are described", 300, async || {
+        described(&scene)
+            .then_some(())
+            .ok_or_else(|| "not one page was answered".to_owned())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let later = catalogue(&scene).await;
+    assert_eq!(first.types, later.types);
+    assert!(!Arc::ptr_eq(&first, &later));
     scene.end().await;
 }
 
 #[tokio::test]
-async fn throttling_keeps_the_table_in_use_and_a_missing_permission_is_named() {
+async fn throttling_keeps_the_table_in_use() {
     let endpoint = Endpoint::begin().await;
     endpoint
         .rules
         .add("DescribeInstanceTypes", 0, 40, CallFault::Throttled);
     let scene = Scene::at(endpoint, "unread").await;
     assert!(catalogue(&scene).await.types.contains_key("c5.xlarge"));
+    assert!(!described(&scene));
     scene.end().await;
+}
 
+#[tokio::test]
+async fn a_permission_to_describe_types_that_is_missing_is_named() {
     let endpoint = Endpoint::begin().await;
     endpoint
         .rules
         .add("DescribeInstanceTypes", 0, 1000, CallFault::Denied);
-    let scene = Scene::at(endpoint, "unread").await;
+    let scene = Scene::at(endpoint, "denied").await;
     eventually("the missing permission is named", 120, async || match scene
         .cloud
         .resolve(&class(&json!({})))

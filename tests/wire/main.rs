@@ -26,6 +26,7 @@ mod placement_groups;
 mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
+mod proxies;
 mod rehearsals;
 mod reservations;
 #[path = "../cloud/resolution.rs"]
@@ -33,6 +34,8 @@ mod resolution;
 mod rights;
 #[path = "../cloud/scene.rs"]
 mod scene;
+mod subnets;
+mod switches;
 #[path = "../cloud/templates.rs"]
 mod templates;
 #[path = "../waiting/mod.rs"]

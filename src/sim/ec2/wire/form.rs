@@ -33,7 +33,11 @@ impl Form {
     /// Reads a body of JSON for a `target` such as `AmazonSSM.GetParameters`: texts, numbers and flags, and
     /// those in lists and objects below their names. What is no JSON has no fields.
     pub(super) fn read_json(target: &str, body: &[u8]) -> Self {
-        let (_service, action) = target.split_once('.').unwrap_or(("", target));
+        let services = ["AmazonSSM.", "AWSPriceListService."];
+        let mut actions = services
+            .iter()
+            .filter_map(|service| target.strip_prefix(service));
+        let action = actions.next().unwrap_or(target);
         let mut fields = BTreeMap::new();
         add(
             &mut fields,
@@ -260,11 +264,13 @@ mod tests {
     fn json_is_read_as_a_form() {
         let form = Form::read_json(
             "AmazonSSM.GetParameters",
-            br#"{"Names":["/a","/b",1],"WithDecryption":true,"Text":"t"}"#,
+            br#"{"Names":["/a","/b",1],"WithDecryption":true,"Text":"t","Filters":[{"Field":"x"}]}"#,
         );
         let all = form.all();
         assert_eq!(all.text("Action"), Some("GetParameters"));
-        assert_eq!(all.texts("Names"), ["/a", "/b"]);
+        assert_eq!(all.texts("Names"), ["/a", "/b", "1"]);
+        assert_eq!(all.flag("WithDecryption"), Ok(Some(true)));
+        assert_eq!(all.parts("Filters")[0].text("Field"), Some("x"));
         assert_eq!(all.text("Text"), Some("t"));
         let other = Form::read_json("Other.GetParameters", b"no JSON");
         assert_eq!(other.all().text("Action"), Some("Other.GetParameters"));
