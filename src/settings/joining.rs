@@ -60,8 +60,10 @@ impl Joining<'_> {
     }
 
     fn problem_of_range(&self) -> Option<(&'static str, &'static str)> {
+        if self.cidr.is_empty() {
+            return None;
+        }
         let problem = match family(self.cidr) {
-            _ if self.cidr.is_empty() => return None,
             Some(Family::V4) => return None,
             Some(Family::V6) => {
                 "IPv6 clusters are not supported: new machines get no IPv6 address, so their Nodes would never be \

@@ -51,8 +51,7 @@ async fn nothing_is_bought_for_a_switch_that_no_type_has() {
     let scene = Scene::new("nested").await;
     let class = switched(&json!({ "cpuOptions": { "nestedVirtualization": "enabled" } }));
     assert!(scene.resolved(&class).await.catalogue.types.is_empty());
-    let off = switched(&json!({ "cpuOptions": { "nestedVirtualization": "disabled" } }));
-    let mut off = off;
+    let mut off = switched(&json!({ "cpuOptions": { "nestedVirtualization": "disabled" } }));
     off.metadata.generation = Some(2);
     assert!(!scene.resolved(&off).await.catalogue.types.is_empty());
     scene.end().await;

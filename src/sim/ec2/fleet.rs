@@ -140,7 +140,8 @@ impl State {
             };
             let subnet = &choice.of.1.subnet;
             let bound = self.bound(&template.data, &choice.offering, subnet, now);
-            let tighter = bound.filter(|bound| bound.room < choice.room);
+            // What was not even tried for is not what keeps a machine from starting.
+            let tighter = bound.filter(|bound| bound.room < choice.room.min(left));
             let room = tighter.as_ref().map_or(choice.room, |bound| bound.room);
             let bought = room.min(left);
             for _machine in 0..bought {
