@@ -186,15 +186,20 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
+    tell_ec2_the_names(context, claim, node, instance).await;
+    Ok(())
+}
+
+/// Puts the names of claim and Node onto the instance. Collection puts missing tags on later, so a failure here
+/// holds nothing up.
+async fn tell_ec2_the_names(context: &Acting, claim: &Claim, node: &Node, instance: &Instance) {
     let names = instance.missing_names(&claim.name, &node.name);
     if names.is_empty() {
-        return Ok(());
+        return;
     }
-    // Collection puts missing tags on later, so a failure here holds nothing up.
     if let Err(error) = context.cloud.tag(&instance.id, &names).await {
         tracing::debug!(instance = instance.id, "not tagged yet: {error}");
     }
-    Ok(())
 }
 
 /// The claim, with the partition that EC2 chose for its machine among its labels: the Node gets them all.

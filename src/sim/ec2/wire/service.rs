@@ -88,9 +88,8 @@ impl Service {
             (Self::Pricing, "MissingParameter" | "InvalidParameterValue") => {
                 "InvalidParameterException"
             }
-            (Self::Pricing, "InvalidAction") => "UnknownOperationException",
             (Self::Ssm, "MissingParameter" | "InvalidParameterValue") => "ValidationException",
-            (Self::Ssm, "InvalidAction") => "UnknownOperationException",
+            (Self::Pricing | Self::Ssm, "InvalidAction") => "UnknownOperationException",
             (_, code) => code,
         }
     }
