@@ -7,7 +7,6 @@
 use super::conditions::{ConditionReason, ConditionType, ConditionUpdate};
 use super::disruption::ConsolidationPolicy;
 
-use super::node_class::machine::Toggle;
 use super::settings::unknown_settings;
 use super::settings_table::{self, Support};
 use super::{EC2NodeClass, NodePool};
@@ -45,43 +44,17 @@ const NODE_POOL: &[Row<NodePool>] = &[
     },
 ];
 
-const NODE_CLASS: &[Row<EC2NodeClass>] = &[
-    Row {
-        field: "spec.capacityReservationSelectorTerms",
-        note: "interruptible reservations are listed in the status; no machine is placed in one yet",
-        is_set: |class| {
-            let status = class.status.as_ref();
-            let mut selected = status
-                .into_iter()
-                .flat_map(|status| &status.capacity_reservations);
-            selected.any(|found| found.interruptible == Some(true))
-        },
+const NODE_CLASS: &[Row<EC2NodeClass>] = &[Row {
+    field: "spec.capacityReservationSelectorTerms",
+    note: "interruptible reservations are listed in the status; no machine is placed in one yet",
+    is_set: |class| {
+        let status = class.status.as_ref();
+        let mut selected = status
+            .into_iter()
+            .flat_map(|status| &status.capacity_reservations);
+        selected.any(|found| found.interruptible == Some(true))
     },
-    Row {
-        field: "spec.context",
-        note: "the context is not passed to EC2 yet",
-        is_set: |class| class.spec.context.is_some(),
-    },
-    Row {
-        field: "spec.enclaveOptions.enabled",
-        note: "enclaves are not switched on yet",
-        is_set: |class| {
-            class
-                .spec
-                .enclave_options
-                .as_ref()
-                .is_some_and(|options| options.enabled)
-        },
-    },
-    Row {
-        field: "spec.cpuOptions.nestedVirtualization",
-        note: "nested virtualization is not switched on yet",
-        is_set: |class| {
-            let options = class.spec.cpu_options.as_ref();
-            options.is_some_and(|options| options.nested_virtualization == Some(Toggle::Enabled))
-        },
-    },
-];
+}];
 
 /// The fields and settings of a NodePool that are set and have no effect yet.
 pub fn node_pool_notices(pool: &NodePool) -> Vec<FieldNotice> {

@@ -235,7 +235,8 @@ mod running {
                 OnDemandChoice::LowestPrice => OnDemandStrategy::LowestPrice,
                 OnDemandChoice::Prioritized => OnDemandStrategy::Prioritized,
             },
-            price_api: flags.price_api,
+            price_api: flags.prices.price_api,
+            price_refresh: flags.prices.price_refresh,
             image_refresh: flags.image_refresh,
             buckets: bucket_sizes(&flags.rates),
             ..CloudSettings::new(ClusterFacts {

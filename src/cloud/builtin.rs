@@ -62,6 +62,7 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
         zones: zones.keys().map(|zone| (zone.clone(), public)).collect(),
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
+        features: settings.features,
         placement_group: None,
     };
     let subnet = |zone: &String| Subnet {

@@ -17,7 +17,7 @@ use crate::model::placement_group::PlacementGroup;
 use crate::model::resources::MEMORY;
 
 use super::capacity::{self, NodeShape, Threshold};
-use super::facts::InstanceFacts;
+use super::facts::{Feature, InstanceFacts};
 use super::prices::PriceTable;
 use super::{fees, labels};
 
@@ -51,6 +51,8 @@ pub struct Terms {
     pub volume_fee: UsdPerHour,
     /// Only types with the Nitro hypervisor can be launched.
     pub nitro_only: bool,
+    /// What machines must be able to.
+    pub features: BTreeSet<Feature>,
     /// The placement group that machines are launched into.
     pub placement_group: Option<PlacementGroup>,
 }
@@ -122,6 +124,7 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
     let images = terms.images.get(facts.architecture.as_str());
     images.is_some_and(|served| served.contains(&facts.accelerator()))
         && (!terms.nitro_only || facts.hypervisor == "nitro")
+        && terms.features.is_subset(&facts.features)
         && terms.shape.interfaces.fit(facts)
         && terms
             .placement_group
@@ -201,6 +204,7 @@ mod tests {
             ]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
             nitro_only: false,
+            features: BTreeSet::new(),
             placement_group: None,
         }
     }
@@ -244,6 +248,26 @@ mod tests {
             ..terms()
         };
         assert!(build(&builtin::market(), &nothing).types.is_empty());
+    }
+
+    #[test]
+    fn only_types_that_can_do_what_the_class_switches_on_are_offered() {
+        let with = |feature| Terms {
+            features: BTreeSet::from([feature]),
+            ..terms()
+        };
+        let enclaves = build(&builtin::market(), &with(Feature::Enclaves)).types;
+        for (name, is_offered) in [
+            ("c5.xlarge", true),
+            ("c5.large", false),
+            ("c5.metal", false),
+            ("t3.xlarge", false),
+            ("c7i.xlarge", false),
+        ] {
+            assert_eq!(enclaves.contains_key(name), is_offered, "{name}");
+        }
+        let nested = build(&builtin::market(), &with(Feature::NestedVirtualization)).types;
+        assert!(nested.is_empty(), "the table has no such type: {nested:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! launch templates, or every problem at once, each naming field and fix. What exists in EC2 is not
 //! looked at here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use kube::ResourceExt as _;
@@ -13,10 +13,12 @@ use serde_json::{Map, Value};
 
 use super::capacity::{MEMORY_OVERHEAD_BASIS_POINTS, NodeShape, Threshold};
 use super::disks::{self, Volume};
+use super::facts::Feature;
 use super::interfaces::Interfaces;
 use super::token::hash_hex;
 use super::user_data;
 use crate::api::node_class::kubelet::KubeletConfiguration;
+use crate::api::node_class::machine::Toggle;
 use crate::api::node_class::{AmiFamily, EC2NodeClass, EC2NodeClassSpec};
 use crate::api::node_class_validation;
 use crate::model::money::UsdPerHour;
@@ -52,6 +54,8 @@ pub struct ClassSettings {
     pub volume_fee: UsdPerHour,
     /// Only types with the Nitro hypervisor can be launched.
     pub nitro_only: bool,
+    /// What machines must be able to.
+    pub features: BTreeSet<Feature>,
 }
 
 /// Why a class that is being deleted makes no more machines.
@@ -129,7 +133,26 @@ pub fn read(spec: &EC2NodeClassSpec, defaults: ClassDefaults) -> Result<ClassSet
         volumes,
         volume_fee,
         nitro_only: spec.connection_tracking.is_some(),
+        features: features(spec),
     })
+}
+
+/// What a spec switches on.
+fn features(spec: &EC2NodeClassSpec) -> BTreeSet<Feature> {
+    let enclaves = spec
+        .enclave_options
+        .as_ref()
+        .is_some_and(|options| options.enabled);
+    let nested = spec
+        .cpu_options
+        .as_ref()
+        .is_some_and(|options| options.nested_virtualization == Some(Toggle::Enabled));
+    let wanted = [
+        (Feature::Enclaves, enclaves),
+        (Feature::NestedVirtualization, nested),
+    ];
+    let wanted = wanted.into_iter().filter(|(_feature, is)| *is);
+    wanted.map(|(feature, _is)| feature).collect()
 }
 
 /// Hash over what a launched node keeps of the spec. What selects things in EC2 is left out: those

@@ -101,6 +101,8 @@ pub struct InstanceFacts {
     pub efa_interfaces: u32,
     /// The placement groups that take it.
     pub placement: BTreeSet<Strategy>,
+    /// What a class may switch on.
+    pub features: BTreeSet<Feature>,
     /// Sustained network bandwidth, Mbps; 0 when AWS gives only a vague rating.
     pub network_mbps: u32,
     /// EBS bandwidth at most, Mbps; 0 when not optimized by default.
@@ -130,6 +132,15 @@ impl InstanceFacts {
             Accelerator::Other
         }
     }
+}
+
+/// What only some types can do, and a node class may switch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// Nitro Enclaves.
+    Enclaves,
+    /// Virtual machines within the machine.
+    NestedVirtualization,
 }
 
 /// The table that ships with the binary.
@@ -242,6 +253,31 @@ fn is_burstable(name: &str) -> bool {
             .is_some_and(|second| second.is_ascii_digit())
 }
 
+/// Families on Nitro without enclaves. Source: "Requirements" in the AWS Nitro Enclaves user guide.
+const WITHOUT_ENCLAVES: [&str; 5] = ["c7i", "g4ad", "m7i", "r7i", "r7iz"];
+/// Families with virtual machines within. Source: "Nested virtualization" in the EC2 user guide.
+const WITH_NESTED_VIRTUALIZATION: [&str; 3] = ["c8i", "m8i", "r8i"];
+
+/// What the table takes a type to be able to, on the safe side: of families with exceptions none.
+fn features(facts: &InstanceFacts) -> BTreeSet<Feature> {
+    let family = facts.name.split('.').next().unwrap_or_default();
+    let on_nitro = facts.hypervisor == "nitro" && !facts.bare_metal;
+    let with_enclaves = on_nitro
+        && facts.architecture == Architecture::Amd64
+        && facts.vcpus >= 4
+        && !is_burstable(&facts.name)
+        && !WITHOUT_ENCLAVES.contains(&family);
+    let nested = on_nitro && WITH_NESTED_VIRTUALIZATION.contains(&family);
+    [
+        (Feature::Enclaves, with_enclaves),
+        (Feature::NestedVirtualization, nested),
+    ]
+    .into_iter()
+    .filter(|(_feature, has)| *has)
+    .map(|(feature, _has)| feature)
+    .collect()
+}
+
 fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
     let gpus = if row.text(8).is_empty() {
         Vec::new()
@@ -261,7 +297,8 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
     let efa_interfaces = row.number(16)?;
     // The table does not count cards: a type with several EFA interfaces has a card for each.
     let cards = usize::try_from(efa_interfaces.max(1)).unwrap_or(1);
-    let facts = InstanceFacts {
+    let mut facts = InstanceFacts {
+        features: BTreeSet::new(),
         name: row.text(0).into(),
         vcpus: row.number(1)?,
         memory_mib: u64::from(row.number(2)?),
@@ -290,6 +327,7 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         on_demand: true,
         spot: true,
     };
+    facts.features = features(&facts);
     let zones = row
         .text(21)
         .chars()

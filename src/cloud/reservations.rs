@@ -164,6 +164,8 @@ pub fn priced(selected: Selected, catalogue: &Catalogue, counted: Timestamp) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::cloud::builtin;
     use crate::cloud::capacity::NodeShape;
@@ -276,6 +278,7 @@ mod tests {
             zones: BTreeMap::from([("us-east-1a".to_owned(), false)]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
             nitro_only: false,
+            features: BTreeSet::new(),
             placement_group: None,
         };
         let catalogue = builtin::catalogue(&terms);

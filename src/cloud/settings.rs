@@ -69,6 +69,8 @@ pub struct CloudSettings {
     pub on_demand_strategy: OnDemandStrategy,
     /// Whether the Pricing API is asked; without it on-demand prices are the built-in, dated ones.
     pub price_api: bool,
+    /// Time after which prices are read again, spot and on-demand.
+    pub price_refresh: Duration,
     /// How long the value of an SSM parameter that may change serves: of an alias with `latest`, or a
     /// parameter that a node class names.
     pub image_refresh: Duration,
@@ -91,6 +93,7 @@ impl CloudSettings {
             spot_strategy: SpotStrategy::default(),
             on_demand_strategy: OnDemandStrategy::default(),
             price_api: true,
+            price_refresh: Duration::from_mins(5),
             image_refresh: Duration::from_mins(5),
             profile_settles: Duration::from_secs(10),
             kubernetes_version: watch::channel(None).1,

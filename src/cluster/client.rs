@@ -49,6 +49,16 @@ pub enum ConnectError {
         /// What was tried.
         source: Box<kube::config::InferConfigError>,
     },
+    /// The kubeconfig or the environment wants a proxy between.
+    #[error(
+        "the API server is reached through no proxy, and {proxy} is to be used for it: take `proxy-url` out of the \
+         kubeconfig, or start without HTTPS_PROXY. A pod reaches the API server directly whatever HTTPS_PROXY says, \
+         and AWS through it"
+    )]
+    Proxy {
+        /// Where it is.
+        proxy: String,
+    },
     /// The client could not be built, for example because a certificate cannot be read.
     #[error("the connection cannot be set up; check certificates and token of the kubeconfig")]
     Client {
@@ -84,8 +94,15 @@ async fn prepared(options: &ConnectOptions) -> Result<kube::Config, ConnectError
 }
 
 fn failed(source: kube::Error) -> ConnectError {
-    ConnectError::Client {
-        source: Box::new(source),
+    match source {
+        kube::Error::ProxyProtocolDisabled { proxy_url, .. }
+        | kube::Error::ProxyProtocolUnsupported { proxy_url } => ConnectError::Proxy {
+            // Whoever it lets through is nobody's business in a log.
+            proxy: proxy_url.host().unwrap_or_default().to_owned(),
+        },
+        source => ConnectError::Client {
+            source: Box::new(source),
+        },
     }
 }
 
@@ -180,6 +197,22 @@ current-context: local
             matches!(missing, ConnectError::Kubeconfig { .. }),
             "{missing}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_proxy_before_the_api_server_is_refused_by_its_name() {
+        let server = r#"server: "https://127.0.0.1:1""#;
+        let proxied = format!(r#"{server}, proxy-url: "http://user:secret@proxy.example:3128""#);
+        let (path, options) = written(&KUBECONFIG.replace(server, &proxied));
+        let error = connect(&options).await.err().unwrap();
+        std::fs::remove_file(path).unwrap();
+        let said = error.to_string();
+        assert!(matches!(error, ConnectError::Proxy { .. }), "{said}");
+        assert!(
+            said.contains("proxy.example") && said.contains("HTTPS_PROXY"),
+            "{said}"
+        );
+        assert!(!said.contains("secret"), "{said}");
     }
 
     #[tokio::test]

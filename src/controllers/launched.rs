@@ -103,6 +103,7 @@ async fn write_instance(
         .labels
         .into_iter()
         .filter(|(key, _value)| !claim.labels.contains_key(key))
+        .map(|(key, value)| (key, Some(value)))
         .collect();
     let change = ClaimMetadataChange {
         labels,

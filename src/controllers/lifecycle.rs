@@ -3,7 +3,7 @@
 //! Woken by claims and Nodes; asks [`crate::plan::lifecycle`]; binds Nodes to their claims, says when they
 //! are usable, and gives up what takes too long.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -12,13 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
-use crate::cluster::apply::{ClaimStatusChange, NodeRegistration};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, instance_id_of};
 use crate::model::node::Node;
+use crate::model::offering::CapacityType;
 use crate::plan::condition::ConditionChange;
 use crate::plan::instances::Sight;
 use crate::plan::launch::offering_of;
@@ -126,6 +127,9 @@ async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), Step
             tracing::info!(claim = claim.name, node = node.name, "initialized");
             Ok(())
         }
+        LifecycleStep::LeaveReservation { claim, node } => {
+            leave_reservation(&context, &claim, &node).await
+        }
         LifecycleStep::Report { claim, change } => say(&context, &claim, &change, None).await,
         LifecycleStep::GiveUp {
             claim,
@@ -147,11 +151,12 @@ async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), Step
 /// be repeated.
 async fn register(
     context: &Acting,
-    claim: &Claim,
+    claim: &Arc<Claim>,
     node: &Node,
     instance: &Instance,
 ) -> Result<(), StepError> {
     nominate(context, claim, node).await;
+    let claim = &*placed(context, claim, instance).await?;
     let internal = [
         labels::LAUNCH,
         labels::OFFERINGS,
@@ -181,15 +186,38 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
+    tell_ec2_the_names(context, claim, node, instance).await;
+    Ok(())
+}
+
+/// Puts the names of claim and Node onto the instance. Collection puts missing tags on later, so a failure here
+/// holds nothing up.
+async fn tell_ec2_the_names(context: &Acting, claim: &Claim, node: &Node, instance: &Instance) {
     let names = instance.missing_names(&claim.name, &node.name);
     if names.is_empty() {
-        return Ok(());
+        return;
     }
-    // Collection puts missing tags on later, so a failure here holds nothing up.
     if let Err(error) = context.cloud.tag(&instance.id, &names).await {
         tracing::debug!(instance = instance.id, "not tagged yet: {error}");
     }
-    Ok(())
+}
+
+/// The claim, with the partition that EC2 chose for its machine among its labels: the Node gets them all.
+async fn placed(
+    context: &Acting,
+    claim: &Arc<Claim>,
+    instance: &Instance,
+) -> Result<Arc<Claim>, StepError> {
+    let Some(partition) = instance.partition else {
+        return Ok(Arc::clone(claim));
+    };
+    let key = labels::PLACEMENT_GROUP_PARTITION.to_owned();
+    let change = ClaimMetadataChange {
+        labels: BTreeMap::from([(key, Some(partition.to_string()))]),
+        ..ClaimMetadataChange::default()
+    };
+    let kubernetes = &context.kubernetes;
+    Ok(kubernetes.patch_claim_metadata(claim, &change).await?)
 }
 
 /// Tells kube-scheduler which pods the Node was bought for, before it opens for pods. A hint: the pods
@@ -230,6 +258,41 @@ async fn say(
         .kubernetes
         .patch_claim_status(claim, &status)
         .await?;
+    Ok(())
+}
+
+/// Says in the labels that a machine is on-demand from now on: on the Node first, because the claim's tell
+/// whether it is done.
+async fn leave_reservation(context: &Acting, claim: &Claim, node: &Node) -> Result<(), StepError> {
+    let id = claim.labels.get(labels::CAPACITY_RESERVATION_ID);
+    let message = format!(
+        "capacity reservation {} has ended; EC2 bills the machine as on-demand from now on",
+        id.map_or("", String::as_str)
+    );
+    let on_demand = CapacityType::OnDemand.as_str().to_owned();
+    let changed = BTreeMap::from([
+        (labels::CAPACITY_TYPE.to_owned(), Some(on_demand)),
+        (labels::CAPACITY_RESERVATION_ID.to_owned(), None),
+        (labels::CAPACITY_RESERVATION_TYPE.to_owned(), None),
+        (labels::CAPACITY_RESERVATION_INTERRUPTIBLE.to_owned(), None),
+    ]);
+    context.kubernetes.relabel_node(node, &changed).await?;
+    let change = ClaimMetadataChange {
+        labels: changed,
+        ..ClaimMetadataChange::default()
+    };
+    context
+        .kubernetes
+        .patch_claim_metadata(claim, &change)
+        .await?;
+    tracing::info!(claim = claim.name, node = node.name, message);
+    for subject in [
+        Subject::node(&node.name),
+        Subject::claim(&claim.name, &claim.uid),
+    ] {
+        let words = ("ReservationEnded", "Relabelling");
+        context.tell(subject, EventKind::Normal, words, message.clone());
+    }
     Ok(())
 }
 

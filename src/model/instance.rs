@@ -43,6 +43,8 @@ pub struct Instance {
     pub launched: Timestamp,
     /// The image it was started from.
     pub image_id: String,
+    /// Its partition, from 1, in a placement group of partitions.
+    pub partition: Option<u32>,
     /// The subnet of its primary interface.
     pub subnet_id: String,
     /// Private DNS name, as the Node will be called.

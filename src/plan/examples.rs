@@ -84,6 +84,7 @@ pub(crate) fn instance(name: &str) -> Instance {
         state: InstanceState::Running,
         launched: at(10),
         image_id: "ami-1".to_owned(),
+        partition: None,
         subnet_id: "subnet-a".to_owned(),
         private_dns_name: format!("ip-{name}"),
         tags: BTreeMap::from([

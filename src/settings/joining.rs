@@ -29,6 +29,12 @@ impl Joining<'_> {
                 "give the URL of the API server as nodes reach it, such as https://api.example:443",
             ));
         }
+        if self.endpoint.contains('[') {
+            return Some((
+                "cluster-endpoint",
+                "is an IPv6 address, and new machines get none of their own; give a name or an IPv4 address",
+            ));
+        }
         self.problem_of_authority()
             .or_else(|| self.problem_of_range())
     }
@@ -54,11 +60,27 @@ impl Joining<'_> {
     }
 
     fn problem_of_range(&self) -> Option<(&'static str, &'static str)> {
-        (!self.cidr.is_empty() && !is_range(self.cidr)).then_some((
-            "cluster-cidr",
-            "give the range of Service addresses, such as 10.100.0.0/16",
-        ))
+        if self.cidr.is_empty() {
+            return None;
+        }
+        let problem = match family(self.cidr) {
+            Some(Family::V4) => return None,
+            Some(Family::V6) => {
+                "IPv6 clusters are not supported: new machines get no IPv6 address, so their Nodes would never be \
+                 ready; the range of Service addresses must be IPv4, such as 10.100.0.0/16. --mode observe plans and \
+                 reports without it"
+            }
+            None => "give the range of Service addresses, such as 10.100.0.0/16",
+        };
+        Some(("cluster-cidr", problem))
     }
+}
+
+/// Which addresses a range is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
 }
 
 fn is_endpoint(text: &str) -> bool {
@@ -67,14 +89,13 @@ fn is_endpoint(text: &str) -> bool {
     })
 }
 
-fn is_range(text: &str) -> bool {
-    let Some((address, length)) = text.split_once('/') else {
-        return false;
+/// What a range is of; `None` for what is no range.
+fn family(text: &str) -> Option<Family> {
+    let (address, length) = text.split_once('/')?;
+    let (family, most) = match address.parse().ok()? {
+        IpAddr::V4(_) => (Family::V4, 32),
+        IpAddr::V6(_) => (Family::V6, 128),
     };
-    let most = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_no_address) => return false,
-    };
-    length.parse::<u8>().is_ok_and(|length| length <= most)
+    let length: u8 = length.parse().ok()?;
+    (length <= most).then_some(family)
 }

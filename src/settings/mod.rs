@@ -8,6 +8,7 @@ mod joining;
 mod learned;
 mod lease;
 mod page;
+mod prices;
 mod rates;
 mod spread;
 
@@ -23,6 +24,7 @@ pub use ceilings::CeilingFlags;
 pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
 pub use page::markdown as flags_markdown;
+pub use prices::PriceFlags;
 pub use rates::{Rate, RateError, RateFlags};
 pub use spread::{DefaultSpread, default_spread};
 
@@ -163,9 +165,9 @@ pub struct ControllerFlags {
     /// How EC2 chooses among the offerings of an on-demand launch
     #[arg(long, env = "TONNAGE_ON_DEMAND_STRATEGY", value_enum, default_value_t = OnDemandChoice::LowestPrice)]
     pub on_demand_strategy: OnDemandChoice,
-    /// Ask the Pricing API for on-demand prices; otherwise the built-in, dated table is used
-    #[arg(long, env = "TONNAGE_PRICE_API", action = clap::ArgAction::Set, default_value_t = true)]
-    pub price_api: bool,
+    /// Where prices come from
+    #[command(flatten)]
+    pub prices: PriceFlags,
     /// Calls to the API server per second, on average
     #[arg(long, env = "TONNAGE_KUBE_QPS", default_value = "200")]
     pub kube_qps: NonZeroU32,
@@ -302,6 +304,7 @@ impl ControllerFlags {
         if self.orphan_sweep.is_zero() {
             return error("orphan-sweep", "must be longer than zero, for example 30s");
         }
+        self.prices.check()?;
         Ok(Settings {
             mode: self.mode,
             contested_pods: match self.contested_pods {
@@ -393,6 +396,7 @@ mod tests {
         assert!(with(&["--batch-idle", "20s"]).contains("--batch-idle"));
         assert!(with(&["--batch-max", "soon"]).contains("`soon` is not a duration"));
         assert!(with(&["--orphan-sweep", "0s"]).contains("--orphan-sweep"));
+        assert!(with(&["--price-refresh", "30s"]).contains("--price-refresh"));
         assert!(with(&["--kube-qps", "0"]).contains("--kube-qps"));
         for wrong in [
             ["--lease-duration", "1500ms"],
@@ -415,6 +419,9 @@ mod tests {
             ("--cluster-ca-bundle", "Q0E=", "PEM"),
             ("--cluster-cidr", "10.0.0.0/99", "10.100.0.0/16"),
             ("--cluster-cidr", "10.0.0.0", "10.100.0.0/16"),
+            ("--cluster-cidr", "fd12:3456::/108", "IPv6"),
+            ("--cluster-cidr", "fd12:3456::/129", "10.100.0.0/16"),
+            ("--cluster-endpoint", "https://[fd12::1]:443", "IPv6"),
         ] {
             let mut all = ACT.to_vec();
             let place = all.iter().position(|word| *word == flag).unwrap();

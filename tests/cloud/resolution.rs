@@ -137,7 +137,7 @@ async fn a_catalogue_that_cannot_be_read_at_first_is_read_later() {
     let failure = json!({ "status": 500, "code": "InternalError" });
     scene
         .endpoint
-        .fault("DescribeInstanceTypes", "error", 2, failure)
+        .fault("DescribeInstanceTypeOfferings", "error", 2, failure)
         .await;
     let fresh = scene.restarted().await;
     let class = class(&json!({}));

@@ -18,3 +18,4 @@ mod tidy;
 mod twin;
 #[path = "../waiting/mod.rs"]
 mod waiting;
+mod where_it_runs;

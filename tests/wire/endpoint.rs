@@ -121,13 +121,18 @@ impl Endpoint {
 
     /// A region in which time passes as a clock says.
     pub(crate) fn at_the_time_of(clock: Arc<dyn Clock>, weather: Weather) -> Self {
+        Self::selling(clock, Markets::of_everything(1, weather))
+    }
+
+    /// A region that sells this.
+    pub(crate) fn selling(clock: Arc<dyn Clock>, markets: Markets) -> Self {
         let world = World::new(Arc::clone(&clock), 1);
         let history = History::new(Arc::clone(&clock), Detail::Events);
         let ec2 = Ec2::new(
             Arc::clone(&clock),
             history,
             |purpose| world.random(purpose),
-            Markets::of_everything(1, weather),
+            markets,
         );
         ec2.lack(&["no-such-role", "no-such-profile"]);
         ec2.set_parameter("/tonnage-test/no-image", "nothing");
@@ -218,11 +223,10 @@ impl Endpoint {
     }
 }
 
-/// Settings for the simulated region, which has no list of prices.
+/// Settings for the simulated region.
 pub(crate) fn in_region(settings: CloudSettings) -> CloudSettings {
     CloudSettings {
         region: Some("us-east-1".to_owned()),
-        price_api: false,
         ..settings
     }
 }

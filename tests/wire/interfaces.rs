@@ -4,7 +4,7 @@ use serde_json::json;
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::Cloud;
 use tonnage::model::claim::Claim;
-use tonnage::model::launch::LaunchRecord;
+use tonnage::model::launch::{ErrorClass, LaunchRecord};
 use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::model::resources::EFA;
 
@@ -96,5 +96,34 @@ async fn listed_interfaces_are_on_every_machine_and_only_where_there_is_room() {
         "{}",
         resolution.class.not_ready
     );
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn ec2_refuses_interfaces_on_types_that_have_no_place_for_them() {
+    let scene = Scene::new("no-place").await;
+    let class = class(&json!({}));
+    let asking = asking(1);
+    let key = offering(&scene, &class, "g4dn.12xlarge").await.unwrap();
+    let resolved = scene.resolved(&class).await;
+    let offerings = [key];
+    let prepared = scene.cloud.prepare(&class, &resolved, &asking, &offerings);
+    let mut record = LaunchRecord {
+        batch: "no-place".to_owned(),
+        attempt: 1,
+        size: 1,
+        capacity_type: CapacityType::OnDemand,
+        templates: prepared.await.unwrap(),
+    };
+    // As if a plan had taken a type for one with EFA that has none.
+    for template in &mut record.templates {
+        for choice in &mut template.overrides {
+            "c5.xlarge".clone_into(&mut choice.instance_type);
+        }
+    }
+    let outcome = scene.cloud.launch(&record, &asking, &class).await.unwrap();
+    assert_eq!(outcome.instances, []);
+    assert_eq!(outcome.shortfalls[0].class, ErrorClass::Invalid);
+    assert_eq!(outcome.shortfalls[0].code, "InvalidParameterCombination");
     scene.end().await;
 }

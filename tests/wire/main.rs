@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod catalogue;
 mod consistency;
 mod credentials;
 mod endpoint;
@@ -25,6 +26,7 @@ mod placement_groups;
 mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
+mod proxies;
 mod rehearsals;
 mod reservations;
 #[path = "../cloud/resolution.rs"]
@@ -32,6 +34,8 @@ mod resolution;
 mod rights;
 #[path = "../cloud/scene.rs"]
 mod scene;
+mod subnets;
+mod switches;
 #[path = "../cloud/templates.rs"]
 mod templates;
 #[path = "../waiting/mod.rs"]

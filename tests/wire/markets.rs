@@ -30,6 +30,7 @@ fn sold(endpoint: &Endpoint) -> Catalogue {
         zones: Endpoint::ZONES.map(|zone| (zone.to_owned(), false)).into(),
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
+        features: settings.features,
         placement_group: None,
     };
     catalogue::build(&endpoint.ec2.markets().at(endpoint.clock.now()), &terms)

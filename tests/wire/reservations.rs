@@ -243,3 +243,19 @@ async fn machines_of_a_capacity_block_are_launched_as_such_and_end_with_it() {
     }
     scene.end().await;
 }
+
+#[tokio::test]
+async fn a_machine_whose_reservation_is_over_is_on_demand() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.ec2.reserve(reservation("cr-1", 1));
+    let scene = Scene::at(endpoint, "over").await;
+    let placed = placed("default");
+    let record = record(&scene, &placed, CapacityType::Reserved, 1).await;
+    let launched = scene.cloud.launch(&record, &placed, &selecting()).await;
+    let id = launched.unwrap().instances.remove(0).id;
+    let bought_as = async || scene.one(&id).await.offering.capacity_type;
+    assert_eq!(bought_as().await, CapacityType::Reserved);
+    scene.endpoint.ec2.cancel_reservation("cr-1");
+    assert_eq!(bought_as().await, CapacityType::OnDemand);
+    scene.end().await;
+}

@@ -1,11 +1,12 @@
-//! `tonnage explain offering`: a price, and what experience says beside it.
+//! `tonnage explain offering`: a price, and what experience says beside it of capacity and memory.
 
 use serde_json::{Value, json};
 
 use super::ExplainError;
-use crate::cli::plan::scene::SceneArgs;
+use crate::cli::plan::scene::{Scene, SceneArgs};
 use crate::cli::plan::{Output, PlanError, structured};
 use crate::model::offering::{Offering, OfferingKey};
+use crate::model::resources::MEMORY;
 use crate::plan::provision::risk;
 
 #[derive(Debug, clap::Args)]
@@ -34,12 +35,65 @@ pub(super) fn run(args: &OfferingArgs) -> Result<(), ExplainError> {
     let Some(offering) = offered.find(|offering| offering.key == args.offering) else {
         return Err(ExplainError::NoSuchOffering(args.offering.clone()));
     };
+    let memory = memory(&scene, &offering.key);
     let text = match args.output {
-        Output::Table => sentence(offering),
-        form => structured(&document(offering), form)?,
+        Output::Table => {
+            sentence(offering) + &memory.iter().map(Memory::sentence).collect::<String>()
+        }
+        form => structured(&document(offering, &memory), form)?,
     };
     crate::cli::write_stdout(&text).map_err(PlanError::from)?;
     Ok(())
+}
+
+/// What a Node of the type has of memory when an EC2NodeClass makes it.
+#[derive(Debug, PartialEq, Eq)]
+struct Memory {
+    class: String,
+    mebibytes: i64,
+    allocatable_mebibytes: i64,
+    /// A Node has reported it; else it is what is taken to be left of what EC2 sells.
+    is_measured: bool,
+}
+
+/// What each EC2NodeClass that can launch the offering makes of its memory.
+fn memory(scene: &Scene, key: &OfferingKey) -> Vec<Memory> {
+    let classes = scene.snapshot.node_classes.values();
+    classes
+        .filter_map(|class| {
+            let of_type = class.catalogue.types.get(&key.instance_type)?;
+            let measured = scene.measured.get(&class.name);
+            Some(Memory {
+                class: class.name.clone(),
+                mebibytes: of_type.capacity.get(MEMORY) >> 20,
+                allocatable_mebibytes: of_type.allocatable().get(MEMORY) >> 20,
+                is_measured: measured.is_some_and(|types| types.contains(&*key.instance_type)),
+            })
+        })
+        .collect()
+}
+
+impl Memory {
+    fn sentence(&self) -> String {
+        let source = if self.is_measured {
+            "as a Node has reported"
+        } else {
+            "a guess until the first Node reports"
+        };
+        format!(
+            "memory with EC2NodeClass {}: {} MiB, {source}; {} MiB of it for pods\n",
+            self.class, self.mebibytes, self.allocatable_mebibytes
+        )
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "ec2NodeClass": self.class,
+            "mebibytes": self.mebibytes,
+            "allocatableMebibytes": self.allocatable_mebibytes,
+            "measured": self.is_measured,
+        })
+    }
 }
 
 /// Millionths as a percentage with one decimal.
@@ -85,7 +139,7 @@ fn sentence(offering: &Offering) -> String {
     )
 }
 
-fn document(offering: &Offering) -> Value {
+fn document(offering: &Offering, memory: &[Memory]) -> Value {
     let outlook = offering.outlook;
     json!({
         "schemaVersion": "1",
@@ -98,5 +152,49 @@ fn document(offering: &Offering) -> Value {
         "shortageMillionths": outlook.shortage,
         "refusals": outlook.refusals,
         "closedUntil": outlook.closed_until.map(|until| until.to_string()),
+        "memory": memory.iter().map(Memory::document).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cloud::builtin;
+    use crate::plan::examples::world;
+
+    #[test]
+    fn memory_is_said_to_be_reported_or_guessed() {
+        let object = crate::sim::scene::node_class("default", "blue", 20);
+        let object = serde_json::from_value(object).unwrap();
+        let mut snapshot = world(0, &[], &[], &[]);
+        let class = Arc::new(builtin::node_class_or_reason(&object));
+        snapshot.node_classes = BTreeMap::from([(class.name.clone(), class)]);
+        let of = |measured: &[&str], key: &str| {
+            let types: BTreeSet<String> = measured.iter().map(|name| (*name).to_owned()).collect();
+            let scene = Scene {
+                snapshot: snapshot.clone(),
+                price_region: String::new(),
+                measured: BTreeMap::from([("default".to_owned(), types)]),
+            };
+            memory(&scene, &key.parse().unwrap())
+        };
+        let key = "c5.xlarge/us-east-1a/spot";
+        let [guessed] = &of(&["c5.2xlarge"], key)[..] else {
+            panic!("one class can launch it");
+        };
+        assert!(!guessed.is_measured);
+        // 8192 MiB without 7.5 %.
+        assert_eq!(guessed.mebibytes, 7_577);
+        assert!(guessed.allocatable_mebibytes < guessed.mebibytes);
+        assert!(guessed.sentence().contains("7577 MiB, a guess"));
+        let [measured] = &of(&["c5.xlarge"], key)[..] else {
+            panic!("one class can launch it");
+        };
+        assert!(measured.sentence().contains("as a Node has reported"));
+        assert_eq!(measured.document()["measured"], true);
+        assert_eq!(of(&[], "x0.none/us-east-1a/spot"), []);
+    }
 }

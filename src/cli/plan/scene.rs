@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use super::catalog::{self, CatalogError};
 use crate::api::labels::{LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_SHORTAGES, REGION};
@@ -57,6 +58,8 @@ pub(in crate::cli) struct Scene {
     pub(in crate::cli) snapshot: Snapshot,
     /// The region that prices are of.
     pub(in crate::cli) price_region: String,
+    /// Types of each node class whose memory Nodes have reported; that of others is a guess.
+    pub(in crate::cli) measured: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Why the world could not be read.
@@ -157,6 +160,11 @@ impl SceneArgs {
                 (class.name.clone(), Arc::new(class))
             })
             .collect();
+        let measured = manifests
+            .node_classes
+            .iter()
+            .map(|object| (object.name_any(), measured(object, &memory)))
+            .collect();
         let price_region = node_classes
             .values()
             .map(|class| class.catalogue.price_region.clone())
@@ -178,6 +186,7 @@ impl SceneArgs {
         Ok(Scene {
             snapshot,
             price_region,
+            measured,
         })
     }
 }
@@ -194,6 +203,13 @@ fn foreign_region(snapshot: &Snapshot, price_region: &str) -> Option<String> {
         .first()
         .filter(|_region| foreign)
         .map(|region| (*region).clone())
+}
+
+/// The types whose memory Nodes of a class's kind have reported.
+fn measured(object: &EC2NodeClass, memory: &NodeMemory) -> BTreeSet<String> {
+    let kind = class::image_kind(object);
+    let reported = kind.map(|kind| memory.of_kind(&kind)).unwrap_or_default();
+    reported.into_keys().collect()
 }
 
 /// A node class as if its selectors had matched, with the built-in catalogue or a given one, and memory as

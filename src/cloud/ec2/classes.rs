@@ -302,6 +302,7 @@ fn terms(
         zones,
         volume_fee: settings.volume_fee,
         nitro_only: settings.nitro_only,
+        features: settings.features,
         placement_group: None,
     }
 }

@@ -154,6 +154,7 @@ fn request(
         .create_fleet()
         .client_token(token::client_token(record))
         .r#type(ec2::FleetType::Instant)
+        .set_context(node_class.spec.context.clone())
         .target_capacity_specification(target)
         .set_launch_template_configs(Some(
             record

@@ -98,8 +98,9 @@ fn instance_of(described: &ec2::Instance) -> Option<Instance> {
     let zone = described.placement()?.availability_zone()?;
     let is_spot = described.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
         || described.spot_instance_request_id().is_some();
-    // One that EC2 placed in an open reservation by itself was launched on-demand.
-    let is_reserved = described
+    // One that EC2 placed in an open reservation by itself was launched on-demand, and one whose reservation
+    // is over is billed so from then on, though it was asked for in one.
+    let asked_for_one = described
         .capacity_reservation_specification()
         .and_then(|asked| {
             asked
@@ -107,6 +108,7 @@ fn instance_of(described: &ec2::Instance) -> Option<Instance> {
                 .capacity_reservation_id()
         })
         .is_some();
+    let is_reserved = asked_for_one && described.capacity_reservation_id().is_some();
     let capacity_type = if is_spot {
         CapacityType::Spot
     } else if is_reserved {
@@ -120,6 +122,11 @@ fn instance_of(described: &ec2::Instance) -> Option<Instance> {
         state: state_of(described.state()?.name()?)?,
         launched: Timestamp::from_second(described.launch_time()?.secs()).ok()?,
         image_id: described.image_id().unwrap_or("").to_owned(),
+        partition: described
+            .placement()?
+            .partition_number()
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| *number > 0),
         subnet_id: described.subnet_id().unwrap_or("").to_owned(),
         private_dns_name: described.private_dns_name().unwrap_or("").to_owned(),
         tags: tag_map(described.tags()),

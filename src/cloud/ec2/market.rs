@@ -2,11 +2,17 @@
 //!
 //! Given: the API. Given back: the newest market at once, or, before there is one, the first answer:
 //! a market or why there is none. A refresh that fails keeps what was known and is tried again with
-//! growing pauses. Types and zones are read every 12 hours, spot prices every 5 minutes, on-demand
-//! prices every 12 hours; until the first on-demand answer the built-in dated prices serve.
+//! growing pauses. Types and zones are read every 12 hours, prices as often as the settings say, each
+//! by itself, so that none waits for another.
+//!
+//! The first market needs two short answers: which zones offer which type, and spot prices. Until EC2
+//! has described its types, which takes many pages, those of the built-in table serve; they are the same
+//! in every region, and what a zone does not offer is not bought. Until the first on-demand prices the
+//! built-in, dated ones serve. Which zones an account has nobody knows beforehand, so nothing is bought
+//! before that answer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ec2::types::LocationType;
@@ -16,17 +22,15 @@ use tokio::sync::watch;
 
 use super::call::{failed, filter};
 use super::{Api, on_demand, types};
-use crate::cloud::CloudError;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::catalogue::Market;
-use crate::cloud::facts::InstanceFacts;
+use crate::cloud::facts::{self, InstanceFacts};
 use crate::cloud::prices::{self, PriceTable, SpotRow};
+use crate::cloud::{CloudError, errors};
 use crate::model::money::UsdPerHour;
 use crate::world::World;
 
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
-const ON_DEMAND_EVERY: SignedDuration = SignedDuration::from_hours(12);
-const SPOT_EVERY: SignedDuration = SignedDuration::from_mins(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -50,9 +54,7 @@ impl MarketWatch {
         let (sender, receiver) = watch::channel(State::Loading);
         let refresh = Refresh {
             api: api.clone(),
-            types: None,
-            prices: PriceTable::built_in(),
-            spot_was_asked: false,
+            known: Mutex::new(Known::default()),
             sender,
         };
         api.world.spawn(refresh.run());
@@ -69,13 +71,83 @@ impl MarketWatch {
         match state {
             State::Ready(market) => Ok(market),
             State::Failed(error) => Err(error),
-            State::Loading => Err(crate::cloud::errors::cloud_error(
+            State::Loading => Err(errors::cloud_error(
                 "DescribeInstanceTypes",
-                crate::cloud::errors::NO_ANSWER,
+                errors::NO_ANSWER,
                 "the controller is shutting down",
                 None,
             )),
         }
+    }
+}
+
+/// What EC2 answered to one question: the newest answer, or why there is none yet.
+#[derive(Debug, Clone, Default)]
+enum Answer<T> {
+    #[default]
+    None,
+    Failed(CloudError),
+    Is(T),
+}
+
+impl<T> Answer<T> {
+    /// A failure takes back no answer.
+    fn heed(&mut self, answer: Result<T, CloudError>) -> Result<(), CloudError> {
+        match answer {
+            Ok(answer) => *self = Self::Is(answer),
+            Err(error) => {
+                if !matches!(self, Self::Is(_)) {
+                    *self = Self::Failed(error.clone());
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything that was read so far.
+#[derive(Debug)]
+struct Known {
+    types: Answer<Types>,
+    zones: Answer<Zones>,
+    prices: PriceTable,
+    spot_was_asked: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            types: Answer::None,
+            zones: Answer::None,
+            prices: PriceTable::built_in(),
+            spot_was_asked: false,
+        }
+    }
+}
+
+impl Known {
+    fn state(&self, region: &str) -> State {
+        let zones = match (&self.types, &self.zones) {
+            // What asking again does not mend somebody must learn of, though the table would do.
+            (Answer::Failed(error), _) if !errors::is_retryable(error.class) => {
+                return State::Failed(error.clone());
+            }
+            (_, Answer::Failed(error)) => return State::Failed(error.clone()),
+            // Spot counts at its ceiling until its prices were asked for: on-demand would be bought instead.
+            (_, Answer::Is(zones)) if self.spot_was_asked => zones,
+            _ => return State::Loading,
+        };
+        let types = match &self.types {
+            Answer::Is(types) => types,
+            _ => &facts::built_in().types,
+        };
+        State::Ready(Arc::new(Market {
+            region: region.to_owned(),
+            types: types.clone(),
+            zones: zones.clone(),
+            prices: self.prices.clone(),
+        }))
     }
 }
 
@@ -94,8 +166,8 @@ impl Due {
         }
     }
 
-    fn settle<T>(&mut self, now: Timestamp, every: SignedDuration, answer: &Result<T, CloudError>) {
-        let pause = if answer.is_ok() {
+    fn settle(&mut self, now: Timestamp, every: SignedDuration, is_read: bool) {
+        let pause = if is_read {
             self.pauses = growing_pauses();
             every
         } else {
@@ -117,101 +189,94 @@ fn growing_pauses() -> ExponentialBackoff {
 #[derive(Debug)]
 struct Refresh {
     api: Api,
-    types: Option<(Types, Zones)>,
-    prices: PriceTable,
-    spot_was_asked: bool,
+    known: Mutex<Known>,
     sender: watch::Sender<State>,
 }
 
 impl Refresh {
-    async fn run(mut self) {
-        let world = self.api.world.clone();
-        let start = world.now();
-        let (mut types, mut spot, mut on_demand) =
-            (Due::now(start), Due::now(start), Due::now(start));
-        let jitter = world.random("market-refresh");
+    async fn run(self) {
+        let settings = &self.api.settings;
+        let prices_every =
+            SignedDuration::try_from(settings.price_refresh).unwrap_or(SignedDuration::MAX);
+        let on_demand = async {
+            if settings.price_api {
+                let refresh = || self.refresh_on_demand();
+                self.keep("market-on-demand", prices_every, refresh).await;
+            }
+        };
+        futures::join!(
+            self.keep("market-zones", TYPES_EVERY, || self.refresh_zones()),
+            self.keep("market-types", TYPES_EVERY, || self.refresh_types()),
+            self.keep("market-spot", prices_every, || self.refresh_spot()),
+            on_demand,
+        );
+    }
+
+    /// Reads something now and again until everything should stop.
+    async fn keep<Reading>(&self, part: &str, every: SignedDuration, read: impl Fn() -> Reading)
+    where
+        Reading: Future<Output = Result<(), CloudError>>,
+    {
+        let world = &self.api.world;
+        let jitter = world.random(part);
+        let mut due = Due::now(world.now());
         loop {
             let now = world.now();
-            if types.at <= now {
-                let answer = self.refresh_types().await;
-                types.settle(now, TYPES_EVERY, &answer);
+            if due.at <= now {
+                let answer = read().await;
+                due.settle(now, every, answer.is_ok());
                 if let Err(error) = answer {
-                    self.fail(error);
+                    tracing::warn!(
+                        %error,
+                        "the catalogue could not be refreshed; what is known is kept"
+                    );
                 }
+                self.publish();
             }
-            if spot.at <= now {
-                let answer = self.refresh_spot().await;
-                spot.settle(now, SPOT_EVERY, &answer);
-                report(answer);
-            }
-            if self.api.settings.price_api && on_demand.at <= now {
-                let answer = self.refresh_on_demand().await;
-                on_demand.settle(now, ON_DEMAND_EVERY, &answer);
-                report(answer);
-            }
-            let mut next = types.at.min(spot.at);
-            if self.api.settings.price_api {
-                next = next.min(on_demand.at);
-            }
-            if !pause(&world, next, jitter.below(1000)).await {
+            if !pause(world, due.at, jitter.below(1000)).await {
                 return;
             }
         }
     }
 
-    async fn refresh_types(&mut self) -> Result<(), CloudError> {
-        let (types, zones) =
-            futures::future::try_join(describe_types(&self.api), describe_zones(&self.api)).await?;
-        self.types = Some((types, zones));
-        self.publish();
-        Ok(())
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn refresh_spot(&mut self) -> Result<(), CloudError> {
+    async fn refresh_types(&self) -> Result<(), CloudError> {
+        let types = describe_types(&self.api).await;
+        self.known().types.heed(types)
+    }
+
+    async fn refresh_zones(&self) -> Result<(), CloudError> {
+        let zones = describe_zones(&self.api).await;
+        self.known().zones.heed(zones)
+    }
+
+    async fn refresh_spot(&self) -> Result<(), CloudError> {
         let read_at = self.api.world.now();
         let answer = describe_spot_prices(&self.api, read_at).await;
-        self.spot_was_asked = true;
-        let answer = answer.map(|spot| {
-            self.prices.spot = spot;
-            self.prices.spot_at = Some(read_at);
-        });
-        self.publish();
-        answer
-    }
-
-    async fn refresh_on_demand(&mut self) -> Result<(), CloudError> {
-        let read_at = self.api.world.now();
-        let prices = on_demand::on_demand(&self.api).await?;
-        self.prices.set_on_demand(&self.api.region, prices, read_at);
-        self.publish();
+        let mut known = self.known();
+        known.spot_was_asked = true;
+        known.prices.spot = answer?;
+        known.prices.spot_at = Some(read_at);
         Ok(())
     }
 
-    /// Readers see a market once types, zones and spot prices were asked for.
+    async fn refresh_on_demand(&self) -> Result<(), CloudError> {
+        let read_at = self.api.world.now();
+        let prices = on_demand::on_demand(&self.api).await?;
+        let mut known = self.known();
+        known
+            .prices
+            .set_on_demand(&self.api.region, prices, read_at);
+        Ok(())
+    }
+
+    /// Hands out what is known now.
     fn publish(&self) {
-        if let (Some((types, zones)), true) = (&self.types, self.spot_was_asked) {
-            self.sender.send_replace(State::Ready(Arc::new(Market {
-                region: self.api.region.to_string(),
-                types: types.clone(),
-                zones: zones.clone(),
-                prices: self.prices.clone(),
-            })));
-        }
-    }
-
-    /// Without types there is no market, and whoever waits for one learns why. Prices have a
-    /// substitute.
-    fn fail(&self, error: CloudError) {
-        if self.types.is_none() {
-            self.sender.send_replace(State::Failed(error.clone()));
-        }
-        report(Err(error));
-    }
-}
-
-fn report(answer: Result<(), CloudError>) {
-    if let Err(error) = answer {
-        tracing::warn!(%error, "the catalogue could not be refreshed; what is known is kept");
+        let state = self.known().state(&self.api.region);
+        self.sender.send_replace(state);
     }
 }
 

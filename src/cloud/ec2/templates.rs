@@ -261,7 +261,21 @@ fn data(template: &Template) -> ec2::RequestLaunchTemplateData {
         .set_tag_specifications(Some(tag_specifications(template)))
         .set_capacity_reservation_specification(template.reserving.as_ref().map(reserving))
         .set_instance_market_options(template.reserving.as_ref().and_then(market))
+        .set_enclave_options(template.enclaves.then(enclaves))
+        .set_cpu_options(template.nested_virtualization.then(nested_virtualization))
         .set_placement(template.placement_group.as_deref().map(placement))
+        .build()
+}
+
+fn enclaves() -> ec2::LaunchTemplateEnclaveOptionsRequest {
+    ec2::LaunchTemplateEnclaveOptionsRequest::builder()
+        .enabled(true)
+        .build()
+}
+
+fn nested_virtualization() -> ec2::LaunchTemplateCpuOptionsRequest {
+    ec2::LaunchTemplateCpuOptionsRequest::builder()
+        .nested_virtualization(ec2::NestedVirtualizationSpecification::Enabled)
         .build()
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_sdk_ec2::types::{
-    self as ec2, EbsOptimizedSupport, EphemeralNvmeSupport, InstanceTypeInfo, UsageClassType,
+    self as ec2, EbsOptimizedSupport, EphemeralNvmeSupport, InstanceTypeInfo, NitroEnclavesSupport,
+    SupportedAdditionalProcessorFeature, UsageClassType,
 };
 
-use crate::cloud::facts::{self, Architecture, Gpu, InstanceFacts, Neuron};
+use crate::cloud::facts::{self, Architecture, Feature, Gpu, InstanceFacts, Neuron};
 use crate::model::placement_group::Strategy;
 
 /// Network cards of a type at most, well above what any type has (32).
@@ -62,6 +63,7 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
                 .and_then(ec2::EfaInfo::maximum_efa_interfaces),
         ),
         placement: placement(info),
+        features: features(info),
         network_mbps: known.map_or_else(
             || {
                 let cards = network.network_cards().iter();
@@ -112,6 +114,23 @@ fn placement(info: &InstanceTypeInfo) -> BTreeSet<Strategy> {
     words
         .filter_map(|strategy| Strategy::parse(strategy.as_str()))
         .collect()
+}
+
+fn features(info: &InstanceTypeInfo) -> BTreeSet<Feature> {
+    let enclaves = info.nitro_enclaves_support() == Some(&NitroEnclavesSupport::Supported);
+    let nested = info.processor_info().is_some_and(|processor| {
+        processor
+            .supported_features()
+            .contains(&SupportedAdditionalProcessorFeature::NestedVirtualization)
+    });
+    [
+        (Feature::Enclaves, enclaves),
+        (Feature::NestedVirtualization, nested),
+    ]
+    .into_iter()
+    .filter(|(_feature, has)| *has)
+    .map(|(feature, _has)| feature)
+    .collect()
 }
 
 fn gpus(info: &InstanceTypeInfo) -> Vec<Gpu> {

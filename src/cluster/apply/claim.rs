@@ -25,8 +25,8 @@ const PAGE: u32 = 500;
 /// What to change of a claim's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClaimMetadataChange {
-    /// Labels to set.
-    pub labels: BTreeMap<String, String>,
+    /// Labels to set, or to remove where `None`.
+    pub labels: BTreeMap<String, Option<String>>,
     /// Annotations to set, or to remove where `None`.
     pub annotations: BTreeMap<String, Option<String>>,
 }
@@ -120,7 +120,7 @@ impl Kubernetes {
         let labels = change
             .labels
             .iter()
-            .all(|(key, value)| claim.labels.get(key) == Some(value));
+            .all(|(key, value)| claim.labels.get(key) == value.as_ref());
         let annotations = change
             .annotations
             .iter()

@@ -54,6 +54,24 @@ impl Kubernetes {
         .await
     }
 
+    /// Sets labels of a Node, or removes them where `None`.
+    pub async fn relabel_node(
+        &self,
+        node: &Node,
+        changed: &BTreeMap<String, Option<String>>,
+    ) -> Result<(), WriteError> {
+        self.change_node(node, |object| {
+            let present = object.metadata.labels.get_or_insert_default();
+            for (key, value) in changed {
+                match value {
+                    Some(value) => set(present, key, value),
+                    None => drop(present.remove(key)),
+                }
+            }
+        })
+        .await
+    }
+
     /// Sets labels and annotations of a Node.
     pub async fn label_node(
         &self,

@@ -9,6 +9,7 @@ mod harm;
 mod leader;
 mod learning;
 mod notices;
+mod placement;
 mod reservations;
 mod restore;
 mod roles;

@@ -232,6 +232,49 @@ async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_whose_reservation_has_ended_is_said_to_be_on_demand_and_stays() {
+    let stage = Stage::reserved(1, &["on-demand"]);
+    let hour = jiff::SignedDuration::from_hours(1);
+    let ends = stage.world.now().checked_add(hour).unwrap();
+    stage.world.ec2.reserve(Described {
+        ends: Some(ends),
+        ..described("cr-1", 1)
+    });
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let before = ids(&stage.running());
+    let labels = |stage: &Stage, resource| {
+        let all = stage.all(resource);
+        all[0]["metadata"]["labels"].clone()
+    };
+    tokio::time::sleep(std::time::Duration::from_mins(57)).await;
+    for resource in [Resource::NodeClaim, Resource::Node] {
+        let labels = labels(&stage, resource);
+        assert_eq!(labels["karpenter.sh/capacity-type"], "reserved", "{labels}");
+    }
+    stage
+        .until(300, "claim and Node are on-demand", |stage| {
+            [Resource::NodeClaim, Resource::Node]
+                .iter()
+                .all(|resource| {
+                    let labels = labels(stage, *resource);
+                    labels["karpenter.sh/capacity-type"] == "on-demand"
+                        && labels
+                            .as_object()
+                            .unwrap()
+                            .keys()
+                            .all(|key| !key.starts_with("karpenter.k8s.aws/capacity-reservation"))
+                })
+        })
+        .await;
+    assert!(stage.world.now() >= ends);
+    assert_eq!(ids(&stage.running()), before, "the machine stays");
+    assert_eq!(stage.running_pods(), 1);
+    let told = stage.told("ReservationEnded");
+    assert!(told.iter().any(|said| said.contains("cr-1")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn interruptible_reservations_are_listed_and_said_not_to_be_used() {
     let stage = Stage::reserved(2, &["on-demand"]);
     stage.world.ec2.reserve(Described {

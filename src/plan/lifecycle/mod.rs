@@ -5,15 +5,18 @@
 //! only when provider id, instance and claim agree; a Node that claims another's provider id is
 //! reported and left alone. Nothing is written here.
 
+mod agreement;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::agreement::{disagreement, has_left_its_reservation};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
-use crate::model::instance::{Ending, Instance, InstanceState, tags};
+use crate::model::instance::{Ending, Instance, InstanceState};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -110,6 +113,14 @@ pub enum LifecycleStep {
         /// Its Node.
         node: Arc<Node>,
     },
+    /// The reservation that the machine is in has ended, and EC2 bills it as on-demand: say so in the labels
+    /// of the Node and of the claim.
+    LeaveReservation {
+        /// The claim.
+        claim: Arc<Claim>,
+        /// Its Node.
+        node: Arc<Node>,
+    },
     /// Say on the claim what it waits for.
     Report {
         /// The claim.
@@ -143,6 +154,7 @@ impl LifecycleStep {
         match self {
             Self::Register { claim, .. }
             | Self::Initialize { claim, .. }
+            | Self::LeaveReservation { claim, .. }
             | Self::Report { claim, .. }
             | Self::GiveUp { claim, .. } => format!("claim/{}", claim.name),
             Self::Impostor { node, .. } => format!("impostor/{}", node.name),
@@ -446,6 +458,14 @@ impl Turn<'_> {
                 self.impostor(node, message, decision);
             }
         }
+        if let Some(node) = own.filter(|_node| has_left_its_reservation(self.claim, self.instances))
+        {
+            decision.push(LifecycleStep::LeaveReservation {
+                claim: Arc::clone(self.claim),
+                node: Arc::clone(node),
+            });
+            return;
+        }
         if self.claim.is(ConditionType::Initialized.as_str()) {
             return;
         }
@@ -497,34 +517,6 @@ impl Turn<'_> {
             decision,
         );
     }
-}
-
-/// What does not agree between a claim, a Node with its provider id, and the instance.
-fn disagreement(claim: &Claim, node: &Node, instance: &Instance) -> Option<String> {
-    if instance.provider_id() != claim.provider_id {
-        return Some(format!(
-            "the instance's provider id is {}, not {}",
-            instance.provider_id(),
-            claim.provider_id
-        ));
-    }
-    if let Some(tag) = instance.tags.get(tags::CLAIM)
-        && *tag != claim.name
-    {
-        return Some(format!("the instance is tagged as that of NodeClaim {tag}"));
-    }
-    let host = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let named = if instance.private_dns_name.is_empty() {
-        instance.tags.get(tags::CLAIM) == Some(&claim.name)
-    } else {
-        host(&instance.private_dns_name) == host(&node.name)
-    };
-    (!named).then(|| {
-        format!(
-            "the host name of instance {} is {}, not {}",
-            instance.id, instance.private_dns_name, node.name
-        )
-    })
 }
 
 /// What keeps pods from using all of a node, if anything.

@@ -1,7 +1,7 @@
 //! How machines become nodes, told from the outside.
 
 use super::*;
-use crate::model::instance::InstanceState;
+use crate::model::instance::{InstanceState, tags};
 use crate::model::resources::Resources;
 use crate::plan::examples::{
     at, booted, claim, initialized, instance, launched, node, pod, set, world,
@@ -298,4 +298,36 @@ fn an_instance_that_ends_before_it_joins_is_given_up_at_once() {
         reported(&decision),
         [("Registered", "NodeNotFound".to_owned())]
     );
+}
+
+#[test]
+fn a_machine_that_ec2_has_for_on_demand_has_left_its_reservation() {
+    let left = |said: &str, state: InstanceState| {
+        let mut claim = initialized("a");
+        claim
+            .labels
+            .insert(labels::CAPACITY_TYPE.to_owned(), said.to_owned());
+        let shown = Instance {
+            state,
+            ..instance("a")
+        };
+        let decision = decide_at(700, &[claim], &[node("a")], &seen(&[shown]));
+        decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, LifecycleStep::LeaveReservation { .. }))
+    };
+    assert!(left("reserved", InstanceState::Running));
+    assert!(!left("on-demand", InstanceState::Running));
+    assert!(!left("spot", InstanceState::Running));
+    // EC2 may not say yet where a machine is that starts, or no longer where one was.
+    assert!(!left("reserved", InstanceState::Pending));
+    assert!(!left("reserved", InstanceState::ShuttingDown));
+    // Nobody has looked.
+    let mut claim = initialized("a");
+    claim
+        .labels
+        .insert(labels::CAPACITY_TYPE.to_owned(), "reserved".to_owned());
+    let unseen = decide_at(700, &[claim], &[node("a")], &InstanceView::default());
+    assert_eq!(unseen.steps, []);
 }

@@ -10,6 +10,7 @@ use super::class::Class;
 use super::fewer::Scarce;
 use super::item::Item;
 use super::limits::Rooms;
+use super::reserved::Free;
 use super::supply::{Candidate, Supply};
 use crate::model::money::UsdPerHour;
 use crate::plan::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
@@ -94,7 +95,33 @@ impl std::fmt::Debug for Market<'_> {
 }
 
 /// Buys for everything that is left.
+///
+/// Slots of reservations come first: they are paid for. Where a NodePool limits its nodes a small slot may take
+/// the place of a larger machine, and pods wait that it would have held; then fewer slots are taken.
 pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase {
+    let before = (rooms.clone(), left.to_vec());
+    let mut best = buy_with(market, u32::MAX, rooms, left);
+    let mut most = market.slots_of_limited_pools(&best, &before.0);
+    let mut waiting = market.waiting(left);
+    while most > 0 && waiting.iter().any(|pods| *pods > 0) {
+        most /= 2;
+        let (mut rooms_then, mut left_then) = before.clone();
+        let purchase = buy_with(market, most, &mut rooms_then, &mut left_then);
+        let waiting_then = market.waiting(&left_then);
+        let units = best.units.saturating_add(purchase.units);
+        if waiting_then < waiting {
+            best = purchase;
+            waiting = waiting_then;
+            *rooms = rooms_then;
+            left.copy_from_slice(&left_then);
+        }
+        best.units = units;
+    }
+    best
+}
+
+/// As [`buy`], with so many slots at most for pools that limit their nodes.
+fn buy_with(market: &Market<'_>, most_slots: u32, rooms: &mut Rooms, left: &mut [u32]) -> Purchase {
     let items = market.items;
     let mut purchase = Purchase {
         limited: vec![Bits::empty(market.supply.candidates.len()); items.len()],
@@ -106,7 +133,7 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
         .max()
         .unwrap_or(0);
     let mut budget = market.budget;
-    let mut slots = market.supply.slots.clone();
+    let mut slots = Free::of(market.supply, most_slots);
     for level in 0..deepest {
         let reserved = market.take_slots(level, &mut slots, rooms, left);
         purchase.nodes.extend(reserved);

@@ -6,11 +6,13 @@
 //! know, so it is not asked.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use super::buy::{Bought, Market};
+use super::buy::{Bought, Market, Purchase};
 use super::limits::Rooms;
 use super::slots::Slots;
 use super::supply::{Candidate, Supply};
+use crate::model::resources::NODES;
 use crate::plan::pack::Bits;
 use crate::plan::pack::problem::{Loads, take, times_into};
 
@@ -45,13 +47,56 @@ pub(super) fn sold(supply: &Supply) -> Bits {
     })
 }
 
+/// The slots that are free.
+#[derive(Debug)]
+pub(super) struct Free {
+    slots: Slots,
+    /// How many of them pools may take that limit the number of their nodes.
+    limited: u32,
+}
+
+impl Free {
+    /// All slots of a supply, of which pools that limit their nodes may take so many.
+    pub(super) fn of(supply: &Supply, limited: u32) -> Self {
+        Self {
+            slots: supply.slots.clone(),
+            limited,
+        }
+    }
+}
+
 impl Market<'_> {
+    /// How many of the nodes are in slots and count against a limit on nodes.
+    pub(super) fn slots_of_limited_pools(&self, purchase: &Purchase, rooms: &Rooms) -> u32 {
+        let counts = |node: &&Bought| {
+            self.reservation_of(node.candidate).is_some()
+                && rooms.counts(self.supply, node.candidate, NODES)
+        };
+        u32::try_from(purchase.nodes.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many pods are left of each priority that there is, the highest first. Of two such lists the lesser one
+    /// is the better plan.
+    pub(super) fn waiting(&self, left: &[u32]) -> Vec<u64> {
+        let mut waiting: BTreeMap<Reverse<i32>, u64> = BTreeMap::new();
+        for (item, left) in self.items.iter().zip(left) {
+            let each: u64 = item
+                .content
+                .iter()
+                .map(|(_class, each)| u64::from(*each))
+                .sum();
+            let sum = waiting.entry(Reverse(item.priority)).or_default();
+            *sum = sum.saturating_add(each.saturating_mul(u64::from(*left)));
+        }
+        waiting.into_values().collect()
+    }
+
     /// Nodes in reservations for items of one level. What they hold is taken off `left`, their slots off
     /// `slots`, and the limits are charged.
     pub(super) fn take_slots(
         &self,
         level: usize,
-        slots: &mut Slots,
+        slots: &mut Free,
         rooms: &mut Rooms,
         left: &mut [u32],
     ) -> Vec<Bought> {
@@ -66,7 +111,7 @@ impl Market<'_> {
                 .iter()
                 .copied()
                 .filter(|index| {
-                    self.free_slots(slots, *index) > 0 && rooms.allow(self.supply, *index)
+                    self.free_slots(slots, rooms, *index) > 0 && rooms.allow(self.supply, *index)
                 })
                 .filter_map(|index| self.filled(index, level, &turns, left));
             let best = filled
@@ -82,7 +127,7 @@ impl Market<'_> {
     fn settle_slots(
         &self,
         filled: &Filled,
-        slots: &mut Slots,
+        slots: &mut Free,
         rooms: &mut Rooms,
         left: &mut [u32],
         nodes: &mut Vec<Bought>,
@@ -91,15 +136,18 @@ impl Market<'_> {
             let mut contents = filled.contents.iter();
             contents.all(|(item, count)| left.get(*item).is_some_and(|left| left >= count))
         };
+        let is_limited = rooms.counts(self.supply, filled.candidate, NODES);
         while enough(left) && rooms.allow(self.supply, filled.candidate) {
-            let slot = self.reservation_of(filled.candidate);
-            let Some(free) = slot
-                .and_then(|id| slots.get_mut(id))
-                .filter(|free| **free > 0)
-            else {
+            if self.free_slots(slots, rooms, filled.candidate) == 0 {
                 return;
-            };
-            *free -= 1;
+            }
+            let slot = self.reservation_of(filled.candidate);
+            if let Some(free) = slot.and_then(|id| slots.slots.get_mut(id)) {
+                *free = free.saturating_sub(1);
+            }
+            if is_limited {
+                slots.limited = slots.limited.saturating_sub(1);
+            }
             rooms.charge(self.supply, filled.candidate);
             for (item, count) in &filled.contents {
                 if let Some(left) = left.get_mut(*item) {
@@ -119,9 +167,14 @@ impl Market<'_> {
         Some(&slot.reservation.id)
     }
 
-    fn free_slots(&self, slots: &Slots, candidate: usize) -> u32 {
+    fn free_slots(&self, slots: &Free, rooms: &Rooms, candidate: usize) -> u32 {
         let id = self.reservation_of(candidate);
-        id.and_then(|id| slots.get(id)).copied().unwrap_or(0)
+        let free = id.and_then(|id| slots.slots.get(id)).copied().unwrap_or(0);
+        if rooms.counts(self.supply, candidate, NODES) {
+            free.min(slots.limited)
+        } else {
+            free
+        }
     }
 
     /// The slots that some item may use that is left.

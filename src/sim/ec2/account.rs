@@ -51,6 +51,7 @@ impl Found {
                 .collect(),
             volume_fee: settings.volume_fee,
             nitro_only: settings.nitro_only,
+            features: settings.features.clone(),
             placement_group: None,
         })
     }

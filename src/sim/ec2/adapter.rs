@@ -333,7 +333,11 @@ impl Cloud for SimulatedCloud {
         claim: &'call Claim,
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
-        let order = Order::of(record, self.tags_of(record, claim, node_class));
+        let order = Order::of(
+            record,
+            self.tags_of(record, claim, node_class),
+            node_class.spec.context.clone(),
+        );
         let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
         let call = Call::write(fleet::OPERATION, takes);
         Box::pin(self.call(call, move |state, fault| {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::choice::{self, Choice, Strategy};
 use super::machine::{self, Machine};
+use super::placing::Bound;
 use super::refusal::Refusal;
 use super::template::{LaunchTemplate, Tags};
 use super::{State, later};
@@ -35,14 +36,17 @@ pub(super) struct Order {
     pub(super) capacity_type: CapacityType,
     pub(super) strategy: Strategy,
     pub(super) templates: Vec<TemplateOverrides>,
+    /// The context of the launch, as the caller names it.
+    pub(super) context: Option<String>,
     /// Tags of the machines, beside those of their template.
     pub(super) tags: Tags,
 }
 
 impl Order {
     /// What a launch record asks for, as the adapter for the real EC2 words it by default.
-    pub(super) fn of(record: &LaunchRecord, tags: Tags) -> Self {
+    pub(super) fn of(record: &LaunchRecord, tags: Tags, context: Option<String>) -> Self {
         Self {
+            context,
             token: Some(token::client_token(record)),
             // Plain data with string keys: serialization does not fail.
             parameters: serde_json::to_string(record).unwrap_or_default(),
@@ -134,7 +138,12 @@ impl State {
             let Some(template) = self.templates.get(&choice.of.0.name).map(Arc::clone) else {
                 continue;
             };
-            let bought = choice.room.min(left);
+            let subnet = &choice.of.1.subnet;
+            let bound = self.bound(&template.data, &choice.offering, subnet, now);
+            // What was not even tried for is not what keeps a machine from starting.
+            let tighter = bound.filter(|bound| bound.room < choice.room.min(left));
+            let room = tighter.as_ref().map_or(choice.room, |bound| bound.room);
+            let bought = room.min(left);
             for _machine in 0..bought {
                 let id = self.start(&choice, &template, order, now);
                 outcome.instances.push(LaunchedInstance {
@@ -146,7 +155,9 @@ impl State {
             }
             left -= bought;
             if outcome.instances.len() < wanted {
-                outcome.shortfalls.push(shortfall(&choice.offering));
+                outcome
+                    .shortfalls
+                    .push(shortfall(&choice.offering, tighter));
             }
         }
         outcome.instances.sort();
@@ -226,6 +237,7 @@ impl State {
             state: InstanceState::Pending,
             launched: now,
             image_id: template.data.image_id.clone(),
+            partition: self.partition_for(&template.data, number),
             subnet_id: choice.of.1.subnet.clone(),
             private_dns_name: format!(
                 "ip-10-{}-{}-{}.ec2.internal",
@@ -241,6 +253,7 @@ impl State {
             |(least, spread): (u64, u64)| Duration::from_millis(least + self.random.below(spread));
         let machine = Machine {
             user_data: template.data.user_data.clone(),
+            context: order.context.clone(),
             fees: template.fees(),
             template: Some(Arc::clone(template)),
             running_at: later(now, random(machine::START)),
@@ -266,20 +279,24 @@ impl State {
     }
 }
 
-fn shortfall(offering: &OfferingKey) -> Shortfall {
+fn out_of_capacity(offering: &OfferingKey) -> (&'static str, String) {
     let code = match offering.capacity_type {
         CapacityType::Reserved => "ReservationCapacityExceeded",
         CapacityType::Spot | CapacityType::OnDemand => "InsufficientInstanceCapacity",
     };
-    let error = errors::cloud_error(
-        OPERATION,
-        code,
-        &format!(
-            "There is no {} capacity for {} in {} at the moment",
-            offering.capacity_type, offering.instance_type, offering.zone
-        ),
-        None,
+    let message = format!(
+        "There is no {} capacity for {} in {} at the moment",
+        offering.capacity_type, offering.instance_type, offering.zone
     );
+    (code, message)
+}
+
+fn shortfall(offering: &OfferingKey, bound: Option<Bound>) -> Shortfall {
+    let (code, message) = bound.map_or_else(
+        || out_of_capacity(offering),
+        |bound| (bound.code, bound.message),
+    );
+    let error = errors::cloud_error(OPERATION, code, &message, None);
     Shortfall {
         offering: Some(offering.clone()),
         class: error.class,

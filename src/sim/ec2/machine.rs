@@ -64,6 +64,8 @@ pub struct Machine {
     pub(super) instance: Instance,
     /// What it reads at its first boot.
     pub user_data: String,
+    /// The context that its launch named.
+    pub context: Option<String>,
     /// What it was made from.
     pub template: Option<Arc<LaunchTemplate>>,
     /// What its volumes cost.

@@ -15,6 +15,7 @@ mod fleet;
 pub mod limits;
 pub mod machine;
 pub mod market;
+mod placing;
 mod profiles;
 mod published;
 mod queue;
@@ -47,6 +48,7 @@ use crate::cloud::buckets::BucketSizes;
 use crate::cloud::reservations::Described;
 use crate::model::instance::Instance;
 use crate::model::money::UsdPerHour;
+use crate::model::node_class::Subnet;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::placement_group::PlacementGroup;
 use crate::sim::history::History;
@@ -82,6 +84,7 @@ pub(super) struct State {
     reservations: BTreeMap<String, Described>,
     /// The account's placement groups by id.
     placement_groups: BTreeMap<String, PlacementGroup>,
+    subnets: Vec<Subnet>,
     shown_after: Duration,
     number: u64,
     interruptions: usize,
@@ -102,7 +105,10 @@ impl State {
     fn seen(&self, id: &str) -> Option<(&Machine, Instance)> {
         let now = self.clock.now();
         let machine = self.machines.get(id)?;
-        let shown = machine.shown(now)?;
+        let mut shown = machine.shown(now)?;
+        if machine.reservation().is_some_and(|id| self.is_over(id)) {
+            shown.offering.capacity_type = CapacityType::OnDemand;
+        }
         (now >= later(shown.launched, self.shown_after)).then_some((machine, shown))
     }
 
@@ -194,6 +200,7 @@ impl Ec2 {
             protected: BTreeSet::new(),
             reservations: BTreeMap::new(),
             placement_groups: BTreeMap::new(),
+            subnets: account::SUBNETS.clone(),
             shown_after: Duration::ZERO,
             number: 0,
             interruptions: 0,
@@ -390,6 +397,7 @@ impl State {
                 state: crate::model::instance::InstanceState::Pending,
                 launched: now,
                 image_id: "ami-amd64".to_owned(),
+                partition: None,
                 subnet_id: "subnet-a".to_owned(),
                 private_dns_name: format!(
                     "ip-10-255-{}-{}.ec2.internal",
@@ -402,6 +410,7 @@ impl State {
                 ending: None,
             },
             user_data: String::new(),
+            context: None,
             template: None,
             fees: UsdPerHour::ZERO,
             running_at: now,

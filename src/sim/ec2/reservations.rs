@@ -39,6 +39,13 @@ impl State {
             .collect()
     }
 
+    /// True when a reservation is active no longer: its machines stay, and are on-demand from then on.
+    pub(super) fn is_over(&self, id: &str) -> bool {
+        let now = self.clock.now();
+        let reservation = self.reservations.get(id);
+        reservation.is_none_or(|reservation| reservation.ends.is_some_and(|ends| ends <= now))
+    }
+
     /// The machines of capacity blocks that EC2 ends now.
     pub(super) fn ending_with_blocks(&self) -> Vec<String> {
         let now = self.clock.now();

@@ -1,10 +1,11 @@
 //! A launch template as the region keeps it, whichever way it came.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::State;
+use crate::cloud::facts::Feature;
 use crate::cloud::fees::{self, VolumePlan, VolumeType};
 use crate::cloud::interfaces::{Interface, Traffic};
 use crate::cloud::launch_template::{Metadata, Reserving, Template};
@@ -63,6 +64,8 @@ pub struct MachineData {
     pub reserving: Option<Reserving>,
     /// Id of the placement group.
     pub placement_group: Option<String>,
+    /// What types must be able to.
+    pub features: BTreeSet<Feature>,
     /// Network interfaces; empty is the usual one.
     pub interfaces: Vec<Interface>,
 }
@@ -117,6 +120,16 @@ impl LaunchTemplate {
     }
 }
 
+/// What a template switches on.
+pub(super) fn features(enclaves: bool, nested: bool) -> BTreeSet<Feature> {
+    let wanted = [
+        (Feature::Enclaves, enclaves),
+        (Feature::NestedVirtualization, nested),
+    ];
+    let wanted = wanted.into_iter().filter(|(_feature, is)| *is);
+    wanted.map(|(feature, _is)| feature).collect()
+}
+
 /// What a template of ours comes to in EC2.
 pub(super) fn data_of(template: &Template) -> MachineData {
     let volumes = template.volumes.iter().map(|volume| Volume {
@@ -136,6 +149,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         metadata: template.metadata.clone(),
         tags: BTreeMap::from([("instance".to_owned(), template.tags.clone())]),
         reserving: template.reserving.clone(),
+        features: features(template.enclaves, template.nested_virtualization),
         interfaces: template.interfaces.clone(),
         placement_group: template.placement_group.clone(),
     }

@@ -343,3 +343,27 @@ fn pods_that_may_not_share_a_node_take_a_slot_each() {
         ]
     );
 }
+
+#[test]
+fn under_a_limit_on_nodes_a_small_slot_keeps_no_pod_waiting_that_a_larger_machine_holds() {
+    let limited = |nodes: i64| {
+        let mut pool = pool("executors", &["c5.xlarge", "c5.2xlarge"]);
+        pool.limits.set(crate::model::resources::NODES, nodes);
+        let slots = [reservation("cr-1", "c5.xlarge", 5, 5)];
+        let mut snapshot = with(world(vec![pool]), &slots);
+        add_pods(&mut snapshot, "executor", 3, &spec(2000, 4096));
+        plan(&snapshot)
+    };
+    // One node: the slot holds one pod, the larger machine all three.
+    let one = limited(1);
+    assert_eq!(bought(&one), ["c5.2xlarge on-demand "]);
+    assert_eq!(one.unschedulable.len(), 0);
+    // Where there is room for as many nodes the slots are filled, which cost nothing more.
+    let three = limited(3);
+    assert_eq!(bought(&three), ["c5.xlarge reserved cr-1"; 3]);
+    // One slot beside one larger machine would do as well, and is cheaper than two machines.
+    let two = limited(2);
+    assert_eq!(two.unschedulable.len(), 0);
+    assert!(bought(&two).contains(&"c5.2xlarge on-demand ".to_owned()));
+    assert!(bought(&two).contains(&"c5.xlarge reserved cr-1".to_owned()));
+}

@@ -145,6 +145,7 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
             .into_iter()
             .map(|parameter| need_of(Service::Ssm, name, parameters::arn(parameter)))
             .collect()),
+        Operation::GetProducts => Ok(vec![need_of(Service::Pricing, name, "*".to_owned())]),
         Operation::AddRoleToInstanceProfile
         | Operation::CreateInstanceProfile
         | Operation::DeleteInstanceProfile

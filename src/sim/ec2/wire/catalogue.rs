@@ -9,7 +9,7 @@ use super::Desk;
 use super::answer::{Element, set, text, texts, within};
 use super::filter::Filters;
 use super::page::{Length, page};
-use crate::cloud::facts::{Architecture, Gpu, InstanceFacts, Neuron};
+use crate::cloud::facts::{Architecture, Feature, Gpu, InstanceFacts, Neuron};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::ec2::market::PRICE_STEP;
 use crate::sim::ec2::refusal::Refusal;
@@ -105,7 +105,16 @@ fn type_info(facts: &InstanceFacts) -> Vec<Element> {
     if facts.clock_mhz > 0 {
         processor.push(text("sustainedClockSpeedInGhz", decimal(facts.clock_mhz)));
     }
+    if facts.features.contains(&Feature::NestedVirtualization) {
+        processor.push(texts("supportedFeatures", ["nested-virtualization"]));
+    }
+    let enclaves = if facts.features.contains(&Feature::Enclaves) {
+        "supported"
+    } else {
+        "unsupported"
+    };
     let mut info = vec![
+        text("nitroEnclavesSupport", enclaves),
         text("instanceType", &facts.name),
         texts("supportedUsageClasses", usage_classes(facts)),
         texts("supportedVirtualizationTypes", ["hvm"]),

@@ -15,7 +15,6 @@ use crate::cloud::interfaces;
 use crate::cloud::launch_template::Reserving;
 use crate::model::launch::{LaunchOverride, LaunchedInstance, TemplateOverrides};
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::sim::ec2::account;
 use crate::sim::ec2::choice::Strategy;
 use crate::sim::ec2::fleet::{Fleet, Order};
 use crate::sim::ec2::refusal::Refusal;
@@ -80,6 +79,7 @@ pub(super) fn create(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
         parameters,
         size: request.size,
         capacity_type: request.capacity_type,
+        context: desk.all.text("Context").map(str::to_owned),
         strategy: request.strategy,
         templates,
         tags: request.tags.get("instance").cloned().unwrap_or_default(),
@@ -197,10 +197,14 @@ impl Config {
         let instance_type = part.required("InstanceType")?;
         let subnet = part.text("SubnetId");
         let zone = part.text("AvailabilityZone");
-        let found = account::SUBNETS.iter().find(|known| match (subnet, zone) {
-            (Some(subnet), _) => known.id == subnet,
-            (None, zone) => Some(known.zone.as_str()) == zone,
-        });
+        let found = desk
+            .state
+            .subnets
+            .iter()
+            .find(|known| match (subnet, zone) {
+                (Some(subnet), _) => known.id == subnet,
+                (None, zone) => Some(known.zone.as_str()) == zone,
+            });
         let choice = LaunchOverride {
             instance_type: instance_type.to_owned(),
             zone: found
@@ -228,6 +232,13 @@ impl Config {
             );
             let error = unserved(&choice, capacity_type, "Unsupported", &message);
             self.errors.push(error);
+        } else if !self.can_do_what_it_must(desk, instance_type) {
+            let message = format!(
+                "The instance type {instance_type} does not support what the template switches on."
+            );
+            let code = "InvalidParameterCombination";
+            self.errors
+                .push(unserved(&choice, capacity_type, code, &message));
         } else if !self.has_room_for_interfaces(desk, instance_type) {
             let message =
                 format!("{instance_type} has no room for the network interfaces of the template");
@@ -242,6 +253,12 @@ impl Config {
 }
 
 impl Config {
+    /// True when a type can do what the template switches on.
+    fn can_do_what_it_must(&self, desk: &Desk<'_>, instance_type: &str) -> bool {
+        let facts = desk.state.markets.sold().types.get(instance_type);
+        facts.is_some_and(|facts| self.template.data.features.is_subset(&facts.features))
+    }
+
     /// True when machines of a type have a place for every interface of the template.
     fn has_room_for_interfaces(&self, desk: &Desk<'_>, instance_type: &str) -> bool {
         let Some(facts) = desk.state.markets.sold().types.get(instance_type) else {

@@ -1,4 +1,4 @@
-//! The form that a request of EC2's or IAM's query protocol is, and SSM's JSON as one.
+//! The form that a request of EC2's or IAM's query protocol is, and the JSON of others as one.
 //!
 //! Given a body; given back fields by their dotted names, with lists counted from 1 as in
 //! `Filter.1.Value.2`. A field that is needed and missing, or no number, is refused with its name.
@@ -30,26 +30,21 @@ impl Form {
         }
     }
 
-    /// Reads a body of JSON for a `target` such as `AmazonSSM.GetParameters`: the texts in it and in its
-    /// lists. What is no JSON has no fields.
+    /// Reads a body of JSON for a `target` such as `AmazonSSM.GetParameters`: texts, numbers and flags, and
+    /// those in lists and objects below their names. What is no JSON has no fields.
     pub(super) fn read_json(target: &str, body: &[u8]) -> Self {
-        let action = target.strip_prefix("AmazonSSM.").unwrap_or(target);
-        let mut fields = BTreeMap::from([("Action".to_owned(), action.to_owned())]);
-        let read: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap_or_default();
-        for (name, value) in read {
-            let members = match value {
-                Value::Array(members) => members,
-                Value::String(text) => {
-                    fields.insert(name, text);
-                    continue;
-                }
-                _ => continue,
-            };
-            for (number, member) in (1_u32..).zip(members) {
-                let text = member.as_str().unwrap_or("").to_owned();
-                fields.insert(format!("{name}.{number}"), text);
-            }
-        }
+        let services = ["AmazonSSM.", "AWSPriceListService."];
+        let mut actions = services
+            .iter()
+            .filter_map(|service| target.strip_prefix(service));
+        let action = actions.next().unwrap_or(target);
+        let mut fields = BTreeMap::new();
+        add(
+            &mut fields,
+            String::new(),
+            &serde_json::from_slice(body).unwrap_or_default(),
+        );
+        fields.insert("Action".to_owned(), action.to_owned());
         Self {
             fields,
             is_json: true,
@@ -72,6 +67,36 @@ impl Form {
             .iter()
             .filter(|(name, _value)| !ASIDE.contains(&name.as_str()));
         form.extend_pairs(compared).finish()
+    }
+}
+
+/// Adds a value of JSON under a dotted name, and what is in it below that. The reader of JSON bounds the depth.
+fn add(fields: &mut BTreeMap<String, String>, name: String, value: &Value) {
+    let below = |part: &str| {
+        if name.is_empty() {
+            part.to_owned()
+        } else {
+            format!("{name}.{part}")
+        }
+    };
+    match value {
+        Value::Null => {}
+        Value::String(text) => {
+            fields.insert(name, text.clone());
+        }
+        Value::Bool(_) | Value::Number(_) => {
+            fields.insert(name, value.to_string());
+        }
+        Value::Array(members) => {
+            for (number, member) in (1_u32..).zip(members) {
+                add(fields, below(&number.to_string()), member);
+            }
+        }
+        Value::Object(members) => {
+            for (part, member) in members {
+                add(fields, below(part), member);
+            }
+        }
     }
 }
 
@@ -239,11 +264,13 @@ mod tests {
     fn json_is_read_as_a_form() {
         let form = Form::read_json(
             "AmazonSSM.GetParameters",
-            br#"{"Names":["/a","/b",1],"WithDecryption":true,"Text":"t"}"#,
+            br#"{"Names":["/a","/b",1],"WithDecryption":true,"Text":"t","Filters":[{"Field":"x"}]}"#,
         );
         let all = form.all();
         assert_eq!(all.text("Action"), Some("GetParameters"));
-        assert_eq!(all.texts("Names"), ["/a", "/b"]);
+        assert_eq!(all.texts("Names"), ["/a", "/b", "1"]);
+        assert_eq!(all.flag("WithDecryption"), Ok(Some(true)));
+        assert_eq!(all.parts("Filters")[0].text("Field"), Some("x"));
         assert_eq!(all.text("Text"), Some("t"));
         let other = Form::read_json("Other.GetParameters", b"no JSON");
         assert_eq!(other.all().text("Action"), Some("Other.GetParameters"));

@@ -125,6 +125,28 @@ fn state_element(name: &'static str, of: InstanceState) -> Element {
     within(name, vec![text("code", code), text("name", word)])
 }
 
+fn placement(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element> {
+    let mut placement = vec![
+        text("availabilityZone", &shown.offering.zone),
+        text("tenancy", "default"),
+    ];
+    let group = machine
+        .template
+        .as_ref()
+        .and_then(|template| template.data.placement_group.as_ref())
+        .and_then(|id| state.placement_groups.get(id));
+    if let Some(group) = group {
+        placement.push(text("groupName", &group.name));
+        placement.push(text("groupId", &group.id));
+    }
+    placement.extend(
+        shown
+            .partition
+            .map(|number| text("partitionNumber", number)),
+    );
+    placement
+}
+
 fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element> {
     let mut found = vec![
         text("instanceId", &shown.id),
@@ -133,13 +155,7 @@ fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element>
         text("privateDnsName", &shown.private_dns_name),
         text("instanceType", &shown.offering.instance_type),
         text("launchTime", super::time(shown.launched)),
-        within(
-            "placement",
-            vec![
-                text("availabilityZone", &shown.offering.zone),
-                text("tenancy", "default"),
-            ],
-        ),
+        within("placement", placement(state, machine, shown)),
         text("subnetId", &shown.subnet_id),
         text("vpcId", NETWORK),
         tag_set(&shown.tags),
@@ -161,7 +177,9 @@ fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element>
     }
     if let Some(id) = machine.reservation() {
         let target = vec![text("capacityReservationId", id)];
-        found.push(text("capacityReservationId", id));
+        if shown.offering.capacity_type == CapacityType::Reserved {
+            found.push(text("capacityReservationId", id));
+        }
         found.push(within(
             "capacityReservationSpecification",
             vec![

@@ -1,5 +1,5 @@
-//! The simulated region on the wire: EC2's and IAM's query protocol, a form in and XML out, and SSM's
-//! JSON, for the operations that the adapter for the real EC2 calls.
+//! The simulated region on the wire: EC2's and IAM's query protocol, a form in and XML out, and the JSON
+//! of SSM and of the price list, for the operations that the adapter for the real EC2 calls.
 //!
 //! Given a request's body; given back an answer with its HTTP status, or nothing, where the call or its
 //! answer got lost. It is the same region that the embedded world lives in: its markets, its shortages,
@@ -20,6 +20,7 @@ mod page;
 mod parameters;
 mod placement_groups;
 pub mod policy;
+mod products;
 mod profiles;
 mod reservations;
 mod run;
@@ -66,6 +67,7 @@ enum Operation {
     DescribeSubnets,
     GetInstanceProfile,
     GetParameters,
+    GetProducts,
     ListInstanceProfiles,
     RemoveRoleFromInstanceProfile,
     RunInstances,
@@ -73,7 +75,7 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -93,6 +95,7 @@ impl Operation {
         Self::DescribeSubnets,
         Self::GetInstanceProfile,
         Self::GetParameters,
+        Self::GetProducts,
         Self::ListInstanceProfiles,
         Self::RemoveRoleFromInstanceProfile,
         Self::RunInstances,
@@ -120,6 +123,7 @@ impl Operation {
             Self::DescribeSubnets => "DescribeSubnets",
             Self::GetInstanceProfile => "GetInstanceProfile",
             Self::GetParameters => "GetParameters",
+            Self::GetProducts => "GetProducts",
             Self::ListInstanceProfiles => "ListInstanceProfiles",
             Self::RemoveRoleFromInstanceProfile => "RemoveRoleFromInstanceProfile",
             Self::RunInstances => "RunInstances",
@@ -136,6 +140,7 @@ impl Operation {
             | Self::ListInstanceProfiles
             | Self::RemoveRoleFromInstanceProfile => Service::Iam,
             Self::GetParameters => Service::Ssm,
+            Self::GetProducts => Service::Pricing,
             _ => Service::Ec2,
         }
     }
@@ -151,7 +156,7 @@ impl Operation {
         let known = Self::ALL
             .into_iter()
             .find(|known| known.as_str() == name)
-            .filter(|known| (known.service() == Service::Ssm) == form.is_json);
+            .filter(|known| known.service().speaks_json() == form.is_json);
         known.ok_or_else(|| unknown(name))
     }
 
@@ -191,7 +196,10 @@ impl Operation {
             | Self::DescribeSpotPriceHistory
             | Self::DescribeSubnets => Call::read(operation),
             // EC2's buckets are EC2's alone.
-            Self::GetInstanceProfile | Self::GetParameters | Self::ListInstanceProfiles => Call {
+            Self::GetInstanceProfile
+            | Self::GetParameters
+            | Self::GetProducts
+            | Self::ListInstanceProfiles => Call {
                 operation,
                 takes: Vec::new(),
                 writes: false,
@@ -224,6 +232,7 @@ impl Desk<'_> {
         authorize::check(self.policy, &authorize::needs(operation, self)?)?;
         let elements = match operation.service() {
             Service::Ssm => return parameters::get(self).map(Content::Json),
+            Service::Pricing => return products::get(self).map(Content::Json),
             Service::Iam => self.serve_iam(operation),
             // A launch has more to ask for, once its templates are known.
             Service::Ec2 if !operation.launches() && self.is_dry_run()? => Err(dry_run()),

@@ -37,7 +37,7 @@ pub(super) fn describe_subnets(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal>
     let names = ["availability-zone", "state", "subnet-id", "vpc-id"];
     let filters = Filters::read(&desk.all, &names)?;
     let asked = desk.all.texts("SubnetId");
-    let all = &account::SUBNETS;
+    let all = &desk.state.subnets;
     let ids: Vec<String> = all.iter().map(|subnet| subnet.id.clone()).collect();
     check(&asked, &ids, "InvalidSubnetID.NotFound", "subnet")?;
     let tags = tags(desk);
@@ -59,7 +59,10 @@ pub(super) fn describe_subnets(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal>
                 text("vpcId", NETWORK),
                 text("availabilityZone", &subnet.zone),
                 text("availabilityZoneId", &subnet.zone_id),
-                text("availableIpAddressCount", subnet.free_addresses),
+                text(
+                    "availableIpAddressCount",
+                    desk.state.addresses_free(subnet, desk.now),
+                ),
                 text("mapPublicIpOnLaunch", false),
                 text("ownerId", ACCOUNT),
                 tag_set(&tags),

@@ -9,7 +9,6 @@ use super::Desk;
 use super::answer::Element;
 use super::authorize::{self, Launch};
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::sim::ec2::account;
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::Tags;
 
@@ -61,7 +60,7 @@ fn subnet<'call>(desk: &Desk<'call>) -> Result<&'call str, Refusal> {
         // The default network, which the account has not.
         return Err(desk.all.missing("SubnetId"));
     };
-    let exists = account::SUBNETS.iter().any(|known| known.id == id);
+    let exists = desk.state.subnets.iter().any(|known| known.id == id);
     exists.then_some(id).ok_or_else(|| {
         Refusal::new(
             "InvalidSubnetID.NotFound",
@@ -74,7 +73,7 @@ fn subnet<'call>(desk: &Desk<'call>) -> Result<&'call str, Refusal> {
 fn offered(desk: &Desk<'_>, is_spot: bool) -> Result<(), Refusal> {
     let instance_type = desk.all.required("InstanceType")?;
     let subnet = subnet(desk)?;
-    let place = account::SUBNETS.iter().find(|known| known.id == subnet);
+    let place = desk.state.subnets.iter().find(|known| known.id == subnet);
     let zone = place.map_or("", |known| known.zone.as_str());
     let capacity_type = if is_spot {
         CapacityType::Spot

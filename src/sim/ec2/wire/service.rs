@@ -1,7 +1,7 @@
 //! The services that are served, and how each writes what it answers.
 //!
 //! Given what was done, or why not; given back a body. EC2 and IAM write XML, each in its own shape, SSM
-//! writes JSON; each has its own words for what may befall any call.
+//! and the price list write JSON; each has its own words for what may befall any call.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use crate::sim::ec2::refusal::{Refusal, THROTTLED};
 pub(super) enum Service {
     Ec2,
     Iam,
+    Pricing,
     Ssm,
 }
 
@@ -28,7 +29,7 @@ impl Service {
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Ec2 | Self::Iam => "text/xml;charset=UTF-8",
-            Self::Ssm => "application/x-amz-json-1.1",
+            Self::Pricing | Self::Ssm => "application/x-amz-json-1.1",
         }
     }
 
@@ -37,8 +38,14 @@ impl Service {
         match self {
             Self::Ec2 => "ec2",
             Self::Iam => "iam",
+            Self::Pricing => "pricing",
             Self::Ssm => "ssm",
         }
+    }
+
+    /// It takes and gives JSON, and the operation is in a header.
+    pub(super) const fn speaks_json(self) -> bool {
+        matches!(self, Self::Pricing | Self::Ssm)
     }
 
     /// The body of an answer.
@@ -61,7 +68,9 @@ impl Service {
         match self {
             Self::Ec2 => answer::refusal(&refusal, request),
             Self::Iam => answer::iam_refusal(&refusal, request),
-            Self::Ssm => json!({ "__type": refusal.code, "message": refusal.message }).to_string(),
+            Self::Pricing | Self::Ssm => {
+                json!({ "__type": refusal.code, "message": refusal.message }).to_string()
+            }
         }
     }
 
@@ -72,11 +81,15 @@ impl Service {
             (Self::Iam, "UnauthorizedOperation") => "AccessDenied",
             (Self::Iam, "InternalError") => "ServiceFailure",
             (Self::Iam, "MissingParameter" | "InvalidParameterValue") => "ValidationError",
-            (Self::Ssm, THROTTLED) => "ThrottlingException",
-            (Self::Ssm, "UnauthorizedOperation") => "AccessDeniedException",
+            (Self::Pricing | Self::Ssm, THROTTLED) => "ThrottlingException",
+            (Self::Pricing | Self::Ssm, "UnauthorizedOperation") => "AccessDeniedException",
             (Self::Ssm, "InternalError") => "InternalServerError",
+            (Self::Pricing, "InternalError") => "InternalErrorException",
+            (Self::Pricing, "MissingParameter" | "InvalidParameterValue") => {
+                "InvalidParameterException"
+            }
             (Self::Ssm, "MissingParameter" | "InvalidParameterValue") => "ValidationException",
-            (Self::Ssm, "InvalidAction") => "UnknownOperationException",
+            (Self::Pricing | Self::Ssm, "InvalidAction") => "UnknownOperationException",
             (_, code) => code,
         }
     }

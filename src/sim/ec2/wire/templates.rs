@@ -15,7 +15,7 @@ use crate::cloud::interfaces::{Interface, Traffic};
 use crate::cloud::launch_template::{Metadata, Reserving};
 use crate::sim::ec2::State;
 use crate::sim::ec2::refusal::Refusal;
-use crate::sim::ec2::template::{LaunchTemplate, MachineData, Volume};
+use crate::sim::ec2::template::{LaunchTemplate, MachineData, Volume, features};
 
 /// User data at most, bytes before they are encoded. Source: "Run commands when you launch an EC2
 /// instance" in the EC2 user guide: 16 KB.
@@ -168,6 +168,10 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
         },
         tags: part.tag_specifications()?,
         reserving: reserving(part)?,
+        features: features(
+            part.part("EnclaveOptions").flag("Enabled")? == Some(true),
+            part.part("CpuOptions").text("NestedVirtualization") == Some("enabled"),
+        ),
         interfaces: interfaces(&interfaces_asked)?,
         placement_group: part.part("Placement").text("GroupId").map(str::to_owned),
     })

@@ -1,6 +1,7 @@
 //! The protocol, request by request, as any client of EC2 would write it.
 
 mod any;
+mod products;
 mod requests;
 mod rights;
 
@@ -53,6 +54,14 @@ impl Talk {
     pub(super) async fn parameters(&self, names: &[&str]) -> Answer {
         let body = serde_json::json!({ "Names": names }).to_string();
         let target = Some("AmazonSSM.GetParameters");
+        let answer = self.endpoint.answer(target, body.as_bytes());
+        answer.await.unwrap()
+    }
+
+    /// Asks for the price list.
+    pub(super) async fn prices(&self, body: &serde_json::Value) -> Answer {
+        let target = Some("AWSPriceListService.GetProducts");
+        let body = body.to_string();
         let answer = self.endpoint.answer(target, body.as_bytes());
         answer.await.unwrap()
     }

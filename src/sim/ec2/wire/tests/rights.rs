@@ -84,6 +84,8 @@ fn reservation() -> Described {
 async fn life(policy: &str) -> Result<(), String> {
     let talk = Talk::under(policy);
     allowed(talk.parameters(&[IMAGE]).await)?;
+    let one = json!({ "ServiceCode": "AmazonEC2", "MaxResults": 1 });
+    allowed(talk.prices(&one).await)?;
     attempt(&talk, "CreateInstanceProfile", PROFILE).await?;
     attempt(&talk, "AddRoleToInstanceProfile", WITH_ROLE).await?;
     let own = [("PathPrefix", "/tonnage/us-east-1/blue/")];
@@ -160,12 +162,12 @@ fn allowed(answer: Answer) -> Result<String, String> {
 }
 
 /// The statements of the shipped policy that the region judges by, each with its place: all but those
-/// on prices and the queue of announcements.
+/// on the queue of announcements.
 fn statements(policy: &Value) -> Vec<(usize, Value)> {
     let judged = |statement: &&Value| {
         list(&statement["Action"]).iter().all(|action| {
             let (service, _name) = action.split_once(':').unwrap();
-            ["ec2", "iam", "ssm"].contains(&service)
+            ["ec2", "iam", "pricing", "ssm"].contains(&service)
         })
     };
     let all = policy["Statement"].as_array().unwrap();

@@ -1,0 +1,247 @@
+//! Launch templates: what is in them, and which offerings share one.
+
+use std::sync::Arc;
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
+use crate::cloud::builtin;
+use crate::cloud::catalogue::Terms;
+use crate::cloud::class::{self, ClassDefaults};
+use crate::model::node_class::{Accelerator, Image, Subnet};
+use crate::model::taint::{Taint, TaintEffect};
+
+fn spec() -> EC2NodeClassSpec {
+    serde_json::from_value(serde_json::json!({
+        "subnetSelectorTerms": [{ "tags": { "a": "b" } }],
+        "securityGroupSelectorTerms": [{ "name": "nodes" }],
+        "amiSelectorTerms": [{ "id": "ami-1" }],
+        "amiFamily": "AL2023",
+        "instanceProfile": "nodes",
+        "tags": { "team": "data" },
+    }))
+    .unwrap()
+}
+
+fn resolved(settings: &ClassSettings) -> NodeClass {
+    let zones = ["us-east-1a", "us-east-1b"];
+    let terms = Terms {
+        shape: settings.shape.clone(),
+        images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
+        zones: zones.map(|zone| (zone.to_owned(), false)).into(),
+        volume_fee: settings.volume_fee,
+        nitro_only: false,
+        features: BTreeSet::new(),
+        placement_group: None,
+    };
+    NodeClass {
+        name: "default".to_owned(),
+        uid: "u".to_owned(),
+        generation: 1,
+        ready: true,
+        not_ready: String::new(),
+        subnets: zones
+            .map(|zone| {
+                let subnet = Subnet {
+                    id: format!("subnet-{zone}"),
+                    zone: zone.to_owned(),
+                    zone_id: String::new(),
+                    free_addresses: 100,
+                };
+                (zone.to_owned(), vec![subnet])
+            })
+            .into(),
+        security_groups: vec!["sg-1".to_owned()],
+        images: BTreeMap::from([("amd64".to_owned(), vec![Image::new("ami-1", "one")])]),
+        hash: String::new(),
+        catalogue: Arc::new(builtin::catalogue(&terms)),
+        reservations: Vec::new(),
+        placement_group: None,
+        lists_interfaces: false,
+    }
+}
+
+fn claim() -> Claim {
+    Claim {
+        name: "executors-abcde".to_owned(),
+        uid: "uid".to_owned(),
+        resource_version: "1".to_owned(),
+        generation: 1,
+        node_pool: Some("executors".to_owned()),
+        node_class: "default".to_owned(),
+        labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
+        taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
+        ..Claim::default()
+    }
+}
+
+fn cluster() -> ClusterFacts {
+    ClusterFacts {
+        name: "blue".to_owned(),
+        endpoint: "https://blue.example".to_owned(),
+        certificate_authority: "Q0E=".to_owned(),
+        service_cidr: "10.100.0.0/16".to_owned(),
+        dns_address: None,
+    }
+}
+
+fn groups(spec: &EC2NodeClassSpec, claim: &Claim, offerings: &[&str]) -> Vec<TemplateGroup> {
+    let settings = class::read(spec, ClassDefaults::default()).unwrap();
+    let resolved = resolved(&settings);
+    let cluster = cluster();
+    let source = Source {
+        cluster: &cluster,
+        spec,
+        settings: &settings,
+        resolved: &resolved,
+        instance_profile: "nodes",
+        taken: &Taken::default(),
+    };
+    let offerings: Vec<OfferingKey> = offerings.iter().map(|text| text.parse().unwrap()).collect();
+    group(&source, claim, &offerings).unwrap()
+}
+
+fn listed(groups: &[TemplateGroup]) -> Vec<Vec<String>> {
+    groups
+        .iter()
+        .map(|group| {
+            group
+                .overrides
+                .iter()
+                .map(|choice| {
+                    format!(
+                        "{} {} {} {}",
+                        choice.priority, choice.instance_type, choice.zone, choice.subnet
+                    )
+                })
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn offerings_of_one_size_share_a_template_and_keep_their_rank() {
+    let groups = groups(
+        &spec(),
+        &claim(),
+        &[
+            "c5.xlarge/us-east-1a/spot",
+            "c5.4xlarge/us-east-1a/spot",
+            "c5d.xlarge/us-east-1b/spot",
+            "c5.xlarge/us-east-1b/on-demand",
+            "c5.xlarge/us-east-1f/spot",
+            "m6g.large/us-east-1a/spot",
+            "c5.xlarge/us-east-1b/spot",
+        ],
+    );
+    assert_eq!(
+        listed(&groups),
+        [
+            vec![
+                "0 c5.xlarge us-east-1a subnet-us-east-1a",
+                "2 c5d.xlarge us-east-1b subnet-us-east-1b",
+                "3 c5.xlarge us-east-1b subnet-us-east-1b",
+            ],
+            vec!["1 c5.4xlarge us-east-1a subnet-us-east-1a"],
+        ]
+    );
+}
+
+#[test]
+fn the_name_follows_the_content_and_nothing_else() {
+    let name = |spec: &EC2NodeClassSpec, claim: &Claim| {
+        groups(spec, claim, &["c5.xlarge/us-east-1a/spot"])[0]
+            .template
+            .name()
+    };
+    let base = name(&spec(), &claim());
+    assert!(base.starts_with("tonnage-") && base.len() == 40, "{base}");
+    let another = Claim {
+        name: "executors-fghij".to_owned(),
+        uid: "other".to_owned(),
+        ..claim()
+    };
+    assert_eq!(name(&spec(), &another), base);
+    let mut tagged = spec();
+    tagged.tags.insert("team".to_owned(), "other".to_owned());
+    assert_ne!(name(&tagged, &claim()), base);
+    let tainted = Claim {
+        taints: Vec::new(),
+        ..claim()
+    };
+    assert_ne!(name(&spec(), &tainted), base);
+}
+
+#[test]
+fn a_template_holds_what_machines_need_and_imdsv2_by_default() {
+    let groups = groups(&spec(), &claim(), &["c5.xlarge/us-east-1a/on-demand"]);
+    let template = &groups[0].template;
+    assert_eq!(template.security_groups, ["sg-1"]);
+    assert_eq!(template.metadata.tokens, "required");
+    assert_eq!(template.metadata.hop_limit, 1);
+    assert!(template.user_data.contains("karpenter.sh/unregistered"));
+    assert!(
+        template
+            .user_data
+            .contains("karpenter.sh/capacity-type=on-demand")
+    );
+    assert!(template.user_data.contains("maxPods: 58"));
+    assert!(template.user_data.contains("cpu: 80m"));
+}
+
+#[test]
+fn claims_that_ask_for_efa_have_a_template_of_their_own() {
+    let offering = ["g4dn.12xlarge/us-east-1a/on-demand"];
+    let plain = groups(&spec(), &claim(), &offering);
+    let mut asking = claim();
+    asking.requests.set(EFA, 1);
+    let speaking = groups(&spec(), &asking, &offering);
+    let traffic = |groups: &[TemplateGroup]| -> Vec<&str> {
+        let interfaces = groups[0].template.interfaces.iter();
+        interfaces.map(|found| found.traffic.as_str()).collect()
+    };
+    assert_eq!(
+        (traffic(&plain), traffic(&speaking)),
+        (Vec::new(), vec!["efa"])
+    );
+    assert_ne!(plain[0].template.name(), speaking[0].template.name());
+}
+
+#[test]
+fn machines_are_placed_in_the_reservation_that_the_claim_names_or_in_none() {
+    let reserving = |spec: &EC2NodeClassSpec, claim: &Claim, offering: &str| {
+        let mut groups = groups(spec, claim, &[offering]).into_iter();
+        groups.next().map(|group| group.template.reserving)
+    };
+    let mut named = claim();
+    named.labels.insert(
+        labels::CAPACITY_RESERVATION_ID.to_owned(),
+        "cr-1".to_owned(),
+    );
+    let reserved = "c5.xlarge/us-east-1a/reserved";
+    let expected = Some(Some(Reserving::Only("cr-1".to_owned())));
+    assert_eq!(reserving(&spec(), &named, reserved), expected);
+    assert_eq!(reserving(&spec(), &claim(), reserved), None);
+    let kind = labels::CAPACITY_RESERVATION_TYPE.to_owned();
+    named.labels.insert(kind, "capacity-block".to_owned());
+    let expected = Some(Some(Reserving::Block("cr-1".to_owned())));
+    assert_eq!(reserving(&spec(), &named, reserved), expected);
+    let on_demand = "c5.xlarge/us-east-1a/on-demand";
+    assert_eq!(reserving(&spec(), &claim(), on_demand), Some(None));
+    let mut selecting = spec();
+    selecting.capacity_reservation_selector_terms = vec![CapacityReservationSelectorTerm {
+        id: Some("cr-1".to_owned()),
+        ..CapacityReservationSelectorTerm::default()
+    }];
+    let nowhere = Some(Some(Reserving::Nowhere));
+    assert_eq!(reserving(&selecting, &claim(), on_demand), nowhere);
+}
+
+#[test]
+fn nothing_to_buy_needs_no_template() {
+    assert_eq!(
+        listed(&groups(&spec(), &claim(), &[])),
+        Vec::<Vec<String>>::new()
+    );
+}
