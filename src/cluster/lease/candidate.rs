@@ -122,22 +122,20 @@ impl Candidate {
         self.tried.is_some()
     }
 
-    /// Looks at what the API server held a moment ago; `None` is no Lease.
+    /// Looks at what the API server held a moment ago.
     ///
-    /// A Lease that is not there may just have been deleted, and one that names nobody may be from
-    /// before, as after a restore of the API server; who holds it learns of that only when it renews.
-    /// So what was not seen to be let go counts as held until a whole lease has passed.
-    pub(super) fn look(&mut self, found: Option<&Record>, now: Instant) -> Verdict {
-        let mine = found.is_some_and(|record| self.is_mine(record, now));
-        let record = found.cloned().unwrap_or_else(|| self.nobody());
-        if self.seen.as_ref().is_none_or(|seen| seen.record != record) {
-            self.saw(record, now);
+    /// A Lease that names nobody may be from before, as after a restore of the API server, or stand for
+    /// one that was deleted; who holds it learns of that only when it renews. So what was not seen to be
+    /// let go counts as held until a whole lease has passed.
+    pub(super) fn look(&mut self, found: &Record, now: Instant) -> Verdict {
+        let mine = self.is_mine(found, now);
+        if self.seen.as_ref().is_none_or(|seen| seen.record != *found) {
+            self.saw(found.clone(), now);
         }
-        let let_go = found.is_some() && self.seen.as_ref().is_some_and(|seen| seen.let_go);
-        if mine || let_go {
+        if mine || self.seen.as_ref().is_some_and(|seen| seen.let_go) {
             return Verdict::Take;
         }
-        if found.is_some_and(|record| !self.is_named_by(record)) {
+        if !self.is_named_by(found) {
             self.tried = None;
         }
         let until = self.expiry(now);
@@ -159,10 +157,18 @@ impl Candidate {
         })
     }
 
-    /// What a Lease that is not there counts as: what its last holder promised still holds.
-    fn nobody(&self) -> Record {
+    /// What is written where no Lease is: nobody holds it, and what its last holder promised still counts.
+    ///
+    /// Who sees twice that there is none does not know what was there in between. A record that names nobody
+    /// has a version, and is taken only if it is still that very one a whole lease later.
+    pub(super) fn nobody(&self) -> Record {
+        let last = self.seen.as_ref().map(|seen| &seen.record);
         Record {
-            seconds: self.seen.as_ref().and_then(|seen| seen.record.seconds),
+            seconds: last
+                .and_then(|last| last.seconds)
+                .or_else(|| self.seconds()),
+            // Another term than the last: it was not let go.
+            transitions: last.map_or(0, |last| last.transitions.saturating_add(1)),
             ..Record::default()
         }
     }
@@ -210,9 +216,8 @@ impl Candidate {
     }
 
     /// The record that takes the lease over from what was found.
-    pub(super) fn take(&mut self, found: Option<&Record>, now: Timestamp, sent: Instant) -> Record {
-        let found = found.cloned().unwrap_or_default();
-        let renewed = after(&found, now);
+    pub(super) fn take(&mut self, found: &Record, now: Timestamp, sent: Instant) -> Record {
+        let renewed = after(found, now);
         // Counted also when it was this process that held it: each term is another one.
         let transitions = found.transitions.saturating_add(1);
         self.tried = Some(Tried {
@@ -292,13 +297,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_changes_nothing_for_a_whole_lease_has_lost_it() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let first = a.take(None, at(0), later(0));
-        assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(9)));
+        let first = a.take(&Record::default(), at(0), later(0));
+        assert_eq!(b.look(&first, later(0)), Verdict::Wait(later(9)));
         let second = a.renew(&first, at(3));
-        assert_eq!(b.look(Some(&second), later(4)), Verdict::Wait(later(13)));
-        assert_eq!(b.look(Some(&second), later(12)), Verdict::Wait(later(13)));
-        assert_eq!(b.look(Some(&second), later(13)), Verdict::Take);
-        let taken = b.take(Some(&second), at(13), later(13));
+        assert_eq!(b.look(&second, later(4)), Verdict::Wait(later(13)));
+        assert_eq!(b.look(&second, later(12)), Verdict::Wait(later(13)));
+        assert_eq!(b.look(&second, later(13)), Verdict::Take);
+        let taken = b.take(&second, at(13), later(13));
         assert_eq!((taken.holder.as_deref(), taken.transitions), (Some("b"), 2));
     }
 
@@ -306,102 +311,113 @@ mod tests {
     async fn clocks_of_other_machines_do_not_matter() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
         // An hour behind, and standing still: each renewal is another record all the same.
-        let first = a.take(None, at(-3_600), later(0));
-        assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(9)));
+        let first = a.take(&Record::default(), at(-3_600), later(0));
+        assert_eq!(b.look(&first, later(0)), Verdict::Wait(later(9)));
         let second = a.renew(&first, at(-3_600));
         assert_ne!(first, second);
-        assert_eq!(b.look(Some(&second), later(8)), Verdict::Wait(later(17)));
+        assert_eq!(b.look(&second, later(8)), Verdict::Wait(later(17)));
         // An hour ahead: it is dead all the same.
         let third = a.renew(&second, at(3_600));
-        assert_eq!(b.look(Some(&third), later(9)), Verdict::Wait(later(18)));
-        assert_eq!(b.look(Some(&third), later(18)), Verdict::Take);
+        assert_eq!(b.look(&third, later(9)), Verdict::Wait(later(18)));
+        assert_eq!(b.look(&third, later(18)), Verdict::Take);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_let_go_is_free_at_once_for_those_who_see_it_happen() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let first = a.take(None, at(0), later(0));
-        b.look(Some(&first), later(0));
+        let first = a.take(&Record::default(), at(0), later(0));
+        b.look(&first, later(0));
         let released = a.release(&first, at(1));
-        assert_eq!(b.look(Some(&released), later(1)), Verdict::Take);
-        let second = a.take(Some(&released), at(2), later(2));
-        b.look(Some(&second), later(2));
+        assert_eq!(b.look(&released, later(1)), Verdict::Take);
+        let second = a.take(&released, at(2), later(2));
+        b.look(&second, later(2));
         // Who has just come does not know whether that is old.
         let mut c = candidate("c");
-        assert_eq!(c.look(Some(&released), later(2)), Verdict::Wait(later(11)));
-        assert_eq!(c.look(Some(&released), later(11)), Verdict::Take);
+        assert_eq!(c.look(&released, later(2)), Verdict::Wait(later(11)));
+        assert_eq!(c.look(&released, later(11)), Verdict::Take);
         // The API server was restored: the holder does not know yet.
-        assert_eq!(b.look(Some(&released), later(3)), Verdict::Wait(later(12)));
-        assert_eq!(b.look(Some(&released), later(4)), Verdict::Wait(later(12)));
-        assert_eq!(b.look(Some(&released), later(12)), Verdict::Take);
+        assert_eq!(b.look(&released, later(3)), Verdict::Wait(later(12)));
+        assert_eq!(b.look(&released, later(4)), Verdict::Wait(later(12)));
+        assert_eq!(b.look(&released, later(12)), Verdict::Take);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_not_there_counts_as_held_for_as_long_as_one_lasts() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        assert_eq!(b.look(None, later(0)), Verdict::Wait(later(9)));
-        assert_eq!(b.look(None, later(9)), Verdict::Take);
-        let first = a.take(None, at(9), later(9));
-        assert_eq!(b.look(Some(&first), later(9)), Verdict::Wait(later(18)));
+        let made = version("1", &b.nobody());
+        assert_eq!(b.look(&made, later(0)), Verdict::Wait(later(9)));
+        assert_eq!(b.look(&made, later(9)), Verdict::Take);
+        let first = a.take(&made, at(9), later(9));
+        assert_eq!(b.look(&first, later(9)), Verdict::Wait(later(18)));
         // The holder may have renewed it just before it was deleted.
-        assert_eq!(b.look(None, later(10)), Verdict::Wait(later(19)));
-        assert_eq!(b.look(None, later(18)), Verdict::Wait(later(19)));
-        assert_eq!(b.look(None, later(19)), Verdict::Take);
+        let again = version("5", &b.nobody());
+        assert_eq!(b.look(&again, later(10)), Verdict::Wait(later(19)));
+        assert_eq!(b.look(&again, later(18)), Verdict::Wait(later(19)));
+        // Another took it and it was deleted once more, while nobody looked.
+        let newest = version("9", &b.nobody());
+        assert_eq!(b.look(&newest, later(19)), Verdict::Wait(later(28)));
+        assert_eq!(b.look(&newest, later(28)), Verdict::Take);
+    }
+
+    #[test]
+    fn a_lease_that_names_nobody_promises_what_its_last_holder_did() {
+        let mut b = candidate("b");
+        assert_eq!(b.nobody().seconds, Some(9));
+        let mut slow = Candidate::new("a".to_owned(), Duration::from_secs(30));
+        b.look(&slow.take(&Record::default(), at(0), later(0)), later(0));
+        assert_eq!(b.nobody().seconds, Some(30));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_own_attempt_without_an_answer_is_known_again() {
         let mut a = candidate("a");
-        let first = a.take(None, at(0), later(0));
-        assert_eq!(a.look(Some(&first), later(0)), Verdict::Take);
+        let first = a.take(&Record::default(), at(0), later(0));
+        assert_eq!(a.look(&first, later(0)), Verdict::Take);
         let renewed = a.renew(&first, at(2));
-        assert_eq!(a.look(Some(&renewed), later(3)), Verdict::Take);
+        assert_eq!(a.look(&renewed, later(3)), Verdict::Take);
         // Somebody else held it since: the record is from before.
-        let foreign = candidate("b").take(Some(&renewed), at(9), later(9));
-        assert_eq!(a.look(Some(&foreign), later(9)), Verdict::Wait(later(18)));
-        assert_eq!(a.look(Some(&renewed), later(10)), Verdict::Wait(later(19)));
+        let foreign = candidate("b").take(&renewed, at(9), later(9));
+        assert_eq!(a.look(&foreign, later(9)), Verdict::Wait(later(18)));
+        assert_eq!(a.look(&renewed, later(10)), Verdict::Wait(later(19)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_own_term_that_is_set_back_after_others_may_have_followed_is_not_taken_up_again() {
         let mut a = candidate("a");
-        let first = a.take(None, at(0), later(0));
+        let first = a.take(&Record::default(), at(0), later(0));
         a.renewed(later(3));
-        assert_eq!(a.look(Some(&first), later(11)), Verdict::Take);
+        assert_eq!(a.look(&first, later(11)), Verdict::Take);
         a.stopped(version("7", &first), later(9));
         // Nobody has written since: nobody has followed.
-        assert_eq!(
-            a.look(Some(&version("7", &first)), later(12)),
-            Verdict::Take
-        );
+        assert_eq!(a.look(&version("7", &first), later(12)), Verdict::Take);
         // It was cut off, another took the lease meanwhile, and then the record was set back.
         let set_back = version("12", &first);
-        assert_eq!(a.look(Some(&set_back), later(12)), Verdict::Wait(later(21)));
-        assert_eq!(a.look(Some(&set_back), later(21)), Verdict::Take);
+        assert_eq!(a.look(&set_back, later(12)), Verdict::Wait(later(21)));
+        assert_eq!(a.look(&set_back, later(21)), Verdict::Take);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_set_back_while_nobody_looks_is_new() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let first = a.take(None, at(0), later(0));
-        b.look(Some(&version("5", &first)), later(0));
+        let first = a.take(&Record::default(), at(0), later(0));
+        b.look(&version("5", &first), later(0));
         let set_back = version("12", &first);
-        assert_eq!(b.look(Some(&set_back), later(20)), Verdict::Wait(later(29)));
+        assert_eq!(b.look(&set_back, later(20)), Verdict::Wait(later(29)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_holder_promised_counts() {
         let mut slow = Candidate::new("a".to_owned(), Duration::from_secs(30));
-        let first = slow.take(None, at(0), later(0));
+        let first = slow.take(&Record::default(), at(0), later(0));
         let mut b = candidate("b");
-        assert_eq!(b.look(Some(&first), later(0)), Verdict::Wait(later(30)));
+        assert_eq!(b.look(&first, later(0)), Verdict::Wait(later(30)));
     }
 
     #[test]
     fn a_record_survives_its_lease_and_keeps_what_others_wrote() {
         let mut a = candidate("a");
         let now = Timestamp::new(1_800_000_000, 123_456_789).unwrap();
-        let record = a.take(None, now, Instant::now());
+        let record = a.take(&Record::default(), now, Instant::now());
         let mut lease = record.clone().into_lease("tonnage", None);
         lease.metadata.resource_version = Some("7".to_owned());
         let text = serde_json::to_string(&lease).unwrap();

@@ -174,21 +174,39 @@ impl Election {
 
     /// Reads the Lease and takes it if that is allowed.
     async fn attempt(&mut self) -> Result<Attempt, WriteError> {
-        let found = self.read().await?;
-        let record = found.as_ref().map(Record::of);
-        if let Verdict::Wait(until) = self.candidate.look(record.as_ref(), Instant::now()) {
+        let Some(found) = self.read().await? else {
+            return self.make_one_of_nobody().await;
+        };
+        let record = Record::of(&found);
+        if let Verdict::Wait(until) = self.candidate.look(&record, Instant::now()) {
             return Ok(Attempt::Wait(until));
         }
         let sent = Instant::now();
-        let taken = self.candidate.take(record.as_ref(), self.world.now(), sent);
-        match self.write(taken, found.as_ref()).await {
+        let taken = self.candidate.take(&record, self.world.now(), sent);
+        match self.write(taken, Some(&found)).await {
             Ok(()) => Ok(Attempt::Taken(Term::up_to(
                 sent + self.options.timing.renew_deadline,
             ))),
-            // Another was quicker. That a new Lease cannot be made is something else.
-            Err(error) if is_overtaken(&error) && !(found.is_none() && error.is_gone()) => {
-                Ok(Attempt::Wait(sent + self.pause()))
+            // Another was quicker.
+            Err(error) if is_overtaken(&error) => Ok(Attempt::Wait(sent + self.pause())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the Lease that is not there, without taking it: that is for a later attempt.
+    async fn make_one_of_nobody(&mut self) -> Result<Attempt, WriteError> {
+        let next = Instant::now() + self.pause();
+        match self.write(self.candidate.nobody(), None).await {
+            Ok(()) => {
+                let made = self.held.take().as_ref().map(Record::of);
+                let verdict = made.map(|made| self.candidate.look(&made, Instant::now()));
+                let Some(Verdict::Wait(until)) = verdict else {
+                    return Ok(Attempt::Wait(next));
+                };
+                Ok(Attempt::Wait(until))
             }
+            // Another was quicker. That it cannot be made is something else.
+            Err(error) if is_overtaken(&error) && !error.is_gone() => Ok(Attempt::Wait(next)),
             Err(error) => Err(error),
         }
     }

@@ -258,6 +258,31 @@ async fn a_lease_that_is_taken_deleted_or_annotated_never_gives_two_leaders() {
         .await;
 }
 
+/// Nobody who saw twice that there is no Lease knows that there was one in between.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_deleted_again_and_again_never_gives_two_leaders() {
+    let stage = Stage::new();
+    let (_a, _b) = two(&stage).await;
+    let options = DeleteOptions::default();
+    let delete = || stage.world.api.delete("user", &lease(), &options);
+    delete().unwrap();
+    stage
+        .until(30, "there is a leader again", |stage| {
+            !holder(stage).is_empty()
+        })
+        .await;
+    // The moment it was taken, so that who stands by has not looked meanwhile.
+    let first = holder(&stage);
+    delete().unwrap();
+    tokio::time::sleep(Duration::from_millis(7_400)).await;
+    assert_eq!(holder(&stage), "", "{first} may still act");
+    stage
+        .until(5, "there is a leader again", |stage| {
+            !holder(stage).is_empty()
+        })
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_observes_takes_no_lease() {
     let stage = Stage::new();
