@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pace::Pace;
 use crate::model::instance::{Instance, InstanceState};
+use crate::model::offering::CapacityType;
 
 /// How long after its launch an instance may still be missing from EC2's answers although it
 /// exists. AWS documents "a few minutes" at worst for describe calls after a launch.
@@ -32,6 +33,8 @@ pub enum Sight {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InstanceView {
     sights: BTreeMap<String, (Timestamp, Option<Arc<Instance>>)>,
+    /// How each instance is billed, and the first of the looks that all showed it so.
+    billed: BTreeMap<String, (CapacityType, Timestamp)>,
     terminated: BTreeMap<String, Timestamp>,
     /// What was ended within the last minute.
     pub endings: Pace,
@@ -65,6 +68,13 @@ impl InstanceView {
             *seen < at || (*seen == at && (known.is_none() || instance.is_some()))
         });
         if older {
+            if let Some(shown) = &instance {
+                let now = (shown.offering.capacity_type, at);
+                let known = self.billed.entry(id.clone()).or_insert(now);
+                if known.0 != now.0 {
+                    *known = now;
+                }
+            }
             self.sights.insert(id, (at, instance));
         }
     }
@@ -76,6 +86,15 @@ impl InstanceView {
             Some((at, None)) => Sight::Absent(*at),
             Some((_at, Some(instance))) => Sight::Seen(Arc::clone(instance)),
         }
+    }
+
+    /// How long looks at an instance have shown without exception that it is billed as it is, from the first of
+    /// them to the last.
+    pub fn billed_alike_for(&self, id: &str) -> SignedDuration {
+        let looks = self.billed.get(id).zip(self.asked_at(id));
+        looks.map_or(SignedDuration::ZERO, |((_type, first), last)| {
+            last.duration_since(*first)
+        })
     }
 
     /// When EC2 was last asked about an instance.
@@ -109,6 +128,7 @@ impl InstanceView {
     /// Forgets instances that nobody asks about any more.
     pub fn keep_only(&mut self, ids: &BTreeSet<String>) {
         self.sights.retain(|id, _sight| ids.contains(id));
+        self.billed.retain(|id, _since| ids.contains(id));
         self.terminated.retain(|id, _at| ids.contains(id));
     }
 }
