@@ -58,6 +58,8 @@ open_enum! {
         AwaitingVolumeDetachment = "AwaitingVolumeDetachment",
         /// The termination grace period ended first.
         TerminationGracePeriodElapsed = "TerminationGracePeriodElapsed",
+        /// EC2 refuses to terminate the machine.
+        TerminationFailed = "TerminationFailed",
         /// Claim, node and machine do not agree.
         ConsistencyCheckFailed = "ConsistencyCheckFailed",
         /// The node has no pods.

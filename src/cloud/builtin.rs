@@ -29,6 +29,7 @@ pub fn market() -> Market {
         types: table.types.clone(),
         zones: table.zones.clone(),
         prices: PriceTable::built_in(),
+        unread: Vec::new(),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Market {
     pub zones: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Prices.
     pub prices: PriceTable,
+    /// The prices that AWS does not let us read, and how that is mended: for people.
+    pub unread: Vec<String>,
 }
 
 /// What a node class allows, and what its nodes cost beside the instance.
@@ -63,6 +65,7 @@ pub fn build(market: &Market, terms: &Terms) -> Catalogue {
         types: BTreeMap::new(),
         offerings: Vec::new(),
         price_region: market.prices.region.clone(),
+        has_foreign_prices: market.prices.region != market.region,
         on_demand_priced_at: Some(market.prices.on_demand_at),
         spot_priced_at: market.prices.spot_at,
     };
@@ -226,6 +229,12 @@ mod tests {
         assert_eq!(in_b.total_price().to_string(), "0.185");
         assert_eq!(offering(&catalogue, "c5.xlarge/us-east-1c/on-demand"), None);
         assert_eq!(catalogue.price_region, "us-east-1");
+        assert!(!catalogue.has_foreign_prices);
+        let elsewhere = Market {
+            region: "eu-west-1".to_owned(),
+            ..builtin::market()
+        };
+        assert!(build(&elsewhere, &terms()).has_foreign_prices);
         assert!(
             catalogue
                 .offerings

@@ -227,6 +227,17 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
     }
 }
 
+/// A message without the text that EC2 encodes its reasons in: it differs each time, and nobody can read it as it is.
+pub fn without_encoded(message: &str) -> String {
+    let Some((before, encoded)) = message.split_once("Encoded authorization failure message: ")
+    else {
+        return message.to_owned();
+    };
+    let end = encoded.find(|character: char| character.is_whitespace() || character == ';');
+    let after = end.and_then(|end| encoded.get(end..)).unwrap_or_default();
+    format!("{}{after}", before.trim_end())
+}
+
 /// True for codes that say that the caller is known and may not do it.
 pub fn is_missing_permission(code: &str) -> bool {
     [
@@ -410,5 +421,19 @@ mod tests {
         let error = cloud_error("CreateFleet", "VcpuLimitExceeded", "", None);
         assert!(error.message.contains("vCPUs"), "{}", error.message);
         assert!(walks_on(error.class) && !is_retryable(error.class));
+    }
+
+    #[test]
+    fn what_is_said_twice_is_the_same() {
+        let message = |encoded: &str| {
+            let text = format!("May not. Encoded authorization failure message: {encoded}");
+            let code = "UnauthorizedOperation";
+            let error = cloud_error("TerminateInstances", code, &text, None);
+            without_encoded(&error.message)
+        };
+        assert_eq!(message("x1-_y"), message("z2"));
+        let expected = "May not.; allow ec2:TerminateInstances for the controller's role";
+        assert_eq!(message("x1"), expected);
+        assert_eq!(without_encoded("as it is"), "as it is");
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
+use super::terminate::TERMINATION_FAILED;
 use crate::api::conditions::ConditionType;
 use crate::api::labels;
 use crate::cloud::InstanceQuery;
@@ -242,7 +243,22 @@ async fn terminate(
         Ok(())
     };
     // The sweep knows nothing of the ceiling: what there is no room for rests longer each time.
-    context.end(&instance.id, StepError::Blocked, ready).await?;
+    let answer = context.end(&instance.id, StepError::Blocked, ready).await;
+    if let Some(why) = answer.as_ref().err().and_then(StepError::lasting_refusal) {
+        let message = format!(
+            "instance {} belongs to no claim, is not terminated and costs money: {why}",
+            instance.id
+        );
+        let subjects = match &node {
+            Some(node) => vec![Subject::node(&node.name)],
+            None => listeners(context),
+        };
+        for subject in subjects {
+            let words = (TERMINATION_FAILED, "Collecting");
+            context.tell(subject, EventKind::Warning, words, message.clone());
+        }
+    }
+    answer?;
     context.metrics.orphans_found(1, false);
     if let Some(node) = node {
         context.kubernetes.delete_node(&node).await?;

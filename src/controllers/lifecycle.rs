@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
+use super::names::Unnamed;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration};
@@ -18,6 +19,7 @@ use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, instance_id_of};
+use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::offering::CapacityType;
 use crate::plan::condition::ConditionChange;
@@ -36,6 +38,8 @@ pub struct Lifecycle {
     context: Arc<Acting>,
     /// When the wait for the first plan is over.
     opens: Timestamp,
+    /// Machines that registered and that EC2 shall be told the names of.
+    unnamed: Unnamed,
     /// Impostors that were told of: they stay until somebody removes them.
     told: BTreeSet<String>,
 }
@@ -47,6 +51,7 @@ impl Lifecycle {
         Self {
             opens: opens.unwrap_or(Timestamp::MIN),
             context,
+            unnamed: Unnamed::default(),
             told: BTreeSet::new(),
         }
     }
@@ -98,15 +103,21 @@ impl Controller for Lifecycle {
                 wake = Some(wake.map_or(self.opens, |wake| wake.min(self.opens)));
             } else if !self.told.contains(&step.key()) {
                 let key = step.key();
-                steps.push(Step::new(key, carry_out(Arc::clone(context), step)));
+                let task = carry_out(Arc::clone(context), self.unnamed.clone(), step);
+                steps.push(Step::new(key, task));
             }
         }
+        steps.extend(self.unnamed.steps(context));
         self.told = impostors;
         Box::pin(async move { Round { steps, wake } })
     }
 }
 
-async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), StepError> {
+async fn carry_out(
+    context: Arc<Acting>,
+    unnamed: Unnamed,
+    step: LifecycleStep,
+) -> Result<(), StepError> {
     match step {
         LifecycleStep::Register {
             claim,
@@ -117,7 +128,7 @@ async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), Step
             if unmarked {
                 warn_unmarked(&context, &claim, &node);
             }
-            register(&context, &claim, &node, &instance).await
+            register(&context, &unnamed, &claim, &node, &instance).await
         }
         LifecycleStep::Initialize { claim, node } => {
             context.kubernetes.initialize_node(&node).await?;
@@ -147,10 +158,11 @@ async fn carry_out(context: Arc<Acting>, step: LifecycleStep) -> Result<(), Step
     }
 }
 
-/// Binds a Node to its claim: the Node first, then the claim, then the instance's tags. Each part may
-/// be repeated.
+/// Binds a Node to its claim: the Node first, then the claim; the instance's tags are left to a step of
+/// their own. Each part may be repeated.
 async fn register(
     context: &Acting,
+    unnamed: &Unnamed,
     claim: &Arc<Claim>,
     node: &Node,
     instance: &Instance,
@@ -186,20 +198,11 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    tell_ec2_the_names(context, claim, node, instance).await;
+    unnamed.add(
+        &instance.id,
+        instance.missing_names(&claim.name, &node.name),
+    );
     Ok(())
-}
-
-/// Puts the names of claim and Node onto the instance. Collection puts missing tags on later, so a failure here
-/// holds nothing up.
-async fn tell_ec2_the_names(context: &Acting, claim: &Claim, node: &Node, instance: &Instance) {
-    let names = instance.missing_names(&claim.name, &node.name);
-    if names.is_empty() {
-        return;
-    }
-    if let Err(error) = context.cloud.tag(&instance.id, &names).await {
-        tracing::debug!(instance = instance.id, "not tagged yet: {error}");
-    }
 }
 
 /// The claim, with the partition that EC2 chose for its machine among its labels: the Node gets them all.
@@ -266,8 +269,10 @@ async fn say(
 async fn leave_reservation(context: &Acting, claim: &Claim, node: &Node) -> Result<(), StepError> {
     let id = claim.labels.get(labels::CAPACITY_RESERVATION_ID);
     let message = format!(
-        "capacity reservation {} has ended; EC2 bills the machine as on-demand from now on",
-        id.map_or("", String::as_str)
+        "capacity reservation {} has ended; EC2 bills the machine as on-demand from now on{}",
+        id.map_or("", String::as_str),
+        on_demand_price(context, claim)
+            .map_or_else(String::new, |price| format!(", at {price} USD per hour"))
     );
     let on_demand = CapacityType::OnDemand.as_str().to_owned();
     let changed = BTreeMap::from([
@@ -291,9 +296,22 @@ async fn leave_reservation(context: &Acting, claim: &Claim, node: &Node) -> Resu
         Subject::claim(&claim.name, &claim.uid),
     ] {
         let words = ("ReservationEnded", "Relabelling");
-        context.tell(subject, EventKind::Normal, words, message.clone());
+        context.tell(subject, EventKind::Warning, words, message.clone());
     }
     Ok(())
+}
+
+/// What a machine of a claim's type and zone costs on-demand.
+fn on_demand_price(context: &Acting, claim: &Claim) -> Option<UsdPerHour> {
+    let reserved = offering_of(claim)?;
+    let known = context.class(&claim.node_class)?;
+    let mut offerings = known.class.catalogue.offerings.iter();
+    let on_demand = offerings.find(|offering| {
+        offering.key.capacity_type == CapacityType::OnDemand
+            && offering.key.instance_type == reserved.instance_type
+            && offering.key.zone == reserved.zone
+    })?;
+    Some(on_demand.price)
 }
 
 fn reached(context: &Acting, claim: &Claim, step: ClaimStep) {

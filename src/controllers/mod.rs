@@ -16,6 +16,7 @@ mod launched;
 pub mod leader;
 pub mod learned;
 pub mod lifecycle;
+mod names;
 pub mod node_class;
 pub mod node_memory;
 pub mod node_pool;

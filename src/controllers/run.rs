@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::guard::NOT_LEADING;
 use super::queue::{Outcome, Queue};
-use crate::cloud::CloudError;
+use crate::cloud::{CloudError, errors};
 use crate::cluster::apply::{WriteError, WriteErrorClass};
 use crate::cluster::{Changes, Kind, Subscription};
 use crate::metrics::{Loop, Metrics, ReconcileOutcome};
@@ -65,6 +65,18 @@ impl StepError {
             Self::Cloud(_) => Outcome::Failed,
             Self::Outdated(_) => Outcome::Outdated,
             Self::Blocked(_) => Outcome::Blocked,
+        }
+    }
+
+    /// What EC2 has against a call, in the same words each time, where repeating it does not help.
+    pub(super) fn lasting_refusal(&self) -> Option<String> {
+        match self {
+            Self::Cloud(error)
+                if error.code != NOT_LEADING && !errors::is_retryable(error.class) =>
+            {
+                Some(errors::without_encoded(&error.to_string()))
+            }
+            _ => None,
         }
     }
 

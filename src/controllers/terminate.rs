@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
+use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind};
 use crate::cluster::events::{EventKind, Subject};
@@ -18,7 +19,11 @@ use crate::metrics::{EvictionOutcome, Loop};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::Pod;
+use crate::plan::condition::ConditionChange;
 use crate::plan::terminate::{self, TerminateStep};
+
+/// The reason of events about a machine that EC2 refuses to end.
+pub(super) const TERMINATION_FAILED: &str = "TerminationFailed";
 
 /// The loop that terminates.
 #[derive(Debug)]
@@ -108,16 +113,72 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
             nodes,
             pods,
         } => {
-            let ready = nothing_new(&context, &nodes, &pods);
-            // The decision holds what there is no room for: it is made again at once.
-            context.end(&instance, StepError::Outdated, ready).await?;
-            let now = context.now();
-            context.instances(|view| view.terminated(&instance, now));
-            tracing::info!(instance, "terminating");
-            context.wake(Loop::Termination);
+            terminate_instance(&context, &instance, &nodes, &pods).await?;
         }
         TerminateStep::ReleaseNode { node } => release_node(&context, &node).await?,
         TerminateStep::ReleaseClaim { claim } => release_claim(&context, &claim).await?,
+    }
+    Ok(())
+}
+
+async fn terminate_instance(
+    context: &Acting,
+    instance: &str,
+    nodes: &BTreeSet<String>,
+    pods: &BTreeSet<String>,
+) -> Result<(), StepError> {
+    let ready = nothing_new(context, nodes, pods);
+    // The decision holds what there is no room for: it is made again at once.
+    let ended = context.end(instance, StepError::Outdated, ready).await;
+    if let Err(error) = &ended {
+        say_if_refused(context, instance, nodes, error).await?;
+    }
+    ended?;
+    let now = context.now();
+    context.instances(|view| view.terminated(instance, now));
+    tracing::info!(instance, "terminating");
+    context.wake(Loop::Termination);
+    Ok(())
+}
+
+/// Says on Nodes and claim that EC2 does not end their machine, if asking again will not mend it: it costs money
+/// until somebody does.
+async fn say_if_refused(
+    context: &Acting,
+    instance: &str,
+    nodes: &BTreeSet<String>,
+    error: &StepError,
+) -> Result<(), StepError> {
+    let Some(message) = error.lasting_refusal() else {
+        return Ok(());
+    };
+    let message = format!("instance {instance} is not terminated and costs money: {message}");
+    let words = (TERMINATION_FAILED, "Terminating");
+    let view = context.mirror.view();
+    for node in nodes.iter().filter(|name| view.nodes.contains_key(*name)) {
+        let subject = Subject::node(node);
+        context.tell(subject, EventKind::Warning, words, message.clone());
+    }
+    let mut claims = view.claims.values();
+    let Some(claim) = claims.find(|claim| claim.instance_id() == Some(instance)) else {
+        return Ok(());
+    };
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(subject, EventKind::Warning, words, message.clone());
+    let change = ConditionChange::unknown(
+        ConditionType::InstanceTerminating,
+        ConditionReason::TerminationFailed,
+        message,
+    );
+    if let Some(change) = change.news_for(claim) {
+        let change = ClaimStatusChange {
+            conditions: vec![change.update()],
+            ..ClaimStatusChange::default()
+        };
+        context
+            .kubernetes
+            .patch_claim_status(claim, &change)
+            .await?;
     }
     Ok(())
 }

@@ -98,6 +98,12 @@ impl Instance {
         format!("aws:///{}/{}", self.offering.zone, self.id)
     }
 
+    /// True when it carries the tag of a cluster that is not `cluster`; one without any may have lost it.
+    pub fn is_of_another_cluster(&self, cluster: &str) -> bool {
+        let named = self.tags.get(tags::CLUSTER);
+        named.is_some_and(|named| named != cluster)
+    }
+
     /// The tags with the names of its claim and Node that it lacks. A name that its node class gave it stays.
     pub fn missing_names(&self, claim: &str, node: &str) -> BTreeMap<String, String> {
         [(tags::CLAIM, claim), (tags::NAME, node)]

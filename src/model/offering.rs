@@ -207,6 +207,8 @@ pub struct Catalogue {
     pub offerings: Vec<Offering>,
     /// The region the prices are of, for example `us-east-1`.
     pub price_region: String,
+    /// On-demand prices are those of another region: how spot compares with on-demand here nobody knows.
+    pub has_foreign_prices: bool,
     /// When the on-demand prices were true.
     pub on_demand_priced_at: Option<Timestamp>,
     /// When the spot prices were read; `None` while spot counts at the on-demand price.

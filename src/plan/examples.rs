@@ -237,6 +237,7 @@ pub(crate) fn node_class() -> NodeClass {
             types,
             offerings,
             price_region: "us-east-1".to_owned(),
+            has_foreign_prices: false,
             on_demand_priced_at: None,
             spot_priced_at: None,
         }),

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pace::Pace;
 use crate::model::instance::{Instance, InstanceState};
+use crate::model::offering::CapacityType;
 
 /// How long after its launch an instance may still be missing from EC2's answers although it
 /// exists. AWS documents "a few minutes" at worst for describe calls after a launch.
@@ -34,6 +35,8 @@ pub struct InstanceView {
     sights: BTreeMap<String, (Timestamp, Option<Arc<Instance>>)>,
     /// When each was first asked about.
     asked_since: BTreeMap<String, Timestamp>,
+    /// How each instance is billed, and the first of the looks that all showed it so.
+    billed: BTreeMap<String, (CapacityType, Timestamp)>,
     terminated: BTreeMap<String, Timestamp>,
     /// What was ended within the last minute.
     pub endings: Pace,
@@ -68,6 +71,13 @@ impl InstanceView {
             *seen < at || (*seen == at && (known.is_none() || instance.is_some()))
         });
         if older {
+            if let Some(shown) = &instance {
+                let now = (shown.offering.capacity_type, at);
+                let known = self.billed.entry(id.clone()).or_insert(now);
+                if known.0 != now.0 {
+                    *known = now;
+                }
+            }
             self.sights.insert(id, (at, instance));
         }
     }
@@ -79,6 +89,15 @@ impl InstanceView {
             Some((at, None)) => Sight::Absent(*at),
             Some((_at, Some(instance))) => Sight::Seen(Arc::clone(instance)),
         }
+    }
+
+    /// How long looks at an instance have shown without exception that it is billed as it is, from the first of
+    /// them to the last.
+    pub fn billed_alike_for(&self, id: &str) -> SignedDuration {
+        let looks = self.billed.get(id).zip(self.asked_at(id));
+        looks.map_or(SignedDuration::ZERO, |((_type, first), last)| {
+            last.duration_since(*first)
+        })
     }
 
     /// When EC2 was last asked about an instance.
@@ -119,6 +138,7 @@ impl InstanceView {
     pub fn keep_only(&mut self, ids: &BTreeSet<String>) {
         self.sights.retain(|id, _sight| ids.contains(id));
         self.asked_since.retain(|id, _at| ids.contains(id));
+        self.billed.retain(|id, _since| ids.contains(id));
         self.terminated.retain(|id, _at| ids.contains(id));
     }
 }

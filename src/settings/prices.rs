@@ -47,7 +47,9 @@ const PREAMBLE: &str = "
 
 Each reading takes one call for every thousand spot prices (type and zone) and one for every hundred on-demand prices (type),
 about twenty for a large region; they cost nothing. Plans go on with the last prices meanwhile, and when a reading fails:
-`time() - tonnage_prices_timestamp_seconds` is their age. The first plans after a start need the spot prices and which zones
-offer which type, about a dozen calls; on-demand prices and descriptions of types are the built-in ones until EC2 and
-the Pricing API have answered. What no zone offers is not bought, whatever is built in.
+`time() - tonnage_prices_timestamp_seconds` is their age. The first plans after a start wait for EC2 to describe its types, some
+ten pages, and to say which zones offer them: machines of a type that nobody knows would count as nothing and be bought a second
+time, so no built-in table stands in. They wait half a minute at most for spot prices; without them spot counts at the on-demand
+price. On-demand prices are the built-in ones of us-east-1 until the Pricing API has answered, and always without `--price-api`:
+in another region `tonnage.dev/max-percent-of-on-demand` rules out nothing while it would compare prices of two regions.
 ";

@@ -47,7 +47,7 @@ async fn the_same_record_buys_once_even_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_edited_class_does_not_change_a_launch_that_is_under_way() {
+async fn edited_tags_and_user_data_do_not_change_a_launch_that_is_under_way() {
     let scene = Scene::new("edited").await;
     let before = class(&json!({ "tags": { "team": "one" } }));
     let record = scene

@@ -223,10 +223,10 @@ impl Endpoint {
     }
 }
 
-/// Settings for the simulated region.
+/// Settings for the simulated region, unless they name another.
 pub(crate) fn in_region(settings: CloudSettings) -> CloudSettings {
     CloudSettings {
-        region: Some("us-east-1".to_owned()),
+        region: Some(settings.region.unwrap_or_else(|| "us-east-1".to_owned())),
         ..settings
     }
 }

@@ -107,6 +107,27 @@ async fn a_controller_cannot_end_what_is_another_clusters() {
     scene.end().await;
 }
 
+/// It costs money as long as it is there, so it is not taken for gone; the policy lets nobody end it.
+#[tokio::test]
+async fn a_machine_that_has_lost_its_tag_is_seen_and_another_clusters_is_not() {
+    let scene = scene("untagged", &shipped("untagged")).await;
+    let offering = "c5.xlarge/us-east-1a/spot".parse().unwrap();
+    let theirs = scene.endpoint.ec2.stray("red", &offering);
+    let ours = scene.endpoint.ec2.stray(&scene.cluster, &offering);
+    let ids = || InstanceQuery::Ids([theirs.clone(), ours.clone()].into());
+    scene.endpoint.ec2.untag(&ours, "tonnage.dev/cluster");
+    let seen = scene.cloud.instances(&ids()).await.unwrap();
+    let seen: Vec<&String> = seen.iter().map(|instance| &instance.id).collect();
+    assert_eq!(seen, [&ours]);
+    assert_eq!(
+        scene.cloud.instances(&InstanceQuery::All).await.unwrap(),
+        []
+    );
+    let error = scene.cloud.terminate(&[ours]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Unauthorized, "{error}");
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn a_profile_is_made_for_the_role_of_nodes_and_for_no_other() {
     let scene = scene("profiles", &shipped("profiles")).await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tonnage::api::fields;
 use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::facts::Feature;
+use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
 
 use crate::scene::{Scene, class};
@@ -69,5 +70,23 @@ async fn the_context_is_passed_on() {
         .machine(&outcome.instances[0].id)
         .unwrap();
     assert_eq!(machine.context.as_deref(), Some("told-by-aws"));
+    scene.end().await;
+}
+
+/// The context is read anew for each call, so an edit makes another request of a repeated one.
+#[tokio::test]
+async fn a_launch_repeated_after_its_context_was_edited_buys_nothing_twice() {
+    let scene = Scene::new("edited-context").await;
+    let before = switched(&json!({ "context": "told-by-aws" }));
+    let record = scene.record(&before, 1, &[OFFERING]).await;
+    let first = scene.launch(&record, &before).await;
+    let after = switched(&json!({ "context": "told-otherwise" }));
+    scene
+        .refused(&record, &after, ErrorClass::TokenMismatch)
+        .await;
+    let bought = InstanceQuery::Batch(record.batch.clone());
+    let found = scene.cloud.instances(&bought).await.unwrap();
+    let found: Vec<&String> = found.iter().map(|instance| &instance.id).collect();
+    assert_eq!(found, [&first.instances[0].id]);
     scene.end().await;
 }

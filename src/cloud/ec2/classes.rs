@@ -1,9 +1,9 @@
 //! A node class, resolved: what its selectors find, and what can be bought through it.
 //!
 //! Given: the object and the newest market. Given back: a [`Resolution`] with a condition for each
-//! part. An answer serves for half a minute, or for moments when something is missing; callers that ask
-//! for the same class at the same time share one look-up; a catalogue is built anew only when the
-//! market or the class changed.
+//! part. An answer serves for half a minute, or for moments when something is missing, and no longer than
+//! the market that it was made from; callers that ask for the same class at the same time share one
+//! look-up; a catalogue is built anew only when the market or the class changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +39,9 @@ const FRESH: SignedDuration = SignedDuration::from_secs(30);
 const FRESH_UNREADY: SignedDuration = SignedDuration::from_secs(5);
 /// Classes remembered at most.
 const CAPACITY: u64 = 1000;
+
+/// What is to be said about conditions that hold, by condition.
+type Remarks = BTreeMap<&'static str, Unresolved>;
 
 /// Identity and version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +92,13 @@ impl Classes {
         let now = api.world.now();
         loop {
             let known = self.0.get(&name).await;
-            if known
-                .as_ref()
-                .is_some_and(|known| known.version != version || known.until <= now)
-            {
+            let newest = market.newest();
+            if known.as_ref().is_some_and(|known| {
+                let is_of_before = newest
+                    .as_ref()
+                    .is_some_and(|newest| !Arc::ptr_eq(newest, &known.market));
+                known.version != version || known.until <= now || is_of_before
+            }) {
                 self.0.invalidate(&name).await;
             }
             let look_up = async {
@@ -145,7 +151,7 @@ fn remarks(
     groups: &[String],
     found: &images::FoundImages,
     reservations: &Selected,
-) -> BTreeMap<&'static str, Unresolved> {
+) -> Remarks {
     let of_groups = "spec.securityGroupSelectorTerms";
     let remarks = [
         (
@@ -166,6 +172,19 @@ fn remarks(
         .into_iter()
         .filter_map(|(condition, remark)| Some((condition.as_str(), remark?)))
         .collect()
+}
+
+/// The remarks, with one on prices that AWS does not let us read: plans are made all the same, with dearer or
+/// older ones.
+fn with_prices(mut remarks: Remarks, unread: &[String]) -> Remarks {
+    if !unread.is_empty() {
+        let remark = Unresolved {
+            reason: "Unauthorized",
+            message: format!("prices are not up to date: {}", unread.join("; ")),
+        };
+        remarks.insert(ConditionType::ValidationSucceeded.as_str(), remark);
+    }
+    remarks
 }
 
 async fn look_up(
@@ -235,7 +254,7 @@ async fn look_up(
         resolution: Resolution {
             class,
             conditions,
-            remarks,
+            remarks: with_prices(remarks, &market.unread),
             instance_profile: profiles::name_of(api, object),
         },
         market,

@@ -2,7 +2,9 @@
 //!
 //! Given: a launch record, and a claim of its batch for names. Given back: the instances, and what
 //! could not be bought. The request is built from the record and from names that never change while
-//! a claim lives, so a repeated record is the same request under the same token.
+//! a claim lives, so a repeated record is the same request under the same token. The `context` of the class
+//! alone is read anew: edited meanwhile it makes another request, which EC2 refuses under that token, and what
+//! was bought is found by its tags.
 
 use std::collections::BTreeMap;
 

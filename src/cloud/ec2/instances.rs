@@ -1,6 +1,8 @@
 //! Instances: listing, terminating, tagging.
 //!
-//! A listing is complete or an error: what decides over orphans must never see half of a fleet.
+//! A listing is complete or an error: what decides over orphans must never see half of a fleet. An instance that is
+//! asked for by its id is shown though it has lost the cluster's tag, or it would count as gone while it costs money;
+//! one that carries another cluster's is none of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,12 +23,10 @@ const TAG: &str = "CreateTags";
 /// Values that one filter takes at most.
 const FILTER_VALUES: usize = 200;
 
-/// Lists instances of this cluster in id order.
+/// Lists instances in id order.
 pub(super) async fn list(api: &Api, query: &InstanceQuery) -> Result<Vec<Instance>, CloudError> {
-    let cluster = filter(
-        format!("tag:{}", tags::CLUSTER),
-        [&api.settings.cluster.name],
-    );
+    let ours = &api.settings.cluster.name;
+    let cluster = filter(format!("tag:{}", tags::CLUSTER), [ours]);
     let mut found = BTreeMap::new();
     match query {
         InstanceQuery::All => {
@@ -42,12 +42,10 @@ pub(super) async fn list(api: &Api, query: &InstanceQuery) -> Result<Vec<Instanc
             // A filter, not a list of ids: of those one unknown id would fail the call.
             let ids: Vec<&String> = ids.iter().collect();
             for portion in ids.chunks(FILTER_VALUES) {
-                let filters = vec![
-                    cluster.clone(),
-                    filter("instance-id", portion.iter().copied()),
-                ];
+                let filters = vec![filter("instance-id", portion.iter().copied())];
                 describe(api, filters, &mut found).await?;
             }
+            found.retain(|_id, instance| !instance.is_of_another_cluster(ours));
         }
     }
     Ok(found.into_values().collect())

@@ -3,39 +3,34 @@
 //! Given: the API. Given back: the newest market at once, or, before there is one, the first answer:
 //! a market or why there is none. A refresh that fails keeps what was known and is tried again with
 //! growing pauses. Types and zones are read every 12 hours, prices as often as the settings say, each
-//! by itself, so that none waits for another.
+//! by itself, so that none waits for another. An answer that names nothing is no answer.
 //!
-//! The first market needs two short answers: which zones offer which type, and spot prices. Until EC2
-//! has described its types, which takes many pages, those of the built-in table serve; they are the same
-//! in every region, and what a zone does not offer is not bought. Until the first on-demand prices the
-//! built-in, dated ones serve. Which zones an account has nobody knows beforehand, so nothing is bought
-//! before that answer.
+//! The first market needs three answers: what the types are, which zones offer them, and spot prices;
+//! for the last it waits half a minute at most. Until the first on-demand prices the built-in, dated ones
+//! serve. The built-in table of types does not: it lacks types, and machines of a type that nobody knows
+//! count as nothing and would be bought a second time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_ec2::types::LocationType;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::call::{failed, filter};
-use super::{Api, on_demand, types};
-use crate::cloud::buckets::Bucket;
+use super::answers::{self, Types, Zones};
+use super::{Api, on_demand};
 use crate::cloud::catalogue::Market;
-use crate::cloud::facts::{self, InstanceFacts};
-use crate::cloud::prices::{self, PriceTable, SpotRow};
+use crate::cloud::prices::PriceTable;
 use crate::cloud::{CloudError, errors};
-use crate::model::money::UsdPerHour;
+use crate::model::launch::ErrorClass;
 use crate::world::World;
 
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
+/// So long after the start failures to read spot prices are waited out: plans without them buy on-demand.
+const SPOT_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-
-type Types = BTreeMap<Arc<str>, Arc<InstanceFacts>>;
-type Zones = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 #[derive(Debug, Clone)]
 enum State {
@@ -54,11 +49,20 @@ impl MarketWatch {
         let (sender, receiver) = watch::channel(State::Loading);
         let refresh = Refresh {
             api: api.clone(),
-            known: Mutex::new(Known::default()),
+            known: Mutex::new(Known::at_first(&api.region)),
+            begun: api.world.now(),
             sender,
         };
         api.world.spawn(refresh.run());
         Self(receiver)
+    }
+
+    /// The newest market, if there is one.
+    pub(super) fn newest(&self) -> Option<Arc<Market>> {
+        match &*self.0.borrow() {
+            State::Ready(market) => Some(Arc::clone(market)),
+            State::Loading | State::Failed(_) => None,
+        }
     }
 
     /// The newest market. Waits only while the very first refresh is under way.
@@ -112,41 +116,51 @@ struct Known {
     types: Answer<Types>,
     zones: Answer<Zones>,
     prices: PriceTable,
-    spot_was_asked: bool,
+    /// Spot prices are not waited for any more.
+    spot_is_settled: bool,
+    /// Why prices cannot be read, by part, where asking again does not mend it.
+    unread: BTreeMap<&'static str, CloudError>,
 }
 
-impl Default for Known {
-    fn default() -> Self {
+impl Known {
+    fn at_first(region: &str) -> Self {
         Self {
             types: Answer::None,
             zones: Answer::None,
             prices: PriceTable::built_in(),
-            spot_was_asked: false,
+            spot_is_settled: !has_spot_in_dollars(region),
+            unread: BTreeMap::new(),
         }
     }
-}
 
-impl Known {
+    /// Remembers of a part of the prices whether asking again helps.
+    fn heed_refusal<T>(&mut self, part: &'static str, answer: &Result<T, CloudError>) {
+        match answer {
+            Err(error) if error.class == ErrorClass::Unauthorized => {
+                self.unread.insert(part, error.clone());
+            }
+            Err(_passing) => {}
+            Ok(_read) => {
+                self.unread.remove(part);
+            }
+        }
+    }
+
     fn state(&self, region: &str) -> State {
-        let zones = match (&self.types, &self.zones) {
-            // What asking again does not mend somebody must learn of, though the table would do.
-            (Answer::Failed(error), _) if !errors::is_retryable(error.class) => {
+        let (types, zones) = match (&self.types, &self.zones) {
+            (Answer::Failed(error), _) | (_, Answer::Failed(error)) => {
                 return State::Failed(error.clone());
             }
-            (_, Answer::Failed(error)) => return State::Failed(error.clone()),
-            // Spot counts at its ceiling until its prices were asked for: on-demand would be bought instead.
-            (_, Answer::Is(zones)) if self.spot_was_asked => zones,
+            // Spot counts at its ceiling until its prices are known: on-demand would be bought instead.
+            (Answer::Is(types), Answer::Is(zones)) if self.spot_is_settled => (types, zones),
             _ => return State::Loading,
-        };
-        let types = match &self.types {
-            Answer::Is(types) => types,
-            _ => &facts::built_in().types,
         };
         State::Ready(Arc::new(Market {
             region: region.to_owned(),
             types: types.clone(),
             zones: zones.clone(),
             prices: self.prices.clone(),
+            unread: self.unread.values().map(ToString::to_string).collect(),
         }))
     }
 }
@@ -190,6 +204,7 @@ fn growing_pauses() -> ExponentialBackoff {
 struct Refresh {
     api: Api,
     known: Mutex<Known>,
+    begun: Timestamp,
     sender: watch::Sender<State>,
 }
 
@@ -204,10 +219,16 @@ impl Refresh {
                 self.keep("market-on-demand", prices_every, refresh).await;
             }
         };
+        let spot = async {
+            if has_spot_in_dollars(&self.api.region) {
+                self.keep("market-spot", prices_every, || self.refresh_spot())
+                    .await;
+            }
+        };
         futures::join!(
             self.keep("market-zones", TYPES_EVERY, || self.refresh_zones()),
             self.keep("market-types", TYPES_EVERY, || self.refresh_types()),
-            self.keep("market-spot", prices_every, || self.refresh_spot()),
+            spot,
             on_demand,
         );
     }
@@ -244,20 +265,22 @@ impl Refresh {
     }
 
     async fn refresh_types(&self) -> Result<(), CloudError> {
-        let types = describe_types(&self.api).await;
+        let types = answers::types(&self.api).await;
         self.known().types.heed(types)
     }
 
     async fn refresh_zones(&self) -> Result<(), CloudError> {
-        let zones = describe_zones(&self.api).await;
+        let zones = answers::zones(&self.api).await;
         self.known().zones.heed(zones)
     }
 
     async fn refresh_spot(&self) -> Result<(), CloudError> {
         let read_at = self.api.world.now();
-        let answer = describe_spot_prices(&self.api, read_at).await;
+        let answer = answers::spot_prices(&self.api, read_at).await;
+        let waited = self.api.world.now().duration_since(self.begun);
         let mut known = self.known();
-        known.spot_was_asked = true;
+        known.spot_is_settled |= is_settled(answer.as_ref().err(), waited);
+        known.heed_refusal("spot", &answer);
         known.prices.spot = answer?;
         known.prices.spot_at = Some(read_at);
         Ok(())
@@ -265,19 +288,40 @@ impl Refresh {
 
     async fn refresh_on_demand(&self) -> Result<(), CloudError> {
         let read_at = self.api.world.now();
-        let prices = on_demand::on_demand(&self.api).await?;
+        let answer = on_demand::on_demand(&self.api).await;
         let mut known = self.known();
+        known.heed_refusal("on-demand", &answer);
         known
             .prices
-            .set_on_demand(&self.api.region, prices, read_at);
+            .set_on_demand(&self.api.region, answer?, read_at);
         Ok(())
     }
 
-    /// Hands out what is known now.
+    /// Hands out what is known now, if it is news: a new market makes everybody look their classes up again.
     fn publish(&self) {
         let state = self.known().state(&self.api.region);
-        self.sender.send_replace(state);
+        self.sender.send_if_modified(|before| {
+            let is_news = match (&*before, &state) {
+                (State::Ready(before), State::Ready(now)) => before != now,
+                _ => true,
+            };
+            if is_news {
+                *before = state;
+            }
+            is_news
+        });
     }
+}
+
+/// Whether spot prices can be compared with on-demand prices: the history of the regions in China is in
+/// CNY, and does not say so.
+fn has_spot_in_dollars(region: &str) -> bool {
+    !region.starts_with("cn-")
+}
+
+/// Whether plans are made with what is known of spot prices after so long.
+fn is_settled(failure: Option<&CloudError>, waited: SignedDuration) -> bool {
+    failure.is_none_or(|error| !errors::is_retryable(error.class) || waited >= SPOT_WITHIN)
 }
 
 /// Sleeps until a time and a little longer; false when everything should stop.
@@ -291,86 +335,70 @@ async fn pause(world: &World, until: Timestamp, jitter_milliseconds: u64) -> boo
     }
 }
 
-async fn describe_types(api: &Api) -> Result<Types, CloudError> {
-    let mut found = BTreeMap::new();
-    let mut pages = api
-        .ec2
-        .describe_instance_types()
-        .filters(filter("supported-virtualization-type", ["hvm"]))
-        .filters(filter(
-            "processor-info.supported-architecture",
-            ["x86_64", "arm64"],
-        ))
-        .into_paginator()
-        .page_size(100)
-        .send();
-    loop {
-        api.buckets.take(Bucket::Describe, 1).await;
-        let Some(page) = pages.next().await else {
-            return Ok(found);
-        };
-        let page = page.map_err(|error| failed("DescribeInstanceTypes", &error))?;
-        let facts = page.instance_types().iter().filter_map(types::facts_of);
-        found.extend(facts.map(|facts| (Arc::clone(&facts.name), Arc::new(facts))));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::builtin;
 
-async fn describe_zones(api: &Api) -> Result<Zones, CloudError> {
-    let mut zones = Zones::new();
-    let mut pages = api
-        .ec2
-        .describe_instance_type_offerings()
-        .location_type(LocationType::AvailabilityZone)
-        .into_paginator()
-        .page_size(1000)
-        .send();
-    loop {
-        api.buckets.take(Bucket::Describe, 1).await;
-        let Some(page) = pages.next().await else {
-            return Ok(zones);
-        };
-        let page = page.map_err(|error| failed("DescribeInstanceTypeOfferings", &error))?;
-        for offering in page.instance_type_offerings() {
-            if let (Some(instance_type), Some(zone)) =
-                (offering.instance_type(), offering.location())
-            {
-                zones
-                    .entry(instance_type.as_str().into())
-                    .or_default()
-                    .insert(zone.into());
-            }
+    /// Everything but spot prices is known.
+    fn known(region: &str) -> Known {
+        let market = builtin::market();
+        Known {
+            types: Answer::Is(market.types),
+            zones: Answer::Is(market.zones),
+            ..Known::at_first(region)
         }
     }
-}
 
-async fn describe_spot_prices(
-    api: &Api,
-    now: Timestamp,
-) -> Result<BTreeMap<Arc<str>, BTreeMap<Arc<str>, UsdPerHour>>, CloudError> {
-    let mut rows = Vec::new();
-    // A history that starts now is one row for each type and zone: the price that holds.
-    let mut pages = api
-        .ec2
-        .describe_spot_price_history()
-        .start_time(aws_smithy_types::DateTime::from_secs(now.as_second()))
-        .product_descriptions("Linux/UNIX")
-        .product_descriptions("Linux/UNIX (Amazon VPC)")
-        .into_paginator()
-        .page_size(1000)
-        .send();
-    loop {
-        api.buckets.take(Bucket::Describe, 1).await;
-        let Some(page) = pages.next().await else {
-            return Ok(prices::newest_spot_prices(rows));
+    #[test]
+    fn nothing_is_sold_before_ec2_has_described_its_types() {
+        let settled = Known {
+            spot_is_settled: true,
+            ..known("us-east-1")
         };
-        let page = page.map_err(|error| failed("DescribeSpotPriceHistory", &error))?;
-        rows.extend(page.spot_price_history().iter().filter_map(|row| {
-            Some(SpotRow {
-                instance_type: row.instance_type()?.as_str().into(),
-                zone: row.availability_zone()?.into(),
-                price: UsdPerHour::parse(row.spot_price()?).ok()?,
-                at: Timestamp::from_second(row.timestamp()?.secs()).ok()?,
-            })
-        }));
+        assert!(matches!(settled.state("us-east-1"), State::Ready(_)));
+        let undescribed = Known {
+            types: Answer::None,
+            ..settled
+        };
+        assert!(matches!(undescribed.state("us-east-1"), State::Loading));
+        for code in ["RequestLimitExceeded", "UnauthorizedOperation"] {
+            let failed = errors::cloud_error("DescribeInstanceTypes", code, "", None);
+            let known = Known {
+                types: Answer::Failed(failed),
+                zones: undescribed.zones.clone(),
+                spot_is_settled: true,
+                ..Known::at_first("us-east-1")
+            };
+            let state = known.state("us-east-1");
+            assert!(matches!(state, State::Failed(_)), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn spot_prices_are_waited_for_unless_asking_again_does_not_help() {
+        let soon = SignedDuration::from_secs(29);
+        let failure = |code| errors::cloud_error("DescribeSpotPriceHistory", code, "", None);
+        let throttled = failure("RequestLimitExceeded");
+        assert!(is_settled(None, SignedDuration::ZERO));
+        assert!(!is_settled(Some(&throttled), soon));
+        assert!(is_settled(Some(&throttled), SPOT_WITHIN));
+        assert!(is_settled(Some(&failure("UnauthorizedOperation")), soon));
+        assert!(matches!(
+            known("us-east-1").state("us-east-1"),
+            State::Loading
+        ));
+    }
+
+    #[test]
+    fn spot_prices_in_another_currency_are_not_taken() {
+        for region in ["cn-north-1", "cn-northwest-1"] {
+            assert!(!has_spot_in_dollars(region));
+            let State::Ready(market) = known(region).state(region) else {
+                panic!("{region} waits for prices that are not read");
+            };
+            assert_eq!(market.prices.spot_at, None, "spot counts at its ceiling");
+        }
+        assert!(has_spot_in_dollars("ca-central-1"));
     }
 }

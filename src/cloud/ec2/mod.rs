@@ -4,6 +4,7 @@
 //! call takes its tokens first, is repeated once by the SDK at most, and fails with a classified
 //! error; what to do then is the caller's decision. Reads of the catalogue never wait for a refresh.
 
+mod answers;
 mod call;
 mod classes;
 mod fleet;

@@ -1,12 +1,13 @@
 //! One thing goes wrong, and only that one thing suffers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Stage;
 use crate::settings::Mode;
-use crate::sim::api_server::Resource::{NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
 use crate::sim::ec2::machine::EndCause;
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
@@ -261,4 +262,96 @@ async fn a_machine_that_does_not_start_is_followed_by_another_offering() {
     assert_eq!(bought, ["spot", "on-demand"]);
     let told = stage.told("InstanceEnded").join(" ");
     assert!(told.contains("Server.InternalError"), "{told}");
+}
+
+impl Stage {
+    /// Conditions of all claims of one type.
+    fn claims_condition(&self, wanted: &str) -> Vec<Value> {
+        let claims = self.all(NodeClaim);
+        claims
+            .iter()
+            .filter_map(|claim| claim["status"]["conditions"].as_array())
+            .flatten()
+            .filter(|condition| condition["type"] == wanted)
+            .cloned()
+            .collect()
+    }
+
+    fn terminations(&self) -> u64 {
+        let calls = self.world.ec2.calls();
+        calls
+            .get("TerminateInstances")
+            .map_or(0, |tally| tally.calls)
+    }
+}
+
+/// The machine costs money, so Node and claim say why it is there, and EC2 is not asked all the time.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_may_not_terminate_is_told_of_on_node_and_claim() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let keeps = &stage.trouble.keeps_instances;
+    keeps.store(true, Ordering::Relaxed);
+    stage.delete(Pod, "a");
+    stage
+        .until(120, "the claim says why", |stage| {
+            let said = stage.claims_condition("InstanceTerminating");
+            said.iter().any(|said| {
+                let message = said["message"].as_str().unwrap();
+                said["status"] == "Unknown"
+                    && said["reason"] == "TerminationFailed"
+                    && message.contains("allow ec2:TerminateInstances")
+            })
+        })
+        .await;
+    let before = stage.terminations();
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    let calls = stage.terminations() - before;
+    assert!((20..50).contains(&calls), "{calls} calls in half an hour");
+    let events = stage.all(crate::sim::api_server::Resource::Event);
+    let mut about: Vec<&str> = events
+        .iter()
+        .filter(|event| event["reason"] == "TerminationFailed")
+        .map(|event| event["regarding"]["kind"].as_str().unwrap())
+        .collect();
+    about.sort_unstable();
+    about.dedup();
+    assert_eq!(about, ["Node", "NodeClaim"]);
+    assert_eq!((stage.running().len(), stage.all(Node).len()), (1, 1));
+    keeps.store(false, Ordering::Relaxed);
+    stage.until(180, "nothing is left", Stage::is_bare).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_may_not_be_terminated_is_told_of_where_people_look() {
+    let stage = Stage::new();
+    stage.trouble.keeps_instances.store(true, Ordering::Relaxed);
+    let orphan = stage.stray();
+    let _process = stage.run();
+    stage
+        .until(1_800, "the NodePool says it", |stage| {
+            stage
+                .told("TerminationFailed")
+                .iter()
+                .any(|told| told.contains(&orphan) && told.contains("allow ec2:TerminateInstances"))
+        })
+        .await;
+    assert_eq!(stage.running().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_that_ec2_does_not_take_hold_no_node_up() {
+    let stage = Stage::new();
+    stage.trouble.tags_nothing.store(true, Ordering::Relaxed);
+    let _process = stage.run();
+    for number in 0..50 {
+        stage.pod(&format!("p{number}"));
+    }
+    stage
+        .until(240, "all Nodes are usable", |stage| {
+            let said = stage.claims_condition("Initialized");
+            said.iter().filter(|said| said["status"] == "True").count() == 50
+        })
+        .await;
 }

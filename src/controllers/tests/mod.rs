@@ -17,6 +17,7 @@ mod scenes;
 mod stories;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ struct Trouble {
     launches: Arc<Mutex<VecDeque<CallFault>>>,
     resolves: Arc<Mutex<VecDeque<CallFault>>>,
     refused: Arc<Mutex<Vec<String>>>,
+    /// The controller's role may not terminate instances.
+    keeps_instances: Arc<AtomicBool>,
+    /// CreateTags is throttled to nothing.
+    tags_nothing: Arc<AtomicBool>,
     /// Whether the next claims that are made are refused.
     creates: Arc<Mutex<VecDeque<bool>>>,
     pods_late: Arc<Mutex<Duration>>,
@@ -73,11 +78,16 @@ impl Faults for Trouble {
     }
 
     fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (takes, _nothing) = Calm.call(who, operation);
+        let (mut takes, _nothing) = Calm.call(who, operation);
+        if operation == "CreateTags" && self.tags_nothing.load(Ordering::Relaxed) {
+            takes = Duration::from_hours(1);
+        }
+        let keeps = self.keeps_instances.load(Ordering::Relaxed);
         let next = |faults: &Mutex<VecDeque<CallFault>>| faults.lock().unwrap().pop_front();
         let fault = match operation {
             "CreateFleet" => next(&self.launches),
             "DescribeSubnets" => next(&self.resolves),
+            "TerminateInstances" => keeps.then_some(CallFault::Denied),
             _ => None,
         };
         (takes, fault)

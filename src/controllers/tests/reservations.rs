@@ -271,7 +271,9 @@ async fn a_machine_whose_reservation_has_ended_is_said_to_be_on_demand_and_stays
     assert_eq!(ids(&stage.running()), before, "the machine stays");
     assert_eq!(stage.running_pods(), 1);
     let told = stage.told("ReservationEnded");
-    assert!(told.iter().any(|said| said.contains("cr-1")), "{told:?}");
+    let price =
+        "cr-1 has ended; EC2 bills the machine as on-demand from now on, at 0.170 USD per hour";
+    assert!(told.iter().any(|said| said.contains(price)), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,12 +2,17 @@
 //!
 //! Given them as they were last seen; given back what does not agree. Nothing is decided here.
 
+use jiff::SignedDuration;
+
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState, tags};
 use crate::model::node::Node;
 use crate::model::offering::CapacityType;
 use crate::plan::instances::{InstanceView, Sight};
+
+/// So far apart are looks that count as two: what EC2 tells of one machine may be wrong for moments.
+const BETWEEN_LOOKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// What does not agree between a claim, a Node with its provider id, and the instance.
 pub(super) fn disagreement(claim: &Claim, node: &Node, instance: &Instance) -> Option<String> {
@@ -37,7 +42,7 @@ pub(super) fn disagreement(claim: &Claim, node: &Node, instance: &Instance) -> O
     })
 }
 
-/// True when the claim says reserved and EC2 has the running machine for on-demand.
+/// True when the claim says reserved and EC2 has the running machine for on-demand, in more than one answer.
 pub(super) fn has_left_its_reservation(claim: &Claim, instances: &InstanceView) -> bool {
     let said = claim.labels.get(labels::CAPACITY_TYPE);
     if said.map(String::as_str) != Some(CapacityType::Reserved.as_str()) {
@@ -49,4 +54,5 @@ pub(super) fn has_left_its_reservation(claim: &Claim, instances: &InstanceView) 
     };
     instance.state == InstanceState::Running
         && instance.offering.capacity_type == CapacityType::OnDemand
+        && instances.billed_alike_for(id) >= BETWEEN_LOOKS
 }

@@ -94,30 +94,45 @@ impl std::fmt::Debug for Market<'_> {
     }
 }
 
+/// What buying comes to.
+struct Outcome {
+    purchase: Purchase,
+    rooms: Rooms,
+    left: Vec<u32>,
+    /// As [`Market::waiting`] says.
+    waiting: Vec<u64>,
+}
+
+impl Outcome {
+    fn leaves_some(&self) -> bool {
+        self.waiting.iter().any(|pods| *pods > 0)
+    }
+}
+
 /// Buys for everything that is left.
 ///
 /// Slots of reservations come first: they are paid for. Where a NodePool limits its nodes a small slot may take
-/// the place of a larger machine, and pods wait that it would have held; then fewer slots are taken.
+/// the place of a larger machine, and pods wait that it would have held; then fewer slots are taken, as many as
+/// leave the fewest pods waiting. Finding out how many costs as much as buying once, at most.
 pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase {
-    let before = (rooms.clone(), left.to_vec());
-    let mut best = buy_with(market, u32::MAX, rooms, left);
-    let mut most = market.slots_of_limited_pools(&best, &before.0);
-    let mut waiting = market.waiting(left);
-    while most > 0 && waiting.iter().any(|pods| *pods > 0) {
-        most /= 2;
-        let (mut rooms_then, mut left_then) = before.clone();
-        let purchase = buy_with(market, most, &mut rooms_then, &mut left_then);
-        let waiting_then = market.waiting(&left_then);
-        let units = best.units.saturating_add(purchase.units);
-        if waiting_then < waiting {
-            best = purchase;
-            waiting = waiting_then;
-            *rooms = rooms_then;
-            left.copy_from_slice(&left_then);
+    let mut best = market.outcome(u32::MAX, market.budget, rooms, left);
+    let slots = market.slots_of_limited_pools(&best.purchase, rooms);
+    if slots > 0 && best.leaves_some() {
+        let mut units = best.purchase.units;
+        if let Some((most, probe)) = market.fewer_slots(slots, &best, (rooms, left), &mut units) {
+            let careful = market.outcome(most, market.budget / 2, rooms, left);
+            units = units.saturating_add(careful.purchase.units);
+            best = if careful.waiting <= probe.waiting {
+                careful
+            } else {
+                probe
+            };
         }
-        best.units = units;
+        best.purchase.units = units;
     }
-    best
+    *rooms = best.rooms;
+    left.copy_from_slice(&best.left);
+    best.purchase
 }
 
 /// As [`buy`], with so many slots at most for pools that limit their nodes.
@@ -189,6 +204,64 @@ fn buy_with(market: &Market<'_>, most_slots: u32, rooms: &mut Rooms, left: &mut 
 }
 
 impl Market<'_> {
+    /// What comes of so many slots at most for pools that limit their nodes.
+    fn outcome(&self, most_slots: u32, budget: u64, rooms: &Rooms, left: &[u32]) -> Outcome {
+        let market = Market { budget, ..*self };
+        let (mut rooms, mut left) = (rooms.clone(), left.to_vec());
+        let purchase = buy_with(&market, most_slots, &mut rooms, &mut left);
+        Outcome {
+            waiting: self.waiting(&left),
+            purchase,
+            rooms,
+            left,
+        }
+    }
+
+    /// The most slots below `slots` that leave the fewest pods waiting, if those are fewer than with all slots.
+    /// All tries together cost half of the budget.
+    fn fewer_slots(
+        &self,
+        slots: u32,
+        with_all: &Outcome,
+        (rooms, left): (&Rooms, &[u32]),
+        units: &mut u64,
+    ) -> Option<(u32, Outcome)> {
+        let halvings = slots.ilog2() + 1;
+        let budget = self.budget / 2 / u64::from(2 * halvings);
+        let mut outcome = |most: u32| {
+            let outcome = self.outcome(most, budget, rooms, left);
+            *units = units.saturating_add(outcome.purchase.units);
+            outcome
+        };
+        let mut best: Option<(u32, Outcome)> = None;
+        // With so many slots more pods wait than with the best number.
+        let mut too_many = slots;
+        let mut most = slots;
+        while most > 0 && best.as_ref().is_none_or(|(_most, best)| best.leaves_some()) {
+            if (self.over)() {
+                return best;
+            }
+            let tried = outcome(most / 2);
+            let known = best.as_ref().map_or(with_all, |(_most, best)| best);
+            if tried.waiting < known.waiting {
+                too_many = most;
+                best = Some((most / 2, tried));
+            }
+            most /= 2;
+        }
+        let (mut most, mut best) = best?;
+        while too_many - most > 1 && !(self.over)() {
+            let between = most + (too_many - most) / 2;
+            let tried = outcome(between);
+            if tried.waiting <= best.waiting {
+                (most, best) = (between, tried);
+            } else {
+                too_many = between;
+            }
+        }
+        Some((most, best))
+    }
+
     fn problem(&self, wanted: &[usize], level: usize, left: &[u32]) -> Problem {
         Problem {
             dimensions: self.items.first().map_or(0, |item| item.size.len()),

@@ -115,6 +115,7 @@ fn meets((key, wanted): (&String, &Requirement), labels: &CandidateLabels<'_>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::offering::CapacityType;
     use crate::plan::examples::{node_class, node_pool};
 
     fn pool(name: &str, key: &str, value: &str) -> Arc<NodePool> {
@@ -145,5 +146,25 @@ mod tests {
         };
         assert_eq!(bought(&[Arc::new(elsewhere)]), all, "not its pool");
         assert_eq!(bought(&[pool("none", zone, "mars-1a")]), all);
+    }
+
+    /// Where on-demand is dearer than in the region of the built-in prices, all of spot would be ruled out.
+    #[test]
+    fn a_ceiling_in_percent_compares_no_prices_of_two_regions() {
+        let mut class = node_class();
+        let pools = [Arc::new(NodePool {
+            max_percent_of_on_demand: Some(1),
+            ..node_pool("cheap")
+        })];
+        let spot = |class: &NodeClass| {
+            let found = bought_by(&Arc::new(class.clone()), &pools);
+            let offerings = found.catalogue.offerings.iter();
+            offerings
+                .filter(|offering| offering.key.capacity_type == CapacityType::Spot)
+                .count()
+        };
+        assert_eq!(spot(&class), 0);
+        Arc::make_mut(&mut class.catalogue).has_foreign_prices = true;
+        assert_eq!(spot(&class), 4);
     }
 }

@@ -515,8 +515,11 @@ pub(super) fn allowed(variant: &PoolVariant) -> impl Iterator<Item = CandidateLa
     labelled(variant).filter(|labels| pool_allows(&variant.pool, labels))
 }
 
-/// On-demand prices by type and zone.
+/// On-demand prices by type and zone, to compare spot prices with; none while they are another region's.
 pub(super) fn on_demand_prices(catalogue: &Catalogue) -> BTreeMap<(&str, &str), UsdPerHour> {
+    if catalogue.has_foreign_prices {
+        return BTreeMap::new();
+    }
     catalogue
         .offerings
         .iter()

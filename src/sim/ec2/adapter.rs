@@ -369,7 +369,9 @@ impl Cloud for SimulatedCloud {
                         instance.tags.get(tags::CLUSTER) == Some(ours)
                             && instance.tags.get(tags::BATCH) == Some(batch)
                     }
-                    InstanceQuery::Ids(ids) => ids.contains(&instance.id),
+                    InstanceQuery::Ids(ids) => {
+                        ids.contains(&instance.id) && !instance.is_of_another_cluster(ours)
+                    }
                 })
                 .collect::<Vec<Instance>>())
         };

@@ -375,6 +375,13 @@ impl Ec2 {
         state.parameters.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Takes a tag off a machine, as people do.
+    pub fn untag(&self, id: &str, key: &str) {
+        if let Some(machine) = self.locked().machines.get_mut(id) {
+            machine.instance.tags.remove(key);
+        }
+    }
+
     /// Starts a machine with a cluster's tags that no claim asked for.
     pub fn stray(&self, cluster: &str, offering: &OfferingKey) -> String {
         self.locked().stray(cluster, offering)

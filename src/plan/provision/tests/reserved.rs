@@ -367,3 +367,18 @@ fn under_a_limit_on_nodes_a_small_slot_keeps_no_pod_waiting_that_a_larger_machin
     assert!(bought(&two).contains(&"c5.2xlarge on-demand ".to_owned()));
     assert!(bought(&two).contains(&"c5.xlarge reserved cr-1".to_owned()));
 }
+
+#[test]
+fn under_a_limit_on_nodes_as_many_slots_are_filled_as_keep_no_pod_waiting() {
+    let mut pool = pool("executors", &["c5.xlarge", "c5.2xlarge"]);
+    pool.limits.set(crate::model::resources::NODES, 20);
+    let slots = [reservation("cr-1", "c5.xlarge", 20, 20)];
+    let mut snapshot = with(world(vec![pool]), &slots);
+    // Twenty slots hold one each; one larger machine holds three in the place of one.
+    add_pods(&mut snapshot, "executor", 22, &spec(2000, 4096));
+    let plan = plan(&snapshot);
+    assert_eq!(plan.unschedulable.len(), 0);
+    let found = bought(&plan);
+    assert_eq!(found[..1], ["c5.2xlarge on-demand "]);
+    assert_eq!(found[1..], ["c5.xlarge reserved cr-1"; 19]);
+}
