@@ -225,6 +225,9 @@ async fn placed(
 
 /// Tells kube-scheduler which pods the Node was bought for, before it opens for pods. A hint: the pods
 /// of a plan that is forgotten, or of a call that fails, are scheduled all the same.
+///
+/// What was said of a pod stays: later plans may exchange pods that are alike, and a pod that is called off
+/// from a Node leaves room there that nobody has, which kube-scheduler gives to a pod of another size.
 async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
     let Some(planned) = context
         .planned()
@@ -237,6 +240,10 @@ async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
     let nominations: Vec<_> = pods
         .filter_map(|key| view.pods.get(key))
         .filter(|pod| pod.node_name.is_none())
+        .filter(|pod| {
+            let before = pod.nominated_node.as_ref();
+            before.is_none_or(|before| !view.nodes.contains_key(before))
+        })
         .map(|pod| context.kubernetes.nominate_pod(pod, &node.name))
         .collect();
     for result in futures::future::join_all(nominations).await {
