@@ -23,7 +23,7 @@ use crate::cloud::class::DELETING;
 use crate::cloud::gather::Gather;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use crate::cluster::Mirror;
-use crate::cluster::apply::Kubernetes;
+use crate::cluster::apply::{ClaimStatusChange, Kubernetes};
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
 use crate::cluster::lease::Term;
 use crate::metrics::{Loop, Metrics, RemovalReason};
@@ -31,6 +31,7 @@ use crate::model::claim::Claim;
 use crate::model::instance::Instance;
 use crate::model::snapshot::Snapshot;
 use crate::plan::collect::Halt;
+use crate::plan::condition::ConditionChange;
 use crate::plan::empty::Planned;
 use crate::plan::instances::InstanceView;
 use crate::plan::launch::{LaunchMemory, offering_of};
@@ -94,6 +95,22 @@ impl Acting {
         let pool = claim.node_pool.as_deref().unwrap_or_default();
         let bought = offering_of(claim).map(|offering| offering.capacity_type);
         self.metrics.claim_disrupted(pool, why, bought);
+        Ok(())
+    }
+
+    /// Writes a condition onto a claim, if that says anything new.
+    ///
+    /// # Errors
+    /// What the API server says against it.
+    pub async fn report(&self, claim: &Claim, change: ConditionChange) -> Result<(), StepError> {
+        let Some(change) = change.news_for(claim) else {
+            return Ok(());
+        };
+        let change = ClaimStatusChange {
+            conditions: vec![change.update()],
+            ..ClaimStatusChange::default()
+        };
+        self.kubernetes.patch_claim_status(claim, &change).await?;
         Ok(())
     }
 

@@ -87,7 +87,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         }
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
-        LaunchStep::Report { claim, change } => report(&context, &claim, &change).await,
+        LaunchStep::Report { claim, change } => context.report(&claim, change).await,
         LaunchStep::GiveUp {
             claim,
             reason,
@@ -443,7 +443,7 @@ async fn refused(
         error.to_string(),
     );
     for claim in claims.iter().filter(|claim| claim.provider_id.is_empty()) {
-        report(context, claim, &change).await?;
+        context.report(claim, change.clone()).await?;
         let subject = Subject::claim(&claim.name, &claim.uid);
         context.tell(
             subject,
@@ -453,23 +453,4 @@ async fn refused(
         );
     }
     Err(error.into())
-}
-
-async fn report(
-    context: &Acting,
-    claim: &Claim,
-    change: &ConditionChange,
-) -> Result<(), StepError> {
-    let Some(change) = change.clone().news_for(claim) else {
-        return Ok(());
-    };
-    let change = ClaimStatusChange {
-        conditions: vec![change.update()],
-        ..ClaimStatusChange::default()
-    };
-    context
-        .kubernetes
-        .patch_claim_status(claim, &change)
-        .await?;
-    Ok(())
 }

@@ -242,7 +242,8 @@ async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
         .filter(|pod| pod.node_name.is_none())
         .filter(|pod| {
             let before = pod.nominated_node.as_ref();
-            before.is_none_or(|before| !view.nodes.contains_key(before))
+            let before = before.and_then(|before| view.nodes.get(before));
+            before.is_none_or(|before| is_closing(before))
         })
         .map(|pod| context.kubernetes.nominate_pod(pod, &node.name))
         .collect();
@@ -251,6 +252,12 @@ async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
             tracing::debug!(node = node.name, "not nominated: {error}");
         }
     }
+}
+
+/// True for a Node that takes no pods any more, whatever was nominated to it.
+fn is_closing(node: &Node) -> bool {
+    let mut taints = node.taints.iter();
+    node.deleting_since.is_some() || taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
 }
 
 async fn say(

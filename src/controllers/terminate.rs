@@ -170,17 +170,7 @@ async fn say_if_refused(
         ConditionReason::TerminationFailed,
         message,
     );
-    if let Some(change) = change.news_for(claim) {
-        let change = ClaimStatusChange {
-            conditions: vec![change.update()],
-            ..ClaimStatusChange::default()
-        };
-        context
-            .kubernetes
-            .patch_claim_status(claim, &change)
-            .await?;
-    }
-    Ok(())
+    context.report(claim, change).await
 }
 
 /// Asks the API server itself for the pods of Nodes whose instance is about to go: a watch may be
