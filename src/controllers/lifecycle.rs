@@ -226,8 +226,8 @@ async fn placed(
 /// Tells kube-scheduler which pods the Node was bought for, before it opens for pods. A hint: the pods
 /// of a plan that is forgotten, or of a call that fails, are scheduled all the same.
 ///
-/// What was said of a pod stays: later plans may exchange pods that are alike, and a pod that is called off
-/// from a Node leaves room there that nobody has, which kube-scheduler gives to a pod of another size.
+/// What was said of a pod stays: a pod that is called off from a Node leaves room there that nobody has,
+/// which kube-scheduler gives to a pod of another size.
 async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
     let Some(planned) = context
         .planned()
@@ -236,7 +236,10 @@ async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
         return;
     };
     let view = context.mirror.view();
-    let pods = planned.onto.get(&claim.name).into_iter().flatten();
+    // A plan calls a Node by its name as soon as there is one.
+    let names = [&claim.name, &node.name];
+    let pods = names.into_iter().filter_map(|name| planned.onto.get(name));
+    let pods = pods.flatten();
     let nominations: Vec<_> = pods
         .filter_map(|key| view.pods.get(key))
         .filter(|pod| pod.node_name.is_none())
