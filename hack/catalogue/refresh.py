@@ -83,8 +83,8 @@ def facts(info: dict[str, Any], before: dict[str, str]) -> dict[str, str] | None
     return {column: str(value) for column, value in row.items()}
 
 
-def price(pricing: Any, name: str) -> str:
-    """US dollars per hour on demand: Linux, shared tenancy (metal is sold as dedicated), nothing installed."""
+def price(pricing: Any, name: str) -> str | None:
+    """US dollars per hour on demand: Linux, shared tenancy (metal is sold as dedicated), nothing installed; None if there is none."""
     wanted = {
         "regionCode": REGION,
         "instanceType": name,
@@ -102,14 +102,20 @@ def price(pricing: Any, name: str) -> str:
         for dimension in term["priceDimensions"].values()
         if dimension["unit"] == "Hrs" and float(dimension["pricePerUnit"].get("USD", 0)) > 0
     }
-    if len(found) != 1:
+    if len(found) > 1:
         sys.exit(f"hack/refresh-types: {name} has {len(found)} prices, one is expected: {sorted(found)}")
-    return found.pop()
+    return found.pop() if found else None
+
+
+def left_out(name: str, why: str) -> None:
+    print(f"hack/refresh-types: {name} is left out: {why}", file=sys.stderr)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="hack/refresh-types")
-    parser.add_argument("--families", help="families of the new table, with commas; those of the table without it")
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument("--families", help="families of the new table, with commas; the types of the table without it")
+    wanted.add_argument("--all", action="store_true", help="every type that AWS describes and offers, and has a price for")
     parser.add_argument("--keep-prices", action="store_true", help="keep the prices of the table")
     arguments = parser.parse_args()
     comment, columns, before = read_table()
@@ -120,7 +126,13 @@ def main() -> None:
     for offering in offered:
         zones.setdefault(offering["InstanceType"], set()).add(offering["Location"].removeprefix(REGION))
     families = set(arguments.families.split(",")) if arguments.families else None
-    names = sorted(before) if families is None else sorted(name for name in described if name.split(".")[0] in families)
+    if arguments.all:
+        # What no zone offers is described, and cannot be bought.
+        names = sorted(name for name in described if name in zones)
+    elif families is not None:
+        names = sorted(name for name in described if name.split(".")[0] in families)
+    else:
+        names = sorted(before)
     pricing = None if arguments.keep_prices else boto3.client("pricing", region_name=REGION)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     print("\n".join([*comment, f"{WRITTEN} on {today}.", ",".join(columns)]))
@@ -128,12 +140,17 @@ def main() -> None:
         known = before.get(name, {})
         row = facts(described[name], known) if name in described else None
         if row is None:
-            print(f"hack/refresh-types: {name} is left out: AWS does not describe it, or not as a node's machine", file=sys.stderr)
+            left_out(name, "AWS does not describe it, or not as a node's machine")
             continue
         row["zones"] = "".join(sorted(zones.get(name, set()))) or "-"
-        if pricing is None and "usd" not in known:
-            sys.exit(f"hack/refresh-types: {name} has no price to keep: leave --keep-prices out")
-        row["usd"] = known["usd"] if pricing is None else price(pricing, name)
+        usd = known.get("usd") if pricing is None else price(pricing, name)
+        if usd is None:
+            why = "no price to keep: leave --keep-prices out" if pricing is None else "no price on demand"
+            if not arguments.all:
+                sys.exit(f"hack/refresh-types: {name} has {why}")
+            left_out(name, f"it has {why}")
+            continue
+        row["usd"] = usd
         print(",".join(row[column] for column in columns))
 
 

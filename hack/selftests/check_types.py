@@ -18,13 +18,23 @@ def rows(text: str) -> dict[str, str]:
     return {line.split(",")[0]: line for line in lines[1:]}
 
 
+def refreshed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, str(HACK / "catalogue/refresh.py"), "--keep-prices", *arguments]
+    return subprocess.run(script, capture_output=True, text=True, check=True)
+
+
 class Types(Check):
     def test_the_table_is_what_ec2_describes(self) -> None:
         table = rows((HACK.parent / "src/cloud/data/instance-types.csv").read_text())
-        script = [sys.executable, str(HACK / "catalogue/refresh.py"), "--keep-prices"]
-        answer = subprocess.run(script, capture_output=True, text=True, check=True)
+        answer = refreshed()
         anew = rows(answer.stdout)
         self.assertEqual(set(table) - set(anew), RETIRED)
         for name in RETIRED:
             self.assertIn(f"{name} is left out", answer.stderr)
         self.assertEqual({name: table[name] for name in anew}, anew)
+
+    def test_all_types_are_those_of_the_table_and_others_once_they_have_a_price(self) -> None:
+        usual, everything = refreshed(), refreshed("--all")
+        self.assertEqual(rows(everything.stdout), rows(usual.stdout))
+        for name in ("r7i.xlarge", "m7a.large"):
+            self.assertIn(f"{name} is left out: it has no price to keep", everything.stderr)

@@ -34,12 +34,12 @@ pub enum Bucket {
     Tag,
     /// Describe calls with filters, ids or pages: one token a call.
     Describe,
-    /// Everything else: one token a call.
+    /// Everything else, which is what IAM, SSM and Pricing are asked: one token a call.
     Other,
 }
 
 impl Bucket {
-    /// The bucket of requests that an operation draws on; `None` for those of other services.
+    /// The bucket of requests that an operation draws on; `None` for those that draw on none.
     pub fn of(operation: &str) -> Option<Self> {
         match operation {
             "CreateFleet" | "CreateLaunchTemplate" | "DeleteLaunchTemplate" => Some(Self::Mutate),
@@ -47,6 +47,8 @@ impl Bucket {
             "TerminateInstances" => Some(Self::Terminate),
             "CreateTags" => Some(Self::Tag),
             other if other.starts_with("Describe") => Some(Self::Describe),
+            "GetProducts" | "GetParameters" => Some(Self::Other),
+            other if other.contains("InstanceProfile") => Some(Self::Other),
             _ => None,
         }
     }

@@ -3,9 +3,10 @@
 //! Given ids one at a time, from tasks that know nothing of each other; those that come within a
 //! short window go to EC2 in one call, and each of their tasks gets what became of its own id. EC2
 //! takes all of a call or none, so a call that it refuses is divided until the ids at fault stand
-//! alone. Nothing is decided, limited or repeated here.
+//! alone; ids that it says it does not know are left out at once. Nothing is decided, limited or
+//! repeated here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
 use super::{Cloud, CloudError, MOST_TERMINATED, errors};
+use crate::model::launch::ErrorClass;
 
 /// How long the first id waits for others. A fleet that empties at once is told so within tens of
 /// milliseconds; a tenth of a second of a machine costs nothing.
@@ -106,6 +108,15 @@ async fn end_all(cloud: &dyn Cloud, ids: Vec<String>) -> Refused {
             accepted = true;
             continue;
         };
+        let forgotten = forgotten(&error, &ids);
+        if !forgotten.is_empty() {
+            accepted = true;
+            ids.retain(|id| !forgotten.contains(id));
+            if !ids.is_empty() {
+                open.push(ids);
+            }
+            continue;
+        }
         let hopeless = !accepted && refused.len() >= HOPELESS;
         if ids.len() > 1 && !errors::is_retryable(error.class) && !hopeless {
             open.push(ids.split_off(ids.len() / 2));
@@ -117,6 +128,18 @@ async fn end_all(cloud: &dyn Cloud, ids: Vec<String>) -> Refused {
     refused
 }
 
+/// The ids that EC2 does not know, if that is what it says; it names them. Source: the error
+/// `InvalidInstanceID.NotFound` in the EC2 API reference.
+fn forgotten(error: &CloudError, ids: &[String]) -> BTreeSet<String> {
+    if error.class != ErrorClass::NotFound {
+        return BTreeSet::new();
+    }
+    let is_of_id = |character: char| character.is_ascii_alphanumeric() || character == '-';
+    let named: BTreeSet<&str> = error.message.split(|other| !is_of_id(other)).collect();
+    let unknown = ids.iter().filter(|id| named.contains(id.as_str()));
+    unknown.cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use futures::future::join_all;
@@ -124,6 +147,7 @@ mod tests {
     use super::*;
     use crate::model::offering::{CapacityType, OfferingKey};
     use crate::sim::ec2::SimulatedCloud;
+    use crate::sim::ec2::machine::EndCause;
     use crate::sim::faults::Calm;
     use crate::sim::life::Life;
     use crate::sim::{Embedded, Options};
@@ -187,6 +211,24 @@ mod tests {
         }
         assert_eq!(world.ec2.alive().len(), 1);
         assert!(calls(&world) < 20, "{}", calls(&world));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_that_ec2_has_forgotten_cost_one_call_more_and_are_no_error() {
+        let (world, gather, ids) = region(MOST_TERMINATED);
+        let (gone, there) = ids.split_at(MOST_TERMINATED / 2);
+        for id in gone {
+            world.ec2.end(id, EndCause::Terminated);
+        }
+        tokio::time::sleep(Duration::from_hours(2)).await;
+        let ended = join_all(ids.iter().map(|id| gather.terminate(id))).await;
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert_eq!(calls(&world), 2);
+        assert!(world.ec2.alive().is_empty(), "{} are left", there.len());
+        // Of those alone there is nothing to repeat.
+        let again = join_all(gone.iter().map(|id| gather.terminate(id))).await;
+        assert!(again.iter().all(Result::is_ok), "{again:?}");
+        assert_eq!(calls(&world), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -148,7 +148,8 @@ pub trait Cloud: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>>;
 
     /// Terminates instances in one call, at most [`MOST_TERMINATED`]: all of them or, after an error that
-    /// is not [transient](errors::is_retryable), none. One by itself that is gone already is no error.
+    /// is not [transient](errors::is_retryable), none. One by itself that is gone already is no error; among
+    /// several an error of class `NotFound` names those that are.
     fn terminate<'call>(
         &'call self,
         instance_ids: &'call [String],

@@ -80,6 +80,11 @@ impl StepError {
         }
     }
 
+    /// True where EC2 says that the controller's role may not do it; not where it does not know who asks.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Cloud(error) if error.code == "UnauthorizedOperation")
+    }
+
     /// True for faults that pass by themselves and are worth no more than a line at debug level.
     fn is_passing(&self) -> bool {
         match self {

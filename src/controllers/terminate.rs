@@ -20,6 +20,7 @@ use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::Pod;
 use crate::plan::condition::ConditionChange;
+use crate::plan::instances::Sight;
 use crate::plan::terminate::{self, TerminateStep};
 
 /// The reason of events about a machine that EC2 refuses to end.
@@ -152,7 +153,21 @@ async fn say_if_refused(
     let Some(message) = error.lasting_refusal() else {
         return Ok(());
     };
-    let message = format!("instance {instance} is not terminated and costs money: {message}");
+    let is_hidden = context.instances(|view| {
+        if error.is_unauthorized() {
+            view.refused(instance);
+        }
+        matches!(view.get(instance), Sight::Absent(_))
+    });
+    let message = if is_hidden {
+        format!(
+            "EC2 does not show instance {instance} and does not let it be terminated: {message}. If it runs it costs \
+             money. If it ended long ago EC2 has forgotten its tags, by which the permission goes: its NodeClaim goes \
+             when EC2 has not shown it for an hour"
+        )
+    } else {
+        format!("instance {instance} is not terminated and costs money: {message}")
+    };
     let words = (TERMINATION_FAILED, "Terminating");
     let view = context.mirror.view();
     for node in nodes.iter().filter(|name| view.nodes.contains_key(*name)) {

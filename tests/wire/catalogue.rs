@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use tonnage::cloud::Cloud;
+use tokio::time::Instant;
+use tonnage::cloud::buckets::{BucketSize, BucketSizes};
+use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
+use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
 use tonnage::model::offering::Catalogue;
 use tonnage::sim::clock::VirtualClock;
@@ -77,6 +80,65 @@ async fn throttling_at_the_start_is_waited_out() {
         "on-demand would be bought instead of spot"
     );
     scene.end().await;
+}
+
+/// How long ten calls take that draw on the bucket of an operation.
+async fn ten_calls(cloud: &Ec2Cloud, operation: &str) -> Duration {
+    let begun = Instant::now();
+    for _call in 0..10 {
+        if operation == "GetProducts" {
+            cloud.profiles().await.unwrap();
+        } else {
+            cloud.instances(&InstanceQuery::All).await.unwrap();
+        }
+    }
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn reads_of_the_catalogue_that_are_throttled_slow_down_what_draws_on_the_same_bucket() {
+    tokio::time::pause();
+    for operation in [
+        "DescribeInstanceTypes",
+        "DescribeInstanceTypeOfferings",
+        "DescribeSpotPriceHistory",
+        "GetProducts",
+    ] {
+        let endpoint = Endpoint::at_the_time_of(VirtualClock::start(), Weather::CALM);
+        let scene = Scene::at(endpoint, "slowed").await;
+        catalogue(&scene).await;
+        // What the scene's own controller reads beside.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        // The SDK repeats each once, so three reads are refused.
+        let before = scene.endpoint.calls(operation).await;
+        scene
+            .endpoint
+            .rules
+            .add(operation, 0, 6, CallFault::Throttled);
+        let buckets = BucketSizes {
+            describe: BucketSize::new(10, 1),
+            other: BucketSize::new(10, 1),
+            ..BucketSizes::default()
+        };
+        let settings = CloudSettings {
+            buckets,
+            ..scene.settings()
+        };
+        let cloud = scene.connect(settings).await;
+        eventually("the catalogue is read all the same", 60, async || {
+            let calls = scene.endpoint.calls(operation).await - before;
+            (calls > 6).then_some(()).ok_or_else(|| calls.to_string())
+        })
+        .await;
+        let slowed = ten_calls(&cloud, operation).await;
+        tokio::time::sleep(Duration::from_mins(3)).await;
+        let usual = ten_calls(&cloud, operation).await;
+        assert!(
+            slowed > usual * 2,
+            "{operation}: {slowed:?} after throttling, {usual:?} long after it"
+        );
+        scene.end().await;
+    }
 }
 
 #[tokio::test]

@@ -42,7 +42,10 @@ pub(super) async fn run(seed: u64) -> Result<Figures, BenchError> {
     Ok(Figures {
         instances: u64::try_from(alive).unwrap_or(u64::MAX),
         calls,
+        tag_calls: 0,
         launch_ms: 0,
+        last_pod_ms: None,
+        short_rounds: 0,
         operations: json!(made),
     })
 }

@@ -102,10 +102,10 @@ impl Classes {
                 self.0.invalidate(&name).await;
             }
             let look_up = async {
+                // That the market could not be read was heeded when it was.
                 let market = market.get().await?;
-                look_up(api, market, object, known.as_deref())
-                    .await
-                    .map(|found| Arc::new(found.answer(version.clone(), now)))
+                let found = api.heed(look_up(api, market, object, known.as_deref()).await)?;
+                Ok(Arc::new(found.answer(version.clone(), now)))
             };
             let answer = self
                 .0

@@ -3,7 +3,8 @@
 //! Given: the API. Given back: the newest market at once, or, before there is one, the first answer:
 //! a market or why there is none. A refresh that fails keeps what was known and is tried again with
 //! growing pauses. Types and zones are read every 12 hours, prices as often as the settings say, each
-//! by itself, so that none waits for another. An answer that names nothing is no answer.
+//! by itself, so that none waits for another. An answer that names nothing is no answer, and one that is
+//! throttled slows down everything that draws on the same bucket.
 //!
 //! The first market needs three answers: what the types are, which zones offer them, and spot prices;
 //! for the last it waits half a minute at most. Until the first on-demand prices the built-in, dated ones
@@ -265,18 +266,19 @@ impl Refresh {
     }
 
     async fn refresh_types(&self) -> Result<(), CloudError> {
-        let types = answers::types(&self.api).await;
+        let types = self.api.heed(answers::types(&self.api).await);
         self.known().types.heed(types)
     }
 
     async fn refresh_zones(&self) -> Result<(), CloudError> {
-        let zones = answers::zones(&self.api).await;
+        let zones = self.api.heed(answers::zones(&self.api).await);
         self.known().zones.heed(zones)
     }
 
     async fn refresh_spot(&self) -> Result<(), CloudError> {
         let read_at = self.api.world.now();
         let answer = answers::spot_prices(&self.api, read_at).await;
+        let answer = self.api.heed(answer);
         let waited = self.api.world.now().duration_since(self.begun);
         let mut known = self.known();
         known.spot_is_settled |= is_settled(answer.as_ref().err(), waited);
@@ -288,7 +290,7 @@ impl Refresh {
 
     async fn refresh_on_demand(&self) -> Result<(), CloudError> {
         let read_at = self.api.world.now();
-        let answer = on_demand::on_demand(&self.api).await;
+        let answer = self.api.heed(on_demand::on_demand(&self.api).await);
         let mut known = self.known();
         known.heed_refusal("on-demand", &answer);
         known

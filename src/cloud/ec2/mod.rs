@@ -75,6 +75,17 @@ impl Api {
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// An outcome, of which a throttled call makes the next ones slower.
+    fn heed<T>(&self, outcome: Result<T, CloudError>) -> Result<T, CloudError> {
+        if let Err(error) = &outcome
+            && error.class == ErrorClass::Throttled
+            && let Some(bucket) = Bucket::of(error.operation)
+        {
+            self.buckets.throttled(bucket);
+        }
+        outcome
+    }
 }
 
 impl fmt::Debug for Api {
@@ -186,19 +197,6 @@ fn loader(settings: &CloudSettings) -> ConfigLoader {
     loader
 }
 
-impl Ec2Cloud {
-    /// An outcome, of which a throttled call makes the next ones slower.
-    fn heed<T>(&self, outcome: Result<T, CloudError>) -> Result<T, CloudError> {
-        if let Err(error) = &outcome
-            && error.class == ErrorClass::Throttled
-            && let Some(bucket) = Bucket::of(error.operation)
-        {
-            self.api.buckets.throttled(bucket);
-        }
-        outcome
-    }
-}
-
 impl Cloud for Ec2Cloud {
     fn resolve<'call>(
         &'call self,
@@ -206,7 +204,6 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
         self.classes
             .resolve(&self.api, &self.market, node_class)
-            .map(|resolved| self.heed(resolved))
             .boxed()
     }
 
@@ -219,7 +216,7 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<Vec<TemplateOverrides>, CloudError>> {
         self.templates
             .prepare(&self.api, node_class, resolved, claim, offerings)
-            .map(|prepared| self.heed(prepared))
+            .map(|prepared| self.api.heed(prepared))
             .boxed()
     }
 
@@ -230,7 +227,7 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<Rehearsal, CloudError>> {
         self.rehearsals
             .rehearse(&self.api, &self.templates, node_class, resolved)
-            .map(|rehearsed| self.heed(rehearsed))
+            .map(|rehearsed| self.api.heed(rehearsed))
             .boxed()
     }
 
@@ -262,7 +259,7 @@ impl Cloud for Ec2Cloud {
             {
                 self.api.buckets.throttled(Bucket::Mutate);
             }
-            self.heed(launched)
+            self.api.heed(launched)
         }
         .boxed()
     }
@@ -272,7 +269,7 @@ impl Cloud for Ec2Cloud {
         query: &'call InstanceQuery,
     ) -> BoxFuture<'call, Result<Vec<Instance>, CloudError>> {
         instances::list(&self.api, query)
-            .map(|listed| self.heed(listed))
+            .map(|listed| self.api.heed(listed))
             .boxed()
     }
 
@@ -281,7 +278,7 @@ impl Cloud for Ec2Cloud {
         instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         instances::terminate(&self.api, instance_ids)
-            .map(|ended| self.heed(ended))
+            .map(|ended| self.api.heed(ended))
             .boxed()
     }
 
@@ -291,7 +288,7 @@ impl Cloud for Ec2Cloud {
         tags: &'call BTreeMap<String, String>,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         instances::tag(&self.api, instance_id, tags)
-            .map(|tagged| self.heed(tagged))
+            .map(|tagged| self.api.heed(tagged))
             .boxed()
     }
 
@@ -302,7 +299,7 @@ impl Cloud for Ec2Cloud {
         self.api
             .profiles
             .keep(&self.api, node_class)
-            .map(|kept| self.heed(kept))
+            .map(|kept| self.api.heed(kept))
             .boxed()
     }
 
@@ -314,7 +311,7 @@ impl Cloud for Ec2Cloud {
         self.api
             .profiles
             .list(&self.api)
-            .map(|listed| self.heed(listed))
+            .map(|listed| self.api.heed(listed))
             .boxed()
     }
 
@@ -325,7 +322,7 @@ impl Cloud for Ec2Cloud {
         self.api
             .profiles
             .remove(&self.api, name)
-            .map(|removed| self.heed(removed))
+            .map(|removed| self.api.heed(removed))
             .boxed()
     }
 
@@ -335,14 +332,14 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         self.templates
             .release(&self.api, node_class)
-            .map(|released| self.heed(released))
+            .map(|released| self.api.heed(released))
             .boxed()
     }
 
     fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
         self.templates
             .names(&self.api)
-            .map(|names| self.heed(names))
+            .map(|names| self.api.heed(names))
             .boxed()
     }
 
@@ -352,7 +349,7 @@ impl Cloud for Ec2Cloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         self.templates
             .remove(&self.api, name)
-            .map(|removed| self.heed(removed))
+            .map(|removed| self.api.heed(removed))
             .boxed()
     }
 }

@@ -276,13 +276,6 @@ impl Stage {
             .cloned()
             .collect()
     }
-
-    fn terminations(&self) -> u64 {
-        let calls = self.world.ec2.calls();
-        calls
-            .get("TerminateInstances")
-            .map_or(0, |tally| tally.calls)
-    }
 }
 
 /// The machine costs money, so Node and claim say why it is there, and EC2 is not asked all the time.

@@ -3,6 +3,7 @@
 //!
 //! The region sells one size here, so that two pods of three cores need two machines.
 
+mod absence;
 mod ceilings;
 mod clocks;
 mod harm;
@@ -276,6 +277,14 @@ impl Stage {
     fn stray(&self) -> String {
         let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::OnDemand);
         self.world.ec2.stray("embedded", &offering)
+    }
+
+    /// Calls to terminate machines.
+    fn terminations(&self) -> u64 {
+        let calls = self.world.ec2.calls();
+        calls
+            .get("TerminateInstances")
+            .map_or(0, |tally| tally.calls)
     }
 
     /// Lets time pass until something holds; fails after so many virtual seconds.

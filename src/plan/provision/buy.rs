@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::class::Class;
 use super::fewer::Scarce;
+use super::fewer_slots;
 use super::item::Item;
 use super::limits::Rooms;
 use super::reserved::Free;
@@ -104,6 +105,10 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn waiting(&self) -> &[u64] {
+        &self.waiting
+    }
+
     fn leaves_some(&self) -> bool {
         self.waiting.iter().any(|pods| *pods > 0)
     }
@@ -226,40 +231,16 @@ impl Market<'_> {
         (rooms, left): (&Rooms, &[u32]),
         units: &mut u64,
     ) -> Option<(u32, Outcome)> {
-        let halvings = slots.ilog2() + 1;
-        let budget = self.budget / 2 / u64::from(2 * halvings);
-        let mut outcome = |most: u32| {
+        let tries = u64::from(fewer_slots::most_tries(slots)).max(1);
+        let budget = self.budget / 2 / tries;
+        fewer_slots::search(slots, &with_all.waiting, Outcome::waiting, |most| {
+            if (self.over)() {
+                return None;
+            }
             let outcome = self.outcome(most, budget, rooms, left);
             *units = units.saturating_add(outcome.purchase.units);
-            outcome
-        };
-        let mut best: Option<(u32, Outcome)> = None;
-        // With so many slots more pods wait than with the best number.
-        let mut too_many = slots;
-        let mut most = slots;
-        while most > 0 && best.as_ref().is_none_or(|(_most, best)| best.leaves_some()) {
-            if (self.over)() {
-                return best;
-            }
-            let tried = outcome(most / 2);
-            let known = best.as_ref().map_or(with_all, |(_most, best)| best);
-            if tried.waiting < known.waiting {
-                too_many = most;
-                best = Some((most / 2, tried));
-            }
-            most /= 2;
-        }
-        let (mut most, mut best) = best?;
-        while too_many - most > 1 && !(self.over)() {
-            let between = most + (too_many - most) / 2;
-            let tried = outcome(between);
-            if tried.waiting <= best.waiting {
-                (most, best) = (between, tried);
-            } else {
-                too_many = between;
-            }
-        }
-        Some((most, best))
+            Some(outcome)
+        })
     }
 
     fn problem(&self, wanted: &[usize], level: usize, left: &[u32]) -> Problem {

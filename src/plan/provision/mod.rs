@@ -14,6 +14,7 @@ pub mod default_spread;
 pub mod demand;
 pub mod disagreement;
 mod fewer;
+mod fewer_slots;
 pub mod fill;
 pub mod item;
 pub mod labels;

@@ -3,8 +3,9 @@
 //! Given a snapshot, what is known of instances and which launches are settled, [`decide`] gives back
 //! the next steps for every claim and Node that is being deleted. No pod is evicted from a node that
 //! goes because it was empty: what slipped in runs to its end. The Node outlives the instance, the
-//! claim outlives the Node, and no finalizer goes while something could still cost money. Nothing is
-//! written here.
+//! claim outlives the Node, and no finalizer goes while something could still cost money: EC2 may leave
+//! an instance out of its answers that runs, so what it shows no more is terminated all the same. Nothing
+//! is written here.
 
 mod drain;
 
@@ -29,6 +30,8 @@ use crate::model::snapshot::Snapshot;
 
 /// How often EC2 is asked whether an instance is gone: all that are going in one call.
 const POLL: SignedDuration = SignedDuration::from_secs(5);
+/// How often EC2 is asked about an instance that it neither shows nor lets us terminate.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
 /// How long an accepted termination is trusted before it is asked for again.
 const TERMINATE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a node stays empty at least before its instance goes, counted from the beginning of the
@@ -257,7 +260,18 @@ struct Ending<'world> {
 impl Ending<'_> {
     fn decide(&self, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
         let id = instance_id_of(self.provider_id).unwrap_or_default();
-        if id.is_empty() || self.instances.is_gone(id, self.launched) {
+        // A Node that is Ready proves that its instance is alive, whatever EC2's answers leave out.
+        let speaks = nodes.iter().any(|node| node.ready);
+        let is_absent = matches!(self.instances.get(id), Sight::Absent(_));
+        if !(is_absent && speaks) && self.instances.is_gone(id, self.launched) {
+            if self.instances.is_proven_gone(id, self.launched) {
+                self.release(nodes, decision);
+            } else {
+                self.prove(id, nodes, decision);
+            }
+            return;
+        }
+        if id.is_empty() {
             self.release(nodes, decision);
             return;
         }
@@ -398,6 +412,26 @@ impl Ending<'_> {
             )
     }
 
+    /// Terminates what EC2 does not show: it may run all the same. Where that is refused the pods of the
+    /// silent Node wait no longer, and the claim answers for the instance until looks have settled it.
+    fn prove(&self, id: &str, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
+        self.end_instance(id, nodes, decision);
+        if !self.instances.is_refused(id) {
+            return;
+        }
+        if self.claim.is_some() {
+            Self::release_nodes(nodes, decision);
+        }
+        let looked = self.instances.unseen_at(id);
+        let due = looked.and_then(|at| at.checked_add(LOOK_AGAIN).ok());
+        match due {
+            Some(due) if due > self.snapshot.now => decision.wake_at(due),
+            _ => {
+                decision.look_at.insert(id.to_owned());
+            }
+        }
+    }
+
     /// Terminates the instance and looks until it is gone.
     fn end_instance(&self, id: &str, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
         let now = self.snapshot.now;
@@ -453,6 +487,18 @@ impl Ending<'_> {
 
     /// The instance is gone: the Nodes first, then the claim.
     fn release(&self, nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
+        Self::release_nodes(nodes, decision);
+        if let Some(claim) = self.claim
+            && nodes.is_empty()
+            && has_finalizer(&claim.finalizers)
+        {
+            decision.push(TerminateStep::ReleaseClaim {
+                claim: Arc::clone(claim),
+            });
+        }
+    }
+
+    fn release_nodes(nodes: &[&Arc<Node>], decision: &mut Decision<TerminateStep>) {
         for node in nodes {
             if node.deleting_since.is_none() {
                 decision.push(TerminateStep::DeleteNode {
@@ -463,14 +509,6 @@ impl Ending<'_> {
                     node: Arc::clone(node),
                 });
             }
-        }
-        if let Some(claim) = self.claim
-            && nodes.is_empty()
-            && has_finalizer(&claim.finalizers)
-        {
-            decision.push(TerminateStep::ReleaseClaim {
-                claim: Arc::clone(claim),
-            });
         }
     }
 }

@@ -411,7 +411,74 @@ fn a_young_instance_that_ec2_does_not_show_yet_is_not_gone() {
     absent.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(141));
     let snapshot = world(141, &[claim.clone()], &[], &[]);
     let late = decide(&snapshot, &absent, &LaunchMemory::new(at(0)));
-    assert_eq!(names(&late), ["release claim"]);
+    assert_eq!(names(&late), ["terminate"], "EC2 took the first too early");
+    absent.terminated("i-a", at(142));
+    let proven = decide(&snapshot, &absent, &LaunchMemory::new(at(0)));
+    assert_eq!(names(&proven), ["release claim"]);
+}
+
+/// EC2 does not show the instance, and has not for long enough.
+fn hidden() -> InstanceView {
+    let mut view = InstanceView::default();
+    not_shown(&mut view, 200);
+    not_shown(&mut view, 320);
+    view
+}
+
+fn not_shown(view: &mut InstanceView, second: i64) {
+    view.answered(&BTreeSet::from(["i-a".to_owned()]), &[], at(second));
+}
+
+fn silent() -> Node {
+    Node {
+        ready: false,
+        ..fenced()
+    }
+}
+
+fn decide_on(
+    second: i64,
+    view: &InstanceView,
+    claims: &[Claim],
+    nodes: &[Node],
+) -> Decision<TerminateStep> {
+    let snapshot = world(second, claims, nodes, &[pod("web", "ip-a")]);
+    decide(&snapshot, view, &LaunchMemory::new(at(0)))
+}
+
+#[test]
+fn what_ec2_does_not_show_is_terminated_before_node_and_claim_go() {
+    let mut view = hidden();
+    let steps = |view: &InstanceView, node: Node| {
+        let decision = decide_on(320, view, &[going(100)], &[node]);
+        names(&decision)
+    };
+    let drained = ["evict web", "report Draining"];
+    assert_eq!(steps(&view, fenced()), drained, "its kubelet speaks");
+    assert_eq!(steps(&view, silent()), ["terminate"]);
+    view.terminated("i-a", at(320));
+    assert_eq!(steps(&view, silent()), ["release node"]);
+    assert_eq!(steps(&view, fenced()), drained);
+    let without_node = decide_on(321, &view, &[going(100)], &[]);
+    assert_eq!(names(&without_node), ["release claim"]);
+}
+
+#[test]
+fn where_ec2_refuses_to_terminate_what_it_does_not_show_the_claim_waits_for_an_hour() {
+    let mut view = hidden();
+    view.refused("i-a");
+    let first = decide_on(330, &view, &[going(100)], &[silent()]);
+    assert_eq!(names(&first), ["terminate", "release node"]);
+    assert_eq!((first.look_at.len(), first.wake), (0, Some(at(380))));
+    let later = decide_on(380, &view, &[going(100)], &[]);
+    assert_eq!(names(&later), ["terminate"]);
+    assert!(later.look_at.contains("i-a"));
+    // Of a Node whose claim is gone nothing else would be left.
+    let alone = decide_on(380, &view, &[], &[silent()]);
+    assert_eq!(names(&alone), ["terminate"]);
+    not_shown(&mut view, 3_800);
+    let settled = decide_on(3_800, &view, &[going(100)], &[]);
+    assert_eq!(names(&settled), ["release claim"]);
 }
 
 #[test]

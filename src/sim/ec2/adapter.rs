@@ -37,7 +37,7 @@ use crate::cloud::{
 };
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState};
-use crate::model::launch::{LaunchOutcome, LaunchRecord, TemplateOverrides};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{Catalogue, OfferingKey};
 use crate::model::placement_group::PlacementGroup;
@@ -392,15 +392,23 @@ impl Cloud for SimulatedCloud {
         Box::pin(async move {
             let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
             let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
-            self.call(Call::write("TerminateInstances", takes), |state, _fault| {
-                state.may_end(instance_ids.iter().map(String::as_str))?;
+            let call = Call::write("TerminateInstances", takes);
+            let ended = self.call(call, |state, _fault| {
+                let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
+                state.known_all(&ids)?;
+                state.may_end(ids.iter().copied())?;
                 let now = state.clock.now();
-                for id in instance_ids {
+                for id in ids {
                     state.end(id, now, EndCause::Terminated);
                 }
                 Ok(())
-            })
-            .await
+            });
+            match ended.await {
+                Err(error) if error.class == ErrorClass::NotFound && instance_ids.len() == 1 => {
+                    Ok(())
+                }
+                other => other,
+            }
         })
     }
 

@@ -21,6 +21,11 @@ impl Ec2 {
         self.locked().calls.clone()
     }
 
+    /// How many fleets met offerings without capacity before they were complete.
+    pub fn short_fleets(&self) -> u64 {
+        self.locked().short_fleets
+    }
+
     pub(super) fn called(&self, operation: &'static str) {
         self.locked().calls.entry(operation).or_default().calls += 1;
     }

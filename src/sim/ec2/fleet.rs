@@ -18,7 +18,8 @@ use super::{State, later};
 use crate::cloud::{errors, tags, token};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{
-    LaunchOutcome, LaunchOverride, LaunchRecord, LaunchedInstance, Shortfall, TemplateOverrides,
+    ErrorClass, LaunchOutcome, LaunchOverride, LaunchRecord, LaunchedInstance, Shortfall,
+    TemplateOverrides,
 };
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
@@ -110,10 +111,14 @@ impl State {
             }
         }
         self.fleets_made += 1;
+        let outcome = self.buy(order, most);
+        let mut shortfalls = outcome.shortfalls.iter();
+        let is_short = shortfalls.any(|found| found.class == ErrorClass::InsufficientCapacity);
+        self.short_fleets += u64::from(is_short);
         let fleet = Fleet {
             id: format!("fleet-{:032x}", self.fleets_made),
             parameters: order.parameters.clone(),
-            outcome: self.buy(order, most),
+            outcome,
         };
         // An order that nothing may be bought for is none that EC2 remembers.
         if let Some(token) = order

@@ -77,7 +77,9 @@ pub(super) struct State {
     fleets_made: u64,
     dry: Vec<(OfferingKey, Timestamp)>,
     limits: Vec<limits::Limit>,
-    storm: u64,
+    storm: storm::Storm,
+    /// Fleets that fell short because capacity did.
+    short_fleets: u64,
     calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
     protected: BTreeSet<String>,
@@ -86,6 +88,7 @@ pub(super) struct State {
     placement_groups: BTreeMap<String, PlacementGroup>,
     subnets: Vec<Subnet>,
     shown_after: Duration,
+    hidden: BTreeSet<String>,
     number: u64,
     interruptions: usize,
     listeners: Vec<mpsc::UnboundedSender<String>>,
@@ -103,6 +106,27 @@ impl State {
 
     /// A machine with what EC2 shows of it, if it shows it.
     fn seen(&self, id: &str) -> Option<(&Machine, Instance)> {
+        (!self.hidden.contains(id)).then(|| self.known(id))?
+    }
+
+    /// What EC2 knows of machines that a call names; refused if there is one that it does not know.
+    fn known_all(&self, ids: &[&str]) -> Result<Vec<Instance>, Refusal> {
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for id in ids {
+            match self.known(id) {
+                Some((_machine, shown)) => known.push(shown),
+                None => unknown.push(*id),
+            }
+        }
+        if unknown.is_empty() {
+            Ok(known)
+        } else {
+            Err(Refusal::no_instances(&unknown))
+        }
+    }
+
+    /// A machine that EC2 knows of: neither too young nor forgotten.
+    fn known(&self, id: &str) -> Option<(&Machine, Instance)> {
         let now = self.clock.now();
         let machine = self.machines.get(id)?;
         let mut shown = machine.shown(now)?;
@@ -194,7 +218,8 @@ impl Ec2 {
             fleets_made: 0,
             dry: Vec::new(),
             limits: Vec::new(),
-            storm: 0,
+            storm: storm::Storm::default(),
+            short_fleets: 0,
             calls: BTreeMap::new(),
             barren: 0,
             protected: BTreeSet::new(),
@@ -202,6 +227,7 @@ impl Ec2 {
             placement_groups: BTreeMap::new(),
             subnets: account::SUBNETS.clone(),
             shown_after: Duration::ZERO,
+            hidden: BTreeSet::new(),
             number: 0,
             interruptions: 0,
             listeners: Vec::new(),
@@ -287,6 +313,11 @@ impl Ec2 {
     /// which is eventually consistent, may do.
     pub fn show_late(&self, after: Duration) {
         self.locked().shown_after = after;
+    }
+
+    /// From now on a machine is left out of answers to `DescribeInstances`, though EC2 knows of it.
+    pub fn hide(&self, id: &str) {
+        self.locked().hidden.insert(id.to_owned());
     }
 
     /// The markets.

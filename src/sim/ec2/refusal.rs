@@ -51,9 +51,18 @@ impl Refusal {
 
     /// An instance that EC2 does not know.
     pub(super) fn no_instance(id: &str) -> Self {
+        Self::no_instances(&[id])
+    }
+
+    /// Instances that EC2 does not know.
+    pub(super) fn no_instances(ids: &[&str]) -> Self {
+        let (word, verb) = match ids {
+            [_one] => ("ID", "does"),
+            _ => ("IDs", "do"),
+        };
         Self::new(
             "InvalidInstanceID.NotFound",
-            format!("The instance ID '{id}' does not exist"),
+            format!("The instance {word} '{}' {verb} not exist", ids.join(", ")),
         )
     }
 

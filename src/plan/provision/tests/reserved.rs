@@ -382,3 +382,26 @@ fn under_a_limit_on_nodes_as_many_slots_are_filled_as_keep_no_pod_waiting() {
     assert_eq!(found[..1], ["c5.2xlarge on-demand "]);
     assert_eq!(found[1..], ["c5.xlarge reserved cr-1"; 19]);
 }
+
+/// The tries share half of the budget: each has little of it, and is good enough to tell numbers apart.
+#[test]
+fn with_any_budget_as_many_slots_are_filled_as_keep_no_pod_waiting() {
+    for budget_units in [0, 1, 100, 3_000, 300_000] {
+        let mut pool = pool("executors", &["c5.xlarge", "c5.2xlarge"]);
+        pool.limits.set(crate::model::resources::NODES, 60);
+        let slots = [reservation("cr-1", "c5.xlarge", 60, 60)];
+        let mut snapshot = with(world(vec![pool]), &slots);
+        add_pods(&mut snapshot, "executor", 70, &spec(2000, 4096));
+        let settings = ProvisionSettings {
+            budget_units,
+            ..ProvisionSettings::default()
+        };
+        let plan = provision(&snapshot, &settings);
+        assert_eq!(check::violations(&snapshot, &plan), Vec::<String>::new());
+        assert_eq!(plan.unschedulable.len(), 0, "{budget_units} units");
+        let found = bought(&plan);
+        let reserved = found.iter().filter(|node| node.ends_with("cr-1"));
+        // Five larger machines hold fifteen, which leaves as many as there are slots below the limit.
+        assert_eq!(reserved.count(), 55, "{budget_units} units: {found:?}");
+    }
+}

@@ -207,19 +207,19 @@ fn of_instances(
     if ids.is_empty() {
         return Err(desk.all.missing(field));
     }
-    ids.into_iter()
-        .map(|id| {
-            let (machine, _shown) = desk
-                .state
-                .seen(id)
-                .ok_or_else(|| Refusal::no_instance(id))?;
-            let need = need(action, arn("instance", id)).having(machine.tags());
-            Ok(match requested {
-                Some(tags) => need.requesting(tags),
-                None => need,
-            })
-        })
-        .collect()
+    let of_instance = |id: &str| {
+        let need = need(action, arn("instance", id));
+        // What EC2 does not know has no tags: whoever may do it by tag alone is told so before that there is none.
+        let need = match desk.state.known(id) {
+            Some((machine, _shown)) => need.having(machine.tags()),
+            None => need,
+        };
+        match requested {
+            Some(tags) => need.requesting(tags),
+            None => need,
+        }
+    };
+    Ok(ids.into_iter().map(of_instance).collect())
 }
 
 impl Launch<'_> {

@@ -215,14 +215,7 @@ fn described(state: &State, machine: &Machine, shown: &Instance) -> Vec<Element>
 
 pub(super) fn terminate(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
     let ids = ids(desk, "InstanceId")?;
-    let mut before = Vec::new();
-    for id in &ids {
-        let (_machine, shown) = desk
-            .state
-            .seen(id)
-            .ok_or_else(|| Refusal::no_instance(id))?;
-        before.push(shown);
-    }
+    let before = desk.state.known_all(&ids)?;
     desk.state.may_end(ids.iter().copied())?;
     let mut changes = Vec::new();
     for was in before {
