@@ -7,6 +7,7 @@ use serde_json::json;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::instance::InstanceState;
 use tonnage::model::launch::ErrorClass;
+use tonnage::sim::ec2::machine::EndCause;
 
 use crate::scene::{Scene, class};
 use crate::waiting::eventually;
@@ -78,6 +79,32 @@ async fn a_machine_goes_through_its_states_and_is_forgotten_in_the_end() {
     tokio::time::advance(Duration::from_hours(2)).await;
     let query = InstanceQuery::Ids(BTreeSet::from([id]));
     assert_eq!(scene.cloud.instances(&query).await.unwrap(), []);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn terminations_name_what_ec2_has_forgotten_and_end_what_it_hides() {
+    let scene = Scene::new("hidden").await;
+    let ec2 = &scene.endpoint.ec2;
+    let offering = "c5.xlarge/us-east-1a/spot".parse().unwrap();
+    let [gone, also_gone, hidden] = [(); 3].map(|()| ec2.stray(&scene.cluster, &offering));
+    for id in [&gone, &also_gone] {
+        ec2.end(id, EndCause::Failed);
+    }
+    ec2.hide(&hidden);
+    tokio::time::advance(Duration::from_hours(2)).await;
+    let query = InstanceQuery::Ids([gone.clone(), hidden.clone()].into());
+    assert_eq!(scene.cloud.instances(&query).await.unwrap(), []);
+    let all = [gone.clone(), also_gone.clone(), hidden.clone()];
+    let error = scene.cloud.terminate(&all).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::NotFound, "{error}");
+    for (id, is_named) in [(&gone, true), (&also_gone, true), (&hidden, false)] {
+        assert_eq!(error.message.contains(id.as_str()), is_named, "{error}");
+    }
+    assert_eq!(ec2.alive().len(), 1, "all or none");
+    scene.cloud.terminate(&[gone]).await.unwrap();
+    scene.cloud.terminate(&[hidden]).await.unwrap();
+    assert!(ec2.alive().is_empty());
     scene.end().await;
 }
 

@@ -2,10 +2,12 @@
 //! not allowed is named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
+use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
 
 use crate::endpoint::Endpoint;
@@ -104,6 +106,19 @@ async fn a_controller_cannot_end_what_is_another_clusters() {
     let error = scene.cloud.terminate(&[theirs]).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Unauthorized, "{error}");
     assert_eq!(scene.endpoint.ec2.alive().len(), 1);
+    scene.end().await;
+}
+
+/// EC2 keeps no tags of it, and the policy allows by tag.
+#[tokio::test]
+async fn what_ec2_has_forgotten_may_not_be_ended() {
+    let scene = scene("forgotten", &shipped("forgotten")).await;
+    let offering = "c5.xlarge/us-east-1a/spot".parse().unwrap();
+    let ours = scene.endpoint.ec2.stray(&scene.cluster, &offering);
+    scene.endpoint.ec2.end(&ours, EndCause::Failed);
+    tokio::time::advance(Duration::from_hours(2)).await;
+    let error = scene.cloud.terminate(&[ours]).await.unwrap_err();
+    assert_eq!(error.code, "UnauthorizedOperation", "{error}");
     scene.end().await;
 }
 

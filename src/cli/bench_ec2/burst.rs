@@ -293,7 +293,8 @@ mod tests {
         let figures = runtime::run(run(3, size, Some(storm))).unwrap().unwrap();
         assert_eq!(figures.instances, 48);
         assert!(figures.short_rounds >= 3, "{figures:?}");
-        assert_eq!(figures.tag_calls, 48, "{figures:?}");
+        // A list that was under way when a machine was named has it named again.
+        assert!((48..60).contains(&figures.tag_calls), "{figures:?}");
         assert!(figures.calls <= 5 * 48, "{figures:?}");
         assert!(figures.last_pod_ms > Some(figures.launch_ms), "{figures:?}");
     }

@@ -236,7 +236,9 @@ pub(super) fn tag(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
     if tags.is_empty() {
         return Err(desk.all.missing("Tag"));
     }
-    for id in ids(desk, "ResourceId")? {
+    let ids = ids(desk, "ResourceId")?;
+    desk.state.known_all(&ids)?;
+    for id in ids {
         if let Some(machine) = desk.state.machines.get_mut(id) {
             machine.instance.tags.extend(tags.clone());
         }
