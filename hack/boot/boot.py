@@ -12,6 +12,7 @@ Control API on 127.0.0.1, JSON (bodies are objects):
     GET  /state                 {"settings": ..., "machines": [{"id", "node", "state", "reason", "running"}]};
                                 states: booting, joined, never joins (the reason says why), stopped
     POST /settings              {"bootSeconds": 2.0}  from running to registered, for machines not yet seen
+                                {"apartSeconds": 2.0} between the boots of machines that run at once (0 unless told)
                                 {"neverJoin": 3}      the next three machines that would register do not
                                 {"claimOther": ["aws:///us-east-1a/i-..."]}  the next machine registers with this providerID
     POST /freeze, POST /thaw    {"instance": "i-..."} or {"node": "..."}: the kubelet stops, or goes on

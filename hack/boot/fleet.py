@@ -106,6 +106,7 @@ class BootedMachines:
 
     def __init__(self, boot_seconds: float) -> None:
         self._boot_seconds = boot_seconds
+        self._apart_seconds = 0.0
         self._never_join = 0
         self._claim_other: list[str] = []
         self._machines: dict[str, Machine] = {}
@@ -118,7 +119,7 @@ class BootedMachines:
             for instance in instances:
                 known = self._machines.get(instance["id"])
                 if known is None and instance["running"]:
-                    self._machines[instance["id"]] = Machine(instance["id"], instance, now + self._boot_seconds)
+                    self._machines[instance["id"]] = Machine(instance["id"], instance, self._first_due(now))
             for machine in self._machines.values():
                 current = seen.get(machine.id)
                 if machine.running and (current is None or current["gone"]):
@@ -132,6 +133,10 @@ class BootedMachines:
             for machine in due:
                 machine.busy = True
             return [machine.id for machine in due]
+
+    def _first_due(self, now: float) -> float:
+        latest = max((m.due for m in self._machines.values() if m.state == "booting" and m.due is not None), default=now)
+        return max(now + self._boot_seconds, latest + self._apart_seconds)
 
     def get(self, instance_id: str) -> Machine | None:
         with self._lock:
@@ -166,22 +171,30 @@ class BootedMachines:
 
     def settings(self) -> dict[str, Any]:
         with self._lock:
-            return {"bootSeconds": self._boot_seconds, "neverJoin": self._never_join, "claimOther": list(self._claim_other)}
+            return {
+                "bootSeconds": self._boot_seconds,
+                "apartSeconds": self._apart_seconds,
+                "neverJoin": self._never_join,
+                "claimOther": list(self._claim_other),
+            }
 
     def change(self, request: dict[str, Any]) -> dict[str, Any]:
         """New settings; ValueError names the one that is wrong, and then none is changed."""
-        unknown = sorted(set(request) - {"bootSeconds", "neverJoin", "claimOther"})
+        unknown = sorted(set(request) - {"bootSeconds", "apartSeconds", "neverJoin", "claimOther"})
         if unknown:
             raise ValueError(f"there is no setting {unknown[0]}")
-        seconds, count, claim_other = (request.get(key) for key in ("bootSeconds", "neverJoin", "claimOther"))
-        if seconds is not None and not (isinstance(seconds, (int, float)) and 0 <= seconds <= 86400):
-            raise ValueError("bootSeconds must be a number of seconds up to a day")
+        names = ("bootSeconds", "apartSeconds", "neverJoin", "claimOther")
+        seconds, apart, count, claim_other = (request.get(key) for key in names)
+        for name, value in (("bootSeconds", seconds), ("apartSeconds", apart)):
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 86400):
+                raise ValueError(f"{name} must be a number of seconds up to a day")
         if count is not None and not (isinstance(count, int) and count >= 0):
             raise ValueError("neverJoin must be a whole number, zero or more")
         if claim_other is not None and not (isinstance(claim_other, list) and all(isinstance(i, str) for i in claim_other)):
             raise ValueError("claimOther must be a list of providerIDs")
         with self._lock:
             self._boot_seconds = self._boot_seconds if seconds is None else float(seconds)
+            self._apart_seconds = self._apart_seconds if apart is None else float(apart)
             self._never_join = self._never_join if count is None else count
             self._claim_other = self._claim_other if claim_other is None else list(claim_other)
         return self.settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from support import Check, Kubernetes, boot, endpoint, eventually, node_config, settings, user_data
@@ -14,7 +15,7 @@ class Boot(Check):
         self.cluster = Kubernetes("KUBECONFIG")
         self.addCleanup(self.remove_nodes)
         super().setUp()
-        self.addCleanup(boot, "POST", "/settings", {"bootSeconds": 2.0, "neverJoin": 0})
+        self.addCleanup(boot, "POST", "/settings", {"bootSeconds": 2.0, "apartSeconds": 0, "neverJoin": 0})
         boot("POST", "/settings", {"bootSeconds": 0.2, "neverJoin": 0})
 
     def remove_nodes(self) -> None:
@@ -116,6 +117,12 @@ class Boot(Check):
         eventually("two of three join", 20, lambda: len(wanted & set(self.cluster.nodes())) == 2)
         left = next(row for row in rows if f"aws:///{row['zone']}/{row['id']}" not in self.cluster.nodes())
         self.assertTrue(self.reason(left))
+
+    def test_machines_that_run_at_once_boot_one_after_the_other(self) -> None:
+        boot("POST", "/settings", {"apartSeconds": 2})
+        rows = self.start(user_data(node_config()), count=3)
+        first, *_, last = sorted(self.joined(row)["metadata"]["creationTimestamp"] for row in rows)
+        self.assertGreaterEqual(datetime.fromisoformat(last) - datetime.fromisoformat(first), timedelta(seconds=3))
 
     def test_fifty_machines_at_once(self) -> None:
         rows = self.start(user_data(node_config()), count=50)

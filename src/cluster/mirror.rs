@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -119,6 +120,13 @@ impl Mirror {
             metrics.set_mirror(kind.resource(), objects, self.lists(kind).generation);
         }
         metrics.set_mirror_state(self.problems().is_empty(), self.unseen_writes());
+    }
+
+    /// How long the watch has told of no pod that is not bound. kube-scheduler writes to each that it tries in vain
+    /// after the Nodes have changed, so this tells whether it is at work.
+    pub fn waiting_pods_quiet_for(&self) -> Duration {
+        let seen = self.lock().waiting_pod_seen;
+        seen.map_or(Duration::MAX, |seen| seen.elapsed())
     }
 
     /// How many own writes no watch has shown yet.

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVo
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::ResourceExt;
+use tokio::time::Instant;
 
 use super::changes::Changes;
 use super::kind::Kind;
@@ -86,6 +87,9 @@ impl Slim for Pod {
     fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
         state.share_spec(&mut value);
         state.stamps.pod(&mut value);
+        if value.node_name.is_none() {
+            state.waiting_pod_seen = Some(Instant::now());
+        }
         Arc::new(value)
     }
 

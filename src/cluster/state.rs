@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) pool_defaults: Option<PoolDefaults>,
     pub(super) stamps: Stamps,
+    /// When the watch last told of a pod that is not bound, whether what is kept of it changed or not.
+    pub(super) waiting_pod_seen: Option<Instant>,
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: BTreeSet<Arc<PodSpec>>,

@@ -135,6 +135,7 @@ impl View {
             volume_room,
             namespaces: BTreeMap::clone(&self.namespaces),
             refused: BTreeMap::new(),
+            expected: BTreeMap::new(),
         }
     }
 }

@@ -86,12 +86,16 @@ impl Acting {
         })
     }
 
-    /// Asks for the deletion of a claim and counts it.
+    /// Asks for the deletion of a claim and counts it. That a Node is empty is known from the API server
+    /// alone, so it holds only for the claim as it was seen.
     ///
     /// # Errors
     /// What the API server says against it; a claim that is gone is no error.
     pub async fn remove_claim(&self, claim: &Claim, why: RemovalReason) -> Result<(), StepError> {
-        self.kubernetes.delete_claim(claim).await?;
+        match why {
+            RemovalReason::Empty => self.kubernetes.delete_unchanged_claim(claim).await?,
+            _ => self.kubernetes.delete_claim(claim).await?,
+        }
         let pool = claim.node_pool.as_deref().unwrap_or_default();
         let bought = offering_of(claim).map(|offering| offering.capacity_type);
         self.metrics.claim_disrupted(pool, why, bought);

@@ -316,6 +316,7 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
             let now = context.now();
             context.launches(|memory| match error.class {
                 ErrorClass::Transient => memory.unanswered(record, now),
+                ErrorClass::TokenMismatch => memory.was_used(record, before, now),
                 _ => memory.took_no_effect(record, before, now),
             });
             unanswered(context, batch, error).await

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::names::Unnamed;
+use super::nominate::{self, Turns};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration};
@@ -38,10 +39,18 @@ pub struct Lifecycle {
     context: Arc<Acting>,
     /// When the wait for the first plan is over.
     opens: Timestamp,
-    /// Machines that registered and that EC2 shall be told the names of.
-    unnamed: Unnamed,
+    registrations: Registrations,
     /// Impostors that were told of: they stay until somebody removes them.
     told: BTreeSet<String>,
+}
+
+/// What registrations share.
+#[derive(Debug, Clone, Default)]
+struct Registrations {
+    /// Machines that registered and that EC2 shall be told the names of.
+    unnamed: Unnamed,
+    /// Which Node opens next.
+    turns: Turns,
 }
 
 impl Lifecycle {
@@ -51,7 +60,7 @@ impl Lifecycle {
         Self {
             opens: opens.unwrap_or(Timestamp::MIN),
             context,
-            unnamed: Unnamed::default(),
+            registrations: Registrations::default(),
             told: BTreeSet::new(),
         }
     }
@@ -103,11 +112,11 @@ impl Controller for Lifecycle {
                 wake = Some(wake.map_or(self.opens, |wake| wake.min(self.opens)));
             } else if !self.told.contains(&step.key()) {
                 let key = step.key();
-                let task = carry_out(Arc::clone(context), self.unnamed.clone(), step);
+                let task = carry_out(Arc::clone(context), self.registrations.clone(), step);
                 steps.push(Step::new(key, task));
             }
         }
-        steps.extend(self.unnamed.steps(context));
+        steps.extend(self.registrations.unnamed.steps(context));
         self.told = impostors;
         Box::pin(async move { Round { steps, wake } })
     }
@@ -115,7 +124,7 @@ impl Controller for Lifecycle {
 
 async fn carry_out(
     context: Arc<Acting>,
-    unnamed: Unnamed,
+    registrations: Registrations,
     step: LifecycleStep,
 ) -> Result<(), StepError> {
     match step {
@@ -128,10 +137,12 @@ async fn carry_out(
             if unmarked {
                 warn_unmarked(&context, &claim, &node);
             }
-            register(&context, &unnamed, &claim, &node, &instance).await
+            register(&context, &registrations, &claim, &node, &instance).await
         }
         LifecycleStep::Initialize { claim, node } => {
             context.kubernetes.initialize_node(&node).await?;
+            // Taken back while the Node was registered and not ready.
+            nominate::say(&context, &claim, &node).await;
             let change = ConditionChange::holds(ConditionType::Initialized);
             say(&context, &claim, &change, None).await?;
             reached(&context, &claim, ClaimStep::Initialized);
@@ -162,12 +173,12 @@ async fn carry_out(
 /// their own. Each part may be repeated.
 async fn register(
     context: &Acting,
-    unnamed: &Unnamed,
+    registrations: &Registrations,
     claim: &Arc<Claim>,
     node: &Node,
     instance: &Instance,
 ) -> Result<(), StepError> {
-    nominate(context, claim, node).await;
+    let turn = registrations.turns.take(context, claim, node).await;
     let claim = &*placed(context, claim, instance).await?;
     let internal = [
         labels::LAUNCH,
@@ -198,10 +209,13 @@ async fn register(
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    unnamed.add(
+    registrations.unnamed.add(
         &instance.id,
         instance.missing_names(&claim.name, &node.name),
     );
+    if let Some(turn) = turn {
+        turn.end(context, claim, node).await;
+    }
     Ok(())
 }
 
@@ -221,43 +235,6 @@ async fn placed(
     };
     let kubernetes = &context.kubernetes;
     Ok(kubernetes.patch_claim_metadata(claim, &change).await?)
-}
-
-/// Tells kube-scheduler which pods the Node was bought for, before it opens for pods. A hint: the pods
-/// of a plan that is forgotten, or of a call that fails, are scheduled all the same.
-///
-/// What was said of a pod stays: later plans may exchange pods that are alike, and a pod that is called off
-/// from a Node leaves room there that nobody has, which kube-scheduler gives to a pod of another size.
-async fn nominate(context: &Acting, claim: &Claim, node: &Node) {
-    let Some(planned) = context
-        .planned()
-        .filter(|_planned| context.settings.nominate_pods)
-    else {
-        return;
-    };
-    let view = context.mirror.view();
-    let pods = planned.onto.get(&claim.name).into_iter().flatten();
-    let nominations: Vec<_> = pods
-        .filter_map(|key| view.pods.get(key))
-        .filter(|pod| pod.node_name.is_none())
-        .filter(|pod| {
-            let before = pod.nominated_node.as_ref();
-            let before = before.and_then(|before| view.nodes.get(before));
-            before.is_none_or(|before| is_closing(before))
-        })
-        .map(|pod| context.kubernetes.nominate_pod(pod, &node.name))
-        .collect();
-    for result in futures::future::join_all(nominations).await {
-        if let Err(error) = result {
-            tracing::debug!(node = node.name, "not nominated: {error}");
-        }
-    }
-}
-
-/// True for a Node that takes no pods any more, whatever was nominated to it.
-fn is_closing(node: &Node) -> bool {
-    let mut taints = node.taints.iter();
-    node.deleting_since.is_some() || taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
 }
 
 async fn say(

@@ -20,6 +20,7 @@ mod names;
 pub mod node_class;
 pub mod node_memory;
 pub mod node_pool;
+mod nominate;
 pub mod notices;
 mod profiles;
 pub mod provision;

@@ -74,6 +74,9 @@ impl Provisioning {
         let mut snapshot = context.snapshot_with_outlook();
         self.disagreements.mark(&mut snapshot);
         self.refused.mark(&mut snapshot);
+        if let Some(planned) = context.planned() {
+            snapshot.expected.clone_from(&planned.onto);
+        }
         let began = Instant::now();
         let plan = provision(&snapshot, &self.settings);
         let elapsed = began.elapsed();

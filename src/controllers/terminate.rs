@@ -84,7 +84,14 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
             context.tell(subject, EventKind::Warning, words, message);
         }
         TerminateStep::Fence { node } => kubernetes.taint_node_disrupted(&node).await?,
-        TerminateStep::DeleteNode { node } => kubernetes.delete_node(&node).await?,
+        TerminateStep::DeleteNode {
+            node,
+            while_fenced: true,
+        } => kubernetes.delete_fenced_node(&node).await?,
+        TerminateStep::DeleteNode {
+            node,
+            while_fenced: false,
+        } => kubernetes.delete_node(&node).await?,
         TerminateStep::Evict { pod, node, reason } => {
             evict(&context, &pod, &node, &reason).await?;
         }

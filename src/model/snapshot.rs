@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<String, Arc<Namespace>>,
     /// Nodes that do not take a pod although they seem to have room, by the pod.
     pub refused: BTreeMap<PodKey, BTreeSet<String>>,
+    /// What the last plan put onto Nodes and claims, by their name.
+    pub expected: BTreeMap<String, Vec<PodKey>>,
 }
 
 impl Snapshot {
@@ -67,6 +69,7 @@ impl Snapshot {
             volume_room: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             refused: BTreeMap::new(),
+            expected: BTreeMap::new(),
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) struct Machine {
 pub(crate) struct Endpoint {
     direct: String,
     faults: String,
+    boot: String,
 }
 
 impl Endpoint {
@@ -29,6 +30,7 @@ impl Endpoint {
         Self {
             direct: variable("TONNAGE_EC2_DIRECT_URL"),
             faults: variable("TONNAGE_FAULTS_URL"),
+            boot: variable("TONNAGE_BOOT_URL"),
         }
     }
 
@@ -93,6 +95,13 @@ impl Endpoint {
             .flatten()
             .filter_map(|(_call, count)| count.as_u64())
             .sum()
+    }
+
+    /// From now on machines that run at once boot so many seconds apart.
+    pub(crate) async fn boot_apart(&self, seconds: u32) {
+        let settings = json!({ "apartSeconds": seconds });
+        let answer = call(&self.boot, "POST", "/settings", Some(settings)).await;
+        assert_eq!(answer["apartSeconds"], f64::from(seconds), "{answer}");
     }
 
     /// Asks the control interface of the proxy or of the overlay.

@@ -32,6 +32,7 @@ impl World {
             endpoint: Endpoint::new(),
         };
         world.endpoint.clear_faults().await;
+        world.endpoint.boot_apart(0).await;
         world.cluster.remove_everything(&world.endpoint).await;
         Cluster::install_chart("run");
         world

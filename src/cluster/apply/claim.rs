@@ -173,15 +173,32 @@ impl Kubernetes {
         Ok(self.written(&patched))
     }
 
-    /// Asks for a claim's deletion; no error when it is deleted or gone already.
+    /// Asks for a claim's deletion, whatever it says by now; no error when it is deleted or gone already.
+    ///
+    /// # Errors
+    /// What the API server says against it.
     pub async fn delete_claim(&self, claim: &Claim) -> Result<(), WriteError> {
+        self.delete_if(claim, None).await
+    }
+
+    /// Asks for a claim's deletion, if it is still as `claim` says: for reasons that may be gone when the
+    /// claim is another than it was, as after a restore of the API server. No error when it is deleted or
+    /// gone already.
+    ///
+    /// # Errors
+    /// [`WriteErrorClass::Conflict`] when it changed meanwhile.
+    pub async fn delete_unchanged_claim(&self, claim: &Claim) -> Result<(), WriteError> {
+        self.delete_if(claim, Some(&claim.resource_version)).await
+    }
+
+    async fn delete_if(&self, claim: &Claim, version: Option<&String>) -> Result<(), WriteError> {
         if claim.deleting_since.is_some() {
             return Ok(());
         }
         let api = self.all::<NodeClaim>();
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: Some(claim.uid.clone()),
-            resource_version: None,
+            resource_version: version.cloned(),
         });
         let deleted = self
             .call(Operation::DeleteClaim, &claim.name, || {
@@ -196,12 +213,35 @@ impl Kubernetes {
                 }
                 Ok(())
             }
+            Err(error) if error.is_conflict() && version.is_some() => {
+                self.unless_going(claim, error).await
+            }
             // A conflict says that another object has the name by now.
             Err(error) if error.is_gone() || error.is_conflict() => {
                 self.shared.mirror.claim_removed(&claim.name, &claim.uid);
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// What a conflict about a claim that was to be deleted comes to: nothing when an earlier attempt took
+    /// effect without an answer, or when another object has the name.
+    async fn unless_going(&self, claim: &Claim, conflict: WriteError) -> Result<(), WriteError> {
+        let api = self.all::<NodeClaim>();
+        let found = self
+            .call(Operation::GetClaim, &claim.name, || api.get(&claim.name))
+            .await;
+        match found {
+            Ok(object) if object.metadata.uid.as_deref() == Some(claim.uid.as_str()) => {
+                let now = self.written(&object);
+                now.deleting_since.map(drop).ok_or(conflict)
+            }
+            Err(error) if !error.is_gone() => Err(error),
+            _ => {
+                self.shared.mirror.claim_removed(&claim.name, &claim.uid);
+                Ok(())
+            }
         }
     }
 

@@ -132,25 +132,72 @@ impl Kubernetes {
         .await
     }
 
-    /// Asks for a Node's deletion; no error when it is deleted or gone already.
+    /// Asks for a Node's deletion, whatever it says by now; no error when it is deleted or gone already.
+    ///
+    /// # Errors
+    /// What the API server says against it.
     pub async fn delete_node(&self, node: &Node) -> Result<(), WriteError> {
         if node.deleting_since.is_some() {
             return Ok(());
         }
-        let api = self.all::<core::Node>();
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: Some(node.uid.clone()),
-            resource_version: None,
-        });
-        let deleted = self
-            .call(Operation::DeleteNode, &node.name, || {
-                api.delete(&node.name, &params)
-            })
-            .await;
-        match deleted {
+        match self.delete_at(node, None).await {
             Err(error) if !error.is_gone() && !error.is_conflict() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Asks for the deletion of a Node whose machine runs, while the Node is closed to new pods: a restored
+    /// API server may have it back as it was before it was fenced, with pods that nobody counted. No error
+    /// when it is deleted or gone already.
+    ///
+    /// # Errors
+    /// [`WriteErrorClass::Conflict`] when the fence is not there any more.
+    pub async fn delete_fenced_node(&self, node: &Node) -> Result<(), WriteError> {
+        if node.deleting_since.is_some() {
+            return Ok(());
+        }
+        let api = self.all::<core::Node>();
+        let mut attempt = 1;
+        loop {
+            let found = self
+                .call(Operation::GetNode, &node.name, || api.get(&node.name))
+                .await;
+            let mut found = match found {
+                Ok(found) if found.metadata.uid.as_deref() == Some(node.uid.as_str()) => found,
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => return Ok(()),
+            };
+            if found.metadata.deletion_timestamp.is_some() {
+                return Ok(());
+            }
+            let mut taints = taints_of(&mut found).iter();
+            if !taints.any(|taint| taint.key == labels::DISRUPTED_TAINT) {
+                return Err(WriteError::new(
+                    Operation::DeleteNode,
+                    &node.name,
+                    WriteErrorClass::Conflict,
+                    "the Node takes new pods again",
+                ));
+            }
+            match self.delete_at(node, found.metadata.resource_version).await {
+                Err(error) if error.is_conflict() && attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn delete_at(&self, node: &Node, version: Option<String>) -> Result<(), WriteError> {
+        let api = self.all::<core::Node>();
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(node.uid.clone()),
+            resource_version: version,
+        });
+        self.call(Operation::DeleteNode, &node.name, || {
+            api.delete(&node.name, &params)
+        })
+        .await
+        .map(drop)
     }
 
     /// Reads a Node, changes it and writes what differs, until nobody else was faster.

@@ -461,6 +461,55 @@ async fn deleting_what_is_gone_is_done() {
     assert_eq!(asked[0].body["preconditions"]["uid"], "claim-uid");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_deleted_as_it_was_seen_and_as_no_other() {
+    let changed = failure(409, "Conflict", "Precondition failed: resourceVersion");
+    let mut going = claim_object("8");
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:01:00Z");
+    let mut another = claim_object("8");
+    another["metadata"]["uid"] = json!("another");
+    for (found, outcome) in [
+        (claim_object("6"), Err(WriteErrorClass::Conflict)),
+        // An earlier attempt took effect, and its answer was lost.
+        (going, Ok(())),
+        (another, Ok(())),
+    ] {
+        let script = Script::new();
+        script
+            .on("DELETE", CLAIM, 409, &changed)
+            .on("GET", CLAIM, 200, &found);
+        let deleted = writer(&script).delete_unchanged_claim(&claim()).await;
+        assert_eq!(deleted.map_err(|error| error.class), outcome);
+        let asked = script.asked(WRITES);
+        let wanted = json!({ "uid": "claim-uid", "resourceVersion": "7" });
+        assert_eq!(asked[0].body["preconditions"], wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_takes_pods_again_is_not_deleted() {
+    let script = Script::new();
+    script.on("GET", NODE, 200, &node_object());
+    let deleted = writer(&script).delete_fenced_node(&node()).await;
+    assert_eq!(deleted.unwrap_err().class, WriteErrorClass::Conflict);
+    assert_eq!(script.asked(WRITES), []);
+
+    let mut fenced = node_object();
+    fenced["metadata"]["resourceVersion"] = json!("9");
+    fenced["spec"]["taints"] = json!([{ "key": "karpenter.sh/disrupted", "effect": "NoSchedule" }]);
+    let changed = failure(409, "Conflict", "Precondition failed: resourceVersion");
+    script
+        .on("GET", NODE, 200, &fenced)
+        .on("DELETE", NODE, 409, &changed)
+        .on("GET", NODE, 200, &fenced)
+        .on("DELETE", NODE, 200, &fenced);
+    let deleted = writer(&script).delete_fenced_node(&node()).await;
+    assert_eq!(deleted, Ok(()), "a heartbeat of its kubelet came between");
+    let asked = script.asked(WRITES);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[1].body["preconditions"]["resourceVersion"], "9");
+}
+
 fn event(message: &str) -> Event {
     Event {
         subject: Subject::claim("general-x7k2p", "claim-uid"),

@@ -17,7 +17,7 @@ mod roles;
 mod scenes;
 mod stories;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +46,8 @@ struct Trouble {
     /// Whether the next claims that are made are refused.
     creates: Arc<Mutex<VecDeque<bool>>>,
     pods_late: Arc<Mutex<Duration>>,
+    /// How long deletions of a kind are on their way.
+    deletions_late: Arc<Mutex<BTreeMap<&'static str, Duration>>>,
     cut_off: Arc<Mutex<BTreeSet<String>>>,
     /// Those who learn of Nodes and pods late.
     behind: Arc<Mutex<BTreeSet<String>>>,
@@ -56,6 +58,13 @@ impl Faults for Trouble {
         let mut journey = Calm.request(who, method, path);
         if path == "/api/v1/pods" {
             journey.lag = *self.pods_late.lock().unwrap();
+        }
+        if method == http::Method::DELETE {
+            let late = self.deletions_late.lock().unwrap();
+            let mut kinds = late.iter().filter(|(kind, _by)| path.contains(**kind));
+            if let Some((_kind, by)) = kinds.next() {
+                journey.there = *by;
+            }
         }
         let late = ["/api/v1/pods", "/api/v1/nodes"].contains(&path);
         if late && self.behind.lock().unwrap().contains(who) {
@@ -178,6 +187,12 @@ impl Stage {
     fn delay_pods(&self, by: Duration) {
         *self.trouble.pods_late.lock().unwrap() = by;
         self.world.api.cut_watches("tonnage");
+    }
+
+    /// From now on deletions of a kind, as paths name it, are on their way for so long.
+    fn delay_deletions(&self, kind: &'static str, by: Duration) {
+        let mut late = self.trouble.deletions_late.lock().unwrap();
+        late.insert(kind, by);
     }
 
     /// Starts a controller.

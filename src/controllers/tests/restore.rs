@@ -1,12 +1,96 @@
 //! The API server goes back to a backup, told as stories.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Stage;
-use crate::sim::api_server::Resource::{NodePool, Pod};
+use crate::sim::api_server::Resource::{Node, NodeClaim, NodePool, Pod};
 use crate::sim::api_server::Versions;
+use crate::sim::faults::CallFault;
+
+/// How long the deletion is on its way that a restore overtakes.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
+impl Stage {
+    /// As [`Stage::until`], within a minute and not a moment late.
+    async fn at_once(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _moment in 0..3_000 {
+            if holds(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("not within a minute: {what}");
+    }
+
+    /// The records of launches on claims.
+    fn records(&self) -> Vec<String> {
+        let claims = self.all(NodeClaim);
+        let records = claims.iter().filter_map(|claim| {
+            let record = claim["metadata"]["annotations"]["tonnage.dev/launch"].as_str();
+            record.map(str::to_owned)
+        });
+        records.collect()
+    }
+}
+
+/// A pod runs, and ends after a backup; while the deletion of one half of its machine is on its way, the
+/// API server goes back to the backup. Nothing was wrong with the machine, so the pod stays there.
+async fn an_empty_machine_is_filled_again_by_a_restore(deleted: &'static str) {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let backup = stage.world.api.backup();
+    stage.delay_deletions(deleted, ON_ITS_WAY);
+    // What EC2 has ended no restore brings back.
+    let keeps_instances = &stage.trouble.keeps_instances;
+    keeps_instances.store(true, Ordering::Relaxed);
+    stage.delete(Pod, "a");
+    let is_going = |stage: &Stage| {
+        let claims = stage.all(NodeClaim);
+        claims.iter().any(|claim| {
+            let conditions = claim["status"]["conditions"].as_array();
+            let mut conditions = conditions.into_iter().flatten();
+            let is_deleted = claim["metadata"]["deletionTimestamp"].is_string();
+            let is_empty = conditions.any(|condition| condition["type"] == "DisruptionReason");
+            is_deleted || deleted == CLAIMS && is_empty
+        })
+    };
+    stage.at_once("the machine goes as empty", is_going).await;
+    tokio::time::sleep(ON_ITS_WAY / 10).await;
+    stage.world.api.restore(&backup, Versions::Raised);
+    keeps_instances.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let happened = stage.world.history.since(0);
+    assert!(
+        happened.iter().all(|line| line.event != "PodEvicted"),
+        "nothing was wrong with its machine"
+    );
+    assert_eq!((stage.running_pods(), stage.running().len()), (1, 1));
+    for kind in [NodeClaim, Node] {
+        let left = stage.all(kind);
+        let [object] = left.as_slice() else {
+            panic!("one of each: {left:?}");
+        };
+        assert!(object["metadata"]["deletionTimestamp"].is_null());
+    }
+}
+
+/// Claims, and Nodes, as paths name them.
+const CLAIMS: &str = "/nodeclaims/";
+const NODES: &str = "/api/v1/nodes/";
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_empty_is_not_deleted_once_a_restore_has_filled_its_machine() {
+    an_empty_machine_is_filled_again_by_a_restore(CLAIMS).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_empty_is_not_deleted_once_a_restore_has_filled_it() {
+    an_empty_machine_is_filled_again_by_a_restore(NODES).await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_restored_api_server_costs_nobody_a_fleet() {
@@ -64,6 +148,33 @@ async fn a_pod_that_was_bound_in_the_backup_starts_once_more() {
         1,
         "its machine is still the claim's"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_bought_after_a_backup_is_not_bought_again_for_the_same_claim() {
+    let stage = Stage::new();
+    stage.fail_launches(&[CallFault::Short(0)]);
+    let _process = stage.run();
+    stage.pod("a");
+    let is_written = |stage: &Stage| !stage.records().is_empty();
+    stage
+        .at_once("the first attempt is written down", is_written)
+        .await;
+    let backup = stage.world.api.backup();
+    let first = stage.records();
+    stage
+        .until(120, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    assert_ne!(stage.records(), first, "the first attempt bought nothing");
+    stage.world.api.restore(&backup, Versions::Raised);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    let machines = stage.machines();
+    let [machine] = machines.as_slice() else {
+        panic!("nothing more was bought: {machines:?}");
+    };
+    let claims = stage.all(NodeClaim);
+    let named = claims.iter().map(|claim| &claim["status"]["providerID"]);
+    assert_eq!(named.collect::<Vec<_>>(), [&json!(machine.provider_id())]);
 }
 
 #[tokio::test(start_paused = true)]

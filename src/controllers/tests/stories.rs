@@ -96,6 +96,18 @@ async fn pods_are_nominated_to_the_nodes_that_were_bought_for_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_are_nominated_also_when_they_are_planned_again_while_the_node_waits_for_ec2() {
+    let stage = Stage::new();
+    // Longer than the boot: the Node is there, and plans call it by its name, before EC2 shows whose it is.
+    stage.world.ec2.show_late(Duration::from_mins(1));
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let pod = &stage.all(Pod)[0];
+    let node = &stage.all(Node)[0]["metadata"]["name"];
+    assert_eq!(&pod["status"]["nominatedNodeName"], node);
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttling_and_lost_answers_buy_nothing_twice() {
     let stage = Stage::new();
     stage.fail_launches(&[

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::pod::Pod;
 use crate::model::snapshot::Snapshot;
-use crate::plan::provision::demand;
+use crate::plan::provision::demand::Waiting;
 
 /// What a person would edit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,9 +26,10 @@ pub struct Workload {
 /// The workloads whose pods wait, each with its pods; pods of one workload that differ in their
 /// requests are told apart.
 pub fn workloads(snapshot: &Snapshot) -> Vec<(Workload, Vec<Arc<Pod>>)> {
+    let waiting = Waiting::of(snapshot);
     let mut found: BTreeMap<_, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in snapshot.pods.values() {
-        if demand::is_waiting(snapshot, pod) && pod.spec.problem.is_none() {
+        if waiting.includes(pod) && pod.spec.problem.is_none() {
             let key = (identity(pod), pod.spec.requests.clone());
             found.entry(key).or_default().push(Arc::clone(pod));
         }

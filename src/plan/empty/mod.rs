@@ -233,7 +233,11 @@ fn decide_pool(
         let idle = memory.idle(claim);
         let after = pool.consolidate_after.filter(|_after| !pool.paused);
         let (Some(idle), Some(after), false) = (idle, after, is_kept(claim, node)) else {
-            if let (true, Some(node)) = (fenced, node) {
+            // A fence without its reason on the claim is half of one: the rest failed, or a restored API
+            // server took it back.
+            let closed =
+                |node: &&Arc<Node>| node.deleting_since.is_none() && (fenced || is_fenced(node));
+            if let Some(node) = node.filter(closed) {
                 decision.push(EmptyStep::Unfence {
                     claim: Arc::clone(claim),
                     node: Arc::clone(node),
@@ -266,6 +270,11 @@ fn is_kept(claim: &Claim, node: Option<&Arc<Node>>) -> bool {
     says(&claim.annotations) || node.is_some_and(|node| says(&node.annotations))
 }
 
+fn is_fenced(node: &Node) -> bool {
+    let mut taints = node.taints.iter();
+    taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
+}
+
 fn remove(
     claim: &Arc<Claim>,
     node: Option<&Arc<Node>>,
@@ -273,11 +282,7 @@ fn remove(
     after: SignedDuration,
     decision: &mut Decision<EmptyStep>,
 ) {
-    let tainted = node.is_none_or(|node| {
-        node.taints
-            .iter()
-            .any(|taint| taint.key == labels::DISRUPTED_TAINT)
-    });
+    let tainted = node.is_none_or(|node| is_fenced(node));
     if let Some(node) = node
         && (!fenced || !tainted)
     {

@@ -1,5 +1,7 @@
 //! Which nodes go as empty, told as stories of pods.
 
+use std::slice;
+
 use super::*;
 use crate::model::claim::ConditionStatus;
 use crate::model::node_pool::{BudgetNodes, PoolBudget};
@@ -64,6 +66,22 @@ fn a_node_goes_after_consolidate_after_without_work_fenced_first() {
 }
 
 #[test]
+fn half_a_fence_is_taken_off_a_node_in_use_and_off_no_node_that_goes() {
+    let busy = [pod("job", "ip-a")];
+    let (mut unwritten, mut machine) = (initialized("a"), node("a"));
+    fence(&mut machine, &mut unwritten);
+    let back = play(
+        &[(230, &busy)],
+        &[initialized("a")],
+        slice::from_ref(&machine),
+    );
+    assert!(matches!(back.steps.as_slice(), [EmptyStep::Unfence { .. }]));
+    machine.deleting_since = Some(at(220));
+    let going = play(&[(230, &busy)], &[initialized("a")], &[machine]);
+    assert_eq!(going.steps, []);
+}
+
+#[test]
 fn when_a_node_fell_idle_is_written_down_once() {
     let busy = [pod("job", "ip-a")];
     let story: &[(i64, &[Pod])] = &[(100, &busy), (200, &[])];
@@ -124,7 +142,7 @@ fn a_node_that_its_claim_does_not_name_yet_stays_while_pods_are_planned_onto_it(
         let snapshot = world(
             second,
             &[launched("a")],
-            std::slice::from_ref(&coming),
+            slice::from_ref(&coming),
             &[waiting_pod()],
         );
         memory.observe(&snapshot, Some(&planned(second, onto)));
@@ -175,7 +193,7 @@ fn a_machine_on_its_way_stays_until_a_fresh_plan_finds_no_use_for_it() {
     let coming = claim("a", &["c5.xlarge/us-east-1a/spot"]);
     let mut memory = EmptyMemory::default();
     let mut steps = |second: i64, pods: &[Pod], planned: Option<&Planned>| {
-        let snapshot = world(second, std::slice::from_ref(&coming), &[], pods);
+        let snapshot = world(second, slice::from_ref(&coming), &[], pods);
         memory.observe(&snapshot, planned);
         decide(&snapshot, &memory).steps.len()
     };

@@ -185,6 +185,16 @@ impl LaunchMemory {
         }
     }
 
+    /// EC2 says that the token of the record was used for something else before, which is written down
+    /// nowhere any more: what that bought need not be shown yet. `before` is what [`Self::called`] gave back.
+    pub fn was_used(&mut self, record: &LaunchRecord, before: Option<Timestamp>, now: Timestamp) {
+        let trail = self.trail(record, false, now);
+        trail.own = false;
+        // Nobody knows when that was, but that it was before the first call that is known.
+        trail.last_call = before.or(Some(now));
+        trail.refused = true;
+    }
+
     /// A call of the record ended without an answer that says what was bought: it may have taken
     /// effect as late as this.
     pub fn unanswered(&mut self, record: &LaunchRecord, now: Timestamp) {
@@ -411,23 +421,27 @@ impl LaunchMemory {
 
     /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.
     pub fn forget(&mut self, snapshot: &Snapshot) {
-        let carried: BTreeSet<&str> = snapshot
+        let mut carried: BTreeMap<&str, u32> = BTreeMap::new();
+        let records = snapshot
             .claims
             .values()
-            .filter_map(|claim| claim.launch.as_ref())
-            .map(|record| record.batch.as_str())
-            .collect();
+            .filter_map(|claim| claim.launch.as_ref());
+        for record in records {
+            let latest = carried.entry(&record.batch).or_default();
+            *latest = record.attempt.max(*latest);
+        }
+        self.forget_what_was_taken_back(&carried);
         self.answered
-            .retain(|batch, _attempt| carried.contains(batch.as_str()));
+            .retain(|batch, _attempt| carried.contains_key(batch.as_str()));
         self.resting
-            .retain(|batch, _rest| carried.contains(batch.as_str()));
+            .retain(|batch, _rest| carried.contains_key(batch.as_str()));
         // A record that was chosen a moment ago is on no claim yet.
         let lately = snapshot
             .now
             .saturating_sub(VISIBLE_WITHIN)
             .unwrap_or(Timestamp::MIN);
         self.trails
-            .retain(|batch, trail| carried.contains(batch.as_str()) || trail.touched > lately);
+            .retain(|batch, trail| carried.contains_key(batch.as_str()) || trail.touched > lately);
         if !self.alone.is_empty() {
             let uids: BTreeSet<&str> = snapshot
                 .claims
@@ -438,5 +452,29 @@ impl LaunchMemory {
         }
         self.shortages.forget(snapshot.now);
         self.refusals.forget(snapshot.now);
+    }
+
+    /// Claims of these batches carry these attempts at the latest. Where a later one was answered, a restored
+    /// API server has them back as they were before it, and what was bought is written down nowhere: to go on
+    /// from the answer would buy once more. So the attempts are made again from there; EC2 answers each as it
+    /// did, or says that the token was used for something else, and shows what was bought.
+    fn forget_what_was_taken_back(&mut self, carried: &BTreeMap<&str, u32>) {
+        for (batch, attempt) in carried {
+            let later = self.answered.get(*batch).filter(|known| *known > attempt);
+            if later.is_none() {
+                continue;
+            }
+            self.answered.remove(*batch);
+            self.resting.remove(*batch);
+            if let Some(trail) = self.trails.get_mut(*batch) {
+                *trail = Trail {
+                    attempt: *attempt,
+                    own: false,
+                    last_look: None,
+                    refused: false,
+                    ..*trail
+                };
+            }
+        }
     }
 }

@@ -13,58 +13,14 @@ use super::item::Item;
 use super::labels::Labelled;
 use super::min_values;
 use super::mix::Mix;
+use super::pods::Pods;
 use super::promise;
 use super::supply::{Candidate, Slot, Supply};
 use crate::model::money::UsdPerHour;
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::model::pod::PodKey;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
 use crate::plan::pack::Bits;
-
-/// Hands out the pods of each class in name order.
-#[derive(Debug)]
-pub struct Pods<'classes> {
-    classes: &'classes [Class],
-    next: Vec<usize>,
-}
-
-impl<'classes> Pods<'classes> {
-    /// All pods of the classes.
-    pub fn of(classes: &'classes [Class]) -> Self {
-        Self {
-            classes,
-            next: vec![0; classes.len()],
-        }
-    }
-
-    /// The pods of these many items.
-    pub fn take(&mut self, item: &Item, count: u32) -> Vec<PodKey> {
-        let mut pods = Vec::new();
-        for (class, each) in &item.content {
-            let (Some(found), Some(next)) = (self.classes.get(*class), self.next.get_mut(*class))
-            else {
-                continue;
-            };
-            let wanted = usize::try_from(each.saturating_mul(count)).unwrap_or(usize::MAX);
-            let end = next.saturating_add(wanted).min(found.pods.len());
-            pods.extend(found.pods.get(*next..end).into_iter().flatten().cloned());
-            *next = end;
-        }
-        pods
-    }
-
-    /// The pods that nobody took.
-    pub fn rest(self) -> impl Iterator<Item = (usize, &'classes [PodKey])> {
-        self.next
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, next)| {
-                let rest = self.classes.get(index)?.pods.get(next..)?;
-                (!rest.is_empty()).then_some((index, rest))
-            })
-    }
-}
 
 /// Everything that planned nodes are made from.
 #[derive(Debug, Clone, Copy)]

@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disagreement;
+use crate::api::labels;
 use crate::model::node::Node;
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodSpec};
 use crate::model::snapshot::Snapshot;
-
-/// The taint of a node that is being emptied.
-const DISRUPTED: &str = "karpenter.sh/disrupted";
 
 /// Equal pods that wait together.
 #[derive(Debug, Clone)]
@@ -26,7 +24,10 @@ pub struct PodClass {
 /// True while a node is on its way out: its pods need another place and it takes no new ones.
 pub fn is_leaving(snapshot: &Snapshot, node: &Node) -> bool {
     node.deleting_since.is_some()
-        || node.taints.iter().any(|taint| taint.key == DISRUPTED)
+        || node
+            .taints
+            .iter()
+            .any(|taint| taint.key == labels::DISRUPTED_TAINT)
         || snapshot.claims.values().any(|claim| {
             claim.deleting_since.is_some()
                 && (claim.node_name == node.name
@@ -48,7 +49,10 @@ pub fn leaving_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
         .values()
         .filter(|node| {
             node.deleting_since.is_some()
-                || node.taints.iter().any(|taint| taint.key == DISRUPTED)
+                || node
+                    .taints
+                    .iter()
+                    .any(|taint| taint.key == labels::DISRUPTED_TAINT)
                 || going.contains(node.name.as_str())
                 || going.contains(node.provider_id.as_str())
         })
@@ -56,28 +60,43 @@ pub fn leaving_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
         .collect()
 }
 
-/// True for a pod that waits for a node.
-///
-/// A nomination is respected when its node is not ours: kube-scheduler preempts there. Our own
-/// nominations are only hints, so their pods are planned again.
-pub fn is_waiting(snapshot: &Snapshot, pod: &Pod) -> bool {
-    let foreign_nomination = || {
-        pod.nominated_node.as_deref().is_some_and(|name| {
-            snapshot.nodes.contains_key(name)
-                && !snapshot
-                    .claims
-                    .values()
-                    .any(|claim| claim.node_name == name)
-        })
-    };
-    pod.node_name.is_none()
-        && pod.unschedulable
-        && !pod.phase.is_terminal()
-        && pod.deleting_until.is_none()
-        && pod.is_work()
-        && !pod.spec.gated
-        && !foreign_nomination()
-        && !is_given_up(snapshot, pod)
+/// Tells which pods wait for a node.
+#[derive(Debug)]
+pub struct Waiting<'world> {
+    snapshot: &'world Snapshot,
+    /// The Nodes of our claims, those that have not registered included.
+    ours: BTreeSet<&'world str>,
+}
+
+impl<'world> Waiting<'world> {
+    /// In a snapshot.
+    pub fn of(snapshot: &'world Snapshot) -> Self {
+        let nodes = snapshot.nodes_of_claims();
+        Self {
+            snapshot,
+            ours: nodes.values().map(|node| node.name.as_str()).collect(),
+        }
+    }
+
+    /// True for a pod that waits for a node.
+    ///
+    /// A nomination is respected when its node is not ours: kube-scheduler preempts there. Our own
+    /// nominations are only hints, so their pods are planned again.
+    pub fn includes(&self, pod: &Pod) -> bool {
+        let foreign_nomination = || {
+            pod.nominated_node.as_deref().is_some_and(|name| {
+                self.snapshot.nodes.contains_key(name) && !self.ours.contains(name)
+            })
+        };
+        pod.node_name.is_none()
+            && pod.unschedulable
+            && !pod.phase.is_terminal()
+            && pod.deleting_until.is_none()
+            && pod.is_work()
+            && !pod.spec.gated
+            && !foreign_nomination()
+            && !is_given_up(self.snapshot, pod)
+    }
 }
 
 /// True for a pod that kube-scheduler binds to none of the nodes that have room for it.
@@ -102,12 +121,13 @@ pub fn will_move(pod: &Pod) -> bool {
 /// The pods that need a place, in classes ordered by their specs.
 pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
     let leaving = leaving_nodes(snapshot);
+    let waiting = Waiting::of(snapshot);
     // Caches share one copy of equal specs, so most pods are told apart by address alone; the order
     // of classes is that of the specs.
     let mut by_address: BTreeMap<*const PodSpec, Vec<&Arc<Pod>>> = BTreeMap::new();
     for pod in snapshot.pods.values() {
         let wanted = match pod.node_name.as_deref() {
-            None => is_waiting(snapshot, pod),
+            None => waiting.includes(pod),
             Some(node) => leaving.contains(node) && will_move(pod),
         };
         if wanted {

@@ -23,6 +23,7 @@ pub mod min_values;
 pub mod mix;
 pub mod occupants;
 mod place;
+pub mod pods;
 pub mod promise;
 pub mod reach;
 pub mod reasons;
@@ -42,7 +43,7 @@ pub use settings::{ContestedPods, ProvisionSettings};
 use std::collections::BTreeMap;
 
 use crate::plan::pack::Bits;
-use assemble::{Parts, Pods};
+use assemble::Parts;
 use buy::{Proof, Purchase};
 use class::Class;
 use daemons::Daemons;
@@ -50,6 +51,7 @@ use demand::PodClass;
 use item::Item;
 use mix::Mix;
 use place::World;
+use pods::Pods;
 use stock::{Bin, BinName};
 use turns::Turns;
 
@@ -165,7 +167,7 @@ fn planned(
         by_price: &assemble::by_price(&supply),
     };
     let mut plan = ProvisioningPlan::default();
-    let mut pods = Pods::of(&classes);
+    let mut pods = Pods::of(&classes, &pods::expected(snapshot, &bins));
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     record_nodes(&mut plan, &purchase, &parts, Mix::of(snapshot), &mut pods);
     let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
@@ -179,7 +181,7 @@ fn planned(
             contested: contested.get(index).copied().flatten(),
         };
         if let Some(class) = classes.get(index) {
-            leave_out(&mut plan, class, names, &left);
+            leave_out(&mut plan, class, &names, &left);
         }
     }
     (plan, purchase.proofs)
@@ -218,12 +220,12 @@ fn record_nodes(
 fn leave_out(
     plan: &mut ProvisioningPlan,
     class: &Class,
-    pods: &[PodKey],
+    pods: &[&PodKey],
     left: &reasons::Left<'_>,
 ) {
     let why = reasons::explain(class, left);
     plan.unschedulable
-        .extend(pods.iter().map(|pod| (pod.clone(), why.clone())));
+        .extend(pods.iter().map(|pod| (PodKey::clone(pod), why.clone())));
 }
 
 /// The candidates that limits kept from each class.
@@ -263,25 +265,25 @@ fn contested<'world>(
         .collect()
 }
 
-fn record_bins(
+fn record_bins<'world>(
     plan: &mut ProvisioningPlan,
-    bins: &[Bin],
+    bins: &'world [Bin],
     states: &[fill::BinState],
     items: &[Item],
-    pods: &mut Pods<'_>,
+    pods: &mut Pods<'world>,
 ) {
-    for (bin, state) in bins.iter().zip(states) {
-        let mut names = Vec::new();
-        for (index, count) in &state.taken {
-            if let Some(item) = items.get(*index) {
-                names.extend(pods.take(item, *count));
-            }
-        }
+    let taken: Vec<(&BinName, &[(usize, u32)])> = bins
+        .iter()
+        .zip(states)
+        .filter(|(_bin, state)| !state.taken.is_empty())
+        .map(|(bin, state)| (&bin.name, state.taken.as_slice()))
+        .collect();
+    let named = pods.onto_bins(items, &taken);
+    for ((bin, _taken), names) in taken.into_iter().zip(named) {
         if names.is_empty() {
             continue;
         }
-        names.sort();
-        match &bin.name {
+        match bin {
             BinName::Node(name) => plan.existing.insert(name.clone(), names),
             BinName::Claim(name) => plan.in_flight.insert(name.clone(), names),
         };

@@ -66,6 +66,8 @@ pub enum TerminateStep {
     DeleteNode {
         /// The Node.
         node: Arc<Node>,
+        /// Only while it is fenced: its machine runs. Else nothing of its machine is left.
+        while_fenced: bool,
     },
     /// Evict a pod through the eviction API, so that disruption budgets hold.
     Evict {
@@ -122,7 +124,7 @@ impl TerminateStep {
             | Self::SetDeadline { claim, .. }
             | Self::Report { claim, .. }
             | Self::ReleaseClaim { claim } => format!("claim/{}", claim.name),
-            Self::Fence { node } | Self::DeleteNode { node } | Self::ReleaseNode { node } => {
+            Self::Fence { node } | Self::DeleteNode { node, .. } | Self::ReleaseNode { node } => {
                 format!("node/{}", node.name)
             }
             Self::Evict { pod, .. } | Self::ForceDelete { pod, .. } => {
@@ -329,6 +331,7 @@ impl Ending<'_> {
         if node.deleting_since.is_none() {
             decision.push(TerminateStep::DeleteNode {
                 node: Arc::clone(node),
+                while_fenced: true,
             });
         }
         let now = self.snapshot.now;
@@ -503,6 +506,7 @@ impl Ending<'_> {
             if node.deleting_since.is_none() {
                 decision.push(TerminateStep::DeleteNode {
                     node: Arc::clone(node),
+                    while_fenced: false,
                 });
             } else if has_finalizer(&node.finalizers) {
                 decision.push(TerminateStep::ReleaseNode {

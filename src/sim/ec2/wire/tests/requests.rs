@@ -467,7 +467,11 @@ async fn requests_that_are_wrong_are_refused_with_their_field() {
         ),
         (
             "CreateTags",
-            &[("ResourceId.1", "i-0")],
+            &[
+                ("ResourceId.1", "i-0"),
+                ("Tag.1.Key", "team"),
+                ("Tag.1.Value", "a"),
+            ],
             "InvalidInstanceID.NotFound",
         ),
         (

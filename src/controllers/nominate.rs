@@ -1,0 +1,136 @@
+//! Tells kube-scheduler which pods a Node was bought for, before it opens.
+//!
+//! Given a claim and its Node; written is `status.nominatedNodeName` of the pods that the latest plan put
+//! there. It is a hint: the pods of a plan that is forgotten, or of a call that fails, are scheduled all the
+//! same, and no Node stays closed for it longer than a moment.
+//!
+//! kube-scheduler takes a nomination back when it tries the pod in vain, as it does while the Node is closed
+//! (Kubernetes 1.36, `pkg/scheduler/framework/preemption`: no candidate, so the nominated name is cleared),
+//! and then tries all pods again. The room is nobody's meanwhile, and a pod of another size gets it. So pods
+//! are nominated in a quiet moment right before their Node opens, Nodes that come together open one after the
+//! other, and what was taken back all the same is said again once the Node is open, never before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::context::Acting;
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::pod::Pod;
+
+/// How long kube-scheduler must have tried no pod before pods are nominated. It takes milliseconds for each of
+/// those that the Node's appearance has woken.
+const QUIET: Duration = Duration::from_millis(150);
+/// How long that is waited for at most: in a large cluster it is always at work.
+const QUIET_WITHIN: Duration = Duration::from_millis(1500);
+/// How long the pods of an open Node may take to be bound before the next Node's turn.
+const BOUND_WITHIN: Duration = Duration::from_millis(800);
+/// How often it is looked whether it is quiet, and whether pods are bound.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a Node waits for its turn: of many that come at once the rest opens together after this time, since
+/// pods that start late are worse than a machine too many.
+const TURN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whose turn it is to open.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns(Arc<Mutex<()>>);
+
+/// The turn of one Node that pods wait for.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Nobody else opens meanwhile; `None` when waiting for that took too long.
+    _alone: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    /// Waits for a Node's turn and nominates its pods; `None` at once for a Node that no pods wait for.
+    pub(super) async fn take(&self, context: &Acting, claim: &Claim, node: &Node) -> Option<Turn> {
+        if expected(context, claim, node).is_empty() {
+            return None;
+        }
+        let alone = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.0).lock_owned());
+        let alone = alone.await.ok();
+        let quiet = async {
+            // The Node's last change may have woken pods that were not tried yet.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            while context.mirror.waiting_pods_quiet_for() < QUIET {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::time::timeout(QUIET_WITHIN, quiet).await.ok();
+        say(context, claim, node).await;
+        Some(Turn { _alone: alone })
+    }
+}
+
+impl Turn {
+    /// The Node is open: says again what was taken back while it opened. The next one's turn comes when the pods
+    /// are bound, or after a while.
+    pub(super) async fn end(self, context: &Acting, claim: &Claim, node: &Node) {
+        say(context, claim, node).await;
+        let bound = async {
+            while !expected(context, claim, node).is_empty() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // Pods that are not bound by then are no reason to keep others waiting.
+        tokio::time::timeout(BOUND_WITHIN, bound).await.ok();
+    }
+}
+
+/// Nominates the pods of the latest plan that are not nominated.
+///
+/// What was said of a pod stays: a pod that is called off from a Node leaves room there that nobody has,
+/// which kube-scheduler gives to a pod of another size.
+pub(super) async fn say(context: &Acting, claim: &Claim, node: &Node) {
+    let unsaid = unsaid(context, &expected(context, claim, node));
+    let calls = unsaid
+        .iter()
+        .map(|pod| context.kubernetes.nominate_pod(pod, &node.name));
+    for result in futures::future::join_all(calls).await {
+        if let Err(error) = result {
+            tracing::debug!(node = node.name, "not nominated: {error}");
+        }
+    }
+}
+
+/// The pods that the latest plan put onto the Node and that are not bound yet.
+fn expected(context: &Acting, claim: &Claim, node: &Node) -> Vec<Arc<Pod>> {
+    let Some(planned) = context
+        .planned()
+        .filter(|_planned| context.settings.nominate_pods)
+    else {
+        return Vec::new();
+    };
+    let view = context.mirror.view();
+    // A plan calls a Node by its name as soon as there is one.
+    let names = [&claim.name, &node.name];
+    let planned = names.into_iter().filter_map(|name| planned.onto.get(name));
+    planned
+        .flatten()
+        .filter_map(|key| view.pods.get(key))
+        .filter(|pod| pod.node_name.is_none() && pod.deleting_until.is_none())
+        .map(Arc::clone)
+        .collect()
+}
+
+/// Those of them that are nominated to no open Node.
+fn unsaid(context: &Acting, expected: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+    let view = context.mirror.view();
+    let is_said = |pod: &Pod| {
+        let node = pod.nominated_node.as_ref();
+        let node = node.and_then(|node| view.nodes.get(node));
+        node.is_some_and(|node| !is_closing(node))
+    };
+    let unsaid = expected.iter().filter(|pod| !is_said(pod));
+    unsaid.cloned().collect()
+}
+
+/// True for a Node that takes no pods any more, whatever was nominated to it.
+fn is_closing(node: &Node) -> bool {
+    let mut taints = node.taints.iter();
+    node.deleting_since.is_some() || taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
+}
