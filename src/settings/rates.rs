@@ -118,7 +118,8 @@ const PREAMBLE: &str = "
 
 Calls wait for a token of their bucket, so that EC2 throttles none. The defaults are AWS's for an account and region: tokens
 per second and tokens at most. Other tools of the account draw on the same buckets; where EC2 throttles all the same, calls of
-that kind take up to eight times as many tokens until none was throttled for a while.
+that kind take up to eight times as many tokens until none was throttled for a while. That goes for reads of types, zones and
+prices in the background too.
 ";
 
 #[cfg(test)]

@@ -232,12 +232,12 @@ pub(super) fn terminate(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
 }
 
 pub(super) fn tag(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
+    let ids = ids(desk, "ResourceId")?;
+    desk.state.known_all(&ids)?;
     let tags = desk.all.tags()?;
     if tags.is_empty() {
         return Err(desk.all.missing("Tag"));
     }
-    let ids = ids(desk, "ResourceId")?;
-    desk.state.known_all(&ids)?;
     for id in ids {
         if let Some(machine) = desk.state.machines.get_mut(id) {
             machine.instance.tags.extend(tags.clone());
