@@ -88,7 +88,7 @@ pub(crate) static ALL: [Mutation; 14] = [
     ),
     alone(
         "half-a-list",
-        "a list of machines that lacks some is taken for complete",
+        "a list of machines that lacks some is believed more than what EC2 says of each",
         "is gone,",
         |world, connections| region::broken(world, connections, region::Broken::HalfList),
     ),

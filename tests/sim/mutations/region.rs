@@ -1,8 +1,8 @@
 //! Ways of being broken towards EC2.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use tonnage::api::EC2NodeClass;
@@ -34,7 +34,8 @@ pub(super) enum Broken {
     NoTag,
     /// Machines that were terminated are not.
     NoTermination,
-    /// Every second machine is missing in complete lists.
+    /// Every second machine is missing in complete lists, and what the last one lacked is not terminated: a
+    /// termination would end it before its claim goes.
     HalfList,
     /// Every machine is called as the Node that carries its provider id.
     Fooled,
@@ -46,6 +47,8 @@ struct Region {
     api: ApiServer,
     broken: Broken,
     calls: AtomicU32,
+    /// What the last complete list lacked.
+    lacked: Mutex<BTreeSet<String>>,
 }
 
 /// Puts a broken region between.
@@ -56,6 +59,7 @@ pub(super) fn broken(world: &Embedded, connections: Connections, broken: Broken)
             api: world.api.clone(),
             broken,
             calls: AtomicU32::new(1_000),
+            lacked: Mutex::default(),
         }),
         ..connections
     }
@@ -111,12 +115,24 @@ impl Region {
         found
     }
 
+    fn lacked(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.lacked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn list(&self, query: &InstanceQuery) -> Result<Vec<Instance>, CloudError> {
         let mut found = self.inner.instances(query).await?;
         if self.broken == Broken::HalfList && *query == InstanceQuery::All {
-            let half = found.into_iter().enumerate();
-            let half = half.filter(|(position, _instance)| position.is_multiple_of(2));
-            return Ok(half.map(|(_position, instance)| instance).collect());
+            let mut lacked = BTreeSet::new();
+            let mut half = Vec::new();
+            for (position, instance) in found.into_iter().enumerate() {
+                if position.is_multiple_of(2) {
+                    half.push(instance);
+                } else {
+                    lacked.insert(instance.id);
+                }
+            }
+            *self.lacked() = lacked;
+            return Ok(half);
         }
         if self.broken == Broken::Fooled {
             for instance in &mut found {
@@ -178,6 +194,20 @@ impl Cloud for Region {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         if self.broken == Broken::NoTermination {
             return Box::pin(std::future::ready(Ok(())));
+        }
+        if self.broken == Broken::HalfList {
+            return Box::pin(async move {
+                let lacked = self.lacked().clone();
+                let known: Vec<String> = instance_ids
+                    .iter()
+                    .filter(|id| !lacked.contains(*id))
+                    .cloned()
+                    .collect();
+                if known.is_empty() {
+                    return Ok(());
+                }
+                self.inner.terminate(&known).await
+            });
         }
         self.inner.terminate(instance_ids)
     }
