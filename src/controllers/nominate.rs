@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::context::Acting;
-use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::Pod;
+use crate::plan::provision::demand::is_closing;
 
 /// How long kube-scheduler must have tried no pod before pods are nominated. It takes milliseconds for each of
 /// those that the Node's appearance has woken.
@@ -127,10 +127,4 @@ fn unsaid(context: &Acting, expected: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
     };
     let unsaid = expected.iter().filter(|pod| !is_said(pod));
     unsaid.cloned().collect()
-}
-
-/// True for a Node that takes no pods any more, whatever was nominated to it.
-fn is_closing(node: &Node) -> bool {
-    let mut taints = node.taints.iter();
-    node.deleting_since.is_some() || taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
 }

@@ -21,7 +21,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::budget;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
-use crate::plan::provision::demand::{leaving_nodes, will_move};
+use crate::plan::provision::demand::{is_fenced, leaving_nodes, will_move};
 
 /// How long at least a claim without a usable node stays after pods were last planned onto it: its
 /// pods may be between two planning rounds.
@@ -268,11 +268,6 @@ fn is_kept(claim: &Claim, node: Option<&Arc<Node>>) -> bool {
             .is_some_and(|value| value == "true")
     };
     says(&claim.annotations) || node.is_some_and(|node| says(&node.annotations))
-}
-
-fn is_fenced(node: &Node) -> bool {
-    let mut taints = node.taints.iter();
-    taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
 }
 
 fn remove(
