@@ -19,7 +19,6 @@ use super::context::Acting;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::Pod;
-use crate::plan::provision::demand::is_closing;
 
 /// How long kube-scheduler must have tried no pod before pods are nominated. It takes milliseconds for each of
 /// those that the Node's appearance has woken.
@@ -123,7 +122,7 @@ fn unsaid(context: &Acting, expected: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
     let is_said = |pod: &Pod| {
         let node = pod.nominated_node.as_ref();
         let node = node.and_then(|node| view.nodes.get(node));
-        node.is_some_and(|node| !is_closing(node))
+        node.is_some_and(|node| !node.is_closing())
     };
     let unsaid = expected.iter().filter(|pod| !is_said(pod));
     unsaid.cloned().collect()

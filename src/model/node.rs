@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::resources::Resources;
 use super::taint::Taint;
+use crate::api::labels;
 
 /// A Node object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,4 +37,17 @@ pub struct Node {
     pub capacity: Resources,
     /// `status.allocatable`.
     pub allocatable: Resources,
+}
+
+impl Node {
+    /// True while it is closed to new pods because it is to go.
+    pub fn is_fenced(&self) -> bool {
+        let mut taints = self.taints.iter();
+        taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
+    }
+
+    /// True when it takes no pods any more, by what it says itself.
+    pub fn is_closing(&self) -> bool {
+        self.deleting_since.is_some() || self.is_fenced()
+    }
 }

@@ -4,11 +4,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::Stage;
 use crate::settings::Mode;
-use crate::sim::api_server::Resource::{DisruptionBudget, Node, NodeClaim, Pod};
+use crate::sim::api_server::Resource::{Node, NodeClaim, Pod};
 use crate::sim::ec2::machine::EndCause;
 use crate::sim::life::Life;
 
@@ -68,19 +66,14 @@ async fn the_node_of_a_machine_that_ec2_hides_is_drained_as_any_other() {
     let machine = stage.running().remove(0).id;
     let claim = stage.claims().remove(0);
     stage.world.ec2.hide(&machine);
-    let budget = json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-        "metadata": { "name": "held", "namespace": "default" },
-        "spec": { "maxUnavailable": 0, "selector": {} },
-    });
-    stage.world.apply(budget).unwrap();
+    stage.hold();
     stage.delete(NodeClaim, &claim);
     tokio::time::sleep(Duration::from_mins(20)).await;
     assert_eq!(stage.running_pods(), 1, "the budget protects the pod");
     assert!(stage.claims().contains(&claim));
     assert_eq!(stage.terminations(), 0);
 
-    stage.delete(DisruptionBudget, "held");
+    stage.free();
     stage
         .claim_goes_after_its_machine(600, &claim, &machine)
         .await;

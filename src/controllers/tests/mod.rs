@@ -331,6 +331,21 @@ impl Stage {
             .await;
     }
 
+    /// No pod may be disrupted, until [`Self::free`].
+    fn hold(&self) {
+        let budget = json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": { "name": "held", "namespace": "default" },
+            "spec": { "maxUnavailable": 0, "selector": {} },
+        });
+        self.world.apply(budget).unwrap();
+    }
+
+    /// Takes back what [`Self::hold`] did.
+    fn free(&self) {
+        self.delete(Resource::DisruptionBudget, "held");
+    }
+
     fn running_pods(&self) -> usize {
         let pods = self.all(Resource::Pod);
         pods.iter()

@@ -7,9 +7,7 @@ use serde_json::json;
 use super::Stage;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
-use crate::sim::api_server::Resource::{
-    DisruptionBudget, Node, NodeClaim, NodeClass, NodePool, Pod,
-};
+use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
 
@@ -68,19 +66,14 @@ async fn a_budget_that_holds_a_drain_up_costs_one_machine_and_not_one_after_anot
     let stage = Stage::new();
     let _process = stage.run();
     stage.one_pod_runs().await;
-    let budget = json!({
-        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-        "metadata": { "name": "held", "namespace": "default" },
-        "spec": { "maxUnavailable": 0, "selector": {} },
-    });
-    stage.world.apply(budget).unwrap();
+    stage.hold();
     let claim = stage.all(NodeClaim)[0]["metadata"]["name"].clone();
     stage.delete(NodeClaim, claim.as_str().unwrap());
     tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(stage.running_pods(), 1, "the budget protects the pod");
     assert_eq!(stage.machines().len(), 2, "one machine waits for it");
 
-    stage.delete(DisruptionBudget, "held");
+    stage.free();
     stage.until(120, "nothing is left", Stage::is_bare).await;
     assert_eq!(stage.machines().len(), 2);
 }

@@ -21,7 +21,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::budget;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
-use crate::plan::provision::demand::{is_fenced, leaving_nodes, will_move};
+use crate::plan::provision::demand::{leaving_nodes, will_move};
 
 /// How long at least a claim without a usable node stays after pods were last planned onto it: its
 /// pods may be between two planning rounds.
@@ -236,7 +236,7 @@ fn decide_pool(
             // A fence without its reason on the claim is half of one: the rest failed, or a restored API
             // server took it back.
             let closed =
-                |node: &&Arc<Node>| node.deleting_since.is_none() && (fenced || is_fenced(node));
+                |node: &&Arc<Node>| node.deleting_since.is_none() && (fenced || node.is_fenced());
             if let Some(node) = node.filter(closed) {
                 decision.push(EmptyStep::Unfence {
                     claim: Arc::clone(claim),
@@ -277,7 +277,7 @@ fn remove(
     after: SignedDuration,
     decision: &mut Decision<EmptyStep>,
 ) {
-    let tainted = node.is_none_or(|node| is_fenced(node));
+    let tainted = node.is_none_or(|node| node.is_fenced());
     if let Some(node) = node
         && (!fenced || !tainted)
     {

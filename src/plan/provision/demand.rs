@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disagreement;
-use crate::api::labels;
 use crate::model::node::Node;
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodSpec};
 use crate::model::snapshot::Snapshot;
@@ -21,20 +20,9 @@ pub struct PodClass {
     pub pods: Vec<PodKey>,
 }
 
-/// True for a Node that is closed to new pods because it is to go.
-pub fn is_fenced(node: &Node) -> bool {
-    let mut taints = node.taints.iter();
-    taints.any(|taint| taint.key == labels::DISRUPTED_TAINT)
-}
-
-/// True for a Node that takes no pods any more, by what it says itself.
-pub fn is_closing(node: &Node) -> bool {
-    node.deleting_since.is_some() || is_fenced(node)
-}
-
 /// True while a node is on its way out: its pods need another place and it takes no new ones.
 pub fn is_leaving(snapshot: &Snapshot, node: &Node) -> bool {
-    is_closing(node)
+    node.is_closing()
         || snapshot.claims.values().any(|claim| {
             claim.deleting_since.is_some()
                 && (claim.node_name == node.name
@@ -55,7 +43,7 @@ pub fn leaving_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
         .nodes
         .values()
         .filter(|node| {
-            is_closing(node)
+            node.is_closing()
                 || going.contains(node.name.as_str())
                 || going.contains(node.provider_id.as_str())
         })
