@@ -1,4 +1,5 @@
-//! Bursts from zero: pods that each need a machine of their own, at once or in waves.
+//! Bursts from zero and back: pods that each need a machine of their own, at once or in waves, until they are
+//! deleted and nothing is left.
 //!
 //! Given how heavy a shortage is and how many waves there are; given back what they cost in calls and time.
 //! The shortage moves before each wave, so that what was learned in the one before is wrong in the next, and no
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::{BenchError, Figures};
 use crate::model::instance::tags;
 use crate::settings::Mode;
-use crate::sim::api_server::Resource;
+use crate::sim::api_server::{DeleteOptions, Key, Resource};
 use crate::sim::ec2::calls::Tally;
 use crate::sim::ec2::limits::Limit;
 use crate::sim::embedded::{ProcessOptions, default_settings};
@@ -54,6 +55,9 @@ pub(super) struct Size {
     pub(super) waves: u32,
 }
 
+/// The name of the Deployment.
+const WORK: &str = "burst";
+
 type Calls = BTreeMap<&'static str, Tally>;
 
 /// Runs a burst.
@@ -88,7 +92,8 @@ pub(super) async fn run(
         burst.take_in(&wave_of(&world, size.pods * wave / size.waves).await?);
     }
     all_named(&world).await?;
-    let figures = burst.figures(&world, &before);
+    let mut figures = burst.figures(&world, &before);
+    figures.to_zero_ms = Some(to_zero(&world).await?);
     process.stop().await;
     world.end().await;
     Ok(figures)
@@ -119,7 +124,7 @@ fn pool() -> Value {
 /// So many pods of three cores: one to a machine.
 fn work(pods: u32) -> Value {
     let work = Work {
-        name: "burst",
+        name: WORK,
         cpu: "3",
         memory: "4Gi",
         gpus: 0,
@@ -211,6 +216,30 @@ async fn all_named(world: &Embedded) -> Result<(), BenchError> {
     }
 }
 
+/// Deletes the pods and waits until no machine, Node or claim is left; milliseconds from the deletion on.
+async fn to_zero(world: &Embedded) -> Result<u64, BenchError> {
+    let key = Key::new(Resource::Deployment, "default", WORK);
+    world.api.delete("user", &key, &DeleteOptions::default())?;
+    let (begun, until) = (world.now(), tokio::time::Instant::now() + PATIENCE);
+    loop {
+        world.pass(GLANCE).await;
+        let (machines, claims) = (
+            world.ec2.alive().len(),
+            world.api.count(Resource::NodeClaim),
+        );
+        if machines + claims + world.api.count(Resource::Node) == 0 {
+            return Ok(milliseconds(begun, world.now()));
+        }
+        if tokio::time::Instant::now() >= until {
+            return Err(BenchError::Left {
+                machines,
+                claims,
+                minutes: PATIENCE.as_secs() / 60,
+            });
+        }
+    }
+}
+
 /// Says on standard error how far it is: the pods take longer to simulate than the launches.
 fn progress(world: &Embedded, decided: Option<Timestamp>) {
     let after = decided.map_or(0, |decided| milliseconds(decided, world.now()));
@@ -272,6 +301,7 @@ impl Burst {
             tag_calls: naming,
             launch_ms: self.launched_ms,
             last_pod_ms: Some(self.running_ms),
+            to_zero_ms: None,
             short_rounds: self.rounds,
             operations: json!(made),
         }
@@ -296,6 +326,7 @@ mod tests {
         // A list that was under way when a machine was named has it named again.
         assert!((48..60).contains(&figures.tag_calls), "{figures:?}");
         assert!(figures.calls <= 5 * 48, "{figures:?}");
+        assert!(figures.to_zero_ms.is_some(), "nothing is left");
         assert!(figures.last_pod_ms > Some(figures.launch_ms), "{figures:?}");
     }
 }

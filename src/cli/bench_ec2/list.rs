@@ -45,6 +45,7 @@ pub(super) async fn run(seed: u64) -> Result<Figures, BenchError> {
         tag_calls: 0,
         launch_ms: 0,
         last_pod_ms: None,
+        to_zero_ms: None,
         short_rounds: 0,
         operations: json!(made),
     })

@@ -50,6 +50,15 @@ impl Case {
         }
     }
 
+    /// How many pods come, and so how many machines are bought.
+    const fn pods(self) -> Option<u32> {
+        match self {
+            Self::Calm => Some(CALM.pods),
+            Self::Storm => Some(WAVES.pods),
+            Self::List => None,
+        }
+    }
+
     /// Calls to EC2 for each instance at most, in hundredths, without those that name a machine.
     const fn most_calls(self) -> u64 {
         match self {
@@ -110,6 +119,8 @@ struct Figures {
     launch_ms: u64,
     /// From the first claim until the last pod runs, milliseconds, in the slowest wave; `None` without pods.
     last_pod_ms: Option<u64>,
+    /// From the deletion of all pods until no machine, Node or claim is left, milliseconds; `None` without pods.
+    to_zero_ms: Option<u64>,
     /// Waves that met offerings without capacity.
     short_rounds: u64,
     /// Calls by operation.
@@ -129,6 +140,18 @@ pub(super) enum BenchError {
         running: usize,
         /// Pods that should.
         wanted: usize,
+        /// How long was waited.
+        minutes: u64,
+    },
+    /// What nobody needs any more stays.
+    #[error(
+        "{machines} machines and {claims} claims are left {minutes} virtual minutes after the last pod"
+    )]
+    Left {
+        /// Machines that run.
+        machines: usize,
+        /// Claims that are there.
+        claims: usize,
         /// How long was waited.
         minutes: u64,
     },
@@ -201,6 +224,7 @@ impl Figures {
             "calls_per_instance_with_tags": thousands(self.thousandths(with_tags)),
             "decision_to_last_launch_s": thousands(self.launch_ms),
             "decision_to_last_pod_s": self.last_pod_ms.map(thousands),
+            "last_pod_to_zero_s": self.to_zero_ms.map(thousands),
             "short_rounds": self.short_rounds,
             "peak_rss_mb": memory,
             "operations": self.operations,
@@ -209,6 +233,15 @@ impl Figures {
 
     /// Holds the figures against the bounds of their case.
     fn judge(&self, case: Case, memory: u64) -> Result<(), BenchError> {
+        let pods = case.pods().map(u64::from);
+        if let Some(pods) = pods.filter(|pods| *pods != self.instances) {
+            return Err(BenchError::Missed {
+                case: case.name(),
+                what: "instances",
+                found: self.instances,
+                most: pods,
+            });
+        }
         if self.short_rounds < case.least_short_rounds() {
             return Err(BenchError::TooEasy {
                 case: case.name(),
@@ -267,6 +300,7 @@ mod tests {
             tag_calls: 1_000,
             launch_ms: MOST_LAUNCH_MS,
             last_pod_ms: Some(90_000),
+            to_zero_ms: Some(120_000),
             short_rounds: 3,
             operations: json!({}),
         }
@@ -327,5 +361,6 @@ mod tests {
         assert_eq!(line["calls_per_instance"], 0.1);
         assert_eq!(line["calls_per_instance_with_tags"], 1.1);
         assert_eq!(line["decision_to_last_pod_s"], 90.0);
+        assert_eq!(line["last_pod_to_zero_s"], 120.0);
     }
 }
