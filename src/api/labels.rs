@@ -136,6 +136,8 @@ pub const NODE_CLASS_HASH: &str = "tonnage.dev/ec2nodeclass-hash";
 pub const NODE_CLASS_HASH_VERSION: &str = "tonnage.dev/ec2nodeclass-hash-version";
 /// On NodeClaims: when EC2 stops or retires the machine for maintenance, RFC 3339.
 pub const MAINTENANCE: &str = "tonnage.dev/maintenance";
+/// On NodeClaims in a capacity block: when the block ends, RFC 3339, as it was known when the claim was made.
+pub const CAPACITY_BLOCK_END: &str = "tonnage.dev/capacity-block-end";
 /// On NodeClaims: when the drain is over at the latest, RFC 3339.
 pub const TERMINATION_TIMESTAMP: &str = "karpenter.sh/nodeclaim-termination-timestamp";
 /// On NodeClaims, `true` or `false`: whether `minValues` was lowered to make the launch possible.

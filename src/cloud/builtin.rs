@@ -57,15 +57,8 @@ pub fn node_class(object: &EC2NodeClass) -> Result<NodeClass, ClassError> {
     let zones = zones();
     let public = object.spec.associate_public_ip_address == Some(true);
     let served = served(&object.spec);
-    let terms = Terms {
-        shape: settings.shape,
-        images: served.clone(),
-        zones: zones.keys().map(|zone| (zone.clone(), public)).collect(),
-        volume_fee: settings.volume_fee,
-        nitro_only: settings.nitro_only,
-        features: settings.features,
-        placement_group: None,
-    };
+    let in_zones = zones.keys().map(|zone| (zone.clone(), public)).collect();
+    let terms = Terms::of(&settings, served.clone(), in_zones);
     let subnet = |zone: &String| Subnet {
         id: format!("subnet-in-{zone}"),
         zone: zone.clone(),

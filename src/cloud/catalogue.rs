@@ -17,6 +17,7 @@ use crate::model::placement_group::PlacementGroup;
 use crate::model::resources::MEMORY;
 
 use super::capacity::{self, NodeShape, Threshold};
+use super::class::{ClassSettings, Family};
 use super::facts::{Feature, InstanceFacts};
 use super::prices::PriceTable;
 use super::{fees, labels};
@@ -42,6 +43,8 @@ pub struct Market {
 /// What a node class allows, and what its nodes cost beside the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
+    /// What the images are of.
+    pub family: Family,
     /// What changes capacity.
     pub shape: NodeShape,
     /// Architectures that there is an image for, in Kubernetes' words, and the accelerators that the
@@ -51,15 +54,51 @@ pub struct Terms {
     pub zones: BTreeMap<String, bool>,
     /// The rate of the node's volumes.
     pub volume_fee: UsdPerHour,
+    /// How many volumes of its own a node has; none is the one of its image.
+    pub volumes: usize,
     /// Only types with the Nitro hypervisor can be launched.
     pub nitro_only: bool,
     /// What machines must be able to.
     pub features: BTreeSet<Feature>,
     /// The placement group that machines are launched into.
     pub placement_group: Option<PlacementGroup>,
+    /// Types of the selected capacity reservations, which EC2 need not sell in any other way.
+    pub reserved: BTreeSet<String>,
 }
 
-/// Everything in the market that the terms allow and that has a price.
+impl Terms {
+    /// What the settings of a class allow, with the images and the zones that were found for it.
+    pub fn of(
+        settings: &ClassSettings,
+        images: BTreeMap<String, BTreeSet<Accelerator>>,
+        zones: BTreeMap<String, bool>,
+    ) -> Self {
+        Self {
+            family: settings.family,
+            shape: settings.shape.clone(),
+            images,
+            zones,
+            volume_fee: settings.volume_fee,
+            volumes: settings.volumes.len(),
+            nitro_only: settings.nitro_only,
+            features: settings.features.clone(),
+            placement_group: None,
+            reserved: BTreeSet::new(),
+        }
+    }
+
+    /// What a machine in a zone costs beside its price; `None` where there is no subnet.
+    pub fn fees_in(&self, zone: &str) -> Option<UsdPerHour> {
+        let address_fee = if *self.zones.get(zone)? {
+            fees::PUBLIC_ADDRESS
+        } else {
+            UsdPerHour::ZERO
+        };
+        Some(self.volume_fee + address_fee)
+    }
+}
+
+/// Everything in the market that the terms allow and that has a price, or is reserved.
 pub fn build(market: &Market, terms: &Terms) -> Catalogue {
     let mut catalogue = Catalogue {
         types: BTreeMap::new(),
@@ -75,7 +114,7 @@ pub fn build(market: &Market, terms: &Terms) -> Catalogue {
         }
         let before = catalogue.offerings.len();
         add_offerings(&mut catalogue.offerings, market, terms, facts);
-        if catalogue.offerings.len() > before {
+        if catalogue.offerings.len() > before || terms.reserved.contains(&**name) {
             let instance_type = instance_type(facts, terms, &market.region);
             catalogue
                 .types
@@ -126,6 +165,7 @@ pub fn with_memory(
 fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
     let images = terms.images.get(facts.architecture.as_str());
     images.is_some_and(|served| served.contains(&facts.accelerator()))
+        && terms.family.runs_on(&facts.name)
         && (!terms.nitro_only || facts.hypervisor == "nitro")
         && terms.features.is_subset(&facts.features)
         && terms.shape.interfaces.fit(facts)
@@ -137,6 +177,7 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
 
 fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> InstanceType {
     let attachments = facts.volume_attachments.unwrap_or(DEFAULT_ATTACHMENTS);
+    let own = u32::try_from(terms.volumes.max(1)).unwrap_or(u32::MAX);
     let mut labels = labels::of_type(facts, region);
     if let Some(group) = &terms.placement_group {
         labels.insert(PLACEMENT_GROUP_ID.to_owned(), group.id.clone());
@@ -146,7 +187,7 @@ fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> Instance
         labels,
         capacity: capacity::capacity(facts, &terms.shape),
         overhead: capacity::overhead(facts, &terms.shape),
-        volume_limit: attachments.saturating_sub(1),
+        volume_limit: attachments.saturating_sub(own),
     }
 }
 
@@ -164,13 +205,8 @@ fn add_offerings(
         (CapacityType::OnDemand, facts.on_demand),
     ];
     for zone in offered {
-        let Some(public_address) = terms.zones.get(&**zone) else {
+        let Some(fees) = terms.fees_in(zone) else {
             continue;
-        };
-        let address_fee = if *public_address {
-            fees::PUBLIC_ADDRESS
-        } else {
-            UsdPerHour::ZERO
         };
         for (capacity_type, supported) in capacity_types {
             let price = market.prices.of(&facts.name, zone, capacity_type);
@@ -184,7 +220,7 @@ fn add_offerings(
                     capacity_type,
                 },
                 price,
-                fees: terms.volume_fee + address_fee,
+                fees,
                 available: true,
                 outlook: Outlook::default(),
             });
@@ -199,6 +235,7 @@ mod tests {
 
     fn terms() -> Terms {
         Terms {
+            family: Family::Al2023,
             shape: NodeShape::default(),
             images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
             zones: BTreeMap::from([
@@ -206,9 +243,11 @@ mod tests {
                 ("us-east-1b".to_owned(), true),
             ]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
+            volumes: 1,
             nitro_only: false,
             features: BTreeSet::new(),
             placement_group: None,
+            reserved: BTreeSet::new(),
         }
     }
 
@@ -241,6 +280,48 @@ mod tests {
                 .windows(2)
                 .all(|pair| pair[0].key < pair[1].key)
         );
+    }
+
+    #[test]
+    fn machines_that_the_images_do_not_start_on_are_not_offered() {
+        let mut market = builtin::market();
+        let facts = Arc::clone(&market.types["c5.large"]);
+        let zones = market.zones["c5.large"].clone();
+        let name: Arc<str> = "a1.large".into();
+        let first = InstanceFacts {
+            name: Arc::clone(&name),
+            ..InstanceFacts::clone(&facts)
+        };
+        market.types.insert(Arc::clone(&name), Arc::new(first));
+        market.zones.insert(Arc::clone(&name), zones);
+        let is_offered = |family| {
+            let reserved = BTreeSet::from(["a1.large".to_owned()]);
+            let terms = Terms {
+                family,
+                reserved,
+                ..terms()
+            };
+            build(&market, &terms).types.contains_key("a1.large")
+        };
+        assert!(!is_offered(Family::Al2023));
+        assert!(is_offered(Family::Bottlerocket));
+    }
+
+    #[test]
+    fn a_type_that_is_only_reserved_is_known_and_not_for_sale() {
+        let mut market = builtin::market();
+        market.zones.remove("p4d.24xlarge");
+        assert!(!build(&market, &terms()).types.contains_key("p4d.24xlarge"));
+        let terms = Terms {
+            reserved: BTreeSet::from(["p4d.24xlarge".to_owned()]),
+            ..terms()
+        };
+        let catalogue = build(&market, &terms);
+        assert!(catalogue.types.contains_key("p4d.24xlarge"));
+        let mut offerings = catalogue.offerings.iter();
+        assert!(offerings.all(|offering| &*offering.key.instance_type != "p4d.24xlarge"));
+        assert_eq!(terms.fees_in("us-east-1b").unwrap().to_string(), "0.015");
+        assert_eq!(terms.fees_in("us-east-1c"), None);
     }
 
     #[test]
@@ -360,8 +441,11 @@ mod tests {
     }
 
     #[test]
-    fn volume_limit_leaves_room_for_the_root_volume() {
-        let catalogue = build(&builtin::market(), &terms());
-        assert_eq!(catalogue.types["c5.xlarge"].volume_limit, 26);
+    fn volume_limit_leaves_room_for_the_volumes_of_the_node() {
+        let with = |volumes| Terms { volumes, ..terms() };
+        for (volumes, left) in [(0, 26), (1, 26), (2, 25)] {
+            let catalogue = build(&builtin::market(), &with(volumes));
+            assert_eq!(catalogue.types["c5.xlarge"].volume_limit, left);
+        }
     }
 }

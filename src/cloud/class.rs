@@ -39,6 +39,14 @@ pub enum Family {
     Custom,
 }
 
+impl Family {
+    /// False for machines that its images do not start on. Source: "Comparing AL2 and AL2023" in the AL2023 user
+    /// guide: on arm64 Amazon Linux 2023 needs Graviton2, and the first Graviton is that of `a1`.
+    pub fn runs_on(self, instance_type: &str) -> bool {
+        !(self == Self::Al2023 && instance_type.starts_with("a1."))
+    }
+}
+
 /// A node class in plain units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassSettings {
@@ -303,7 +311,7 @@ mod tests {
         let [root] = class.volumes.as_slice() else {
             panic!("one volume expected: {:?}", class.volumes);
         };
-        assert_eq!((root.gib, root.encrypted), (Some(20), Some(true)));
+        assert_eq!((root.gib, root.encrypted), (Some(20), true));
         assert_eq!(class.shape, NodeShape::default());
         assert_eq!(class.volume_fee.to_string(), "0.0021917808");
     }
@@ -315,6 +323,7 @@ mod tests {
             { "deviceName": "/dev/xvdb", "ebs": { "volumeSize": "100G" } },
         ] }));
         assert_eq!(class.shape.root_bytes, 100 * GIB);
+        assert!(class.volumes[0].encrypted, "size says nothing of it");
         // 100 decimal gigabytes are a volume of 94 GiB.
         assert_eq!(class.volumes[1].gib, Some(94));
         assert_eq!(class.volume_fee.to_string(), "0.021260274");

@@ -36,8 +36,8 @@ pub struct Volume {
     pub iops: Option<i64>,
     /// MiB/s.
     pub throughput: Option<i64>,
-    /// `None` is what the account says.
-    pub encrypted: Option<bool>,
+    /// Encrypted, with the account's key if no other is named.
+    pub encrypted: bool,
     /// KMS key.
     pub kms_key_id: Option<String>,
     /// Snapshot.
@@ -75,7 +75,7 @@ fn defaults(family: Family) -> Vec<Volume> {
         kind: VolumeType::Gp3.as_str(),
         iops: None,
         throughput: None,
-        encrypted: Some(true),
+        encrypted: true,
         kms_key_id: None,
         snapshot_id: None,
         initialization_rate: None,
@@ -115,7 +115,7 @@ fn volume(index: usize, mapping: &BlockDeviceMapping, ebs: &BlockDevice) -> Resu
         kind: kind.as_str(),
         iops: ebs.iops,
         throughput: ebs.throughput,
-        encrypted: ebs.encrypted,
+        encrypted: ebs.encrypted.unwrap_or(true),
         kms_key_id: ebs.kms_key_id.clone(),
         snapshot_id: ebs.snapshot_id.clone(),
         initialization_rate: ebs.volume_initialization_rate,

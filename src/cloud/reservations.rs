@@ -4,11 +4,12 @@
 //! included, the terms of a class and what can be bought through it; given back the selected reservations
 //! in order of id, and in words the terms that select none. Nothing is asked or remembered here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::Unresolved;
+use super::catalogue::Terms;
 use super::terms::{self, describe};
 use crate::api::node_class::selectors::{CapacityReservationSelectorTerm, InstanceMatchCriteria};
 use crate::model::money::UsdPerHour;
@@ -119,17 +120,27 @@ pub fn remark(selected: &Selected) -> Option<Unresolved> {
     unread.or_else(|| terms::remark("active capacity reservation", PATH, &selected.nothing))
 }
 
-/// The selected reservations, with what a machine in each costs beside the reservation itself: what one
-/// of the same type and zone costs beside its price. One that the class cannot launch machines for, by
-/// its images, its subnets or what EC2 sells, is not available.
-pub fn priced(selected: Selected, catalogue: &Catalogue, counted: Timestamp) -> Vec<Reservation> {
+/// The types of the selected reservations.
+pub fn types(selected: &Selected) -> BTreeSet<String> {
+    let items = selected.items.iter();
+    items
+        .map(|described| described.instance_type.clone())
+        .collect()
+}
+
+/// The selected reservations, with what a machine in each costs beside the reservation itself: what any
+/// machine there costs beside its price. One that the class cannot launch machines for, by its images, its
+/// subnets or what EC2 knows, is not available. Whether EC2 sells the type in any other way does not count.
+pub fn priced(
+    selected: Selected,
+    (catalogue, terms): (&Catalogue, Option<&Terms>),
+    counted: Timestamp,
+) -> Vec<Reservation> {
     let fees = |described: &Described| {
-        let mut offerings = catalogue.offerings.iter();
-        let beside = offerings.find(|offering| {
-            *offering.key.instance_type == *described.instance_type
-                && *offering.key.zone == *described.zone
-        })?;
-        Some(beside.fees)
+        let known = catalogue.types.contains_key(&*described.instance_type);
+        terms
+            .filter(|_terms| known)
+            .and_then(|terms| terms.fees_in(&described.zone))
     };
     let items = selected.items.into_iter();
     items
@@ -164,12 +175,10 @@ pub fn priced(selected: Selected, catalogue: &Catalogue, counted: Timestamp) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::cloud::builtin;
     use crate::cloud::capacity::NodeShape;
-    use crate::cloud::catalogue::Terms;
+    use crate::cloud::class::Family;
     use crate::model::node_class::Accelerator;
 
     fn reservation(id: &str, tags: &[(&str, &str)]) -> Described {
@@ -273,13 +282,16 @@ mod tests {
     #[test]
     fn a_machine_in_a_reservation_costs_what_comes_beside_its_price() {
         let terms = Terms {
+            family: Family::Al2023,
             shape: NodeShape::default(),
             images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
             zones: BTreeMap::from([("us-east-1a".to_owned(), false)]),
             volume_fee: UsdPerHour::parse("0.01").unwrap(),
+            volumes: 1,
             nitro_only: false,
             features: BTreeSet::new(),
             placement_group: None,
+            reserved: BTreeSet::new(),
         };
         let catalogue = builtin::catalogue(&terms);
         let elsewhere = Described {
@@ -292,7 +304,7 @@ mod tests {
             ..Selected::default()
         };
         let counted = Timestamp::UNIX_EPOCH;
-        let found = priced(selected, &catalogue, counted);
+        let found = priced(selected, (&catalogue, Some(&terms)), counted);
         assert_eq!(
             found[0].offering.key.to_string(),
             "c5.xlarge/us-east-1a/reserved"
@@ -326,7 +338,7 @@ mod tests {
             nothing: Vec::new(),
             ..Selected::default()
         };
-        let found = priced(selected, &Catalogue::default(), at(0));
+        let found = priced(selected, (&Catalogue::default(), None), at(0));
         let states = |minute: i64| [0, 1].map(|index: usize| found[index].state(at(minute)));
         assert_eq!(states(59), ["active", "active"]);
         assert_eq!(states(60), ["expiring", "active"]);

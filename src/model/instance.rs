@@ -28,6 +28,11 @@ impl InstanceState {
     pub const fn is_ending(self) -> bool {
         matches!(self, Self::ShuttingDown | Self::Terminated)
     }
+
+    /// True when nothing runs on it, nor will: who stops a machine of ours has ended its work.
+    pub const fn is_off(self) -> bool {
+        self.is_ending() || matches!(self, Self::Stopping | Self::Stopped)
+    }
 }
 
 /// An EC2 instance of this cluster.

@@ -30,6 +30,26 @@ impl ReservationKind {
     }
 }
 
+/// The end of a capacity block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockEnd(pub Timestamp);
+
+impl BlockEnd {
+    /// When the block begins to expire.
+    pub fn expires_at(self) -> Timestamp {
+        self.before(EXPIRING)
+    }
+
+    /// When EC2 begins to end the machines in it.
+    pub fn machines_end_at(self) -> Timestamp {
+        self.before(ENDING)
+    }
+
+    fn before(self, by: SignedDuration) -> Timestamp {
+        self.0.saturating_sub(by).unwrap_or(Timestamp::MIN)
+    }
+}
+
 /// An active capacity reservation that a node class selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
@@ -63,19 +83,13 @@ impl Reservation {
 
     /// When it begins to expire; `None` for one whose machines stay when it ends.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.before_end(EXPIRING)
+        self.block_end().map(BlockEnd::expires_at)
     }
 
-    /// When EC2 begins to end the machines in it; `None` for one whose machines stay when it ends.
-    pub fn machines_end_at(&self) -> Option<Timestamp> {
-        self.before_end(ENDING)
-    }
-
-    fn before_end(&self, by: SignedDuration) -> Option<Timestamp> {
-        let ends = self
-            .ends
-            .filter(|_ends| self.kind == ReservationKind::CapacityBlock)?;
-        Some(ends.saturating_sub(by).unwrap_or(Timestamp::MIN))
+    /// When it ends and its machines with it; `None` for one whose machines stay when it ends.
+    pub fn block_end(&self) -> Option<BlockEnd> {
+        let is_block = self.kind == ReservationKind::CapacityBlock;
+        self.ends.filter(|_ends| is_block).map(BlockEnd)
     }
 
     /// The value of the label `karpenter.k8s.aws/capacity-reservation-interruptible`.

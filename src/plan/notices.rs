@@ -18,6 +18,7 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::notice::{Notice, NoticeKind};
 use crate::model::offering::OfferingKey;
+use crate::model::reservation::BlockEnd;
 use crate::model::snapshot::Snapshot;
 
 /// How long after an interruption notice pods may run. Source: "Spot Instance interruption notices"
@@ -127,15 +128,20 @@ pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
 
 /// EC2 ends the machines of a capacity block before its end: their pods are moved before that.
 fn expiring(snapshot: &Snapshot, claim: &Arc<Claim>, decision: &mut Decision<NoticeStep>) {
-    let block = || {
-        let id = claim.labels.get(labels::CAPACITY_RESERVATION_ID)?;
-        let class = snapshot.node_classes.get(&claim.node_class)?;
-        let block = class.reservations.iter().find(|found| found.id == *id)?;
-        Some((block, block.expires_at()?, block.machines_end_at()?))
-    };
-    let Some((block, from, end)) = block() else {
+    let Some(id) = claim.labels.get(labels::CAPACITY_RESERVATION_ID) else {
         return;
     };
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let mut selected = class.into_iter().flat_map(|class| &class.reservations);
+    // A class that selects it no more, or may not read it, knows nothing: then what was known counts.
+    let block = match selected.find(|found| found.id == *id) {
+        Some(known) => known.block_end(),
+        None => written_end(claim),
+    };
+    let Some(block) = block else {
+        return;
+    };
+    let (from, end) = (block.expires_at(), block.machines_end_at());
     if snapshot.now < from {
         decision.wake_at(from);
         return;
@@ -145,10 +151,15 @@ fn expiring(snapshot: &Snapshot, claim: &Arc<Claim>, decision: &mut Decision<Not
         deadline: Some(end),
         reason: "CapacityBlockExpiring",
         message: format!(
-            "capacity block {} expires: EC2 ends its machines from {end} on; their pods are moved before",
-            block.id
+            "capacity block {id} expires: EC2 ends its machines from {end} on; their pods are moved before"
         ),
     });
+}
+
+/// When the capacity block of a claim ends, as its claim has it.
+fn written_end(claim: &Claim) -> Option<BlockEnd> {
+    let text = claim.annotations.get(labels::CAPACITY_BLOCK_END)?;
+    text.parse().ok().map(BlockEnd)
 }
 
 /// When the drain before maintenance begins.

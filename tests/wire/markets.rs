@@ -22,17 +22,11 @@ use crate::waiting::eventually;
 fn sold(endpoint: &Endpoint) -> Catalogue {
     let class = class(&json!({}));
     let settings = class::read(&class.spec, ClassDefaults::default()).unwrap();
-    let terms = Terms {
-        shape: settings.shape,
-        images: ["amd64", "arm64"]
-            .map(|architecture| (architecture.to_owned(), Accelerator::all()))
-            .into(),
-        zones: Endpoint::ZONES.map(|zone| (zone.to_owned(), false)).into(),
-        volume_fee: settings.volume_fee,
-        nitro_only: settings.nitro_only,
-        features: settings.features,
-        placement_group: None,
-    };
+    let images = ["amd64", "arm64"]
+        .map(|architecture| (architecture.to_owned(), Accelerator::all()))
+        .into();
+    let zones = Endpoint::ZONES.map(|zone| (zone.to_owned(), false)).into();
+    let terms = Terms::of(&settings, images, zones);
     catalogue::build(&endpoint.ec2.markets().at(endpoint.clock.now()), &terms)
 }
 

@@ -68,8 +68,8 @@ pub struct BlockDevice {
     /// Whether the volume is deleted with its machine. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_on_termination: Option<bool>,
-    /// Whether the volume is encrypted. Unset means what the account says. A volume from an encrypted
-    /// snapshot is always encrypted.
+    /// Whether the volume is encrypted, with `kmsKeyID` or else the account's key. Default: true. A volume
+    /// from an encrypted snapshot is always encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<bool>,
     /// Provisioned I/O operations per second: gp3 from 3000, io1 and io2 from 100. Needed for io1 and

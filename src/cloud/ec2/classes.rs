@@ -232,7 +232,8 @@ async fn look_up(
     let not_ready = not_ready(&conditions);
     let terms = settings.ok().map(|settings| Terms {
         placement_group: placement_group.clone(),
-        ..terms(object, settings, &subnets, &found.images)
+        reserved: cloud_reservations::types(&reserved),
+        ..terms(object, &settings, &subnets, &found.images)
     });
     let catalogue = catalogue_of(&market, terms.as_ref(), before);
     let class = NodeClass {
@@ -247,7 +248,7 @@ async fn look_up(
         hash: class::hash(spec),
         placement_group,
         lists_interfaces: !spec.network_interfaces.is_empty(),
-        reservations: cloud_reservations::priced(reserved, &catalogue, counted),
+        reservations: cloud_reservations::priced(reserved, (&catalogue, terms.as_ref()), counted),
         catalogue,
     };
     Ok(Found {
@@ -301,7 +302,7 @@ fn catalogue_of(
 
 fn terms(
     object: &EC2NodeClass,
-    settings: ClassSettings,
+    settings: &ClassSettings,
     subnets: &[FoundSubnet],
     images: &BTreeMap<String, Vec<Image>>,
 ) -> Terms {
@@ -315,15 +316,7 @@ fn terms(
                 .unwrap_or(found.gives_public_address)
         });
     }
-    Terms {
-        shape: settings.shape,
-        images: cloud_images::served(images),
-        zones,
-        volume_fee: settings.volume_fee,
-        nitro_only: settings.nitro_only,
-        features: settings.features,
-        placement_group: None,
-    }
+    Terms::of(settings, cloud_images::served(images), zones)
 }
 
 fn by_zone(subnets: Vec<FoundSubnet>) -> BTreeMap<String, Vec<Subnet>> {

@@ -174,6 +174,8 @@ fn is_ours(api: &Api, template: &ec2::LaunchTemplate) -> bool {
         .is_some_and(|cluster| *cluster == api.settings.cluster.name)
 }
 
+/// Makes a template, unless it is there. Its name is all that a repeated call needs: a token of ours would come
+/// again with the name after the template was removed, and EC2 could answer with what it did for it long ago.
 async fn create(api: &Api, name: &str, template: &Template) -> Result<(), CloudError> {
     let mut own = template.tags.clone();
     own.extend(super::fleet::ownership_tags(&template.cluster));
@@ -186,7 +188,6 @@ async fn create(api: &Api, name: &str, template: &Template) -> Result<(), CloudE
     let answer = api
         .ec2
         .create_launch_template()
-        .client_token(name)
         .launch_template_name(name)
         .launch_template_data(data(template))
         .tag_specifications(template_tags)
@@ -320,7 +321,7 @@ fn device(volume: &Volume) -> ec2::LaunchTemplateBlockDeviceMappingRequest {
         .set_volume_size(narrow(volume.gib))
         .set_iops(narrow(volume.iops))
         .set_throughput(narrow(volume.throughput))
-        .set_encrypted(volume.encrypted)
+        .encrypted(volume.encrypted)
         .set_kms_key_id(volume.kms_key_id.clone())
         .set_snapshot_id(volume.snapshot_id.clone())
         .set_volume_initialization_rate(volume.initialization_rate)

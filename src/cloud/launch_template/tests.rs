@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
 use crate::cloud::builtin;
@@ -26,15 +24,9 @@ fn spec() -> EC2NodeClassSpec {
 
 fn resolved(settings: &ClassSettings) -> NodeClass {
     let zones = ["us-east-1a", "us-east-1b"];
-    let terms = Terms {
-        shape: settings.shape.clone(),
-        images: BTreeMap::from([("amd64".to_owned(), Accelerator::all())]),
-        zones: zones.map(|zone| (zone.to_owned(), false)).into(),
-        volume_fee: settings.volume_fee,
-        nitro_only: false,
-        features: BTreeSet::new(),
-        placement_group: None,
-    };
+    let images = BTreeMap::from([("amd64".to_owned(), Accelerator::all())]);
+    let in_zones = zones.map(|zone| (zone.to_owned(), false)).into();
+    let terms = Terms::of(settings, images, in_zones);
     NodeClass {
         name: "default".to_owned(),
         uid: "u".to_owned(),

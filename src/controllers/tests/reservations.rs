@@ -189,6 +189,30 @@ async fn pods_of_a_slot_that_somebody_else_took_are_planned_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_capacity_block_is_left_before_its_end_also_when_the_class_selects_it_no_more() {
+    let stage = Stage::reserved(1, &["on-demand"]);
+    let hour = jiff::SignedDuration::from_hours(1);
+    let ends = stage.world.now().checked_add(hour).unwrap();
+    stage.world.ec2.reserve(Described {
+        kind: ReservationKind::CapacityBlock,
+        ends: Some(ends),
+        ..described("cr-1", 1)
+    });
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    assert_eq!(stage.bought_as(), [CapacityType::Reserved]);
+    let before = ids(&stage.running());
+    stage.select(&json!([{ "id": "cr-2" }]));
+    stage
+        .until(1_800, "the block is left", |stage| {
+            ids(&stage.running()).is_disjoint(&before)
+        })
+        .await;
+    let left = ends.duration_since(stage.world.now()).as_mins();
+    assert!((30..40).contains(&left), "left {left} minutes before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
     let stage = Stage::reserved(1, &["on-demand"]);
     let hour = jiff::SignedDuration::from_hours(1);

@@ -1,5 +1,5 @@
-//! Claims whose instance has ended although nobody asked for it: reclaimed, failed, or terminated by
-//! hand.
+//! Claims whose instance has ended although nobody asked for it: reclaimed, failed, switched off, or
+//! terminated or stopped by hand.
 //!
 //! Given a snapshot and what is known of single instances, [`ended`] gives back the claims that go
 //! at once because EC2 says so, and the instances to ask about because their Node is silent. This is
@@ -34,7 +34,7 @@ pub fn ended(snapshot: &Snapshot, instances: &InstanceView) -> Decision<CollectS
             continue;
         }
         match instances.get(id) {
-            Sight::Seen(instance) if instance.state.is_ending() => {
+            Sight::Seen(instance) if instance.state.is_off() => {
                 decision.push(CollectStep::DeleteClaim {
                     claim: Arc::clone(claim),
                     instance: id.to_owned(),
@@ -83,11 +83,14 @@ mod tests {
         let unknown = ended(&silent(), &InstanceView::default());
         assert_eq!(unknown.look_at.iter().collect::<Vec<_>>(), ["i-a"]);
         assert!(unknown.steps.is_empty());
-        let gone = ended(&silent(), &seen(InstanceState::Terminated));
-        assert!(matches!(
-            gone.steps.as_slice(),
-            [CollectStep::DeleteClaim { .. }]
-        ));
+        for state in [InstanceState::Terminated, InstanceState::Stopped] {
+            let gone = ended(&silent(), &seen(state));
+            let steps = gone.steps.as_slice();
+            assert!(
+                matches!(steps, [CollectStep::DeleteClaim { .. }]),
+                "{state:?}"
+            );
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use self::agreement::{disagreement, has_left_its_reservation};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
-use crate::model::instance::{Ending, Instance, InstanceState};
+use crate::model::instance::{Ending, Instance};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -290,9 +290,7 @@ impl Turn<'_> {
         let sight = self.instances.get(id);
         let ended = match &sight {
             // One that switched itself off before it joined has ended as well.
-            Sight::Seen(instance) => {
-                instance.state.is_ending() || instance.state == InstanceState::Stopped
-            }
+            Sight::Seen(instance) => instance.state.is_off(),
             _ => self.instances.is_gone(id, launched),
         };
         if ended {

@@ -154,6 +154,9 @@ impl Parts<'_> {
             names.extend(pods.take(item, *count));
         }
         names.sort();
+        let mut annotations =
+            BTreeMap::from([(promise::PROMISE.to_owned(), promise::write(&promised))]);
+        annotations.extend(candidate.slot.as_ref().and_then(Slot::end));
         Some(PlannedNode {
             node_pool: variant.pool.name.clone(),
             offerings,
@@ -163,7 +166,7 @@ impl Parts<'_> {
             requests,
             pods: names,
             labels,
-            annotations: BTreeMap::from([(promise::PROMISE.to_owned(), promise::write(&promised))]),
+            annotations,
         })
     }
 

@@ -13,7 +13,8 @@ use super::reach::Reach;
 use super::risk;
 use super::slots::{self, Slots};
 use crate::api::labels::{
-    CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_INTERRUPTIBLE, CAPACITY_RESERVATION_TYPE,
+    CAPACITY_BLOCK_END, CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_INTERRUPTIBLE,
+    CAPACITY_RESERVATION_TYPE,
 };
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
@@ -104,6 +105,12 @@ impl Slot {
             ),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    }
+
+    /// The annotation that says when its machines end, if they do.
+    pub fn end(&self) -> Option<(String, String)> {
+        let end = self.reservation.block_end()?;
+        Some((CAPACITY_BLOCK_END.to_owned(), end.0.to_string()))
     }
 }
 

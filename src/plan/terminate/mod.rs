@@ -277,6 +277,11 @@ impl Ending<'_> {
             self.release(nodes, decision);
             return;
         }
+        if !speaks && self.is_off(id) {
+            // What was on it runs no more: there is nobody to be asked to leave.
+            self.end_instance(id, nodes, decision);
+            return;
+        }
         let deadline = self.deadline(decision);
         let mut drained = true;
         for node in nodes {
@@ -318,11 +323,7 @@ impl Ending<'_> {
         deadline: Option<Timestamp>,
         decision: &mut Decision<TerminateStep>,
     ) -> bool {
-        let fenced = node
-            .taints
-            .iter()
-            .any(|taint| taint.key == labels::DISRUPTED_TAINT);
-        if !fenced {
+        if !node.is_fenced() {
             decision.push(TerminateStep::Fence {
                 node: Arc::clone(node),
             });
@@ -413,6 +414,11 @@ impl Ending<'_> {
                 || "the node is being deleted".to_owned(),
                 |found| format!("the node is being removed: {}", found.reason),
             )
+    }
+
+    /// True for a machine that was stopped or has ended.
+    fn is_off(&self, id: &str) -> bool {
+        matches!(self.instances.get(id), Sight::Seen(instance) if instance.state.is_off())
     }
 
     /// Terminates what EC2 does not show: it may run all the same. Where that is refused the pods of the

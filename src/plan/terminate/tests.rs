@@ -73,6 +73,22 @@ fn names(decision: &Decision<TerminateStep>) -> Vec<String> {
 }
 
 #[test]
+fn a_machine_that_was_stopped_is_ended_without_asking_anybody_to_leave() {
+    let mut kept = pod("web", "ip-a");
+    kept.do_not_disrupt = DoNotDisrupt::Always;
+    let mut silent = fenced();
+    silent.ready = false;
+    let at_once = |node: &Node, state| {
+        let pods = slice::from_ref(&kept);
+        names(&decide_at(101, &going(100), node, pods, state))
+    };
+    let stopped = InstanceState::Stopped;
+    assert_eq!(at_once(&silent, stopped), ["terminate"]);
+    assert_ne!(at_once(&silent, InstanceState::Running), ["terminate"]);
+    assert_ne!(at_once(&fenced(), stopped), ["terminate"], "it speaks");
+}
+
+#[test]
 fn the_order_is_fence_drain_instance_node_claim() {
     let running = InstanceState::Running;
     let mut claim = going(100);

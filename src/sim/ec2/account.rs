@@ -41,19 +41,9 @@ impl Found {
     pub(in crate::sim) fn terms(&self, object: &EC2NodeClass) -> Option<Terms> {
         let settings = self.settings.as_ref()?;
         let public = object.spec.associate_public_ip_address == Some(true);
-        Some(Terms {
-            shape: settings.shape.clone(),
-            images: images::served(&self.images),
-            zones: self
-                .subnets
-                .keys()
-                .map(|zone| (zone.clone(), public))
-                .collect(),
-            volume_fee: settings.volume_fee,
-            nitro_only: settings.nitro_only,
-            features: settings.features.clone(),
-            placement_group: None,
-        })
+        let zones = self.subnets.keys().map(|zone| (zone.clone(), public));
+        let served = images::served(&self.images);
+        Some(Terms::of(settings, served, zones.collect()))
     }
 
     /// The node class, resolved.

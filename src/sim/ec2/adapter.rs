@@ -179,17 +179,18 @@ impl SimulatedCloud {
             found.conditions.insert(condition, Err(unresolved.clone()));
         }
         let placement_group = placement_group.and_then(Result::ok);
-        let catalogue = found.terms(object).map_or_else(Arc::default, |terms| {
-            let terms = Terms {
-                placement_group: placement_group.clone(),
-                ..terms
-            };
-            self.catalogue(state, &object.name_any(), terms)
-        });
         let selected = reservations::select(
             &object.spec.capacity_reservation_selector_terms,
             state.active_reservations(),
         );
+        let terms = found.terms(object).map(|terms| Terms {
+            placement_group: placement_group.clone(),
+            reserved: reservations::types(&selected),
+            ..terms
+        });
+        let catalogue = terms.clone().map_or_else(Arc::default, |terms| {
+            self.catalogue(state, &object.name_any(), terms)
+        });
         let remark = reservations::remark(&selected);
         let of_reservations = ConditionType::CapacityReservationsReady.as_str();
         Resolution {
@@ -200,7 +201,11 @@ impl SimulatedCloud {
                 .collect(),
             instance_profile: self.profile_of(object),
             class: NodeClass {
-                reservations: reservations::priced(selected, &catalogue, state.clock.now()),
+                reservations: reservations::priced(
+                    selected,
+                    (&catalogue, terms.as_ref()),
+                    state.clock.now(),
+                ),
                 placement_group,
                 ..found.node_class(object, catalogue)
             },
@@ -303,7 +308,7 @@ impl Cloud for SimulatedCloud {
                     let (kept, template) = (name.clone(), group.template);
                     self.call(call, |state, _fault| {
                         let tags = template::tags_of(&template);
-                        state.keep_template(&kept, tags, template::data_of(&template), None);
+                        state.keep_template(&kept, tags, template::data_of(&template));
                         Ok(())
                     })
                     .await?;

@@ -69,6 +69,8 @@ pub(super) struct State {
     throttle: Throttle,
     machines: BTreeMap<String, Machine>,
     templates: BTreeMap<String, Arc<LaunchTemplate>>,
+    /// What was asked for and made under a client token.
+    template_tokens: BTreeMap<String, (String, Arc<LaunchTemplate>)>,
     templates_made: u64,
     profiles: Profiles,
     /// The account's own SSM parameters.
@@ -211,6 +213,7 @@ impl Ec2 {
             throttle: Throttle::new(BucketSizes::default()),
             machines: BTreeMap::new(),
             templates: BTreeMap::new(),
+            template_tokens: BTreeMap::new(),
             templates_made: 0,
             profiles: Profiles::default(),
             parameters: BTreeMap::new(),

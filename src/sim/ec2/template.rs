@@ -1,6 +1,7 @@
 //! A launch template as the region keeps it, whichever way it came.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -99,8 +100,6 @@ pub struct LaunchTemplate {
     pub tags: Tags,
     /// What it says of machines.
     pub data: MachineData,
-    /// Client token and parameters of the request that made it, if it had a token.
-    pub(super) asked: Option<(String, String)>,
 }
 
 impl LaunchTemplate {
@@ -138,7 +137,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         gib: volume.gib,
         iops: volume.iops,
         throughput: volume.throughput,
-        encrypted: volume.encrypted,
+        encrypted: Some(volume.encrypted),
     });
     MachineData {
         image_id: template.image_id.clone(),
@@ -170,18 +169,17 @@ impl State {
         name: &str,
         tags: Tags,
         data: MachineData,
-        asked: Option<(String, String)>,
-    ) -> &LaunchTemplate {
+    ) -> Arc<LaunchTemplate> {
         self.templates_made += 1;
-        let template = LaunchTemplate {
+        let template = Arc::new(LaunchTemplate {
             id: format!("lt-{:017x}", self.templates_made),
             name: name.to_owned(),
             made: self.clock.now(),
             tags,
             data,
-            asked,
-        };
-        let kept = self.templates.entry(name.to_owned());
-        kept.insert_entry(std::sync::Arc::new(template)).into_mut()
+        });
+        self.templates
+            .insert(name.to_owned(), Arc::clone(&template));
+        template
     }
 }

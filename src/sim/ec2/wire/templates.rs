@@ -37,13 +37,17 @@ pub(super) fn create(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
     }
     let mut tags = desk.all.tag_specifications()?;
     let own = tags.remove("launch-template").unwrap_or_default();
-    let made = desk.state.keep_template(name, own, data, asked);
-    Ok(vec![within("launchTemplate", described(made))])
+    let made = desk.state.keep_template(name, own, data);
+    let answer = vec![within("launchTemplate", described(&made))];
+    if let Some((token, parameters)) = asked {
+        desk.state.template_tokens.insert(token, (parameters, made));
+    }
+    Ok(answer)
 }
 
 impl State {
-    /// The template of an earlier call with the same token, which must have asked for the same. A token
-    /// goes with its template.
+    /// The template of an earlier call with the same token, which must have asked for the same. A token is
+    /// remembered for longer than its template: a repeated call succeeds and makes nothing.
     fn repeated(
         &self,
         asked: Option<&(String, String)>,
@@ -51,13 +55,9 @@ impl State {
         let Some((token, parameters)) = asked else {
             return Ok(None);
         };
-        let known = self.templates.values().find_map(|template| {
-            let (known, parameters) = template.asked.as_ref()?;
-            (known == token).then_some((template, parameters))
-        });
-        match known {
+        match self.template_tokens.get(token) {
             None => Ok(None),
-            Some((template, known)) if known == parameters => Ok(Some(Arc::clone(template))),
+            Some((known, template)) if known == parameters => Ok(Some(Arc::clone(template))),
             Some(_other) => Err(Refusal::new(
                 "IdempotentParameterMismatch",
                 "The client token was used before with other parameters",
