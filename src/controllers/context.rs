@@ -269,7 +269,9 @@ impl Context {
     /// Nothing is known yet.
     pub fn new(parts: Parts) -> Self {
         let launches =
-            LaunchMemory::new(parts.world.now()).with_ceiling(parts.settings.launches_per_minute);
+            LaunchMemory::new(parts.world.now())
+            .with_ceiling(parts.settings.launches_per_minute)
+            .with_rate(parts.settings.launch_rate);
         let instances =
             InstanceView::default().with_ceiling(parts.settings.terminations_per_minute);
         Self {

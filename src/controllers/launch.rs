@@ -281,6 +281,26 @@ async fn write_record(
     })
 }
 
+/// The turn of a call may come long after it was decided. One that nobody can have made yet is not made for claims
+/// that leave: what it bought would be ended at once.
+fn still_wanted(context: &Acting, batch: &Batch) -> Result<(), StepError> {
+    if !context.launches(|memory| memory.bought_nothing(&batch.record)) {
+        return Ok(());
+    }
+    let view = context.mirror.view();
+    let stays = |claim: &Arc<Claim>| {
+        let current = view.claims.get(&claim.name);
+        current.is_some_and(|current| {
+            current.uid == claim.uid && current.deleting_since.is_none()
+        })
+    };
+    if batch.claims.iter().all(stays) {
+        return Ok(());
+    }
+    let why = format!("claims of batch {} leave before it was bought", batch.record.batch);
+    Err(StepError::Outdated(why))
+}
+
 async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let Some(claim) = batch
         .claims
@@ -291,6 +311,8 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     };
     let object = class_object(context, claim)?;
     let record = &batch.record;
+    context.cloud.turn().await;
+    still_wanted(context, batch)?;
     let now = context.now();
     let before = context.launches(|memory| memory.called(record, now));
     match context.cloud.launch(record, claim, &object).await {
@@ -317,6 +339,7 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
             context.launches(|memory| match error.class {
                 ErrorClass::Transient => memory.unanswered(record, now),
                 ErrorClass::TokenMismatch => memory.was_used(record, before, now),
+                ErrorClass::Throttled => memory.throttled(record, before, now),
                 _ => memory.took_no_effect(record, before, now),
             });
             unanswered(context, batch, error).await

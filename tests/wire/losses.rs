@@ -111,6 +111,7 @@ async fn a_narrow_account_slows_launches_down_and_loses_none() {
     for number in 0..20 {
         record.batch = format!("batch-{number}");
         loop {
+            scene.cloud.turn().await;
             match scene.cloud.launch(&record, &claim(), &class).await {
                 Ok(_outcome) => break,
                 Err(error) => assert_eq!(error.class, ErrorClass::Throttled, "{error}"),

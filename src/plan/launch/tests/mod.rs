@@ -3,6 +3,7 @@
 mod deleted;
 mod exhausted;
 mod paused;
+mod rate;
 mod restored;
 
 use std::num::NonZeroU32;
