@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
+use jiff::Timestamp;
 
 use super::context::Acting;
 use super::launched::{tell_shortfalls, write_instances};
@@ -19,7 +20,7 @@ use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
-use crate::model::launch::{ErrorClass, LaunchRecord};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
@@ -316,23 +317,7 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let now = context.now();
     let before = context.launches(|memory| memory.called(record, now));
     match context.cloud.launch(record, claim, &object).await {
-        Ok(outcome) => {
-            let result = match outcome.instances.len() {
-                0 => LaunchResult::NoCapacity,
-                bought if bought < record.size as usize => LaunchResult::Partial,
-                _ => LaunchResult::Complete,
-            };
-            context.metrics.launched(record.capacity_type, result);
-            tell_shortfalls(context, batch, &outcome);
-            let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
-            write_instances(context, batch, &bought).await?;
-            let now = context.now();
-            let class = context.class(&claim.node_class);
-            let class = class.as_ref().map(|known| &known.class);
-            context.launches(|memory| memory.answered(record, class, &outcome, now));
-            settled(context);
-            Ok(())
-        }
+        Ok(outcome) => answered(context, batch, &outcome, before).await,
         Err(error) => {
             context.metrics.launch_failed(None, error.class);
             let now = context.now();
@@ -345,6 +330,39 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
             unanswered(context, batch, error).await
         }
     }
+}
+
+/// Writes down what EC2 launched. Where the answer may leave out what an earlier call did, EC2 is asked for that.
+async fn answered(
+    context: &Acting,
+    batch: &Batch,
+    outcome: &LaunchOutcome,
+    before: Option<Timestamp>,
+) -> Result<(), StepError> {
+    let record = &batch.record;
+    let now = context.now();
+    let tells_all = context.launches(|memory| memory.tells_all(record, outcome, before, now));
+    if tells_all {
+        let result = match outcome.instances.len() {
+            0 => LaunchResult::NoCapacity,
+            bought if bought < record.size as usize => LaunchResult::Partial,
+            _ => LaunchResult::Complete,
+        };
+        context.metrics.launched(record.capacity_type, result);
+        tell_shortfalls(context, batch, outcome);
+    }
+    let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
+    write_instances(context, batch, &bought).await?;
+    if !tells_all {
+        return look_up(context, batch).await.map(drop);
+    }
+    let now = context.now();
+    let known = batch.claims.first();
+    let known = known.and_then(|claim| context.class(&claim.node_class));
+    let class = known.as_ref().map(|known| &known.class);
+    context.launches(|memory| memory.answered(record, class, outcome, now));
+    settled(context);
+    Ok(())
 }
 
 /// What follows when EC2 did not say what it launched. It may have launched all the same: in this

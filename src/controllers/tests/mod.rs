@@ -4,6 +4,7 @@
 //! The region sells one size here, so that two pods of three cores need two machines.
 
 mod absence;
+mod answers;
 mod bursts;
 mod ceilings;
 mod clocks;

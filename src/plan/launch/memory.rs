@@ -2,14 +2,15 @@
 //!
 //! Given what was written, called, answered and looked up, it says which records are settled, when an
 //! empty answer of EC2 may be believed, and which claims must not hold up others. All of it may be
-//! lost: a record that nobody remembers to be answered is repeated, and EC2 answers a repeated call
-//! with the same instances. Nothing is decided here.
+//! lost: a record that nobody remembers to be answered is repeated, and a repeated call launches
+//! nothing more. Nothing is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::doubt::Answers;
 use super::refusals::is_of_class;
 use super::{Hazards, NodeMemory, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
@@ -76,15 +77,17 @@ pub struct LaunchMemory {
 
 /// What this process did about the latest attempt of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Trail {
+pub(super) struct Trail {
     attempt: u32,
     /// This process chose the attempt, so nobody called before it did.
     own: bool,
     /// When a call was made, at the latest, that may have bought something.
-    last_call: Option<Timestamp>,
+    pub(super) last_call: Option<Timestamp>,
     last_look: Option<Timestamp>,
     /// EC2 refused a call.
     refused: bool,
+    /// What its answers are worth.
+    pub(super) answers: Answers,
     /// When any of this was last learned.
     touched: Timestamp,
 }
@@ -146,7 +149,10 @@ impl LaunchMemory {
         self.pace
             .spend(&purpose(&record.batch, record.attempt), record.size, now);
         self.templates.used(&record.templates, now);
-        self.trail(record, false, now).last_call.replace(now)
+        let is_repeated = !self.bought_nothing(record);
+        let trail = self.trail(record, false, now);
+        trail.answers.is_repeated = is_repeated;
+        trail.last_call.replace(now)
     }
 
     /// EC2 refused a call, so nothing will come of it; `before` is what [`Self::called`] gave back.
@@ -198,13 +204,14 @@ impl LaunchMemory {
         self.trail(record, false, now).last_look = Some(now);
     }
 
-    fn trail(&mut self, record: &LaunchRecord, own: bool, now: Timestamp) -> &mut Trail {
+    pub(super) fn trail(&mut self, record: &LaunchRecord, own: bool, now: Timestamp) -> &mut Trail {
         let fresh = Trail {
             attempt: record.attempt,
             own,
             last_call: None,
             last_look: None,
             refused: false,
+            answers: Answers::default(),
             touched: now,
         };
         let trail = self.trails.entry(record.batch.clone()).or_insert(fresh);
@@ -215,7 +222,7 @@ impl LaunchMemory {
         trail
     }
 
-    fn trail_of(&self, record: &LaunchRecord) -> Option<&Trail> {
+    pub(super) fn trail_of(&self, record: &LaunchRecord) -> Option<&Trail> {
         self.trails
             .get(&record.batch)
             .filter(|trail| trail.attempt == record.attempt)
@@ -481,6 +488,7 @@ impl LaunchMemory {
                     own: false,
                     last_look: None,
                     refused: false,
+                    answers: Answers::default(),
                     ..*trail
                 };
             }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod assign;
+mod doubt;
 mod exhausted;
 mod hazard;
 mod memory;
@@ -330,6 +331,9 @@ fn decide_written(
         .map(|claim| claim.deleting_since)
         .collect::<Option<Vec<Timestamp>>>()
         .and_then(|times| times.into_iter().max());
+    if memory.is_doubted(&batch.record) {
+        return look_up(snapshot, memory, batch, decision);
+    }
     match last_deletion {
         None => decision.push(LaunchStep::Call(batch)),
         Some(deleted) => {

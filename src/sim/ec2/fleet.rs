@@ -83,7 +83,11 @@ impl State {
             return Ok(None);
         };
         if known.parameters == parameters {
-            return Ok(Some(known.clone()));
+            let mut again = known.clone();
+            if self.bare_repeats {
+                again.outcome = LaunchOutcome::default();
+            }
+            return Ok(Some(again));
         }
         Err(Refusal::new(
             "IdempotentParameterMismatch",

@@ -1,6 +1,7 @@
 //! Launch decisions, told as stories of a batch.
 
 mod deleted;
+mod doubted;
 mod exhausted;
 mod paused;
 mod rate;
