@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
 
 use super::context::Acting;
+use super::edited;
 use super::launched::{tell_shortfalls, write_instances};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
@@ -56,7 +57,8 @@ impl Controller for Launch {
         if !context.classes_known() {
             return Box::pin(std::future::ready(Round::default()));
         }
-        let snapshot = context.snapshot_with_outlook();
+        let mut snapshot = context.snapshot_with_outlook();
+        edited::hold_back(context, &mut snapshot);
         let decision = context.launches(|memory| {
             memory.forget(&snapshot);
             launch::decide(&snapshot, memory)
@@ -205,6 +207,10 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
     };
     let object = class_object(context, claim)?;
     let class = &proposal.node_class;
+    if let Some(why) = edited::what_changed(&object, class) {
+        let why = format!("EC2NodeClass {}: {why}", class.name);
+        return Err(StepError::Outdated(why).into());
+    }
     let prepared = context
         .cloud
         .prepare(&object, class, claim, &proposal.offerings)

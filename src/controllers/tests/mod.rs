@@ -8,6 +8,7 @@ mod answers;
 mod bursts;
 mod ceilings;
 mod clocks;
+mod edited;
 mod harm;
 mod leader;
 mod learning;
