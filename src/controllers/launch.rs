@@ -11,18 +11,15 @@ use jiff::Timestamp;
 
 use super::context::Acting;
 use super::edited;
-use super::launched::{tell_shortfalls, write_instances};
+use super::launched::{refused, tell_shortfalls, write_instances};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
-use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::cloud::{CloudError, InstanceQuery};
 use crate::cluster::apply::{ClaimStatusChange, WriteErrorClass};
-use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
-use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
 /// The loop that launches.
@@ -418,9 +415,13 @@ fn unprepared(context: &Acting, proposal: &Proposal, error: &CloudError) {
 /// nothing.
 async fn refused_call(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
     if context.launches(|memory| memory.bought_nothing(&batch.record)) {
+        // Told first: once the record is settled the next one is written onto the same claims.
+        let told = refused(context, &batch.claims, error).await;
         context.launches(|memory| memory.settled(&batch.record));
         settled(context);
-    } else if look_up(context, batch).await?.any {
+        return told;
+    }
+    if look_up(context, batch).await?.any {
         return Err(error.into());
     }
     refused(context, &batch.claims, error).await
@@ -471,34 +472,4 @@ fn settled(context: &Acting) {
     ] {
         context.wake(name);
     }
-}
-
-/// Says on every claim of the batch why EC2 refused, and lets the step be tried again later.
-async fn refused(
-    context: &Acting,
-    claims: &[Arc<Claim>],
-    error: CloudError,
-) -> Result<(), StepError> {
-    let reason = match error.class {
-        ErrorClass::InsufficientCapacity => "InsufficientCapacity",
-        ErrorClass::QuotaExceeded => "QuotaExceeded",
-        ErrorClass::Unauthorized => "Unauthorized",
-        _ => "LaunchFailed",
-    };
-    let change = ConditionChange::unknown(
-        ConditionType::Launched,
-        ConditionReason::from(reason),
-        error.to_string(),
-    );
-    for claim in claims.iter().filter(|claim| claim.provider_id.is_empty()) {
-        context.report(claim, change.clone()).await?;
-        let subject = Subject::claim(&claim.name, &claim.uid);
-        context.tell(
-            subject,
-            EventKind::Warning,
-            ("LaunchFailed", "Launching"),
-            error.to_string(),
-        );
-    }
-    Err(error.into())
 }

@@ -14,6 +14,7 @@ mod leader;
 mod learning;
 mod notices;
 mod placement;
+mod refused;
 mod reservations;
 mod restore;
 mod roles;
