@@ -95,6 +95,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         } => {
             let (removal, event) = match reason {
                 launch::REFUSED => (RemovalReason::Refused, "LaunchRefused"),
+                launch::TOO_DEAR => (RemovalReason::InsufficientCapacity, launch::TOO_DEAR),
                 _ => (
                     RemovalReason::InsufficientCapacity,
                     "InsufficientCapacityError",
@@ -294,14 +295,15 @@ fn still_wanted(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let view = context.mirror.view();
     let stays = |claim: &Arc<Claim>| {
         let current = view.claims.get(&claim.name);
-        current.is_some_and(|current| {
-            current.uid == claim.uid && current.deleting_since.is_none()
-        })
+        current.is_some_and(|current| current.uid == claim.uid && current.deleting_since.is_none())
     };
     if batch.claims.iter().all(stays) {
         return Ok(());
     }
-    let why = format!("claims of batch {} leave before it was bought", batch.record.batch);
+    let why = format!(
+        "claims of batch {} leave before it was bought",
+        batch.record.batch
+    );
     Err(StepError::Outdated(why))
 }
 

@@ -153,12 +153,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Empty`], and nothing is taken.
-    pub fn try_take(
-        &mut self,
-        purpose: &str,
-        count: u32,
-        now: Timestamp,
-    ) -> Result<Before, Empty> {
+    pub fn try_take(&mut self, purpose: &str, count: u32, now: Timestamp) -> Result<Before, Empty> {
         let Some(rate) = self.rate else {
             return Ok(Before(0));
         };
@@ -279,7 +274,10 @@ mod tests {
         let mut tokens = Tokens::default();
         assert_eq!(tokens.try_take("a", u32::MAX, at(0)), Ok(Before(0)));
         tokens.throttled(at(0));
-        assert_eq!((tokens.room(at(0)), tokens.ready_at(9, at(0))), (u32::MAX, at(0)));
+        assert_eq!(
+            (tokens.room(at(0)), tokens.ready_at(9, at(0))),
+            (u32::MAX, at(0))
+        );
         assert_eq!(tokens, Tokens::default());
     }
 }

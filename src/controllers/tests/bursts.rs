@@ -108,8 +108,7 @@ async fn what_waits_for_its_turn_is_not_bought_once_its_claims_leave() {
     for number in 0..POOLS {
         let mut own = pool.clone();
         own["metadata"] = json!({ "name": format!("team-{number}") });
-        own["spec"]["template"]["metadata"] =
-            json!({ "labels": { "team": format!("t{number}") } });
+        own["spec"]["template"]["metadata"] = json!({ "labels": { "team": format!("t{number}") } });
         stage.world.apply(own).unwrap();
     }
     let _process = stage.run();

@@ -26,7 +26,10 @@ async fn nothing_is_bought_through_an_edited_class_before_ec2_was_asked_about_it
                 .flatten();
             conditions.any(|condition| {
                 condition["reason"] == "NodeClassNotReady"
-                    && condition["message"].as_str().unwrap().contains("it was changed")
+                    && condition["message"]
+                        .as_str()
+                        .unwrap()
+                        .contains("it was changed")
             })
         })
         .await;

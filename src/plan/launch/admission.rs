@@ -115,7 +115,13 @@ pub(super) fn with_room<'claims, 'world>(
     let started = memory.tokens.room(now);
     if started < room {
         // Half of the bucket may be taken for what is under way.
-        let half = memory.tokens.rate().unwrap_or_default().burst.get().div_ceil(2);
+        let half = memory
+            .tokens
+            .rate()
+            .unwrap_or_default()
+            .burst
+            .get()
+            .div_ceil(2);
         let fewest = room.min(FEWEST).min(half);
         decision.wake_at(memory.tokens.ready_at(fewest, now).max(soon));
         if started < fewest {

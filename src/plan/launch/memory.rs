@@ -173,12 +173,7 @@ impl LaunchMemory {
 
     /// EC2 throttled a call: it is made again, with what was taken for it. `before` is what [`Self::called`] gave
     /// back.
-    pub fn throttled(
-        &mut self,
-        record: &LaunchRecord,
-        before: Option<Timestamp>,
-        now: Timestamp,
-    ) {
+    pub fn throttled(&mut self, record: &LaunchRecord, before: Option<Timestamp>, now: Timestamp) {
         self.took_no_effect(record, before, now);
         self.tokens.throttled(now);
     }
@@ -382,7 +377,9 @@ impl LaunchMemory {
         } else {
             record.size
         };
-        let known_at = self.trail_of(record).map_or(self.since, |trail| trail.touched);
+        let known_at = self
+            .trail_of(record)
+            .map_or(self.since, |trail| trail.touched);
         let purpose = purpose(&record.batch, record.attempt);
         self.tokens.settle(&purpose, started, known_at);
         let attempt = self.answered.entry(record.batch.clone()).or_insert(0);

@@ -12,6 +12,7 @@ mod exhausted;
 mod hazard;
 mod memory;
 mod node_memory;
+mod prices;
 mod refusals;
 mod shortage;
 mod templates;
@@ -29,6 +30,7 @@ pub use exhausted::REFUSED;
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
 pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
+pub use prices::TOO_DEAR;
 pub use refusals::Refusals;
 pub use shortage::{Shortages, UnreadableShortages};
 pub use templates::{TemplateUse, UnreadableTemplates};
@@ -404,19 +406,9 @@ fn propose(
     decision: &mut Decision<LaunchStep>,
 ) {
     let Some(first) = claims.first() else { return };
-    let tell = |change: ConditionChange, decision: &mut Decision<LaunchStep>| {
-        for claim in claims {
-            if let Some(change) = change.clone().news_for(claim) {
-                decision.push(LaunchStep::Report {
-                    claim: Arc::clone(claim),
-                    change,
-                });
-            }
-        }
-    };
     let report = |reason: ConditionReason, message: String, decision: &mut Decision<LaunchStep>| {
         let change = ConditionChange::unknown(ConditionType::Launched, reason, message);
-        tell(change, decision);
+        tell(claims, &change, decision);
     };
     let node_class = match ready_class(snapshot, first) {
         Ok(class) => class,
@@ -426,14 +418,17 @@ fn propose(
         let message = "the NodePool is paused by the annotation tonnage.dev/paused: nothing is bought until it is removed";
         return report(ConditionReason::from(PAUSED), message.to_owned(), decision);
     }
+    let affordable = match prices::affordable(snapshot, node_class, first) {
+        Ok(affordable) => affordable,
+        Err(message) => return give_up(claims, TOO_DEAR, &message, decision),
+    };
     let now = snapshot.now;
     let claims = match admission::with_room(claims, memory, now, decision) {
         Ok(claims) => claims,
-        Err(held) => return tell(held, decision),
+        Err(held) => return tell(claims, &held, decision),
     };
-    let mut remaining = first
-        .offerings
-        .iter()
+    let mut remaining = affordable
+        .into_iter()
         .filter(|offering| memory.closed_until(node_class, offering, now).is_none())
         .peekable();
     let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
@@ -467,6 +462,34 @@ fn propose(
         offerings,
         wanted: wanted.to_owned(),
     }));
+}
+
+/// Says something on claims, if it is news.
+fn tell(claims: &[&Arc<Claim>], change: &ConditionChange, decision: &mut Decision<LaunchStep>) {
+    for claim in claims {
+        if let Some(change) = change.clone().news_for(claim) {
+            decision.push(LaunchStep::Report {
+                claim: Arc::clone(claim),
+                change,
+            });
+        }
+    }
+}
+
+/// Gives claims up for one reason.
+fn give_up(
+    claims: &[&Arc<Claim>],
+    reason: &'static str,
+    message: &str,
+    decision: &mut Decision<LaunchStep>,
+) {
+    for claim in claims {
+        decision.push(LaunchStep::GiveUp {
+            claim: Arc::clone(claim),
+            reason,
+            message: message.to_owned(),
+        });
+    }
 }
 
 /// The reason of a claim whose NodePool is paused.

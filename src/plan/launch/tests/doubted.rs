@@ -25,7 +25,11 @@ fn a_short_answer_after_a_lost_one_is_no_proof_that_nothing_was_bought() {
     for (second, ids) in [(70, &[][..]), (80, &["i-1"][..])] {
         let before = memory.called(&record, at(second));
         assert!(!memory.tells_all(&record, &gives(ids), before, at(second)));
-        assert_eq!(memory.visible_at(&record), at(182), "as without the repetition");
+        assert_eq!(
+            memory.visible_at(&record),
+            at(182),
+            "as without the repetition"
+        );
         let step = only(decide(&world(second, &claims, &[], &[]), &memory));
         assert!(matches!(step, LaunchStep::LookUp(_)), "{step:#?}");
     }

@@ -4,6 +4,7 @@ mod deleted;
 mod doubted;
 mod exhausted;
 mod paused;
+mod prices;
 mod rate;
 mod restored;
 

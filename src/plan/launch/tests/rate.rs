@@ -49,8 +49,15 @@ fn a_burst_is_bought_at_once_and_the_rest_as_ec2_starts_it() {
             let LaunchStep::Report { change, .. } = step else {
                 panic!("{step:#?}")
             };
-            assert_eq!((change.reason.as_str(), change.status), (RATE, ConditionStatus::False));
-            assert!(change.message.contains("40 instances"), "{}", change.message);
+            assert_eq!(
+                (change.reason.as_str(), change.status),
+                (RATE, ConditionStatus::False)
+            );
+            assert!(
+                change.message.contains("40 instances"),
+                "{}",
+                change.message
+            );
         }
         let wake = decision.wake.unwrap();
         assert!(wake > at(second), "it does not ask all the time");
