@@ -256,7 +256,6 @@ mod running {
         };
         BucketSizes {
             mutate: size(flags.mutating_calls),
-            instances_started: size(flags.instances_started),
             terminate: size(flags.terminate_calls),
             instances_ended: size(flags.instances_ended),
             tag: size(flags.tag_calls),

@@ -24,7 +24,8 @@ pub enum Bucket {
     Mutate,
     /// RunInstances: one token a call.
     RunInstances,
-    /// One token for each instance that a launch may start.
+    /// One token for each instance that a launch may start. Who decides on launches counts them: nobody waits for
+    /// these while a call is under way.
     InstancesStarted,
     /// TerminateInstances: one token a call.
     Terminate,
@@ -140,7 +141,6 @@ pub struct Buckets {
     sizes: BucketSizes,
     mutate: Limiter,
     run_instances: Limiter,
-    instances_started: Limiter,
     terminate: Limiter,
     instances_ended: Limiter,
     tag: Limiter,
@@ -177,7 +177,6 @@ impl Buckets {
         Self {
             mutate: limiter(sizes.mutate),
             run_instances: limiter(sizes.run_instances),
-            instances_started: limiter(sizes.instances_started),
             terminate: limiter(sizes.terminate),
             instances_ended: limiter(sizes.instances_ended),
             tag: limiter(sizes.tag),
@@ -224,7 +223,9 @@ impl Buckets {
     /// Waits until the bucket has `count` tokens and takes them. More than a bucket holds is taken
     /// in portions.
     pub async fn take(&self, bucket: Bucket, count: u32) {
-        let (limiter, size) = self.of(bucket);
+        let Some((limiter, size)) = self.of(bucket) else {
+            return;
+        };
         let mut left = count.saturating_mul(self.price(bucket));
         while let Some(portion) = NonZeroU32::new(left.min(size.burst.get())) {
             match limiter.check_n(portion) {
@@ -238,17 +239,18 @@ impl Buckets {
         }
     }
 
-    const fn of(&self, bucket: Bucket) -> (&Limiter, BucketSize) {
-        match bucket {
+    /// A bucket with its size; `None` for the one that is counted elsewhere.
+    const fn of(&self, bucket: Bucket) -> Option<(&Limiter, BucketSize)> {
+        Some(match bucket {
             Bucket::Mutate => (&self.mutate, self.sizes.mutate),
             Bucket::RunInstances => (&self.run_instances, self.sizes.run_instances),
-            Bucket::InstancesStarted => (&self.instances_started, self.sizes.instances_started),
+            Bucket::InstancesStarted => return None,
             Bucket::Terminate => (&self.terminate, self.sizes.terminate),
             Bucket::InstancesEnded => (&self.instances_ended, self.sizes.instances_ended),
             Bucket::Tag => (&self.tag, self.sizes.tag),
             Bucket::Describe => (&self.describe, self.sizes.describe),
             Bucket::Other => (&self.other, self.sizes.other),
-        }
+        })
     }
 }
 
@@ -269,8 +271,13 @@ mod tests {
     async fn a_burst_is_free_and_the_rest_waits_for_the_refill() {
         assert_eq!(seconds_for(Bucket::Mutate, 1, 50).await, 0);
         assert_eq!(seconds_for(Bucket::Mutate, 1, 60).await, 2);
-        assert_eq!(seconds_for(Bucket::InstancesStarted, 1000, 1).await, 0);
-        assert_eq!(seconds_for(Bucket::InstancesStarted, 600, 2).await, 100);
+        assert_eq!(seconds_for(Bucket::InstancesEnded, 1000, 1).await, 0);
+        assert_eq!(seconds_for(Bucket::InstancesEnded, 600, 2).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_instances_that_were_counted_when_their_launch_was_chosen() {
+        assert_eq!(seconds_for(Bucket::InstancesStarted, 600, 9).await, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -129,7 +129,11 @@ pub trait Cloud: Send + Sync + fmt::Debug {
         resolved: &'call NodeClass,
     ) -> BoxFuture<'call, Result<Rehearsal, CloudError>>;
 
-    /// Makes the call that the record describes. Repeating it with the same record launches nothing
+    /// Waits until EC2 takes one more launch call. Whoever launches waits for its turn before each call, and looks
+    /// then whether the call is still wanted: the wait may be long.
+    fn turn(&self) -> BoxFuture<'_, ()>;
+
+    /// Makes the call that the record describes, at once. Repeating it with the same record launches nothing
     /// twice. Tags: cluster, batch, node pool and node class of `claim`, which is any of the batch.
     ///
     /// After an error of class `Transient` or `Throttled` it may or may not have bought: repeat the

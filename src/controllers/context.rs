@@ -268,8 +268,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Context {
     /// Nothing is known yet.
     pub fn new(parts: Parts) -> Self {
-        let launches =
-            LaunchMemory::new(parts.world.now()).with_ceiling(parts.settings.launches_per_minute);
+        let launches = LaunchMemory::new(parts.world.now())
+            .with_ceiling(parts.settings.launches_per_minute)
+            .with_rate(parts.settings.launch_rate);
         let instances =
             InstanceView::default().with_ceiling(parts.settings.terminations_per_minute);
         Self {

@@ -83,6 +83,10 @@ impl Cloud for Guarded {
         Box::pin(self.within("CreateFleet", call))
     }
 
+    fn turn(&self) -> BoxFuture<'_, ()> {
+        self.cloud.turn()
+    }
+
     fn launch<'call>(
         &'call self,
         record: &'call LaunchRecord,

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
+use jiff::Timestamp;
 
 use super::context::Acting;
-use super::launched::{tell_shortfalls, write_instances};
+use super::edited;
+use super::launched::{refused, tell_shortfalls, write_instances};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
-use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::cloud::{CloudError, InstanceQuery};
 use crate::cluster::apply::{ClaimStatusChange, WriteErrorClass};
-use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{LaunchResult, Loop, RemovalReason};
 use crate::model::claim::Claim;
-use crate::model::launch::{ErrorClass, LaunchRecord};
-use crate::plan::condition::ConditionChange;
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::plan::launch::{self, Batch, BatchInstance, LaunchStep, Proposal};
 
 /// The loop that launches.
@@ -55,7 +54,8 @@ impl Controller for Launch {
         if !context.classes_known() {
             return Box::pin(std::future::ready(Round::default()));
         }
-        let snapshot = context.snapshot_with_outlook();
+        let mut snapshot = context.snapshot_with_outlook();
+        edited::hold_back(context, &mut snapshot);
         let decision = context.launches(|memory| {
             memory.forget(&snapshot);
             launch::decide(&snapshot, memory)
@@ -95,6 +95,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         } => {
             let (removal, event) = match reason {
                 launch::REFUSED => (RemovalReason::Refused, "LaunchRefused"),
+                launch::TOO_DEAR => (RemovalReason::InsufficientCapacity, launch::TOO_DEAR),
                 _ => (
                     RemovalReason::InsufficientCapacity,
                     "InsufficientCapacityError",
@@ -204,6 +205,10 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
     };
     let object = class_object(context, claim)?;
     let class = &proposal.node_class;
+    if let Some(why) = edited::what_changed(&object, class) {
+        let why = format!("EC2NodeClass {}: {why}", class.name);
+        return Err(StepError::Outdated(why).into());
+    }
     let prepared = context
         .cloud
         .prepare(&object, class, claim, &proposal.offerings)
@@ -281,6 +286,27 @@ async fn write_record(
     })
 }
 
+/// The turn of a call may come long after it was decided. One that nobody can have made yet is not made for claims
+/// that leave: what it bought would be ended at once.
+fn still_wanted(context: &Acting, batch: &Batch) -> Result<(), StepError> {
+    if !context.launches(|memory| memory.bought_nothing(&batch.record)) {
+        return Ok(());
+    }
+    let view = context.mirror.view();
+    let stays = |claim: &Arc<Claim>| {
+        let current = view.claims.get(&claim.name);
+        current.is_some_and(|current| current.uid == claim.uid && current.deleting_since.is_none())
+    };
+    if batch.claims.iter().all(stays) {
+        return Ok(());
+    }
+    let why = format!(
+        "claims of batch {} leave before it was bought",
+        batch.record.batch
+    );
+    Err(StepError::Outdated(why))
+}
+
 async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     let Some(claim) = batch
         .claims
@@ -291,37 +317,57 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     };
     let object = class_object(context, claim)?;
     let record = &batch.record;
+    context.cloud.turn().await;
+    still_wanted(context, batch)?;
     let now = context.now();
     let before = context.launches(|memory| memory.called(record, now));
     match context.cloud.launch(record, claim, &object).await {
-        Ok(outcome) => {
-            let result = match outcome.instances.len() {
-                0 => LaunchResult::NoCapacity,
-                bought if bought < record.size as usize => LaunchResult::Partial,
-                _ => LaunchResult::Complete,
-            };
-            context.metrics.launched(record.capacity_type, result);
-            tell_shortfalls(context, batch, &outcome);
-            let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
-            write_instances(context, batch, &bought).await?;
-            let now = context.now();
-            let class = context.class(&claim.node_class);
-            let class = class.as_ref().map(|known| &known.class);
-            context.launches(|memory| memory.answered(record, class, &outcome, now));
-            settled(context);
-            Ok(())
-        }
+        Ok(outcome) => answered(context, batch, &outcome, before).await,
         Err(error) => {
             context.metrics.launch_failed(None, error.class);
             let now = context.now();
             context.launches(|memory| match error.class {
                 ErrorClass::Transient => memory.unanswered(record, now),
                 ErrorClass::TokenMismatch => memory.was_used(record, before, now),
+                ErrorClass::Throttled => memory.throttled(record, before, now),
                 _ => memory.took_no_effect(record, before, now),
             });
             unanswered(context, batch, error).await
         }
     }
+}
+
+/// Writes down what EC2 launched. Where the answer may leave out what an earlier call did, EC2 is asked for that.
+async fn answered(
+    context: &Acting,
+    batch: &Batch,
+    outcome: &LaunchOutcome,
+    before: Option<Timestamp>,
+) -> Result<(), StepError> {
+    let record = &batch.record;
+    let now = context.now();
+    let tells_all = context.launches(|memory| memory.tells_all(record, outcome, before, now));
+    if tells_all {
+        let result = match outcome.instances.len() {
+            0 => LaunchResult::NoCapacity,
+            bought if bought < record.size as usize => LaunchResult::Partial,
+            _ => LaunchResult::Complete,
+        };
+        context.metrics.launched(record.capacity_type, result);
+        tell_shortfalls(context, batch, outcome);
+    }
+    let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
+    write_instances(context, batch, &bought).await?;
+    if !tells_all {
+        return look_up(context, batch).await.map(drop);
+    }
+    let now = context.now();
+    let known = batch.claims.first();
+    let known = known.and_then(|claim| context.class(&claim.node_class));
+    let class = known.as_ref().map(|known| &known.class);
+    context.launches(|memory| memory.answered(record, class, outcome, now));
+    settled(context);
+    Ok(())
 }
 
 /// What follows when EC2 did not say what it launched. It may have launched all the same: in this
@@ -371,9 +417,13 @@ fn unprepared(context: &Acting, proposal: &Proposal, error: &CloudError) {
 /// nothing.
 async fn refused_call(context: &Acting, batch: &Batch, error: CloudError) -> Result<(), StepError> {
     if context.launches(|memory| memory.bought_nothing(&batch.record)) {
+        // Told first: once the record is settled the next one is written onto the same claims.
+        let told = refused(context, &batch.claims, error).await;
         context.launches(|memory| memory.settled(&batch.record));
         settled(context);
-    } else if look_up(context, batch).await?.any {
+        return told;
+    }
+    if look_up(context, batch).await?.any {
         return Err(error.into());
     }
     refused(context, &batch.claims, error).await
@@ -424,34 +474,4 @@ fn settled(context: &Acting) {
     ] {
         context.wake(name);
     }
-}
-
-/// Says on every claim of the batch why EC2 refused, and lets the step be tried again later.
-async fn refused(
-    context: &Acting,
-    claims: &[Arc<Claim>],
-    error: CloudError,
-) -> Result<(), StepError> {
-    let reason = match error.class {
-        ErrorClass::InsufficientCapacity => "InsufficientCapacity",
-        ErrorClass::QuotaExceeded => "QuotaExceeded",
-        ErrorClass::Unauthorized => "Unauthorized",
-        _ => "LaunchFailed",
-    };
-    let change = ConditionChange::unknown(
-        ConditionType::Launched,
-        ConditionReason::from(reason),
-        error.to_string(),
-    );
-    for claim in claims.iter().filter(|claim| claim.provider_id.is_empty()) {
-        context.report(claim, change.clone()).await?;
-        let subject = Subject::claim(&claim.name, &claim.uid);
-        context.tell(
-            subject,
-            EventKind::Warning,
-            ("LaunchFailed", "Launching"),
-            error.to_string(),
-        );
-    }
-    Err(error.into())
 }

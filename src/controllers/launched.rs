@@ -11,12 +11,13 @@ use futures::stream;
 
 use super::context::Acting;
 use super::run::StepError;
-use crate::api::conditions::ConditionType;
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::cloud::{CloudError, errors};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
 use crate::cluster::events::{EventKind, Subject};
 use crate::metrics::ClaimStep;
 use crate::model::claim::Claim;
-use crate::model::launch::LaunchOutcome;
+use crate::model::launch::{ErrorClass, LaunchOutcome};
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{Batch, BatchInstance, assign, launched_status};
 
@@ -89,6 +90,56 @@ pub(super) async fn write_instances(
         .collect::<Vec<_>>()
         .await;
     written.into_iter().collect()
+}
+
+/// Says on every claim of the batch why EC2 refused, and lets the step be tried again later. What is only to be
+/// repeated is said nowhere: it passes by itself, and each claim would take a write that launches wait for.
+pub(super) async fn refused(
+    context: &Acting,
+    claims: &[Arc<Claim>],
+    error: CloudError,
+) -> Result<(), StepError> {
+    if errors::is_retryable(error.class) {
+        return Err(error.into());
+    }
+    let reason = match error.class {
+        ErrorClass::InsufficientCapacity => "InsufficientCapacity",
+        ErrorClass::QuotaExceeded => "QuotaExceeded",
+        ErrorClass::Unauthorized => "Unauthorized",
+        _ => "LaunchFailed",
+    };
+    let change = ConditionChange::unknown(
+        ConditionType::Launched,
+        ConditionReason::from(reason),
+        error.to_string(),
+    );
+    let waiting = claims.iter().filter(|claim| claim.provider_id.is_empty());
+    let writes: Vec<_> = waiting
+        .map(|claim| tell_refusal(context, claim, change.clone()))
+        .collect();
+    let told = stream::iter(writes)
+        .buffer_unordered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    told.into_iter().collect::<Result<(), StepError>>()?;
+    Err(error.into())
+}
+
+async fn tell_refusal(
+    context: &Acting,
+    claim: &Claim,
+    change: ConditionChange,
+) -> Result<(), StepError> {
+    let message = change.message.clone();
+    context.report(claim, change).await?;
+    let subject = Subject::claim(&claim.name, &claim.uid);
+    context.tell(
+        subject,
+        EventKind::Warning,
+        ("LaunchFailed", "Launching"),
+        message,
+    );
+    Ok(())
 }
 
 async fn write_instance(

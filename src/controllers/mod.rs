@@ -8,6 +8,7 @@
 pub mod assembly;
 pub mod collect;
 pub mod context;
+mod edited;
 pub mod empty;
 pub mod guard;
 pub mod instances;

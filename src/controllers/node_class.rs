@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::context::{Acting, Context};
+use super::edited::what_changed;
 use super::profiles;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::node_class::status::{
@@ -129,7 +130,7 @@ impl Controller for NodeClasses {
             {
                 wake = Some(wake.map_or(late, |wake| wake.min(late)));
             }
-            let ready = known.is_some_and(|found| found.class.ready);
+            let ready = known.is_some_and(|found| is_of(&object, &found.class));
             let generation = object.metadata.generation.unwrap_or(0);
             let due = self
                 .looked
@@ -161,6 +162,11 @@ impl Controller for NodeClasses {
         round.wake = wake;
         Box::pin(async move { round })
     }
+}
+
+/// True for a class that is ready as the object is now.
+fn is_of(object: &EC2NodeClass, class: &NodeClass) -> bool {
+    class.ready && what_changed(object, class).is_none()
 }
 
 /// Resolves a class, shares the result and writes it into the status.

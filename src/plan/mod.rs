@@ -26,4 +26,5 @@ pub mod pace;
 pub mod pack;
 pub mod pool_status;
 pub mod provision;
+pub mod rate;
 pub mod terminate;

@@ -32,6 +32,7 @@ use joining::Joining;
 
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
+use crate::plan::rate::Rate as LaunchRate;
 
 /// Whether the controller acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -244,6 +245,8 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// Where what is learned is kept; `None` is nowhere.
     pub learned: Option<LearnedSettings>,
+    /// How many instances EC2 starts for the account.
+    pub launch_rate: LaunchRate,
     /// Instances launched within a minute at most; `None` is without a ceiling.
     pub launches_per_minute: Option<NonZeroU32>,
     /// Instances terminated within a minute at most; `None` is without a ceiling.
@@ -327,6 +330,7 @@ impl ControllerFlags {
             resolve_again: signed(self.resolve_again),
             lease: self.lease.settings()?,
             learned: self.learned.settings()?,
+            launch_rate: self.rates.launch_rate(),
             launches_per_minute: self.ceilings.launches_per_minute,
             terminations_per_minute: self.ceilings.terminations_per_minute,
         })

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::page;
+use crate::plan::rate::Rate as LaunchRate;
 
 /// The refill and the size of a token bucket, `5/50` in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +109,16 @@ pub struct RateFlags {
     pub other_calls: Rate,
 }
 
+impl RateFlags {
+    /// How many instances EC2 starts for the account.
+    pub fn launch_rate(&self) -> LaunchRate {
+        LaunchRate {
+            per_second: self.instances_started.per_second,
+            burst: self.instances_started.burst,
+        }
+    }
+}
+
 /// The part of the reference page about these flags.
 pub(super) fn markdown() -> String {
     page::table(PREAMBLE, RateFlags::augment_args)
@@ -119,7 +130,9 @@ const PREAMBLE: &str = "
 Calls wait for a token of their bucket, so that EC2 throttles none. The defaults are AWS's for an account and region: tokens
 per second and tokens at most. Other tools of the account draw on the same buckets; where EC2 throttles all the same, calls of
 that kind take up to eight times as many tokens until none was throttled for a while. That goes for reads of types, zones and
-prices in the background too.
+prices in the background too. Instances that launches start are counted before a launch is chosen, and once for each
+launch however often its call is made: a NodeClaim that waits for them says `LaunchRate` in its condition `Launched` and is
+not given up meanwhile, as under a ceiling.
 ";
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::ContestedPods;
+use crate::plan::rate::Rate as LaunchRate;
 use crate::settings::{DefaultSpread, LearnedSettings, Mode, Settings};
 use crate::world::{Clock, SteadyClock, World};
 
@@ -130,6 +131,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         resolve_again: SignedDuration::from_mins(1),
         lease: None,
         learned: Some(LearnedSettings::default()),
+        launch_rate: LaunchRate::default(),
         launches_per_minute: None,
         terminations_per_minute: None,
     }

@@ -48,6 +48,25 @@ async fn a_launch_whose_answer_is_lost_is_given_up_after_a_minute_and_found_by_i
 }
 
 #[tokio::test]
+async fn what_the_answer_to_a_repeated_launch_leaves_out_is_found_by_its_batch() {
+    let scene = Scene::new("bare").await;
+    let class = class(&json!({}));
+    let record = scene
+        .record(&class, 2, &["c5.xlarge/us-east-1a/spot"])
+        .await;
+    let first = scene.launch(&record, &class).await;
+    scene.endpoint.ec2.answer_repeats_barely();
+    let again = scene.launch(&record, &class).await;
+    assert_eq!(again.instances, []);
+    let batch = InstanceQuery::Batch(record.batch.clone());
+    let found = scene.cloud.instances(&batch).await.unwrap();
+    let found: BTreeSet<String> = found.into_iter().map(|one| one.id).collect();
+    let bought = first.instances.into_iter().map(|one| one.id);
+    assert_eq!(found, bought.collect());
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_launch_that_never_arrived_buys_once_when_it_is_repeated() {
     let scene = Scene::new("request").await;
     let class = class(&json!({}));
@@ -111,6 +130,7 @@ async fn a_narrow_account_slows_launches_down_and_loses_none() {
     for number in 0..20 {
         record.batch = format!("batch-{number}");
         loop {
+            scene.cloud.turn().await;
             match scene.cloud.launch(&record, &claim(), &class).await {
                 Ok(_outcome) => break,
                 Err(error) => assert_eq!(error.class, ErrorClass::Throttled, "{error}"),

@@ -41,6 +41,11 @@ pub(super) fn ownership_tags(cluster: &str) -> BTreeMap<String, String> {
     ])
 }
 
+/// Waits until EC2 takes one more launch.
+pub(super) async fn turn(api: &Api) {
+    api.buckets.take(Bucket::Mutate, 1).await;
+}
+
 /// Makes the call that the record describes.
 pub(super) async fn launch(
     api: &Api,
@@ -49,10 +54,6 @@ pub(super) async fn launch(
     node_class: &EC2NodeClass,
 ) -> Result<LaunchOutcome, CloudError> {
     let request = request(api, record, claim, node_class)?;
-    api.buckets.take(Bucket::Mutate, 1).await;
-    api.buckets
-        .take(Bucket::InstancesStarted, record.size)
-        .await;
     let answer = request
         .customize()
         .config_override(once())

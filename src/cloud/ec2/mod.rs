@@ -1,7 +1,7 @@
 //! The real EC2 behind the [`Cloud`] trait.
 //!
 //! Given: settings, a world, and AWS's default chain of credentials. Given back: model values. Every
-//! call takes its tokens first, is repeated once by the SDK at most, and fails with a classified
+//! call takes its tokens first, a launch in its turn, is repeated once by the SDK at most, and fails with a classified
 //! error; what to do then is the caller's decision. Reads of the catalogue never wait for a refresh.
 
 mod answers;
@@ -229,6 +229,10 @@ impl Cloud for Ec2Cloud {
             .rehearse(&self.api, &self.templates, node_class, resolved)
             .map(|rehearsed| self.api.heed(rehearsed))
             .boxed()
+    }
+
+    fn turn(&self) -> BoxFuture<'_, ()> {
+        fleet::turn(&self.api).boxed()
     }
 
     fn launch<'call>(

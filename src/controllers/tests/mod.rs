@@ -4,13 +4,17 @@
 //! The region sells one size here, so that two pods of three cores need two machines.
 
 mod absence;
+mod answers;
+mod bursts;
 mod ceilings;
 mod clocks;
+mod edited;
 mod harm;
 mod leader;
 mod learning;
 mod notices;
 mod placement;
+mod refused;
 mod reservations;
 mod restore;
 mod roles;

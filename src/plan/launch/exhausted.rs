@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{LaunchStep, Shortages};
+use super::{LaunchStep, Shortages, give_up};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
@@ -56,13 +56,7 @@ pub(super) fn none_left(
     // Another NodePool may serve the pods of a class that makes no machines: they do not wait for it.
     let elsewhere = || format!("{against}; its pods are planned anew");
     if let Some(message) = other.or_else(|| why.is_some().then(elsewhere)) {
-        for claim in claims {
-            decision.push(LaunchStep::GiveUp {
-                claim: Arc::clone(claim),
-                reason,
-                message: message.clone(),
-            });
-        }
+        give_up(claims, reason, &message, decision);
         return None;
     }
     let ends = first

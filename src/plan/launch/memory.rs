@@ -2,17 +2,17 @@
 //!
 //! Given what was written, called, answered and looked up, it says which records are settled, when an
 //! empty answer of EC2 may be believed, and which claims must not hold up others. All of it may be
-//! lost: a record that nobody remembers to be answered is repeated, and EC2 answers a repeated call
-//! with the same instances. Nothing is decided here.
+//! lost: a record that nobody remembers to be answered is repeated, and a repeated call launches
+//! nothing more. Nothing is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::doubt::Answers;
 use super::refusals::is_of_class;
-use super::{Hazards, NodeMemory, Proposal, Refusals, Shortages, TemplateUse};
+use super::{Hazards, NodeMemory, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Lesson};
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
@@ -20,7 +20,8 @@ use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
 use crate::plan::instances::VISIBLE_WITHIN;
-use crate::plan::pace::{Before, Full, Pace};
+use crate::plan::pace::Pace;
+use crate::plan::rate::Tokens;
 
 /// How long to wait before EC2 is asked again what came of a record while an instance may not be
 /// visible yet.
@@ -70,25 +71,29 @@ pub struct LaunchMemory {
     in_hand: BTreeSet<String>,
     /// Instances that were asked for within the last minute, by record.
     pub(super) pace: Pace,
+    /// What EC2 starts at once, as far as it is not taken.
+    pub(super) tokens: Tokens,
 }
 
 /// What this process did about the latest attempt of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Trail {
+pub(super) struct Trail {
     attempt: u32,
     /// This process chose the attempt, so nobody called before it did.
     own: bool,
     /// When a call was made, at the latest, that may have bought something.
-    last_call: Option<Timestamp>,
+    pub(super) last_call: Option<Timestamp>,
     last_look: Option<Timestamp>,
     /// EC2 refused a call.
     refused: bool,
+    /// What its answers are worth.
+    pub(super) answers: Answers,
     /// When any of this was last learned.
     touched: Timestamp,
 }
 
 /// Names the call of a batch's attempt.
-fn purpose(batch: &str, attempt: u32) -> String {
+pub(super) fn purpose(batch: &str, attempt: u32) -> String {
     format!("{batch}/{attempt}")
 }
 
@@ -108,24 +113,8 @@ impl LaunchMemory {
             alone: BTreeSet::new(),
             in_hand: BTreeSet::new(),
             pace: Pace::default(),
+            tokens: Tokens::default(),
         }
-    }
-
-    /// With a ceiling on instances launched per minute.
-    pub fn with_ceiling(mut self, per_minute: Option<NonZeroU32>) -> Self {
-        self.pace = Pace::per_minute(per_minute);
-        self
-    }
-
-    /// Takes the room of a proposal before anything is waited for, so that of the proposals of one round
-    /// only so many go on as the ceiling allows.
-    ///
-    /// # Errors
-    /// [`Full`], and nothing is taken.
-    pub fn reserve(&mut self, proposal: &Proposal, now: Timestamp) -> Result<Before, Full> {
-        let count = u32::try_from(proposal.claims.len()).unwrap_or(u32::MAX);
-        self.pace
-            .try_spend(&purpose(&proposal.batch, proposal.attempt), count, now)
     }
 
     /// A record is being written onto these claims: nothing is decided about them until
@@ -146,12 +135,6 @@ impl LaunchMemory {
         self.in_hand.contains(&claim.uid)
     }
 
-    /// No claim took the record of a proposal: its room is free for others.
-    pub fn give_back(&mut self, proposal: &Proposal, before: Before) {
-        self.pace
-            .give_back(&purpose(&proposal.batch, proposal.attempt), before);
-    }
-
     /// This process is about to write a record that it chose itself: nothing was called under it yet.
     pub fn chosen(&mut self, record: &LaunchRecord, now: Timestamp) {
         self.pace
@@ -166,7 +149,10 @@ impl LaunchMemory {
         self.pace
             .spend(&purpose(&record.batch, record.attempt), record.size, now);
         self.templates.used(&record.templates, now);
-        self.trail(record, false, now).last_call.replace(now)
+        let is_repeated = !self.bought_nothing(record);
+        let trail = self.trail(record, false, now);
+        trail.answers.is_repeated = is_repeated;
+        trail.last_call.replace(now)
     }
 
     /// EC2 refused a call, so nothing will come of it; `before` is what [`Self::called`] gave back.
@@ -183,6 +169,13 @@ impl LaunchMemory {
             self.pace
                 .correct(&purpose(&record.batch, record.attempt), 0);
         }
+    }
+
+    /// EC2 throttled a call: it is made again, with what was taken for it. `before` is what [`Self::called`] gave
+    /// back.
+    pub fn throttled(&mut self, record: &LaunchRecord, before: Option<Timestamp>, now: Timestamp) {
+        self.took_no_effect(record, before, now);
+        self.tokens.throttled(now);
     }
 
     /// EC2 says that the token of the record was used for something else before, which is written down
@@ -206,13 +199,14 @@ impl LaunchMemory {
         self.trail(record, false, now).last_look = Some(now);
     }
 
-    fn trail(&mut self, record: &LaunchRecord, own: bool, now: Timestamp) -> &mut Trail {
+    pub(super) fn trail(&mut self, record: &LaunchRecord, own: bool, now: Timestamp) -> &mut Trail {
         let fresh = Trail {
             attempt: record.attempt,
             own,
             last_call: None,
             last_look: None,
             refused: false,
+            answers: Answers::default(),
             touched: now,
         };
         let trail = self.trails.entry(record.batch.clone()).or_insert(fresh);
@@ -223,7 +217,7 @@ impl LaunchMemory {
         trail
     }
 
-    fn trail_of(&self, record: &LaunchRecord) -> Option<&Trail> {
+    pub(super) fn trail_of(&self, record: &LaunchRecord) -> Option<&Trail> {
         self.trails
             .get(&record.batch)
             .filter(|trail| trail.attempt == record.attempt)
@@ -286,8 +280,13 @@ impl LaunchMemory {
             self.refusals.learn(class, record, outcome, now);
         }
         let bought = u32::try_from(outcome.instances.len()).unwrap_or(u32::MAX);
-        self.pace
-            .correct(&purpose(&record.batch, record.attempt), bought);
+        let purpose = purpose(&record.batch, record.attempt);
+        self.pace.correct(&purpose, bought);
+        self.tokens.settle(&purpose, bought, now);
+        let mut shortfalls = outcome.shortfalls.iter();
+        if shortfalls.any(|found| found.class == ErrorClass::Throttled) {
+            self.tokens.throttled(now);
+        }
         self.settled(record);
     }
 
@@ -373,6 +372,16 @@ impl LaunchMemory {
 
     /// Remembers that nothing more will come of a record.
     pub fn settled(&mut self, record: &LaunchRecord) {
+        let started = if self.bought_nothing(record) {
+            0
+        } else {
+            record.size
+        };
+        let known_at = self
+            .trail_of(record)
+            .map_or(self.since, |trail| trail.touched);
+        let purpose = purpose(&record.batch, record.attempt);
+        self.tokens.settle(&purpose, started, known_at);
         let attempt = self.answered.entry(record.batch.clone()).or_insert(0);
         *attempt = record.attempt.max(*attempt);
     }
@@ -431,15 +440,19 @@ impl LaunchMemory {
             *latest = record.attempt.max(*latest);
         }
         self.forget_what_was_taken_back(&carried);
-        self.answered
-            .retain(|batch, _attempt| carried.contains_key(batch.as_str()));
-        self.resting
-            .retain(|batch, _rest| carried.contains_key(batch.as_str()));
         // A record that was chosen a moment ago is on no claim yet.
         let lately = snapshot
             .now
             .saturating_sub(VISIBLE_WITHIN)
             .unwrap_or(Timestamp::MIN);
+        self.tokens.forget(lately, |purpose| {
+            let batch = purpose.split('/').next();
+            batch.is_some_and(|batch| carried.contains_key(batch))
+        });
+        self.answered
+            .retain(|batch, _attempt| carried.contains_key(batch.as_str()));
+        self.resting
+            .retain(|batch, _rest| carried.contains_key(batch.as_str()));
         self.trails
             .retain(|batch, trail| carried.contains_key(batch.as_str()) || trail.touched > lately);
         if !self.alone.is_empty() {
@@ -472,6 +485,7 @@ impl LaunchMemory {
                     own: false,
                     last_look: None,
                     refused: false,
+                    answers: Answers::default(),
                     ..*trail
                 };
             }

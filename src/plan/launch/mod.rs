@@ -5,11 +5,14 @@
 //! unchanged; a batch that fell short walks on with the offerings that remain; a claim that is being
 //! deleted holds its finalizer until its launch is settled. Nothing is bought or written here.
 
+mod admission;
 mod assign;
+mod doubt;
 mod exhausted;
 mod hazard;
 mod memory;
 mod node_memory;
+mod prices;
 mod refusals;
 mod shortage;
 mod templates;
@@ -21,11 +24,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+pub use admission::{CEILING, NoRoom, RATE, Reserved, admitted, is_held};
 pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
 pub use exhausted::REFUSED;
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
 pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
+pub use prices::TOO_DEAR;
 pub use refusals::Refusals;
 pub use shortage::{Shortages, UnreadableShortages};
 pub use templates::{TemplateUse, UnreadableTemplates};
@@ -48,9 +53,6 @@ pub const LARGEST_BATCH: usize = 500;
 /// How long a batch rests after its last claim was deleted before EC2 is asked what came of it: an
 /// instance launched just before is usually visible by then, and its claim need not wait longer.
 const SETTLE_AFTER: SignedDuration = SignedDuration::from_secs(5);
-
-/// The least that claims wait for room under the ceiling before they are decided again.
-const PACE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// A batch with its record and every claim that carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,6 +333,9 @@ fn decide_written(
         .map(|claim| claim.deleting_since)
         .collect::<Option<Vec<Timestamp>>>()
         .and_then(|times| times.into_iter().max());
+    if memory.is_doubted(&batch.record) {
+        return look_up(snapshot, memory, batch, decision);
+    }
     match last_deletion {
         None => decision.push(LaunchStep::Call(batch)),
         Some(deleted) => {
@@ -401,19 +406,9 @@ fn propose(
     decision: &mut Decision<LaunchStep>,
 ) {
     let Some(first) = claims.first() else { return };
-    let tell = |change: ConditionChange, decision: &mut Decision<LaunchStep>| {
-        for claim in claims {
-            if let Some(change) = change.clone().news_for(claim) {
-                decision.push(LaunchStep::Report {
-                    claim: Arc::clone(claim),
-                    change,
-                });
-            }
-        }
-    };
     let report = |reason: ConditionReason, message: String, decision: &mut Decision<LaunchStep>| {
         let change = ConditionChange::unknown(ConditionType::Launched, reason, message);
-        tell(change, decision);
+        tell(claims, &change, decision);
     };
     let node_class = match ready_class(snapshot, first) {
         Ok(class) => class,
@@ -423,13 +418,17 @@ fn propose(
         let message = "the NodePool is paused by the annotation tonnage.dev/paused: nothing is bought until it is removed";
         return report(ConditionReason::from(PAUSED), message.to_owned(), decision);
     }
-    let now = snapshot.now;
-    let Some(claims) = within_ceiling(claims, memory, now, decision) else {
-        return tell(held(memory), decision);
+    let affordable = match prices::affordable(snapshot, node_class, first) {
+        Ok(affordable) => affordable,
+        Err(message) => return give_up(claims, TOO_DEAR, &message, decision),
     };
-    let mut remaining = first
-        .offerings
-        .iter()
+    let now = snapshot.now;
+    let claims = match admission::with_room(claims, memory, now, decision) {
+        Ok(claims) => claims,
+        Err(held) => return tell(claims, &held, decision),
+    };
+    let mut remaining = affordable
+        .into_iter()
         .filter(|offering| memory.closed_until(node_class, offering, now).is_none())
         .peekable();
     let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
@@ -465,56 +464,36 @@ fn propose(
     }));
 }
 
-/// The reason of a claim that waits for the ceiling on launches.
-pub const CEILING: &str = "LaunchCeiling";
+/// Says something on claims, if it is news.
+fn tell(claims: &[&Arc<Claim>], change: &ConditionChange, decision: &mut Decision<LaunchStep>) {
+    for claim in claims {
+        if let Some(change) = change.clone().news_for(claim) {
+            decision.push(LaunchStep::Report {
+                claim: Arc::clone(claim),
+                change,
+            });
+        }
+    }
+}
+
+/// Gives claims up for one reason.
+fn give_up(
+    claims: &[&Arc<Claim>],
+    reason: &'static str,
+    message: &str,
+    decision: &mut Decision<LaunchStep>,
+) {
+    for claim in claims {
+        decision.push(LaunchStep::GiveUp {
+            claim: Arc::clone(claim),
+            reason,
+            message: message.to_owned(),
+        });
+    }
+}
+
 /// The reason of a claim whose NodePool is paused.
 pub const PAUSED: &str = "NodePoolPaused";
-
-/// Those of the claims that the ceiling on launches leaves room for; `None` when that is nobody. Other
-/// proposals are offered the same room: who is first when they are carried out has it.
-fn within_ceiling<'claims, 'world>(
-    claims: &'claims [&'world Arc<Claim>],
-    memory: &LaunchMemory,
-    now: Timestamp,
-    decision: &mut Decision<LaunchStep>,
-) -> Option<&'claims [&'world Arc<Claim>]> {
-    let room = usize::try_from(memory.pace.room(now)).unwrap_or(usize::MAX);
-    if room < claims.len() {
-        let soon = now.saturating_add(PACE_AGAIN).unwrap_or(now);
-        let more = memory.pace.more_at(now);
-        decision.wake_at(more.map_or(soon, |more| more.max(soon)));
-    }
-    claims
-        .get(..room.min(claims.len()))
-        .filter(|claims| !claims.is_empty())
-}
-
-/// What a claim says while the ceiling holds it. That it does not hold, unlike all else that claims
-/// wait for: so the API server keeps the time when the wait ends, from which the launch timeout counts.
-fn held(memory: &LaunchMemory) -> ConditionChange {
-    let ceiling = memory.pace.ceiling().map_or(0, std::num::NonZeroU32::get);
-    let message = format!(
-        "the ceiling of {ceiling} instances launched per minute is reached (--launches-per-minute); the \
-         claim is bought when there is room"
-    );
-    ConditionChange::fails(
-        ConditionType::Launched,
-        ConditionReason::from(CEILING),
-        message,
-    )
-}
-
-/// What a claim says when the ceiling holds it no more; nothing for one that it did not hold.
-pub fn admitted(claim: &Claim) -> Option<ConditionChange> {
-    let said = claim.conditions.get(ConditionType::Launched.as_str())?;
-    (said.reason == CEILING).then(|| {
-        ConditionChange::unknown(
-            ConditionType::Launched,
-            ConditionReason::from("Launching"),
-            "there is room below the ceiling on launches: the claim is being bought",
-        )
-    })
-}
 
 /// The node class of a claim, or why it cannot be used.
 fn ready_class<'world>(

@@ -23,7 +23,7 @@ use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::{InstanceView, Sight};
-use crate::plan::launch::CEILING;
+use crate::plan::launch::is_held;
 
 /// How long a machine takes to join at most if all is well, as a rule.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
@@ -39,7 +39,7 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
     reason = "the words of the settings and annotations"
 )]
 pub struct LifecycleSettings {
-    /// Until the claim is launched, from its creation, or from when the ceiling on launches let it go.
+    /// Until the claim is launched, from its creation, or from when there was room for its launch.
     pub launch_timeout: SignedDuration,
     /// From the launch until the node has registered.
     pub registration_timeout: SignedDuration,
@@ -265,8 +265,8 @@ impl Turn<'_> {
 
     fn unlaunched(&self, decision: &mut Decision<LifecycleStep>) {
         let said = self.claim.conditions.get(ConditionType::Launched.as_str());
-        // A ceiling that people set is no reason to make the claim anew: it would wait again.
-        if said.is_some_and(|said| said.reason == CEILING) {
+        // That there is no room yet is no reason to make the claim anew: it would wait again.
+        if said.is_some_and(|said| is_held(&said.reason)) {
             return;
         }
         let timeout = self.timeouts.launch_timeout;
@@ -274,7 +274,7 @@ impl Turn<'_> {
             let why = said.map_or("", |found| found.message.as_str());
             format!("nothing was launched within {timeout:#}; {why}")
         };
-        // When its status last changed: a claim that waited for the ceiling did not fail meanwhile.
+        // When its status last changed: a claim that waited for room did not fail meanwhile.
         self.expired(
             self.since(ConditionType::Launched),
             timeout,

@@ -6,7 +6,7 @@ use crate::model::resources::Resources;
 use crate::plan::examples::{
     at, booted, claim, initialized, instance, launched, node, pod, set, world,
 };
-use crate::plan::launch::admitted;
+use crate::plan::launch::{CEILING, RATE, admitted};
 use std::collections::BTreeSet;
 use std::slice;
 
@@ -238,7 +238,13 @@ fn a_node_that_never_becomes_usable_is_given_up_unless_pods_run_on_it() {
 }
 
 #[test]
-fn a_claim_that_waits_for_the_ceiling_is_not_given_up() {
+fn a_claim_that_waits_for_room_is_not_given_up() {
+    for reason in [CEILING, RATE] {
+        is_not_given_up_while_it_says(reason);
+    }
+}
+
+fn is_not_given_up_while_it_says(reason: &str) {
     let mut waiting = claim("a", &["c5.xlarge/us-east-1a/spot"]);
     let nothing = InstanceView::default();
     let late = decide_at(100_000, &[waiting.clone()], &[], &nothing);
@@ -253,7 +259,7 @@ fn a_claim_that_waits_for_the_ceiling_is_not_given_up() {
         "Launched".to_owned(),
         crate::model::claim::ClaimCondition {
             status: crate::model::claim::ConditionStatus::False,
-            reason: CEILING.to_owned(),
+            reason: reason.to_owned(),
             message: String::new(),
             since: at(1),
         },

@@ -82,6 +82,25 @@ impl Reach {
     }
 }
 
+/// Those of some offerings that cost no more by now than a pool may pay. What the class does not sell has no price and
+/// stays.
+pub fn within_ceilings<'keys>(
+    pool: &NodePool,
+    class: &NodeClass,
+    keys: &'keys [OfferingKey],
+) -> Vec<&'keys OfferingKey> {
+    if pool.max_price.is_none() && pool.max_percent_of_on_demand.is_none() {
+        return keys.iter().collect();
+    }
+    let on_demand = on_demand_prices(&class.catalogue);
+    let is_within = |key: &&OfferingKey| {
+        class
+            .offering(key)
+            .is_none_or(|offering| !is_too_dear(pool, offering, on_demand.get(&of_place(offering))))
+    };
+    keys.iter().filter(is_within).collect()
+}
+
 /// The class with those offerings alone that pools may buy through it; as it is when they may buy none.
 pub fn bought_by(class: &Arc<NodeClass>, pools: &[Arc<NodePool>]) -> Arc<NodeClass> {
     let through = pools.iter().filter(|pool| pool.node_class == class.name);

@@ -117,6 +117,15 @@ impl SimulatedCloud {
         for (bucket, count) in &call.takes {
             self.buckets.take(*bucket, *count).await;
         }
+        self.call_now(call, effect).await
+    }
+
+    /// Makes a call whose tokens were taken before.
+    async fn call_now<T>(
+        &self,
+        call: Call,
+        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
+    ) -> Result<T, CloudError> {
         match self.way.go(&call, effect).await {
             Ok(answer) => Ok(answer),
             Err(Unserved::NoAnswer) => Err(no_answer(call.operation).await),
@@ -332,6 +341,10 @@ impl Cloud for SimulatedCloud {
         Box::pin(std::future::ready(Ok(Rehearsal::Passed)))
     }
 
+    fn turn(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.buckets.take(Bucket::Mutate, 1))
+    }
+
     fn launch<'call>(
         &'call self,
         record: &'call LaunchRecord,
@@ -345,7 +358,7 @@ impl Cloud for SimulatedCloud {
         );
         let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
         let call = Call::write(fleet::OPERATION, takes);
-        Box::pin(self.call(call, move |state, fault| {
+        Box::pin(self.call_now(call, move |state, fault| {
             let most = match fault {
                 Some(CallFault::Short(most)) => Some(most),
                 _ => None,

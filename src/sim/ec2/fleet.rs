@@ -15,6 +15,7 @@ use super::placing::Bound;
 use super::refusal::Refusal;
 use super::template::{LaunchTemplate, Tags};
 use super::{State, later};
+use crate::cloud::buckets::Bucket;
 use crate::cloud::{errors, tags, token};
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::launch::{
@@ -82,7 +83,11 @@ impl State {
             return Ok(None);
         };
         if known.parameters == parameters {
-            return Ok(Some(known.clone()));
+            let mut again = known.clone();
+            if self.bare_repeats {
+                again.outcome = LaunchOutcome::default();
+            }
+            return Ok(Some(again));
         }
         Err(Refusal::new(
             "IdempotentParameterMismatch",
@@ -90,9 +95,15 @@ impl State {
         ))
     }
 
+    /// Instances that a call might have started count no more: EC2 limits those that are launched.
+    pub(super) fn did_not_start(&mut self, count: u32) {
+        self.throttle.put_back(Bucket::InstancesStarted, count);
+    }
+
     /// Serves a launch; `most` is what a shortage leaves of it.
     pub(super) fn launch(&mut self, order: &Order, most: Option<usize>) -> Result<Fleet, Refusal> {
         if let Some(known) = self.known_fleet(order.token.as_deref(), &order.parameters)? {
+            self.did_not_start(u32::try_from(order.size).unwrap_or(u32::MAX));
             return Ok(known);
         }
         for wanted in &order.templates {
@@ -112,6 +123,8 @@ impl State {
         }
         self.fleets_made += 1;
         let outcome = self.buy(order, most);
+        let missing = order.size.saturating_sub(outcome.instances.len());
+        self.did_not_start(u32::try_from(missing).unwrap_or(u32::MAX));
         let mut shortfalls = outcome.shortfalls.iter();
         let is_short = shortfalls.any(|found| found.class == ErrorClass::InsufficientCapacity);
         self.short_fleets += u64::from(is_short);

@@ -80,6 +80,8 @@ pub(super) struct State {
     dry: Vec<(OfferingKey, Timestamp)>,
     limits: Vec<limits::Limit>,
     storm: storm::Storm,
+    /// A repeated launch is answered without its machines.
+    bare_repeats: bool,
     /// Fleets that fell short because capacity did.
     short_fleets: u64,
     calls: BTreeMap<&'static str, calls::Tally>,
@@ -222,6 +224,7 @@ impl Ec2 {
             dry: Vec::new(),
             limits: Vec::new(),
             storm: storm::Storm::default(),
+            bare_repeats: false,
             short_fleets: 0,
             calls: BTreeMap::new(),
             barren: 0,
@@ -316,6 +319,12 @@ impl Ec2 {
     /// which is eventually consistent, may do.
     pub fn show_late(&self, after: Duration) {
         self.locked().shown_after = after;
+    }
+
+    /// From now on the answer to a repeated launch lists no machines: EC2 promises that it launches none twice, and
+    /// no more.
+    pub fn answer_repeats_barely(&self) {
+        self.locked().bare_repeats = true;
     }
 
     /// From now on a machine is left out of answers to `DescribeInstances`, though EC2 knows of it.

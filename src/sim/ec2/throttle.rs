@@ -52,6 +52,14 @@ impl Throttle {
         self.levels.insert(bucket, (left.unwrap_or(level), now));
         left.is_some()
     }
+
+    /// Puts back tokens of what did not come about after all.
+    pub(super) fn put_back(&mut self, bucket: Bucket, count: u32) {
+        let full = u64::from(self.size(bucket).burst.get()) * 1_000;
+        if let Some((level, _counted)) = self.levels.get_mut(&bucket) {
+            *level = level.saturating_add(u64::from(count) * 1_000).min(full);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +81,17 @@ mod tests {
             .filter(|_call| throttle.take(Bucket::Mutate, 1, later))
             .count();
         assert_eq!(served, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_did_not_start_is_put_back_and_no_more_than_the_bucket_holds() {
+        let mut throttle = Throttle::new(BucketSizes::default());
+        let now = Instant::now();
+        assert!(throttle.take(Bucket::InstancesStarted, 700, now));
+        assert!(!throttle.take(Bucket::InstancesStarted, 700, now));
+        throttle.put_back(Bucket::InstancesStarted, 400);
+        assert!(throttle.take(Bucket::InstancesStarted, 700, now));
+        throttle.put_back(Bucket::InstancesStarted, 2_000);
+        assert!(!throttle.take(Bucket::InstancesStarted, 1_001, now));
     }
 }

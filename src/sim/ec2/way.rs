@@ -51,6 +51,13 @@ impl Call {
         }
     }
 
+    /// How many instances it may start.
+    fn instances(&self) -> u32 {
+        let mut takes = self.takes.iter();
+        let started = takes.find(|(bucket, _count)| *bucket == Bucket::InstancesStarted);
+        started.map_or(0, |(_bucket, count)| *count)
+    }
+
     pub(super) const fn write(operation: &'static str, takes: Vec<(Bucket, u32)>) -> Self {
         Self {
             operation,
@@ -119,6 +126,9 @@ impl Way {
             return Err(Refusal::throttled());
         }
         let answer = effect(&mut state, fault);
+        if answer.is_err() {
+            state.did_not_start(call.instances());
+        }
         if call.writes && answer.is_ok() {
             let fields = json!({ "client": self.who, "operation": call.operation });
             state.history.request("Call", fields);

@@ -172,6 +172,10 @@ impl Cloud for Region {
         self.inner.rehearse(node_class, resolved)
     }
 
+    fn turn(&self) -> BoxFuture<'_, ()> {
+        self.inner.turn()
+    }
+
     fn launch<'call>(
         &'call self,
         record: &'call LaunchRecord,

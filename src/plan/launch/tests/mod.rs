@@ -1,8 +1,11 @@
 //! Launch decisions, told as stories of a batch.
 
 mod deleted;
+mod doubted;
 mod exhausted;
 mod paused;
+mod prices;
+mod rate;
 mod restored;
 
 use std::num::NonZeroU32;

@@ -55,6 +55,8 @@ pub(super) fn create(desk: &mut Desk<'_>) -> Result<Vec<Element>, Refusal> {
     let token = desk.all.text("ClientToken");
     let parameters = desk.form.parameters();
     if let Some(known) = desk.state.known_fleet(token, &parameters)? {
+        let size = u32::try_from(request.size).unwrap_or(u32::MAX);
+        desk.state.did_not_start(size);
         return Ok(answer(&request, &known, Vec::new()));
     }
     let mut errors = Vec::new();
