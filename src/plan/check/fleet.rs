@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, InstanceType, Offering, OfferingKey};
@@ -157,6 +158,9 @@ fn existing(
         });
     }
     let mut labels = node.labels.clone();
+    if let Some(claim) = claim.filter(|_| !labels.contains_key("karpenter.sh/registered")) {
+        add_coming_labels(snapshot, claim, &mut labels);
+    }
     labels
         .entry("kubernetes.io/hostname".to_owned())
         .or_insert_with(|| node.name.clone());
@@ -179,6 +183,26 @@ fn existing(
             .collect(),
         coming: Vec::new(),
         alternatives: Vec::new(),
+    }
+}
+
+/// What registration will put onto a Node, where the Node does not say otherwise: the labels of its claim, and
+/// those of the type that the claim was launched as.
+fn add_coming_labels(snapshot: &Snapshot, claim: &Claim, labels: &mut BTreeMap<String, String>) {
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let instance = claim
+        .labels
+        .get("node.kubernetes.io/instance-type")
+        .and_then(|name| class?.catalogue.types.get(name.as_str()));
+    let of_type = instance.iter().flat_map(|found| &found.labels);
+    let settled = ["karpenter.sh/registered", "karpenter.sh/initialized"];
+    for (key, value) in claim.labels.iter().chain(of_type) {
+        labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    for key in settled {
+        labels
+            .entry(key.to_owned())
+            .or_insert_with(|| "true".to_owned());
     }
 }
 

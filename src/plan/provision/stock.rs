@@ -11,6 +11,7 @@ use super::daemons::Daemons;
 use super::demand;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
 use super::promise;
+use crate::api::labels::{INITIALIZED, REGISTERED};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::offering::{InstanceType, OfferingKey};
@@ -60,43 +61,36 @@ pub struct Bin {
     pub initialized: bool,
 }
 
-#[derive(Debug, Clone)]
-enum BinLabels {
-    Node(Arc<Node>),
-    Virtual(BTreeMap<String, String>),
+/// The labels of a bin. What a Node says of itself wins over what is still to be put on it.
+#[derive(Debug, Clone, Default)]
+struct BinLabels {
+    node: Option<Arc<Node>>,
+    /// Those that registration will put onto its Node.
+    coming: BTreeMap<String, String>,
 }
 
 impl Labelled for Bin {
     fn label(&self, key: &str) -> Option<&str> {
-        match &self.labels {
-            BinLabels::Node(node) => node
-                .labels
-                .get(key)
-                .map(String::as_str)
-                .or_else(|| (key == HOSTNAME).then_some(node.name.as_str())),
-            BinLabels::Virtual(labels) => labels
-                .get(key)
-                .map(String::as_str)
-                .or_else(|| (key == HOSTNAME).then_some("\u{0}new")),
-        }
+        let BinLabels { node, coming } = &self.labels;
+        let own = node.as_ref().and_then(|node| node.labels.get(key));
+        own.or_else(|| coming.get(key))
+            .map(String::as_str)
+            .or_else(|| {
+                let name = node.as_ref().map_or("\u{0}new", |node| &node.name);
+                (key == HOSTNAME).then_some(name)
+            })
     }
 
     fn node_name(&self) -> Option<&str> {
-        match &self.labels {
-            BinLabels::Node(node) => Some(&node.name),
-            BinLabels::Virtual(_) => None,
-        }
+        self.labels.node.as_ref().map(|node| node.name.as_str())
     }
 }
 
 impl Bin {
-    /// The names of its labels.
+    /// The names of its labels; one may come twice.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
-        let labels = match &self.labels {
-            BinLabels::Node(node) => &node.labels,
-            BinLabels::Virtual(labels) => labels,
-        };
-        labels.keys().map(String::as_str)
+        let own = self.labels.node.iter().flat_map(|node| node.labels.keys());
+        own.chain(self.labels.coming.keys()).map(String::as_str)
     }
 }
 
@@ -189,9 +183,20 @@ fn of_node(
         // Device plugins and the kubelet report late; what was bought is known.
         free = claim_or(&claim.allocatable, &free);
     }
+    let coming = match claim {
+        Some(claim) if !node.labels.contains_key(REGISTERED) => {
+            let offering = bought(claim);
+            let instance = instance_of(snapshot, claim, offering.as_ref());
+            labels_of_claim(claim, offering.as_ref(), instance)
+        }
+        _ => BTreeMap::new(),
+    };
     let mut bin = Bin {
         name: BinName::Node(node.name.clone()),
-        labels: BinLabels::Node(Arc::clone(node)),
+        labels: BinLabels {
+            node: Some(Arc::clone(node)),
+            coming,
+        },
         taints,
         free,
         promised: claim.map_or_else(BTreeMap::new, |claim| promise::read(&claim.annotations)),
@@ -259,29 +264,13 @@ fn of_claim(
 ) -> Option<Bin> {
     let class = snapshot.node_classes.get(&claim.node_class);
     let offering = bought(claim).or_else(|| claim.offerings.first().cloned());
-    let instance: Option<&InstanceType> = offering.as_ref().and_then(|key| {
-        class
-            .and_then(|class| class.catalogue.types.get(&key.instance_type))
-            .map(|found| &**found)
-    });
+    let instance = instance_of(snapshot, claim, offering.as_ref());
     let free = if claim.allocatable.is_empty() {
         let all = instance?.allocatable();
         class.map_or_else(Resources::new, |class| class.promised(all, &claim.requests))
     } else {
         claim.allocatable.clone()
     };
-    let mut labels: BTreeMap<String, String> = instance
-        .map(|instance| instance.labels.clone())
-        .unwrap_or_default();
-    if let Some(key) = &offering {
-        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
-        labels.insert(ZONE.to_owned(), key.zone.to_string());
-        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
-    }
-    labels.extend(claim.labels.clone());
-    for settled in ["karpenter.sh/registered", "karpenter.sh/initialized"] {
-        labels.insert(settled.to_owned(), "true".to_owned());
-    }
     let volume_room = instance
         .map(|instance| {
             BTreeMap::from([(
@@ -292,7 +281,10 @@ fn of_claim(
         .unwrap_or_default();
     let mut bin = Bin {
         name: BinName::Claim(claim.name.clone()),
-        labels: BinLabels::Virtual(labels),
+        labels: BinLabels {
+            node: None,
+            coming: labels_of_claim(claim, offering.as_ref(), instance),
+        },
         taints: claim
             .taints
             .iter()
@@ -309,6 +301,38 @@ fn of_claim(
     let landing = daemons.landing_on(&bin, &bin.taints);
     occupy(&mut bin, &landing, daemons, hashes);
     Some(bin)
+}
+
+fn instance_of<'world>(
+    snapshot: &'world Snapshot,
+    claim: &Claim,
+    offering: Option<&OfferingKey>,
+) -> Option<&'world InstanceType> {
+    let class = snapshot.node_classes.get(&claim.node_class)?;
+    let instance = class.catalogue.types.get(&offering?.instance_type)?;
+    Some(&**instance)
+}
+
+/// The labels that the Node of a claim will have. A kubelet may not give itself those that say what its
+/// machine is, so between joining and registration they are known from the claim alone.
+fn labels_of_claim(
+    claim: &Claim,
+    offering: Option<&OfferingKey>,
+    instance: Option<&InstanceType>,
+) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = instance
+        .map(|instance| instance.labels.clone())
+        .unwrap_or_default();
+    if let Some(key) = offering {
+        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
+        labels.insert(ZONE.to_owned(), key.zone.to_string());
+        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
+    }
+    labels.extend(claim.labels.clone());
+    for settled in [REGISTERED, INITIALIZED] {
+        labels.insert(settled.to_owned(), "true".to_owned());
+    }
+    labels
 }
 
 /// The offering that a launched claim turned out to be, by its labels.

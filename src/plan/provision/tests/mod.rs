@@ -8,6 +8,7 @@ use jiff::Timestamp;
 mod choices;
 mod coupled;
 mod couplings;
+mod joining;
 mod kept;
 mod random;
 mod reserved;

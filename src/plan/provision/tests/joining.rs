@@ -1,0 +1,100 @@
+//! Nodes that have joined and are not in use yet: what they were bought for stays with them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{add_pods, claims_of, plan, pool, spec, world};
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::model::node_class::NodeClass;
+use crate::model::pod::PodSpec;
+use crate::model::snapshot::Snapshot;
+use crate::model::taint::{Taint, TaintEffect};
+use crate::plan::examples::booted;
+use crate::plan::launch::{BatchInstance, launched_status};
+
+/// A pool of one type, whose Nodes have the label of its family once they are registered.
+fn families() -> Snapshot {
+    let mut snapshot = world(vec![pool("executors", &["c5.xlarge"])]);
+    let mut class = NodeClass::clone(&snapshot.node_classes["default"]);
+    for (name, known) in &mut Arc::make_mut(&mut class.catalogue).types {
+        let family = name.split('.').next().unwrap().to_owned();
+        let own = &mut Arc::make_mut(known).labels;
+        own.insert(labels::INSTANCE_FAMILY.to_owned(), family);
+    }
+    snapshot
+        .node_classes
+        .insert("default".to_owned(), Arc::new(class));
+    snapshot
+}
+
+/// One machine is bought for `count` pods and has joined: its Node has the labels that a kubelet may give
+/// itself, the taint of a Node that is not registered, and these.
+fn joined(count: usize, spec: &PodSpec, taints: &[Taint]) -> Snapshot {
+    let mut snapshot = families();
+    add_pods(&mut snapshot, "pod", count, spec);
+    let first = plan(&snapshot);
+    assert_eq!(first.new_nodes.len(), 1, "{first:#?}");
+    let mut claim = Claim::clone(&claims_of(&first)["claim-0"]);
+    let machine = BatchInstance {
+        id: "i-a".to_owned(),
+        offering: claim.offerings[0].clone(),
+        image_id: String::new(),
+        claim: None,
+        ending: false,
+    };
+    let class = Arc::clone(&snapshot.node_classes["default"]);
+    let status = launched_status(&machine, Some(&class), &claim.requests);
+    claim.provider_id = status.provider_id;
+    claim.allocatable = status.allocatable;
+    claim.labels.extend(status.labels);
+    let mut node = Node {
+        provider_id: claim.provider_id.clone(),
+        labels: BTreeMap::from([(labels::OS.to_owned(), "linux".to_owned())]),
+        allocatable: claim.allocatable.clone(),
+        ..booted("a")
+    };
+    node.taints.extend_from_slice(taints);
+    snapshot.nodes.insert(node.name.clone(), Arc::new(node));
+    let name = claim.name.clone();
+    snapshot.claims.insert(name, Arc::new(claim));
+    snapshot
+}
+
+/// All pods have a place on the Node, and nothing more is bought.
+fn stays(snapshot: &Snapshot) {
+    let next = plan(snapshot);
+    assert!(next.new_nodes.is_empty(), "{next:#?}");
+    assert_eq!(next.existing["ip-a"].len(), snapshot.pods.len());
+}
+
+#[test]
+fn pods_that_select_what_a_kubelet_may_not_say_wait_for_the_machine_that_joins() {
+    let mut executor = spec(1500, 2048);
+    for (label, value) in [
+        (labels::INSTANCE_FAMILY, "c5"),
+        (labels::INSTANCE_TYPE, "c5.xlarge"),
+        (labels::ZONE, "us-east-1a"),
+        (labels::ARCH, "amd64"),
+    ] {
+        let selector = &mut executor.node_selector;
+        selector.insert(label.to_owned(), value.to_owned());
+    }
+    stays(&joined(2, &executor, &[]));
+}
+
+#[test]
+fn what_a_node_says_of_itself_wins_over_its_claim() {
+    let mut executor = spec(1500, 2048);
+    let selector = &mut executor.node_selector;
+    selector.insert(labels::INSTANCE_FAMILY.to_owned(), "c5".to_owned());
+    let mut snapshot = joined(2, &executor, &[]);
+    let mut node = Node::clone(&snapshot.nodes["ip-a"]);
+    let own = &mut node.labels;
+    own.insert(labels::INSTANCE_FAMILY.to_owned(), "other".to_owned());
+    snapshot.nodes.insert(node.name.clone(), Arc::new(node));
+    let next = plan(&snapshot);
+    assert!(next.existing.is_empty());
+    assert_eq!(next.new_nodes.len(), 1);
+}
