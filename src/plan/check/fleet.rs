@@ -153,6 +153,7 @@ fn existing(
             let own = claim.taints.iter().any(|own| own.matches(taint));
             own || !(taint.key.starts_with("node.kubernetes.io/")
                 || taint.key.starts_with("node.cloudprovider.kubernetes.io/")
+                || taint.key.starts_with("readiness.k8s.io/")
                 || taint.key == "karpenter.sh/unregistered"
                 || claim.startup_taints.iter().any(|own| own.matches(taint)))
         });

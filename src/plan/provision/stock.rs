@@ -21,15 +21,6 @@ use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::launch::offering_of;
 
-/// Taints that a starting node sheds by itself.
-const EPHEMERAL: [&str; 5] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-    "node.kubernetes.io/network-unavailable",
-    "node.cloudprovider.kubernetes.io/uninitialized",
-    "karpenter.sh/unregistered",
-];
-
 /// Which object a bin is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BinName {
@@ -249,8 +240,7 @@ fn settled_taints(taints: &[Taint], startup: &[Taint]) -> Vec<Taint> {
     taints
         .iter()
         .filter(|taint| {
-            !EPHEMERAL.contains(&taint.key.as_str())
-                && !startup.iter().any(|startup| startup.matches(taint))
+            !taint.is_ephemeral() && !startup.iter().any(|startup| startup.matches(taint))
         })
         .cloned()
         .collect()

@@ -98,3 +98,21 @@ fn what_a_node_says_of_itself_wins_over_its_claim() {
     assert!(next.existing.is_empty());
     assert_eq!(next.new_nodes.len(), 1);
 }
+
+#[test]
+fn taints_that_a_starting_node_sheds_keep_nobody_from_waiting_for_it() {
+    let executor = spec(1500, 2048);
+    for (key, effect) in [
+        ("readiness.k8s.io/cni", TaintEffect::NoSchedule),
+        ("readiness.k8s.io/storage", TaintEffect::NoExecute),
+        (labels::NOT_READY_TAINT, TaintEffect::NoExecute),
+        (labels::UNREACHABLE_TAINT, TaintEffect::NoExecute),
+        (labels::UNINITIALIZED_TAINT, TaintEffect::NoSchedule),
+        (labels::NETWORK_UNAVAILABLE_TAINT, TaintEffect::NoSchedule),
+    ] {
+        stays(&joined(2, &executor, &[Taint::new(key, "", effect)]));
+    }
+    let dedicated = Taint::new("dedicated", "others", TaintEffect::NoSchedule);
+    let next = plan(&joined(2, &executor, &[dedicated]));
+    assert_eq!(next.new_nodes.len(), 1, "what stays keeps pods off");
+}
