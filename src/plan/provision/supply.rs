@@ -14,6 +14,7 @@ use super::risk;
 use super::slots::{self, Slots};
 use crate::api::labels::{
     CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_INTERRUPTIBLE, CAPACITY_RESERVATION_TYPE,
+    normalize,
 };
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
@@ -140,10 +141,11 @@ const OF_OFFERINGS: [&str; 12] = [
 
 impl Labelled for CandidateLabels<'_> {
     fn label(&self, key: &str) -> Option<&str> {
-        match key {
-            ZONE | "failure-domain.beta.kubernetes.io/zone" => Some(&self.offering.key.zone),
+        // Under an old name too: a pod that says two things of one label keeps both of its names.
+        match normalize(key) {
+            ZONE => Some(&self.offering.key.zone),
             CAPACITY_TYPE => Some(self.offering.key.capacity_type.as_str()),
-            INSTANCE_TYPE | "beta.kubernetes.io/instance-type" => Some(&self.instance.name),
+            INSTANCE_TYPE => Some(&self.instance.name),
             "topology.k8s.aws/zone-id" => self.zone_id,
             CAPACITY_RESERVATION_ID => self.reservation.map(|found| found.id.as_str()),
             CAPACITY_RESERVATION_TYPE => self.reservation.map(|found| found.kind.as_str()),
@@ -151,11 +153,11 @@ impl Labelled for CandidateLabels<'_> {
             // A name that no node has yet: excluded by In, allowed by NotIn and Exists.
             HOSTNAME => Some("\u{0}new"),
             "karpenter.sh/registered" | "karpenter.sh/initialized" => Some("true"),
-            _ => self
+            current => self
                 .variant
                 .labels
                 .get(key)
-                .or_else(|| self.instance.labels.get(key))
+                .or_else(|| self.instance.labels.get(current))
                 .map(String::as_str),
         }
     }
