@@ -49,6 +49,7 @@ use class::Class;
 use daemons::Daemons;
 use demand::PodClass;
 use item::Item;
+use limits::Rooms;
 use mix::Mix;
 use place::World;
 use pods::Pods;
@@ -154,7 +155,7 @@ fn planned(
         over,
     };
     let (arranged, placement) = weigh::best(&layout, &world);
-    let (states, rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
+    let (states, mut rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
     let items = arranged.items;
 
     let parts = Parts {
@@ -169,7 +170,8 @@ fn planned(
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes, &pods::expected(snapshot, &bins));
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
-    record_nodes(&mut plan, &purchase, &parts, Mix::of(snapshot), &mut pods);
+    let mix = Mix::of(snapshot);
+    record_nodes(&mut plan, &purchase, &parts, (mix, &mut rooms), &mut pods);
     let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
     for (index, names) in pods.rest() {
         let left = reasons::Left {
@@ -191,11 +193,11 @@ fn record_nodes(
     plan: &mut ProvisioningPlan,
     purchase: &Purchase,
     parts: &Parts<'_>,
-    mut mix: Mix,
+    (mut mix, rooms): (Mix, &mut Rooms),
     pods: &mut Pods<'_>,
 ) {
     for node in &purchase.nodes {
-        if let Some(planned) = parts.planned(node, &mut mix, pods) {
+        if let Some(planned) = parts.planned(node, &mut mix, rooms, pods) {
             plan.price += planned.price + planned.fees;
             plan.new_nodes.push(planned);
         }

@@ -360,7 +360,7 @@ pub fn room_without(snapshot: &Snapshot, pool: &NodePool, gone: &[&Arc<Claim>]) 
         let used = match node {
             Some(node) if !node.capacity.is_empty() => node.capacity.clone(),
             _ if !claim.capacity.is_empty() => claim.capacity.clone(),
-            _ => promised_capacity(snapshot, pool, claim.offerings.first()),
+            _ => promised_capacity(snapshot, pool, claim),
         };
         for (name, left) in &mut room {
             let amount = if name == NODES { 1 } else { used.get(name) };
@@ -370,17 +370,21 @@ pub fn room_without(snapshot: &Snapshot, pool: &NodePool, gone: &[&Arc<Claim>]) 
     room
 }
 
-fn promised_capacity(
-    snapshot: &Snapshot,
-    pool: &NodePool,
-    key: Option<&crate::model::offering::OfferingKey>,
-) -> Resources {
-    key.and_then(|key| {
-        let class = snapshot.node_classes.get(&pool.node_class)?;
-        let found = class.catalogue.types.get(&key.instance_type)?;
-        Some(found.capacity.clone())
-    })
-    .unwrap_or_default()
+/// The most of each resource that a claim may turn out to have: nobody knows yet what is launched for it.
+fn promised_capacity(snapshot: &Snapshot, pool: &NodePool, claim: &Claim) -> Resources {
+    let mut most = Resources::new();
+    let Some(class) = snapshot.node_classes.get(&pool.node_class) else {
+        return most;
+    };
+    for key in &claim.offerings {
+        let found = class.catalogue.types.get(&key.instance_type);
+        for (name, amount) in found.iter().flat_map(|found| found.capacity.iter()) {
+            if amount > most.get(name) {
+                most.set(name, amount);
+            }
+        }
+    }
+    most
 }
 
 /// The variants of a pool: one, unless its requirements leave custom labels open.

@@ -10,6 +10,7 @@ mod coupled;
 mod couplings;
 mod joining;
 mod kept;
+mod limits;
 mod random;
 mod reserved;
 
