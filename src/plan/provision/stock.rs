@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::class::EBS_DRIVER;
 use super::daemons::Daemons;
 use super::demand;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
@@ -67,7 +68,7 @@ impl Labelled for Bin {
         own.or_else(|| coming.get(key))
             .map(String::as_str)
             .or_else(|| {
-                let name = node.as_ref().map_or("\u{0}new", |node| &node.name);
+                let name = node.as_ref().map_or("\u{0}new", |node| node.name.as_str());
                 (key == HOSTNAME).then_some(name)
             })
     }
@@ -191,12 +192,7 @@ fn of_node(
         taints,
         free,
         promised: claim.map_or_else(BTreeMap::new, |claim| promise::read(&claim.annotations)),
-        volume_room: snapshot
-            .volume_room
-            .range((node.name.clone(), String::new())..)
-            .take_while(|((name, _driver), _room)| *name == node.name)
-            .map(|((_name, driver), room)| (driver.clone(), *room))
-            .collect(),
+        volume_room: volume_room(snapshot, node, claim, &pods),
         pods,
         coming_daemons: Vec::new(),
         initialized,
@@ -204,6 +200,54 @@ fn of_node(
     let landing = daemons.landing_on(&bin, &bin.taints);
     occupy(&mut bin, &landing, daemons, hashes);
     bin
+}
+
+/// How many more volumes a Node takes, by driver. Until the driver of EBS says so on the Node, a machine of ours
+/// takes as many as its type, less those of the pods that are bound to it.
+fn volume_room(
+    snapshot: &Snapshot,
+    node: &Node,
+    claim: Option<&Arc<Claim>>,
+    pods: &[Arc<Pod>],
+) -> BTreeMap<String, i64> {
+    let mut room: BTreeMap<String, i64> = snapshot
+        .volume_room
+        .range((node.name.clone(), String::new())..)
+        .take_while(|((name, _driver), _room)| *name == node.name)
+        .map(|((_name, driver), room)| (driver.clone(), *room))
+        .collect();
+    let own = || {
+        let claim = claim?;
+        instance_of(snapshot, claim, bought(claim).as_ref())
+    };
+    if !room.contains_key(EBS_DRIVER)
+        && let Some(instance) = own()
+    {
+        let limit = i64::from(instance.volume_limit);
+        let left = limit.saturating_sub(attached(snapshot, pods)).max(0);
+        room.insert(EBS_DRIVER.to_owned(), left);
+    }
+    room
+}
+
+/// How many EBS volumes these pods have between them.
+fn attached(snapshot: &Snapshot, pods: &[Arc<Pod>]) -> i64 {
+    let mut volumes = BTreeSet::new();
+    for pod in pods {
+        let namespace = &pod.key.namespace;
+        let names = pod
+            .spec
+            .constraints
+            .iter()
+            .flat_map(|own| &own.volume_claims);
+        for key in names.map(|name| format!("{namespace}/{name}")) {
+            let claim = snapshot.volume_claims.get(&key);
+            if claim.is_some_and(|claim| claim.driver == EBS_DRIVER) {
+                volumes.insert(key);
+            }
+        }
+    }
+    i64::try_from(volumes.len()).unwrap_or(i64::MAX)
 }
 
 /// The amounts of `known` where `reported` has none yet.
@@ -263,10 +307,8 @@ fn of_claim(
     };
     let volume_room = instance
         .map(|instance| {
-            BTreeMap::from([(
-                super::class::EBS_DRIVER.to_owned(),
-                i64::from(instance.volume_limit),
-            )])
+            let limit = i64::from(instance.volume_limit);
+            BTreeMap::from([(EBS_DRIVER.to_owned(), limit)])
         })
         .unwrap_or_default();
     let mut bin = Bin {

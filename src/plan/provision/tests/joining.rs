@@ -8,11 +8,13 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::node_class::NodeClass;
-use crate::model::pod::PodSpec;
+use crate::model::pod::{Pod, PodConstraints, PodKey, PodPhase, PodSpec};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
+use crate::model::workload::VolumeClaim;
 use crate::plan::examples::booted;
 use crate::plan::launch::{BatchInstance, launched_status};
+use crate::plan::provision::class::EBS_DRIVER;
 
 /// A pool of one type, whose Nodes have the label of its family once they are registered.
 fn families() -> Snapshot {
@@ -115,4 +117,52 @@ fn taints_that_a_starting_node_sheds_keep_nobody_from_waiting_for_it() {
     let dedicated = Taint::new("dedicated", "others", TaintEffect::NoSchedule);
     let next = plan(&joined(2, &executor, &[dedicated]));
     assert_eq!(next.new_nodes.len(), 1, "what stays keeps pods off");
+}
+
+/// A pod with a volume of EBS of its own.
+fn with_volume(snapshot: &mut Snapshot, name: &str) -> Pod {
+    let claim = VolumeClaim {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        volume_name: None,
+        driver: EBS_DRIVER.to_owned(),
+        one_pod: false,
+        node_terms: Vec::new(),
+        problem: None,
+    };
+    let key = format!("default/{name}");
+    snapshot.volume_claims.insert(key, Arc::new(claim));
+    let constraints = PodConstraints {
+        volume_claims: vec![name.to_owned()],
+        ..PodConstraints::default()
+    };
+    let spec = PodSpec {
+        constraints: Some(Arc::new(constraints)),
+        ..spec(10, 10)
+    };
+    Pod::waiting(PodKey::new("default", name), Arc::new(spec))
+}
+
+#[test]
+fn a_node_takes_no_more_volumes_before_its_driver_says_how_many() {
+    let mut snapshot = joined(1, &spec(1500, 2048), &[]);
+    for index in 0..20 {
+        let mut pod = with_volume(&mut snapshot, &format!("bound-{index}"));
+        pod.node_name = Some("ip-a".to_owned());
+        pod.phase = PodPhase::Running;
+        snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
+    }
+    for index in 0..10 {
+        let pod = with_volume(&mut snapshot, &format!("waiting-{index}"));
+        snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
+    }
+    let on_node = |snapshot: &Snapshot| {
+        let pods = plan(snapshot).existing["ip-a"].clone();
+        let waited = pods.iter().filter(|pod| pod.name.starts_with("waiting"));
+        waited.count()
+    };
+    assert_eq!(on_node(&snapshot), 7, "27 less 20");
+    let driver = ("ip-a".to_owned(), EBS_DRIVER.to_owned());
+    snapshot.volume_room.insert(driver, 4);
+    assert_eq!(on_node(&snapshot), 4, "as the driver says");
 }
