@@ -4,13 +4,12 @@
 //! hold the same pods, in price order, and that its pool's limits leave room for. A node that cannot keep its
 //! pool's minValues is given back instead of planned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::ProvisionSettings;
 use super::buy::Bought;
 use super::class::{Class, fits};
 use super::item::Item;
-use super::labels::Labelled;
 use super::limits::{self, Rooms};
 use super::min_values;
 use super::mix::Mix;
@@ -19,7 +18,7 @@ use super::promise;
 use super::supply::{Candidate, Slot, Supply};
 use crate::model::money::UsdPerHour;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::offering::{CapacityType, MOST_OFFERINGS, OfferingKey};
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
 use crate::plan::pack::Bits;
@@ -174,7 +173,7 @@ impl Parts<'_> {
     }
 
     /// The chosen candidate first, then every other that holds the same pods and that the limits leave room
-    /// for, in price order.
+    /// for, in price order; last those that only minValues asks for.
     fn offerings(
         &self,
         node: &Bought,
@@ -186,12 +185,33 @@ impl Parts<'_> {
             // The slot is there: nothing else needs to be named for when it is not.
             return Some(vec![node.candidate]);
         }
+        let variant = self.supply.variants.get(chosen.variant)?;
+        let others = self.others(node, chosen, only, rooms);
+        let percent = variant.pool.price_band_percent;
+        let percent = percent.or(self.settings.price_band_percent);
+        let cap = self.settings.max_alternatives.clamp(1, MOST_OFFERINGS);
+        let (mut kept, beyond) = parted((node.candidate, chosen), others, percent, cap);
+        let liked = kept.len();
+        min_values::complete(self.supply, variant, &mut kept, &beyond).then_some(())?;
+        min_values::trim(self.supply, variant, &mut kept, liked, cap);
+        Some(kept)
+    }
+
+    /// The candidates that could be bought instead of the chosen one, in price order.
+    fn others(
+        &self,
+        node: &Bought,
+        chosen: &Candidate,
+        only: Option<CapacityType>,
+        rooms: &Rooms,
+    ) -> Vec<(usize, &Candidate)> {
+        let Some(variant) = self.supply.variants.get(chosen.variant) else {
+            return Vec::new();
+        };
         let need = self.need(node);
         let allowed = self.allowed(node);
-        let pool = &self.supply.variants.get(chosen.variant)?.pool;
-        let within_limits = within_limits(rooms, pool, chosen);
-        let others: Vec<(usize, &Candidate)> = self
-            .by_price
+        let within_limits = within_limits(rooms, &variant.pool, chosen);
+        self.by_price
             .iter()
             .copied()
             .filter(|index| *index != node.candidate && allowed.contains(*index))
@@ -206,78 +226,7 @@ impl Parts<'_> {
                         .is_some_and(|free| fits(&need, free))
                     && within_limits(candidate)
             })
-            .collect();
-        let band = pool.price_band_percent.or(self.settings.price_band_percent);
-        // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
-        // three times as much as spot, and must still be there when spot has run out everywhere.
-        let own_type = chosen.offering.key.capacity_type;
-        let mut cheapest = BTreeMap::from([(own_type, chosen.price.units())]);
-        for (_, candidate) in &others {
-            cheapest
-                .entry(candidate.offering.key.capacity_type)
-                .or_insert_with(|| candidate.price.units());
-        }
-        let in_band = |candidate: &Candidate| {
-            let base = cheapest.get(&candidate.offering.key.capacity_type);
-            let (Some(percent), Some(base)) = (band, base) else {
-                return true;
-            };
-            candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))
-        };
-        let cap = self.settings.max_alternatives.max(1);
-        let of_others = others
-            .iter()
-            .filter(|(_, found)| found.offering.key.capacity_type != own_type && in_band(found))
-            .count();
-        let mut room = [cap - of_others.min(cap / 3), of_others.min(cap / 3)];
-        room[0] = room[0].saturating_sub(1);
-        let mut kept = vec![node.candidate];
-        let mut beyond = Vec::new();
-        for (index, candidate) in others {
-            let foreign = usize::from(candidate.offering.key.capacity_type != own_type);
-            match room.get_mut(foreign) {
-                Some(left) if *left > 0 && in_band(candidate) => {
-                    *left -= 1;
-                    kept.push(index);
-                }
-                _ => beyond.push(index),
-            }
-        }
-        self.keep_min_values(chosen, &mut kept, &beyond)?;
-        Some(kept)
-    }
-
-    /// Adds dearer offerings until every key with minValues has as many values as it must keep.
-    fn keep_min_values(
-        &self,
-        chosen: &Candidate,
-        kept: &mut Vec<usize>,
-        beyond: &[usize],
-    ) -> Option<()> {
-        let variant = self.supply.variants.get(chosen.variant)?;
-        for (key, wanted) in min_values::keys(variant) {
-            let value = |index: usize| {
-                self.supply
-                    .labels(index)
-                    .and_then(|labels| labels.label(key).map(str::to_owned))
-            };
-            let mut values: BTreeSet<String> =
-                kept.iter().filter_map(|index| value(*index)).collect();
-            for index in beyond {
-                if values.len() >= wanted {
-                    break;
-                }
-                if let Some(value) = value(*index)
-                    && values.insert(value)
-                {
-                    kept.push(*index);
-                }
-            }
-            if values.len() < wanted {
-                return None;
-            }
-        }
-        Some(())
+            .collect()
     }
 
     fn need(&self, node: &Bought) -> Vec<i64> {
@@ -306,6 +255,51 @@ impl Parts<'_> {
         }
         allowed
     }
+}
+
+/// Parts the alternatives into those that are kept after the chosen one, at most `cap` with it and within the
+/// band, and the others.
+fn parted(
+    (first, chosen): (usize, &Candidate),
+    others: Vec<(usize, &Candidate)>,
+    band_percent: Option<u32>,
+    cap: usize,
+) -> (Vec<usize>, Vec<usize>) {
+    // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
+    // three times as much as spot, and must still be there when spot has run out everywhere.
+    let own_type = chosen.offering.key.capacity_type;
+    let mut cheapest = BTreeMap::from([(own_type, chosen.price.units())]);
+    for (_, candidate) in &others {
+        cheapest
+            .entry(candidate.offering.key.capacity_type)
+            .or_insert_with(|| candidate.price.units());
+    }
+    let in_band = |candidate: &Candidate| {
+        let base = cheapest.get(&candidate.offering.key.capacity_type);
+        let (Some(percent), Some(base)) = (band_percent, base) else {
+            return true;
+        };
+        candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))
+    };
+    let of_others = others
+        .iter()
+        .filter(|(_, found)| found.offering.key.capacity_type != own_type && in_band(found))
+        .count();
+    let mut room = [cap - of_others.min(cap / 3), of_others.min(cap / 3)];
+    room[0] = room[0].saturating_sub(1);
+    let mut kept = vec![first];
+    let mut beyond = Vec::new();
+    for (index, candidate) in others {
+        let foreign = usize::from(candidate.offering.key.capacity_type != own_type);
+        match room.get_mut(foreign) {
+            Some(left) if *left > 0 && in_band(candidate) => {
+                *left -= 1;
+                kept.push(index);
+            }
+            _ => beyond.push(index),
+        }
+    }
+    (kept, beyond)
 }
 
 /// Whether a pool's limits leave room for a candidate in the place of the chosen one, which is counted already.

@@ -274,17 +274,20 @@ impl Market<'_> {
             .collect()
     }
 
-    /// True when what the packer proves holds for the plan: no item was narrowed by a choice that was
-    /// made for it here, and what was compared is what is paid.
+    /// True when what the packer proves holds for the plan: no item was narrowed or kept apart by a choice
+    /// that was made for it here, and what was compared is what is paid.
     fn is_plain(&self, wanted: &[usize]) -> bool {
         let risky = |candidate: &Candidate| candidate.risk > UsdPerHour::ZERO;
         if self.supply.candidates.iter().any(risky) {
             return false;
         }
         wanted.iter().all(|index| {
-            self.items
-                .get(*index)
-                .is_some_and(|item| item.domains.is_empty() && item.main_class().is_some())
+            self.items.get(*index).is_some_and(|item| {
+                let mut parts = item.parts.iter();
+                item.domains.is_empty()
+                    && item.main_class().is_some()
+                    && parts.all(|part| part.relations == item.relations)
+            })
         })
     }
 

@@ -135,6 +135,7 @@ fn planned(
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let usable = min_values::usable(&supply, &capacities);
+    min_values::leave_to_others(&supply, (&capacities, &usable), &mut classes);
     let bins = stock::bins(snapshot, &daemons);
     let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
@@ -150,6 +151,7 @@ fn planned(
     let world = World {
         stage,
         capacities: &usable,
+        whole: &capacities,
         budget: settings.budget_units,
         proves: true,
         over,

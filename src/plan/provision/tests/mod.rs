@@ -11,6 +11,7 @@ mod couplings;
 mod joining;
 mod kept;
 mod limits;
+mod min_values;
 mod random;
 mod reserved;
 
