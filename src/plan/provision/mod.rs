@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod buy;
+mod by_priority;
 pub mod certificate;
 pub mod class;
 pub mod contested;

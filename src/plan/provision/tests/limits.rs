@@ -66,3 +66,27 @@ fn what_is_on_its_way_counts_as_the_largest_that_it_may_become() {
     assert!(second.new_nodes.is_empty(), "{second:#?}");
     assert_eq!(second.unschedulable.len(), 1);
 }
+
+#[test]
+fn what_limits_leave_goes_to_the_important_pods_whichever_pool_others_like_better() {
+    let one_node = |name: &str, weight| {
+        let mut pool = pool(name, &["c5.xlarge"]);
+        pool.weight = weight;
+        pool.limits.set("nodes", 1);
+        pool.labels.insert("team".to_owned(), name.to_owned());
+        pool
+    };
+    let mut snapshot = world(vec![one_node("heavy", 10), one_node("light", 0)]);
+    let mut high = spec(3000, 4096);
+    high.priority = 1000;
+    add_pods(&mut snapshot, "high", 2, &high);
+    // The only pool for these is the first choice that they have, and the second one of the others.
+    let mut low = spec(3000, 4096);
+    low.node_selector
+        .insert("team".to_owned(), "light".to_owned());
+    add_pods(&mut snapshot, "low", 1, &low);
+    let plan = plan(&snapshot);
+    let left: Vec<String> = plan.unschedulable.keys().map(ToString::to_string).collect();
+    assert_eq!(left, ["default/low-0"]);
+    assert_eq!(plan.new_nodes.len(), 2);
+}
