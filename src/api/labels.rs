@@ -196,6 +196,8 @@ pub const REBOOTING_TAINT: &str = "karpenter.sh/rebooting";
 pub const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 /// Set by Kubernetes while a Node does not answer.
 pub const UNREACHABLE_TAINT: &str = "node.kubernetes.io/unreachable";
+/// `NoSchedule` until the network of a Node is set up.
+pub const NETWORK_UNAVAILABLE_TAINT: &str = "node.kubernetes.io/network-unavailable";
 /// `true:NoSchedule` until the cloud controller manager has seen the Node.
 pub const UNINITIALIZED_TAINT: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 /// Prefix of the taints of the Node Readiness Controller, all ephemeral.

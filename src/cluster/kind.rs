@@ -27,18 +27,21 @@ pub enum Kind {
     StorageClass,
     /// CSINodes: what storage drivers can attach to a node.
     StorageNode,
+    /// LimitRanges: what containers get that say nothing themselves.
+    LimitRange,
     /// Namespaces.
     Namespace,
 }
 
 impl Kind {
     /// Every kind, in the order in which the mirror starts them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Namespace,
         Self::NodeClass,
         Self::NodePool,
         Self::NodeClaim,
         Self::Node,
+        Self::LimitRange,
         Self::DaemonSet,
         Self::DisruptionBudget,
         Self::StorageClass,
@@ -62,6 +65,7 @@ impl Kind {
             Self::Volume => "persistentvolumes",
             Self::StorageClass => "storageclasses.storage.k8s.io",
             Self::StorageNode => "csinodes.storage.k8s.io",
+            Self::LimitRange => "limitranges",
             Self::Namespace => "namespaces",
         }
     }

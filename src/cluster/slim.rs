@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use kube::ResourceExt;
@@ -261,10 +263,18 @@ macro_rules! plain {
 plain!(
     DaemonSet,
     DaemonSet,
-    model::workload::DaemonSet,
+    observe::workload::ObservedDaemonSet,
     daemon_sets,
     namespaced,
-    observe::workload::daemon_set
+    observe::workload::observed_daemon_set
+);
+plain!(
+    LimitRange,
+    LimitRange,
+    Vec<observe::defaults::ContainerDefaults>,
+    limit_ranges,
+    namespaced,
+    observe::defaults::of_range
 );
 plain!(
     PodDisruptionBudget,

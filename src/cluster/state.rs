@@ -13,15 +13,17 @@ use tokio::time::Instant;
 use super::changes::{Changes, Subscription};
 use super::kind::Kind;
 use super::ledger::Ledger;
+use super::observe::defaults::ContainerDefaults;
 use super::observe::node_pool::PoolDefaults;
 use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
+use super::observe::workload::ObservedDaemonSet;
 use super::stamps::Stamps;
 use super::table::{Difference, ListRecord, Table};
 use super::view::{ObservedNodeClass, ObservedNodePool, View};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::{Pod, PodKey, PodSpec};
-use crate::model::workload::{DaemonSet, DisruptionBudget, Namespace};
+use crate::model::workload::{DisruptionBudget, Namespace};
 
 /// How many new pods pass before pod specs that no pod uses any more are dropped.
 const SPECS_BETWEEN_SWEEPS: usize = 1024;
@@ -45,7 +47,8 @@ pub(super) struct State {
     pub(super) claims: Table<String, Claim>,
     pub(super) node_pools: Table<String, ObservedNodePool>,
     pub(super) node_classes: Table<String, ObservedNodeClass>,
-    pub(super) daemon_sets: Table<String, DaemonSet>,
+    pub(super) limit_ranges: Table<String, Vec<ContainerDefaults>>,
+    pub(super) daemon_sets: Table<String, ObservedDaemonSet>,
     pub(super) disruption_budgets: Table<String, DisruptionBudget>,
     pub(super) volume_claims: Table<String, ClaimedVolume>,
     pub(super) volumes: Table<String, VolumeFacts>,
@@ -83,6 +86,7 @@ impl State {
             claims: self.ledger.overlay(self.claims.objects()),
             node_pools: Arc::clone(self.node_pools.objects()),
             node_classes: Arc::clone(self.node_classes.objects()),
+            limit_ranges: Arc::clone(self.limit_ranges.objects()),
             daemon_sets: Arc::clone(self.daemon_sets.objects()),
             disruption_budgets: Arc::clone(self.disruption_budgets.objects()),
             volume_claims: Arc::clone(self.volume_claims.objects()),
@@ -111,6 +115,7 @@ impl State {
             Kind::NodeClaim => self.claims.objects().len(),
             Kind::NodePool => self.node_pools.objects().len(),
             Kind::NodeClass => self.node_classes.objects().len(),
+            Kind::LimitRange => self.limit_ranges.objects().len(),
             Kind::DaemonSet => self.daemon_sets.objects().len(),
             Kind::DisruptionBudget => self.disruption_budgets.objects().len(),
             Kind::VolumeClaim => self.volume_claims.objects().len(),

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
+use super::observe::defaults::ContainerDefaults;
 use super::observe::volume::{self, ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
+use super::observe::workload::ObservedDaemonSet;
 use crate::api;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
@@ -53,8 +55,10 @@ pub struct View {
     pub node_pools: Arc<BTreeMap<String, Arc<ObservedNodePool>>>,
     /// Every EC2NodeClass.
     pub node_classes: Arc<BTreeMap<String, Arc<ObservedNodeClass>>>,
+    /// What LimitRanges give containers, by `namespace/name`.
+    pub(super) limit_ranges: Arc<BTreeMap<String, Arc<Vec<ContainerDefaults>>>>,
     /// DaemonSets by `namespace/name`.
-    pub daemon_sets: Arc<BTreeMap<String, Arc<DaemonSet>>>,
+    pub(super) daemon_sets: Arc<BTreeMap<String, Arc<ObservedDaemonSet>>>,
     /// PodDisruptionBudgets by `namespace/name`.
     pub disruption_budgets: Arc<BTreeMap<String, Arc<DisruptionBudget>>>,
     pub(super) volume_claims: Arc<BTreeMap<String, Arc<ClaimedVolume>>>,
@@ -102,6 +106,27 @@ impl View {
         self.claims.get(index.get(&node.provider_id)?)
     }
 
+    /// DaemonSets with what the LimitRanges of their namespaces give their pods.
+    fn daemon_sets(&self) -> BTreeMap<String, Arc<DaemonSet>> {
+        let mut by_namespace: BTreeMap<&str, Vec<ContainerDefaults>> = BTreeMap::new();
+        for (key, defaults) in self.limit_ranges.iter() {
+            let namespace = key.split('/').next().unwrap_or_default();
+            let all = by_namespace.entry(namespace).or_default();
+            all.extend(defaults.iter().cloned());
+        }
+        let with_defaults = |observed: &Arc<ObservedDaemonSet>| {
+            let own = by_namespace.get(observed.set.namespace.as_str());
+            own.map_or_else(
+                || Arc::clone(&observed.set),
+                |own| Arc::new(observed.with(own)),
+            )
+        };
+        self.daemon_sets
+            .iter()
+            .map(|(key, observed)| (key.clone(), with_defaults(observed)))
+            .collect()
+    }
+
     /// Everything a plan needs to know. `node_classes` are the resolved classes, by name.
     pub fn snapshot(
         &self,
@@ -129,7 +154,7 @@ impl View {
             node_pools: pools(true),
             foreign_node_pools: pools(false),
             node_classes,
-            daemon_sets: BTreeMap::clone(&self.daemon_sets),
+            daemon_sets: self.daemon_sets(),
             disruption_budgets: BTreeMap::clone(&self.disruption_budgets),
             volume_claims,
             volume_room,

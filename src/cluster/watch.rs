@@ -46,6 +46,7 @@ pub(super) fn start(mirror: &Mirror, client: &kube::Client, world: &World) {
     follow::<crate::api::node_pool::NodePool>(mirror, client, world);
     follow::<crate::api::node_claim::NodeClaim>(mirror, client, world);
     follow::<core::v1::Node>(mirror, client, world);
+    follow::<core::v1::LimitRange>(mirror, client, world);
     follow::<apps::v1::DaemonSet>(mirror, client, world);
     follow::<policy::v1::PodDisruptionBudget>(mirror, client, world);
     follow::<storage::v1::StorageClass>(mirror, client, world);

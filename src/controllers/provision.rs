@@ -23,7 +23,7 @@ use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind, View};
 use crate::metrics::Loop;
 use crate::model::pod::PodKey;
-use crate::model::report::{PlannedNode, ProvisioningPlan, ReasonKind};
+use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::model::snapshot::Snapshot;
 use crate::plan::empty::Planned;
 use crate::plan::provision::disagreement::Disagreements;
@@ -305,15 +305,8 @@ async fn create_one(
 
 fn count_waiting(context: &Context, plan: &ProvisioningPlan) {
     let planned: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
-    let mut left_out: BTreeMap<ReasonKind, i64> = BTreeMap::new();
-    for unschedulable in plan.unschedulable.values() {
-        if let Some(reason) = unschedulable.reasons.first() {
-            *left_out.entry(reason.reason).or_insert(0) += 1;
-        }
-    }
-    context
-        .metrics
-        .set_waiting(i64::try_from(planned).unwrap_or(i64::MAX), left_out);
+    let planned = i64::try_from(planned).unwrap_or(i64::MAX);
+    context.metrics.set_waiting(planned, plan.left_out());
 }
 
 /// Tells every pod that was left out why.

@@ -58,6 +58,9 @@ pub struct OfferingKey {
     pub capacity_type: CapacityType,
 }
 
+/// How many offerings a NodeClaim carries at most; more alternatives than that never mattered to a launch.
+pub const MOST_OFFERINGS: usize = 60;
+
 /// A text that names no offering.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -28,6 +28,22 @@ pub struct ProvisioningPlan {
     pub truncated: bool,
 }
 
+impl ProvisioningPlan {
+    /// How many pods are left out by the reason of the NodePool that came closest to serving each: every pod counts
+    /// once.
+    pub fn left_out(&self) -> BTreeMap<ReasonKind, i64> {
+        let mut left_out = BTreeMap::new();
+        for reason in self
+            .unschedulable
+            .values()
+            .filter_map(Unschedulable::nearest)
+        {
+            *left_out.entry(reason.reason).or_insert(0) += 1;
+        }
+        left_out
+    }
+}
+
 /// Prices that prove a lower bound: no content of a node is worth more, by the prices of its pods,
 /// than the node costs; so no fleet costs less than all pods are worth.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -147,6 +163,11 @@ const MOST_CHARACTERS: usize = 1000;
 const MOST_OF_ONE: usize = 240;
 
 impl Unschedulable {
+    /// The reason of the NodePool that came closest; of several the first by name.
+    pub fn nearest(&self) -> Option<&PoolReason> {
+        self.reasons.iter().min_by_key(|reason| reason.distance())
+    }
+
     /// For people, in one line: why each NodePool cannot serve the pod, and what would make it fit. What
     /// came closest is said first, in full if there is room; what there is no room for is counted.
     pub fn message(&self) -> String {
@@ -325,6 +346,31 @@ mod tests {
         );
         assert!(message.ends_with("; and 5 more NodePools"), "{message}");
         assert!(message.chars().count() <= MOST_CHARACTERS);
+    }
+
+    #[test]
+    fn each_pod_counts_once_by_the_reason_that_came_closest() {
+        let pods = [
+            vec![
+                reason("a-gpu", ReasonKind::TaintNotTolerated, "", None),
+                reason("general", ReasonKind::LimitReached, "", None),
+            ],
+            vec![
+                reason("a-gpu", ReasonKind::TaintNotTolerated, "", None),
+                reason("general", ReasonKind::ResourcesDoNotFit, "", None),
+            ],
+            vec![reason("a-gpu", ReasonKind::LimitReached, "", None)],
+        ];
+        let mut plan = ProvisioningPlan::default();
+        for (index, reasons) in pods.into_iter().enumerate() {
+            let pod = PodKey::new("default", &format!("pod-{index}"));
+            plan.unschedulable.insert(pod, Unschedulable { reasons });
+        }
+        let expected = [
+            (ReasonKind::ResourcesDoNotFit, 1),
+            (ReasonKind::LimitReached, 2),
+        ];
+        assert_eq!(plan.left_out(), BTreeMap::from(expected));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::api::labels;
+
 /// What a taint does to pods that do not tolerate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TaintEffect {
@@ -77,6 +79,19 @@ impl Taint {
             key: key.into(),
             value: value.into(),
             effect,
+        }
+    }
+
+    /// True for taints that a starting node gets and sheds by itself: those of Kubernetes, of the Node
+    /// Readiness Controller and our own. Whatever waits for a node, or counts on it, asks here.
+    pub fn is_ephemeral(&self) -> bool {
+        let never = self.effect == TaintEffect::PreferNoSchedule;
+        let executes = self.effect == TaintEffect::NoExecute;
+        match self.key.as_str() {
+            labels::NOT_READY_TAINT | labels::UNREACHABLE_TAINT => !never,
+            labels::UNINITIALIZED_TAINT | labels::NETWORK_UNAVAILABLE_TAINT => !never && !executes,
+            labels::UNREGISTERED_TAINT => executes,
+            other => other.starts_with(labels::READINESS_TAINT_PREFIX),
         }
     }
 

@@ -119,6 +119,8 @@ scenarios! {
     daemon_sets_occupy_nodes_that_are_to_come: "daemon-occupants",
     labels_that_nodes_lack_bind_only_who_needs_them: "missing-labels",
     nodes_are_filled_as_far_as_alternatives_reach: "min-values",
+    who_cannot_keep_min_values_keeps_nobody_from_a_node: "min-values-narrow",
+    labels_have_old_names_too: "old-label-names",
 }
 
 #[test]

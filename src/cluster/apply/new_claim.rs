@@ -9,11 +9,8 @@ use crate::api::{
 };
 use crate::cluster::observe;
 use crate::model;
-use crate::model::offering::OfferingKey;
+use crate::model::offering::{MOST_OFFERINGS, OfferingKey};
 use crate::model::report::PlannedNode;
-
-/// How many offerings a claim carries; more alternatives than that never mattered to a launch.
-const MOST_OFFERINGS: usize = 60;
 
 /// The NodeClaim, named `name`, for a node that was planned for a pool: the template of the pool,
 /// narrowed to what may be bought, with the offerings in order. `annotations` are added as they

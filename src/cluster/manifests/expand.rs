@@ -1,13 +1,8 @@
 //! Templates become the pods that their controllers would make.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    LimitRange, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Volume,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
 /// A template and how many pods it stands for.
@@ -194,69 +189,4 @@ fn mount(spec: &mut PodSpec, volume: &str, claim_name: &str) {
             .claim_name,
     );
     volumes.push(own);
-}
-
-/// Adds the requests and limits that a namespace's LimitRanges give containers without their own.
-pub(super) fn add_defaults(spec: &mut PodSpec, ranges: &[LimitRange]) {
-    settle_the_pod(spec);
-    let items = ranges
-        .iter()
-        .flat_map(|range| range.spec.iter())
-        .flat_map(|spec| &spec.limits)
-        .filter(|item| item.type_ == "Container");
-    for item in items {
-        let containers = spec
-            .containers
-            .iter_mut()
-            .chain(spec.init_containers.iter_mut().flatten());
-        for container in containers {
-            let resources = container.resources.get_or_insert_default();
-            let limits = resources.limits.get_or_insert_default();
-            // A request that is missing beside a limit becomes the limit, not the default request.
-            let limited: Vec<String> = limits.keys().cloned().collect();
-            let requests = resources.requests.get_or_insert_default();
-            add_missing(limits, item.default.as_ref());
-            for (name, amount) in item.default_request.iter().flatten() {
-                if !limited.contains(name) {
-                    requests
-                        .entry(name.clone())
-                        .or_insert_with(|| amount.clone());
-                }
-            }
-        }
-    }
-}
-
-/// Sets the pod-level requests that the API server defaults to the limits before any LimitRange is asked:
-/// those of resources that no container names.
-fn settle_the_pod(spec: &mut PodSpec) {
-    let containers = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten());
-    let named: BTreeSet<String> = containers
-        .filter_map(|container| container.resources.as_ref())
-        .flat_map(|own| own.requests.iter().chain(&own.limits))
-        .flat_map(|list| list.keys().cloned())
-        .collect();
-    let Some(resources) = spec.resources.as_mut() else {
-        return;
-    };
-    for (name, limit) in resources.limits.iter().flatten() {
-        if !named.contains(name) {
-            let requests = resources.requests.get_or_insert_default();
-            requests
-                .entry(name.clone())
-                .or_insert_with(|| limit.clone());
-        }
-    }
-}
-
-fn add_missing(
-    list: &mut BTreeMap<String, Quantity>,
-    defaults: Option<&BTreeMap<String, Quantity>>,
-) {
-    for (name, amount) in defaults.into_iter().flatten() {
-        list.entry(name.clone()).or_insert_with(|| amount.clone());
-    }
 }

@@ -22,6 +22,7 @@ use crate::api::node_claim::NodeClaim;
 use crate::api::node_class::EC2NodeClass;
 use crate::api::node_pool::NodePool;
 use crate::cluster::observe;
+use crate::cluster::observe::defaults::{self, ContainerDefaults};
 use crate::model::node_class::NodeClass;
 use crate::model::pod::PodPhase;
 use crate::model::snapshot::Snapshot;
@@ -260,15 +261,15 @@ impl Manifests {
         }
         if spec.node_name.is_none() {
             let ranges = self.ranges_of(&space);
-            expand::add_defaults(spec, &ranges);
+            defaults::add(spec, &ranges);
         }
     }
 
-    fn ranges_of(&self, space: &str) -> Vec<LimitRange> {
+    fn ranges_of(&self, space: &str) -> Vec<ContainerDefaults> {
         self.limit_ranges
             .iter()
             .filter(|range| namespace(&range.metadata) == space)
-            .cloned()
+            .flat_map(defaults::of_range)
             .collect()
     }
 
@@ -277,7 +278,7 @@ impl Manifests {
             let mut object = object.clone();
             let ranges = self.ranges_of(namespace(&object.metadata));
             if let Some(spec) = object.spec.template.spec.as_mut() {
-                expand::add_defaults(spec, &ranges);
+                defaults::add(spec, &ranges);
             }
             let set = observe::workload::daemon_set(&object);
             let key = format!("{}/{}", set.namespace, set.name);

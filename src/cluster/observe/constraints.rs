@@ -1,7 +1,8 @@
 //! Affinity, spread, host ports and volumes of a pod.
 //!
 //! Given a pod spec as the API has it; given back the model's constraints, `None` when there are
-//! none. Selectors and operators are kept as written; [`super::malformed`] judges them.
+//! none. Selectors and operators are kept as written; [`super::malformed`] judges them. Labels of nodes come
+//! by their current names, whatever name a pod uses.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
+use crate::api::labels::normalize;
 use crate::model::pod::{
     Expression, HostPort, LabelSelector, NodeTerm, PodConstraints, PodTerm, TopologySpread,
 };
@@ -82,7 +84,7 @@ fn weighted(list: Option<&[WeightedPodAffinityTerm]>) -> Vec<(i32, PodTerm)> {
 
 fn pod_term(term: &PodAffinityTerm) -> PodTerm {
     PodTerm {
-        topology_key: term.topology_key.clone(),
+        topology_key: normalize(&term.topology_key).to_owned(),
         selector: term.label_selector.as_ref().map(selector),
         namespaces: term.namespaces.clone().unwrap_or_default(),
         namespace_selector: term.namespace_selector.as_ref().map(selector),
@@ -91,13 +93,28 @@ fn pod_term(term: &PodAffinityTerm) -> PodTerm {
     }
 }
 
+/// Labels of nodes by their current names. One that is there under both names stays as it is where they
+/// differ: both must hold, or both are true.
+pub fn by_current_names(labels: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let Some(labels) = labels else {
+        return BTreeMap::new();
+    };
+    let named = |(key, value): (&String, &String)| {
+        let current = normalize(key);
+        let differs = labels.get(current).is_some_and(|other| other != value);
+        let key = if differs { key.as_str() } else { current };
+        (key.to_owned(), value.clone())
+    };
+    labels.iter().map(named).collect()
+}
+
 /// One node selector term.
 pub fn node_term(term: &NodeSelectorTerm) -> NodeTerm {
     let expressions = |list: Option<&Vec<NodeSelectorRequirement>>| {
         list.into_iter()
             .flatten()
             .map(|requirement| Expression {
-                key: requirement.key.clone(),
+                key: normalize(&requirement.key).to_owned(),
                 operator: requirement.operator.clone(),
                 values: requirement.values.clone().unwrap_or_default(),
             })
@@ -128,7 +145,7 @@ pub fn selector(selector: &meta::LabelSelector) -> LabelSelector {
 
 fn spread(constraint: &TopologySpreadConstraint) -> TopologySpread {
     TopologySpread {
-        topology_key: constraint.topology_key.clone(),
+        topology_key: normalize(&constraint.topology_key).to_owned(),
         max_skew: constraint.max_skew,
         min_domains: constraint.min_domains,
         required: constraint.when_unsatisfiable != "ScheduleAnyway",

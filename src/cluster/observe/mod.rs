@@ -6,6 +6,7 @@
 
 pub mod claim;
 pub mod constraints;
+pub mod defaults;
 pub mod malformed;
 pub mod node;
 pub mod node_pool;

@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{node_taint, quantity, time};
+use super::{constraints, node_taint, quantity, time};
 use crate::api::labels;
 use crate::model::node::Node;
 
-/// What decisions see of a Node.
+/// What decisions see of a Node; its labels by their current names.
 pub fn node(object: &core::Node) -> Node {
     let metadata = &object.metadata;
     let spec = object.spec.as_ref();
@@ -24,7 +24,7 @@ pub fn node(object: &core::Node) -> Node {
         provider_id: spec
             .and_then(|spec| spec.provider_id.clone())
             .unwrap_or_default(),
-        labels: metadata.labels.clone().unwrap_or_default(),
+        labels: constraints::by_current_names(metadata.labels.as_ref()),
         annotations: metadata
             .annotations
             .iter()

@@ -78,7 +78,7 @@ pub fn pod_spec(
         namespace: namespace.to_owned(),
         labels: labels.clone(),
         requests: requests.requests,
-        node_selector: spec.node_selector.clone().unwrap_or_default(),
+        node_selector: constraints::by_current_names(spec.node_selector.as_ref()),
         tolerations,
         priority: spec.priority.unwrap_or(0),
         critical: matches!(

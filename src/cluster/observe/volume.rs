@@ -11,12 +11,15 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 
 use super::constraints;
+use crate::api::labels::normalize;
 use crate::model::pod::{Expression, NodeTerm, Pod};
 use crate::model::workload::VolumeClaim;
 
 /// The CSI driver of EBS, which also serves the older in-tree volumes.
 const EBS_DRIVER: &str = "ebs.csi.aws.com";
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// What volumes of older clusters have instead.
+const OLD_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
 
 /// What a PersistentVolumeClaim says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +107,6 @@ pub fn volume(volume: &PersistentVolume) -> VolumeFacts {
                 .node_selector_terms
                 .iter()
                 .map(constraints::node_term)
-                .map(with_common_zone_key)
                 .collect()
         })
         .unwrap_or_default();
@@ -113,7 +115,7 @@ pub fn volume(volume: &PersistentVolume) -> VolumeFacts {
             .metadata
             .labels
             .as_ref()
-            .and_then(|labels| labels.get(ZONE))
+            .and_then(|labels| labels.get(ZONE).or_else(|| labels.get(OLD_ZONE)))
     {
         node_terms.push(NodeTerm {
             expressions: vec![Expression {
@@ -136,39 +138,25 @@ pub fn volume(volume: &PersistentVolume) -> VolumeFacts {
     }
 }
 
-/// Drivers name the zone by keys of their own, which a node carries only after the driver has
-/// started on it; the common key is there from the start.
-fn with_common_zone_key(mut term: NodeTerm) -> NodeTerm {
-    for expression in &mut term.expressions {
-        if expression.key == "topology.ebs.csi.aws.com/zone"
-            || expression.key == "failure-domain.beta.kubernetes.io/zone"
-        {
-            ZONE.clone_into(&mut expression.key);
-        }
-    }
-    term
-}
-
-/// Converts a StorageClass.
+/// Converts a StorageClass. Drivers name the zone by keys of their own, which a node carries only after the
+/// driver has started on it; the current key is there from the start.
 pub fn storage_class(class: &StorageClass) -> StorageClassFacts {
     let node_terms = class
         .allowed_topologies
         .iter()
         .flatten()
-        .map(|topology| {
-            with_common_zone_key(NodeTerm {
-                expressions: topology
-                    .match_label_expressions
-                    .iter()
-                    .flatten()
-                    .map(|requirement| Expression {
-                        key: requirement.key.clone(),
-                        operator: "In".to_owned(),
-                        values: requirement.values.clone(),
-                    })
-                    .collect(),
-                fields: Vec::new(),
-            })
+        .map(|topology| NodeTerm {
+            expressions: topology
+                .match_label_expressions
+                .iter()
+                .flatten()
+                .map(|requirement| Expression {
+                    key: normalize(&requirement.key).to_owned(),
+                    operator: "In".to_owned(),
+                    values: requirement.values.clone(),
+                })
+                .collect(),
+            fields: Vec::new(),
         })
         .filter(|term| !term.expressions.is_empty())
         .collect();

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::DaemonSet as ApiDaemonSet;
-use k8s_openapi::api::core::v1::Namespace as ApiNamespace;
+use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, PodSpec as ApiPodSpec};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{constraints, pod};
+use super::defaults::{self, ContainerDefaults};
+use super::{constraints, pod, requests};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
 use crate::model::workload::{DaemonSet, DisruptionBudget, Namespace};
 
@@ -51,6 +52,39 @@ pub fn daemon_set(daemon_set: &ApiDaemonSet) -> DaemonSet {
         namespace,
         name,
         spec: Arc::new(spec),
+    }
+}
+
+/// A DaemonSet with what its pods' containers say they need, for when LimitRanges have something to add.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedDaemonSet {
+    /// The DaemonSet by itself.
+    pub set: Arc<DaemonSet>,
+    /// As [`defaults::sizes_of`] keeps the spec of its pods.
+    sizes: ApiPodSpec,
+}
+
+impl ObservedDaemonSet {
+    /// The DaemonSet in a namespace whose LimitRanges give containers this.
+    pub fn with(&self, ranges: &[ContainerDefaults]) -> DaemonSet {
+        let mut sizes = self.sizes.clone();
+        defaults::add(&mut sizes, ranges);
+        let read = requests::of_pod(&sizes, &[]);
+        let mut set = DaemonSet::clone(&self.set);
+        Arc::make_mut(&mut set.spec).requests = read.requests;
+        set
+    }
+}
+
+/// Converts a DaemonSet and keeps what LimitRanges may add to.
+pub fn observed_daemon_set(daemon_set: &ApiDaemonSet) -> ObservedDaemonSet {
+    let mut sizes = ApiPodSpec::default();
+    if let Some(spec) = &daemon_set.spec.template.spec {
+        sizes = defaults::sizes_of(spec);
+    }
+    ObservedDaemonSet {
+        set: Arc::new(self::daemon_set(daemon_set)),
+        sizes,
     }
 }
 

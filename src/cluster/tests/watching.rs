@@ -325,3 +325,46 @@ async fn a_node_finds_its_claim_by_provider_id() {
     assert_eq!((snapshot.nodes.len(), snapshot.claims.len()), (3, 2));
     world.shut_down().await;
 }
+
+/// Before a DaemonSet has a pod, its template and the LimitRanges of its namespace say what its pods will request.
+#[tokio::test(start_paused = true)]
+async fn daemon_sets_come_with_what_limit_ranges_give_their_pods() {
+    let range = |namespace: &str, cpu: &str| {
+        json!({
+            "metadata": {"name": "defaults", "namespace": namespace, "uid": namespace, "resourceVersion": "3"},
+            "spec": {"limits": [{"type": "Container", "defaultRequest": {"cpu": cpu}}]},
+        })
+    };
+    let daemon_set = |name: &str, resources: Value| {
+        json!({
+            "metadata": {"name": name, "namespace": "kube-system", "uid": name, "resourceVersion": "3"},
+            "spec": {
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}},
+                    "spec": {"containers": [{"name": "main", "resources": resources}]},
+                },
+            },
+        })
+    };
+    let own = json!({"requests": {"cpu": "200m"}});
+    let (script, ranges) = (Script::new(), "/api/v1/limitranges");
+    let given = [range("kube-system", "100m"), range("other", "1")];
+    let sets = [daemon_set("silent", json!({})), daemon_set("says-so", own)];
+    script.on("GET", ranges, 200, &list("10", &given)).on(
+        "GET",
+        "/apis/apps/v1/daemonsets",
+        200,
+        &list("10", &sets),
+    );
+    let (world, mirror) = (world(), Mirror::new());
+    mirror.start(&script.client(), &world);
+    mirror.synced().await;
+    let snapshot = mirror
+        .view()
+        .snapshot(Timestamp::UNIX_EPOCH, std::collections::BTreeMap::new());
+    let cpu = |name: &str| snapshot.daemon_sets[name].spec.requests.get("cpu");
+    assert_eq!(cpu("kube-system/silent"), 100);
+    assert_eq!(cpu("kube-system/says-so"), 200);
+    world.shut_down().await;
+}

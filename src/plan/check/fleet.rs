@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, InstanceType, Offering, OfferingKey};
@@ -152,11 +153,15 @@ fn existing(
             let own = claim.taints.iter().any(|own| own.matches(taint));
             own || !(taint.key.starts_with("node.kubernetes.io/")
                 || taint.key.starts_with("node.cloudprovider.kubernetes.io/")
+                || taint.key.starts_with("readiness.k8s.io/")
                 || taint.key == "karpenter.sh/unregistered"
                 || claim.startup_taints.iter().any(|own| own.matches(taint)))
         });
     }
     let mut labels = node.labels.clone();
+    if let Some(claim) = claim.filter(|_| !labels.contains_key("karpenter.sh/registered")) {
+        add_coming_labels(snapshot, claim, &mut labels);
+    }
     labels
         .entry("kubernetes.io/hostname".to_owned())
         .or_insert_with(|| node.name.clone());
@@ -171,14 +176,68 @@ fn existing(
             .cloned()
             .collect(),
         planned,
-        volumes: snapshot
-            .volume_room
-            .iter()
-            .filter(|((name, _driver), _room)| *name == node.name)
-            .map(|((_name, driver), room)| (driver.clone(), *room))
-            .collect(),
+        volumes: volume_room(snapshot, &node.name, claim),
         coming: Vec::new(),
         alternatives: Vec::new(),
+    }
+}
+
+/// How many more volumes a node takes, as its drivers say, or before they do as the type of its machine does.
+fn volume_room(
+    snapshot: &Snapshot,
+    node: &str,
+    claim: Option<&Arc<Claim>>,
+) -> BTreeMap<String, i64> {
+    let all = snapshot.volume_room.iter();
+    let mut volumes: BTreeMap<String, i64> = all
+        .filter(|((name, _driver), _room)| name == node)
+        .map(|((_name, driver), room)| (driver.clone(), *room))
+        .collect();
+    let limit = claim.and_then(|claim| {
+        let name = claim.labels.get("node.kubernetes.io/instance-type")?;
+        let class = snapshot.node_classes.get(&claim.node_class)?;
+        let instance = class.catalogue.types.get(name.as_str())?;
+        Some(i64::from(instance.volume_limit))
+    });
+    if let (None, Some(limit)) = (volumes.get("ebs.csi.aws.com"), limit) {
+        let there = attached(snapshot, node);
+        volumes.insert("ebs.csi.aws.com".to_owned(), limit - there);
+    }
+    volumes
+}
+
+/// How many EBS volumes the pods of a node have between them.
+fn attached(snapshot: &Snapshot, node: &str) -> i64 {
+    let mut keys = BTreeSet::new();
+    for pod in snapshot.pods_on(node) {
+        for name in pod.spec.constraints.iter().flat_map(|c| &c.volume_claims) {
+            keys.insert(format!("{}/{name}", pod.key.namespace));
+        }
+    }
+    let volumes = keys
+        .iter()
+        .filter_map(|key| snapshot.volume_claims.get(key));
+    let of_ebs = volumes.filter(|claim| claim.driver == "ebs.csi.aws.com");
+    i64::try_from(of_ebs.count()).unwrap_or(i64::MAX)
+}
+
+/// What registration will put onto a Node, where the Node does not say otherwise: the labels of its claim, and
+/// those of the type that the claim was launched as.
+fn add_coming_labels(snapshot: &Snapshot, claim: &Claim, labels: &mut BTreeMap<String, String>) {
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let instance = claim
+        .labels
+        .get("node.kubernetes.io/instance-type")
+        .and_then(|name| class?.catalogue.types.get(name.as_str()));
+    let of_type = instance.iter().flat_map(|found| &found.labels);
+    let settled = ["karpenter.sh/registered", "karpenter.sh/initialized"];
+    for (key, value) in claim.labels.iter().chain(of_type) {
+        labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    for key in settled {
+        labels
+            .entry(key.to_owned())
+            .or_insert_with(|| "true".to_owned());
     }
 }
 

@@ -38,7 +38,8 @@ pub fn reservations(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Ve
     }
 }
 
-/// Checks that the plan keeps every limit; what exceeded a limit before is not the plan's fault.
+/// Checks that the plan keeps every limit, whichever of its offerings a node turns out to be; what exceeded a
+/// limit before is not the plan's fault.
 pub fn check(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<String>) {
     for pool in snapshot.node_pools.values() {
         let mut limits: BTreeMap<&str, i64> = pool.limits.iter().collect();
@@ -60,9 +61,9 @@ pub fn check(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<Strin
         for (name, limit) in limits {
             let mut planned = 0;
             for node in plan.new_nodes.iter().filter(|n| n.node_pool == pool.name) {
-                if let Some(key) = node.offerings.first() {
-                    planned += amount(&key.instance_type, name);
-                }
+                let offered = node.offerings.iter();
+                let most = offered.map(|key| amount(&key.instance_type, name)).max();
+                planned += most.unwrap_or(0);
             }
             let mut used = 0;
             let own = |claim: &&std::sync::Arc<crate::model::claim::Claim>| {
@@ -76,8 +77,10 @@ pub fn check(snapshot: &Snapshot, plan: &ProvisioningPlan, wrong: &mut Vec<Strin
                     _ if !claim.capacity.is_empty() => claim.capacity.get(name),
                     _ => claim
                         .offerings
-                        .first()
-                        .map_or(0, |key| amount(&key.instance_type, name)),
+                        .iter()
+                        .map(|key| amount(&key.instance_type, name))
+                        .max()
+                        .unwrap_or(0),
                 };
             }
             if planned > 0 && used + planned > limit {

@@ -19,7 +19,6 @@ use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Instance};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
-use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::{InstanceView, Sight};
@@ -533,7 +532,7 @@ fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
         );
         return Some((ConditionReason::StartupTaintsExist, message));
     }
-    if let Some(taint) = node.taints.iter().find(|taint| is_ephemeral(taint)) {
+    if let Some(taint) = node.taints.iter().find(|taint| taint.is_ephemeral()) {
         let message = format!("taint {taint} is still on the Node");
         return Some((ConditionReason::KnownEphemeralTaintsExist, message));
     }
@@ -546,21 +545,6 @@ fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
             format!("resource {name} is not on the Node yet; a device plugin must register it");
         (ConditionReason::ResourceNotRegistered, message)
     })
-}
-
-/// True for taints that Kubernetes itself puts on starting nodes and takes off again.
-pub fn is_ephemeral(taint: &Taint) -> bool {
-    let kind = (taint.key.as_str(), taint.effect);
-    matches!(
-        kind,
-        (
-            labels::NOT_READY_TAINT,
-            TaintEffect::NoSchedule | TaintEffect::NoExecute
-        ) | (
-            labels::UNREACHABLE_TAINT | labels::UNINITIALIZED_TAINT,
-            TaintEffect::NoSchedule
-        ) | (labels::UNREGISTERED_TAINT, TaintEffect::NoExecute)
-    ) || taint.key.starts_with(labels::READINESS_TAINT_PREFIX)
 }
 
 #[cfg(test)]

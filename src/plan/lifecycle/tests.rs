@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::instance::{InstanceState, tags};
 use crate::model::resources::Resources;
+use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::examples::{
     at, booted, claim, initialized, instance, launched, node, pod, set, world,
 };

@@ -1,23 +1,24 @@
 //! From machines with contents to planned nodes with names of pods and alternatives.
 //!
 //! Given what is bought; given back the nodes of the plan, each with every other offering that would
-//! hold the same pods, in price order. A node that cannot keep its pool's minValues is given back
-//! instead of planned.
+//! hold the same pods, in price order, and that its pool's limits leave room for. A node that cannot keep its
+//! pool's minValues is given back instead of planned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::ProvisionSettings;
 use super::buy::Bought;
 use super::class::{Class, fits};
 use super::item::Item;
-use super::labels::Labelled;
+use super::limits::{self, Rooms};
 use super::min_values;
 use super::mix::Mix;
 use super::pods::Pods;
 use super::promise;
 use super::supply::{Candidate, Slot, Supply};
 use crate::model::money::UsdPerHour;
-use crate::model::offering::{CapacityType, OfferingKey};
+use crate::model::node_pool::NodePool;
+use crate::model::offering::{CapacityType, MOST_OFFERINGS, OfferingKey};
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
 use crate::plan::pack::Bits;
@@ -56,17 +57,22 @@ pub fn by_price(supply: &Supply) -> Vec<usize> {
 impl Parts<'_> {
     /// Plans one node, or `None` when its pool's minValues cannot be kept. Where its pool's mix leaves no
     /// room for spot, it is an on-demand node for the same pods; if there is none that they allow, it
-    /// stays as it is.
+    /// stays as it is. Of `rooms`, which count it already, it takes what its largest alternative has more.
     pub fn planned(
         &self,
         node: &Bought,
         mix: &mut Mix,
+        rooms: &mut Rooms,
         pods: &mut Pods<'_>,
     ) -> Option<PlannedNode> {
-        let firm = self
-            .on_demand_twin(node, mix)
-            .and_then(|twin| self.planned_as(&twin, Some(CapacityType::OnDemand), pods));
-        let planned = firm.or_else(|| self.planned_as(node, self.stays(node, mix), pods))?;
+        let firm = self.on_demand_twin(node, rooms, mix).and_then(|twin| {
+            let mut own = rooms.clone();
+            own.charge_instead(self.supply, node.candidate, &[twin.candidate]);
+            let planned = self.planned_as(&twin, Some(CapacityType::OnDemand), &mut own, pods)?;
+            *rooms = own;
+            Some(planned)
+        });
+        let planned = firm.or_else(|| self.planned_as(node, self.stays(node, mix), rooms, pods))?;
         if let Some(first) = planned.offerings.first() {
             mix.count(&planned.node_pool, first.capacity_type);
         }
@@ -82,21 +88,16 @@ impl Parts<'_> {
         (own == CapacityType::OnDemand && !mix.allows_spot(pool)).then_some(own)
     }
 
-    /// The cheapest on-demand machine for the pods of a spot node that may not be spot. It counts for
-    /// no more against the pool's limits, which hold already.
-    fn on_demand_twin(&self, node: &Bought, mix: &Mix) -> Option<Bought> {
+    /// The cheapest on-demand machine for the pods of a spot node that may not be spot, within the pool's
+    /// limits.
+    fn on_demand_twin(&self, node: &Bought, rooms: &Rooms, mix: &Mix) -> Option<Bought> {
         let chosen = self.supply.candidates.get(node.candidate)?;
         let pool = &self.supply.variants.get(chosen.variant)?.pool;
         if chosen.offering.key.capacity_type != CapacityType::Spot || mix.allows_spot(pool) {
             return None;
         }
-        let unlimited = pool.limits.is_empty() && pool.zero_limits.is_empty();
-        let no_larger = |candidate: &Candidate| {
-            let most = &chosen.instance.capacity;
-            let mut own = candidate.instance.capacity.iter();
-            own.all(|(name, amount)| amount <= most.get(name))
-        };
         let (need, allowed) = (self.need(node), self.allowed(node));
+        let within_limits = within_limits(rooms, pool, chosen);
         let twin = self.by_price.iter().copied().find(|index| {
             let (Some(candidate), Some(free)) = (
                 self.supply.candidates.get(*index),
@@ -108,7 +109,7 @@ impl Parts<'_> {
                 && candidate.offering.key.capacity_type == CapacityType::OnDemand
                 && allowed.contains(*index)
                 && fits(&need, free)
-                && (unlimited || no_larger(candidate))
+                && within_limits(candidate)
         })?;
         Some(Bought {
             candidate: twin,
@@ -121,9 +122,13 @@ impl Parts<'_> {
         &self,
         node: &Bought,
         only: Option<CapacityType>,
+        rooms: &mut Rooms,
         pods: &mut Pods<'_>,
     ) -> Option<PlannedNode> {
-        let offerings = self.offerings(node, only)?;
+        let kept = self.offerings(node, only, rooms)?;
+        rooms.charge_instead(self.supply, node.candidate, &kept);
+        let key = |index: usize| Some(self.supply.candidates.get(index)?.offering.key.clone());
+        let offerings = kept.into_iter().filter_map(key).collect();
         let candidate = self.supply.candidates.get(node.candidate)?;
         let variant = self.supply.variants.get(candidate.variant)?;
         let mut requests = candidate.daemons.clone();
@@ -170,17 +175,46 @@ impl Parts<'_> {
         })
     }
 
-    /// The chosen offering first, then every other that holds the same pods, in price order.
-    fn offerings(&self, node: &Bought, only: Option<CapacityType>) -> Option<Vec<OfferingKey>> {
+    /// The chosen candidate first, then every other that holds the same pods and that the limits leave room
+    /// for, in price order; last those that only minValues asks for.
+    fn offerings(
+        &self,
+        node: &Bought,
+        only: Option<CapacityType>,
+        rooms: &Rooms,
+    ) -> Option<Vec<usize>> {
         let chosen = self.supply.candidates.get(node.candidate)?;
         if chosen.slot.is_some() {
             // The slot is there: nothing else needs to be named for when it is not.
-            return Some(vec![chosen.offering.key.clone()]);
+            return Some(vec![node.candidate]);
         }
+        let variant = self.supply.variants.get(chosen.variant)?;
+        let others = self.others(node, chosen, only, rooms);
+        let percent = variant.pool.price_band_percent;
+        let percent = percent.or(self.settings.price_band_percent);
+        let cap = self.settings.max_alternatives.clamp(1, MOST_OFFERINGS);
+        let (mut kept, beyond) = parted((node.candidate, chosen), others, percent, cap);
+        let liked = kept.len();
+        min_values::complete(self.supply, variant, &mut kept, &beyond).then_some(())?;
+        min_values::trim(self.supply, variant, &mut kept, liked, cap);
+        Some(kept)
+    }
+
+    /// The candidates that could be bought instead of the chosen one, in price order.
+    fn others(
+        &self,
+        node: &Bought,
+        chosen: &Candidate,
+        only: Option<CapacityType>,
+        rooms: &Rooms,
+    ) -> Vec<(usize, &Candidate)> {
+        let Some(variant) = self.supply.variants.get(chosen.variant) else {
+            return Vec::new();
+        };
         let need = self.need(node);
         let allowed = self.allowed(node);
-        let others: Vec<(usize, &Candidate)> = self
-            .by_price
+        let within_limits = within_limits(rooms, &variant.pool, chosen);
+        self.by_price
             .iter()
             .copied()
             .filter(|index| *index != node.candidate && allowed.contains(*index))
@@ -193,84 +227,9 @@ impl Parts<'_> {
                         .capacities
                         .get(*index)
                         .is_some_and(|free| fits(&need, free))
+                    && within_limits(candidate)
             })
-            .collect();
-        let pool = &self.supply.variants.get(chosen.variant)?.pool;
-        let band = pool.price_band_percent.or(self.settings.price_band_percent);
-        // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
-        // three times as much as spot, and must still be there when spot has run out everywhere.
-        let own_type = chosen.offering.key.capacity_type;
-        let mut cheapest = BTreeMap::from([(own_type, chosen.price.units())]);
-        for (_, candidate) in &others {
-            cheapest
-                .entry(candidate.offering.key.capacity_type)
-                .or_insert_with(|| candidate.price.units());
-        }
-        let in_band = |candidate: &Candidate| {
-            let base = cheapest.get(&candidate.offering.key.capacity_type);
-            let (Some(percent), Some(base)) = (band, base) else {
-                return true;
-            };
-            candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))
-        };
-        let cap = self.settings.max_alternatives.max(1);
-        let of_others = others
-            .iter()
-            .filter(|(_, found)| found.offering.key.capacity_type != own_type && in_band(found))
-            .count();
-        let mut room = [cap - of_others.min(cap / 3), of_others.min(cap / 3)];
-        room[0] = room[0].saturating_sub(1);
-        let mut kept = vec![node.candidate];
-        let mut beyond = Vec::new();
-        for (index, candidate) in others {
-            let foreign = usize::from(candidate.offering.key.capacity_type != own_type);
-            match room.get_mut(foreign) {
-                Some(left) if *left > 0 && in_band(candidate) => {
-                    *left -= 1;
-                    kept.push(index);
-                }
-                _ => beyond.push(index),
-            }
-        }
-        self.keep_min_values(chosen, &mut kept, &beyond)?;
-        Some(
-            kept.into_iter()
-                .filter_map(|index| Some(self.supply.candidates.get(index)?.offering.key.clone()))
-                .collect(),
-        )
-    }
-
-    /// Adds dearer offerings until every key with minValues has as many values as it must keep.
-    fn keep_min_values(
-        &self,
-        chosen: &Candidate,
-        kept: &mut Vec<usize>,
-        beyond: &[usize],
-    ) -> Option<()> {
-        let variant = self.supply.variants.get(chosen.variant)?;
-        for (key, wanted) in min_values::keys(variant) {
-            let value = |index: usize| {
-                self.supply
-                    .labels(index)
-                    .and_then(|labels| labels.label(key).map(str::to_owned))
-            };
-            let mut values: BTreeSet<String> =
-                kept.iter().filter_map(|index| value(*index)).collect();
-            for index in beyond {
-                if values.len() >= wanted {
-                    break;
-                }
-                if let Some(value) = value(*index)
-                    && values.insert(value)
-                {
-                    kept.push(*index);
-                }
-            }
-            if values.len() < wanted {
-                return None;
-            }
-        }
-        Some(())
+            .collect()
     }
 
     fn need(&self, node: &Bought) -> Vec<i64> {
@@ -298,6 +257,64 @@ impl Parts<'_> {
             }
         }
         allowed
+    }
+}
+
+/// Parts the alternatives into those that are kept after the chosen one, at most `cap` with it and within the
+/// band, and the others.
+fn parted(
+    (first, chosen): (usize, &Candidate),
+    others: Vec<(usize, &Candidate)>,
+    band_percent: Option<u32>,
+    cap: usize,
+) -> (Vec<usize>, Vec<usize>) {
+    // The band is drawn for each capacity type from its own cheapest: on-demand costs two to
+    // three times as much as spot, and must still be there when spot has run out everywhere.
+    let own_type = chosen.offering.key.capacity_type;
+    let mut cheapest = BTreeMap::from([(own_type, chosen.price.units())]);
+    for (_, candidate) in &others {
+        cheapest
+            .entry(candidate.offering.key.capacity_type)
+            .or_insert_with(|| candidate.price.units());
+    }
+    let in_band = |candidate: &Candidate| {
+        let base = cheapest.get(&candidate.offering.key.capacity_type);
+        let (Some(percent), Some(base)) = (band_percent, base) else {
+            return true;
+        };
+        candidate.price.units() <= base.saturating_add(base / 100 * i64::from(percent))
+    };
+    let of_others = others
+        .iter()
+        .filter(|(_, found)| found.offering.key.capacity_type != own_type && in_band(found))
+        .count();
+    let mut room = [cap - of_others.min(cap / 3), of_others.min(cap / 3)];
+    room[0] = room[0].saturating_sub(1);
+    let mut kept = vec![first];
+    let mut beyond = Vec::new();
+    for (index, candidate) in others {
+        let foreign = usize::from(candidate.offering.key.capacity_type != own_type);
+        match room.get_mut(foreign) {
+            Some(left) if *left > 0 && in_band(candidate) => {
+                *left -= 1;
+                kept.push(index);
+            }
+            _ => beyond.push(index),
+        }
+    }
+    (kept, beyond)
+}
+
+/// Whether a pool's limits leave room for a candidate in the place of the chosen one, which is counted already.
+fn within_limits<'round>(
+    rooms: &'round Rooms,
+    pool: &NodePool,
+    chosen: &'round Candidate,
+) -> impl Fn(&Candidate) -> bool + use<'round> {
+    let room = rooms.of_pool(&pool.name);
+    let counted = &chosen.instance.capacity;
+    move |other| {
+        room.is_none_or(|room| limits::leaves_instead(room, counted, &other.instance.capacity))
     }
 }
 

@@ -7,18 +7,15 @@
 use std::collections::BTreeMap;
 
 use super::class::Class;
-use super::fewer::Scarce;
 use super::fewer_slots;
 use super::item::Item;
 use super::limits::Rooms;
 use super::reserved::Free;
 use super::supply::{Candidate, Supply};
 use crate::model::money::UsdPerHour;
-use crate::plan::pack::problem::{self, Loads, Machine, Packed, Problem, take, times_into};
+use crate::plan::pack::problem::{self, Machine, Packed, Problem};
 use crate::plan::pack::{self, Bits, Budget, Certificate};
 
-/// Part of the budget, in percent, that goes to solving again when limits bind, each time.
-const AGAIN_PERCENT: u64 = 5;
 /// Part of the budget, in percent, that is kept for the lower bound where the packer's own does not
 /// hold for the plan: the items were divided, or risks were weighed.
 const PROOF_PERCENT: u64 = 20;
@@ -62,6 +59,18 @@ pub struct Purchase {
     pub truncated: bool,
     /// Units of work spent on it.
     pub units: u64,
+    /// Limits kept it from being the cheapest fleet.
+    pub is_limited: bool,
+}
+
+impl Purchase {
+    /// One in which nothing is bought yet.
+    pub(super) fn none(market: &Market<'_>) -> Self {
+        Self {
+            limited: vec![Bits::empty(market.supply.candidates.len()); market.items.len()],
+            ..Self::default()
+        }
+    }
 }
 
 /// What buying works with.
@@ -142,30 +151,14 @@ pub fn buy(market: &Market<'_>, rooms: &mut Rooms, left: &mut [u32]) -> Purchase
 
 /// As [`buy`], with so many slots at most for pools that limit their nodes.
 fn buy_with(market: &Market<'_>, most_slots: u32, rooms: &mut Rooms, left: &mut [u32]) -> Purchase {
-    let items = market.items;
-    let mut purchase = Purchase {
-        limited: vec![Bits::empty(market.supply.candidates.len()); items.len()],
-        ..Purchase::default()
-    };
-    let deepest = items
-        .iter()
-        .map(|item| item.levels.len())
-        .max()
-        .unwrap_or(0);
+    let mut purchase = Purchase::none(market);
+    let all: Vec<usize> = (0..market.items.len()).collect();
     let mut budget = market.budget;
     let mut slots = Free::of(market.supply, most_slots);
-    for level in 0..deepest {
+    for level in 0..market.deepest() {
         let reserved = market.take_slots(level, &mut slots, rooms, left);
         purchase.nodes.extend(reserved);
-        let wanted: Vec<usize> = (0..items.len())
-            .filter(|index| {
-                left.get(*index).is_some_and(|left| *left > 0)
-                    && items
-                        .get(*index)
-                        .and_then(|item| item.levels.get(level))
-                        .is_some_and(|allowed| allowed.intersects(market.sold))
-            })
-            .collect();
+        let wanted = market.wanted(&all, level, left);
         if wanted.is_empty() {
             continue;
         }
@@ -198,6 +191,7 @@ fn buy_with(market: &Market<'_>, most_slots: u32, rooms: &mut Rooms, left: &mut 
                 continue;
             }
         } else {
+            purchase.is_limited = true;
             market.within_limits(&wanted, level, rooms, left, &mut purchase);
         }
         let bought = purchase.nodes.get(first..).unwrap_or_default();
@@ -209,17 +203,50 @@ fn buy_with(market: &Market<'_>, most_slots: u32, rooms: &mut Rooms, left: &mut 
 }
 
 impl Market<'_> {
-    /// What comes of so many slots at most for pools that limit their nodes.
+    /// What comes of so many slots at most for pools that limit their nodes. Where limits make pods wait, those that
+    /// matter more go first through all their levels, if fewer of them wait then.
     fn outcome(&self, most_slots: u32, budget: u64, rooms: &Rooms, left: &[u32]) -> Outcome {
         let market = Market { budget, ..*self };
-        let (mut rooms, mut left) = (rooms.clone(), left.to_vec());
-        let purchase = buy_with(&market, most_slots, &mut rooms, &mut left);
-        Outcome {
-            waiting: self.waiting(&left),
-            purchase,
-            rooms,
-            left,
+        let tried = |buys: &dyn Fn(&mut Rooms, &mut [u32]) -> Purchase| {
+            let (mut rooms, mut left) = (rooms.clone(), left.to_vec());
+            let purchase = buys(&mut rooms, &mut left);
+            Outcome {
+                waiting: self.waiting(&left),
+                purchase,
+                rooms,
+                left,
+            }
+        };
+        let mut together = tried(&|rooms, left| buy_with(&market, most_slots, rooms, left));
+        let may_matter = self.deepest() > 1 && self.priorities().len() > 1;
+        if may_matter && together.purchase.is_limited && together.leaves_some() {
+            let mut ranked = tried(&|rooms, left| market.by_priority(most_slots, rooms, left));
+            if ranked.waiting < together.waiting {
+                std::mem::swap(&mut ranked, &mut together);
+            }
+            let units = ranked.purchase.units;
+            together.purchase.units = together.purchase.units.saturating_add(units);
         }
+        together
+    }
+
+    /// How many levels some item has.
+    pub(super) fn deepest(&self) -> usize {
+        let levels = self.items.iter().map(|item| item.levels.len());
+        levels.max().unwrap_or(0)
+    }
+
+    /// Those of some items that are left and may be on something that is sold on a level.
+    pub(super) fn wanted(&self, items: &[usize], level: usize, left: &[u32]) -> Vec<usize> {
+        let may = |index: &usize| {
+            let allowed = self
+                .items
+                .get(*index)
+                .and_then(|item| item.levels.get(level));
+            left.get(*index).is_some_and(|left| *left > 0)
+                && allowed.is_some_and(|allowed| allowed.intersects(self.sold))
+        };
+        items.iter().copied().filter(may).collect()
     }
 
     /// The most slots below `slots` that leave the fewest pods waiting, if those are fewer than with all slots.
@@ -243,7 +270,7 @@ impl Market<'_> {
         })
     }
 
-    fn problem(&self, wanted: &[usize], level: usize, left: &[u32]) -> Problem {
+    pub(super) fn problem(&self, wanted: &[usize], level: usize, left: &[u32]) -> Problem {
         Problem {
             dimensions: self.items.first().map_or(0, |item| item.size.len()),
             items: wanted
@@ -274,17 +301,20 @@ impl Market<'_> {
             .collect()
     }
 
-    /// True when what the packer proves holds for the plan: no item was narrowed by a choice that was
-    /// made for it here, and what was compared is what is paid.
+    /// True when what the packer proves holds for the plan: no item was narrowed or kept apart by a choice
+    /// that was made for it here, and what was compared is what is paid.
     fn is_plain(&self, wanted: &[usize]) -> bool {
         let risky = |candidate: &Candidate| candidate.risk > UsdPerHour::ZERO;
         if self.supply.candidates.iter().any(risky) {
             return false;
         }
         wanted.iter().all(|index| {
-            self.items
-                .get(*index)
-                .is_some_and(|item| item.domains.is_empty() && item.main_class().is_some())
+            self.items.get(*index).is_some_and(|item| {
+                let mut parts = item.parts.iter();
+                item.domains.is_empty()
+                    && item.main_class().is_some()
+                    && parts.all(|part| part.relations == item.relations)
+            })
         })
     }
 
@@ -298,7 +328,7 @@ impl Market<'_> {
     /// The lower bound on the price of any fleet for the pods that were bought for, free of the
     /// choices that were made: each class may be wherever its pods may be at the level of the choice,
     /// in zones too that were not chosen for them, and risk costs nothing.
-    fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
+    pub(super) fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
         let mut classes: Vec<usize> = Vec::new();
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
         let mut items: Vec<problem::Item> = Vec::new();
@@ -361,137 +391,6 @@ impl Market<'_> {
         free.retain(self.sold);
         free
     }
-
-    /// Limits bind: everything within them if fewer and larger nodes do it, else the highest priority
-    /// first, node by node, each item of lower priority also into the room that is left on nodes bought
-    /// before it.
-    fn within_limits(
-        &self,
-        wanted: &[usize],
-        level: usize,
-        rooms: &mut Rooms,
-        left: &mut [u32],
-        purchase: &mut Purchase,
-    ) {
-        let everything = self.ask(wanted, level, rooms, left, purchase);
-        if let Some(after) = charged(rooms, self.supply, &everything) {
-            // What is left is taken by no machine within the limits.
-            *rooms = after;
-            settle(&everything, left);
-            purchase.nodes.extend(everything);
-            return;
-        }
-        let priority = |index: &usize| self.items.get(*index).map_or(0, |item| item.priority);
-        let mut priorities: Vec<i32> = wanted.iter().map(priority).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-        // With one priority the first question below was just answered.
-        let mut answered = (priorities.len() == 1).then_some(everything);
-        for rank in priorities.into_iter().rev() {
-            let ranked: Vec<usize> = wanted
-                .iter()
-                .copied()
-                .filter(|index| priority(index) == rank)
-                .collect();
-            self.top_up(&ranked, level, left, &mut purchase.nodes);
-            loop {
-                let mut accepted = Vec::new();
-                let asked = answered
-                    .take()
-                    .unwrap_or_else(|| self.ask(&ranked, level, rooms, left, purchase));
-                for node in asked {
-                    if rooms.allow(self.supply, node.candidate) {
-                        rooms.charge(self.supply, node.candidate);
-                        accepted.push(node);
-                    }
-                }
-                if accepted.is_empty() {
-                    break;
-                }
-                settle(&accepted, left);
-                purchase.nodes.extend(accepted);
-            }
-            // What was meant for nodes beyond the limit may fit beside what was bought.
-            self.top_up(&ranked, level, left, &mut purchase.nodes);
-        }
-    }
-
-    /// Nodes for these items of what the limits leave, in the order in which to hold them against the
-    /// limits.
-    fn ask(
-        &self,
-        ranked: &[usize],
-        level: usize,
-        rooms: &Rooms,
-        left: &[u32],
-        purchase: &mut Purchase,
-    ) -> Vec<Bought> {
-        let mut problem = self.problem(ranked, level, left);
-        for (item, index) in problem.items.iter_mut().zip(ranked) {
-            let limited = purchase.limited.get_mut(*index);
-            self.keep_affordable(&mut item.allowed, rooms, limited);
-        }
-        let units = self.budget / 100 * AGAIN_PERCENT;
-        let scarce = Scarce {
-            ranked,
-            level,
-            rooms,
-            units,
-        };
-        let (nodes, truncated) = self.scarce(problem, &scarce);
-        purchase.truncated |= truncated;
-        nodes
-    }
-
-    /// Drops the candidates that exceed a limit by themselves, and notes them.
-    fn keep_affordable(&self, allowed: &mut Bits, rooms: &Rooms, limited: Option<&mut Bits>) {
-        let mut kept_out = Bits::empty(self.supply.candidates.len());
-        for candidate in allowed.clone().iter() {
-            if !rooms.allow(self.supply, candidate) {
-                allowed.remove(candidate);
-                kept_out.insert(candidate);
-            }
-        }
-        if let Some(limited) = limited {
-            limited.add_all(&kept_out);
-        }
-    }
-
-    /// Puts what is left of these items into the room on nodes that are bought already.
-    fn top_up(&self, ranked: &[usize], level: usize, left: &mut [u32], nodes: &mut [Bought]) {
-        for node in nodes.iter_mut().filter(|node| node.level == level) {
-            let Some(mut free) = self.capacities.get(node.candidate).cloned() else {
-                continue;
-            };
-            let mut loads = Loads::default();
-            for (index, count) in &node.contents {
-                if let Some(item) = self.items.get(*index) {
-                    take(&mut free, &item.size, *count);
-                    loads.add(&item.relations, *count);
-                }
-            }
-            for index in ranked {
-                let (Some(item), Some(left)) = (self.items.get(*index), left.get_mut(*index))
-                else {
-                    continue;
-                };
-                if !item
-                    .levels
-                    .get(level)
-                    .is_some_and(|allowed| allowed.contains(node.candidate))
-                {
-                    continue;
-                }
-                let count = times_into(&item.size, &free, *left).min(loads.room(&item.relations));
-                if count > 0 {
-                    take(&mut free, &item.size, count);
-                    loads.add(&item.relations, count);
-                    node.contents.push((*index, count));
-                    *left -= count;
-                }
-            }
-        }
-    }
 }
 
 pub(super) fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec<Bought> {
@@ -528,7 +427,7 @@ pub(super) fn charged(rooms: &Rooms, supply: &Supply, nodes: &[Bought]) -> Optio
     Some(rooms)
 }
 
-fn settle(nodes: &[Bought], left: &mut [u32]) {
+pub(super) fn settle(nodes: &[Bought], left: &mut [u32]) {
     for node in nodes {
         for (index, count) in &node.contents {
             if let Some(left) = left.get_mut(*index) {

@@ -24,8 +24,8 @@ pub struct Daemons {
 impl Daemons {
     /// Reads the DaemonSets of a snapshot.
     ///
-    /// A DaemonSet's newest pod says what its pods really request, defaults of a LimitRange
-    /// included; before there is one, the template does.
+    /// A DaemonSet's newest pod says what its pods really request; before there is one, the template does,
+    /// with the defaults of LimitRanges.
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut daemons = Self::default();
         for daemon_set in snapshot.daemon_sets.values() {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::demand::{self, PodClass};
+use crate::api::labels::normalize;
 use crate::model::pod::{LabelSelector, Pod, PodKey, PodSpec, TopologySpread};
 use crate::model::snapshot::Snapshot;
 
@@ -73,6 +74,7 @@ fn spread(spec: &PodSpec, defaults: &[TopologySpread]) -> PodSpec {
     constraints.spread = defaults
         .iter()
         .map(|spread| TopologySpread {
+            topology_key: normalize(&spread.topology_key).to_owned(),
             selector: Some(selector.clone()),
             ..spread.clone()
         })

@@ -1,7 +1,8 @@
 //! Limits of NodePools, exact inside one plan.
 //!
 //! Given machines in the order in which they matter; given back those that the limits allow, and
-//! the rest. The capacity of the chosen type counts, never that of a larger one.
+//! the rest. While machines are chosen the capacity of the chosen type counts; what a node may turn out to be
+//! instead is held against what is left then, and the largest of it is counted.
 
 use std::collections::BTreeMap;
 
@@ -36,6 +37,26 @@ impl Rooms {
         }
     }
 
+    /// What a pool may still buy.
+    pub fn of_pool(&self, pool: &str) -> Option<&Room> {
+        self.0.get(pool)
+    }
+
+    /// Counts for a node that is counted already what it may turn out to have more, by what it may be instead.
+    pub fn charge_instead(&mut self, supply: &Supply, counted: usize, others: &[usize]) {
+        let Some((pool, before)) = pool_and_capacity(supply, counted) else {
+            return;
+        };
+        for (name, left) in self.0.get_mut(pool).into_iter().flatten() {
+            let most = others
+                .iter()
+                .filter_map(|other| pool_and_capacity(supply, *other))
+                .map(|(_pool, after)| more(before, after, name))
+                .max();
+            *left = left.saturating_sub(most.unwrap_or(0));
+        }
+    }
+
     /// True when no pool has a limit.
     pub fn is_unlimited(&self) -> bool {
         self.0.values().all(BTreeMap::is_empty)
@@ -65,10 +86,24 @@ pub fn leaves(room: &Room, capacity: &Resources) -> bool {
         .all(|(name, left)| amount(capacity, name) <= (*left).max(0))
 }
 
+/// True when what a pool's limits leave is enough for one capacity in the place of another that is counted
+/// already.
+pub fn leaves_instead(room: &Room, counted: &Resources, other: &Resources) -> bool {
+    room.iter()
+        .all(|(name, left)| more(counted, other, name) <= (*left).max(0))
+}
+
 fn pool_and_capacity(supply: &Supply, candidate: usize) -> Option<(&str, &Resources)> {
     let candidate = supply.candidates.get(candidate)?;
     let variant = supply.variants.get(candidate.variant)?;
     Some((&variant.pool.name, &candidate.instance.capacity))
+}
+
+/// How much more of a resource one capacity has than another.
+fn more(before: &Resources, after: &Resources, name: &str) -> i64 {
+    amount(after, name)
+        .saturating_sub(amount(before, name))
+        .max(0)
 }
 
 fn amount(capacity: &Resources, name: &str) -> i64 {

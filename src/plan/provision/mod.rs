@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod buy;
+mod by_priority;
 pub mod certificate;
 pub mod class;
 pub mod contested;
@@ -49,6 +50,7 @@ use class::Class;
 use daemons::Daemons;
 use demand::PodClass;
 use item::Item;
+use limits::Rooms;
 use mix::Mix;
 use place::World;
 use pods::Pods;
@@ -134,6 +136,7 @@ fn planned(
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let usable = min_values::usable(&supply, &capacities);
+    min_values::leave_to_others(&supply, (&capacities, &usable), &mut classes);
     let bins = stock::bins(snapshot, &daemons);
     let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let stage = topology::Stage {
@@ -149,12 +152,13 @@ fn planned(
     let world = World {
         stage,
         capacities: &usable,
+        whole: &capacities,
         budget: settings.budget_units,
         proves: true,
         over,
     };
     let (arranged, placement) = weigh::best(&layout, &world);
-    let (states, rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
+    let (states, mut rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
     let items = arranged.items;
 
     let parts = Parts {
@@ -169,7 +173,8 @@ fn planned(
     let mut plan = ProvisioningPlan::default();
     let mut pods = Pods::of(&classes, &pods::expected(snapshot, &bins));
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
-    record_nodes(&mut plan, &purchase, &parts, Mix::of(snapshot), &mut pods);
+    let mix = Mix::of(snapshot);
+    record_nodes(&mut plan, &purchase, &parts, (mix, &mut rooms), &mut pods);
     let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
     for (index, names) in pods.rest() {
         let left = reasons::Left {
@@ -191,11 +196,11 @@ fn record_nodes(
     plan: &mut ProvisioningPlan,
     purchase: &Purchase,
     parts: &Parts<'_>,
-    mut mix: Mix,
+    (mut mix, rooms): (Mix, &mut Rooms),
     pods: &mut Pods<'_>,
 ) {
     for node in &purchase.nodes {
-        if let Some(planned) = parts.planned(node, &mut mix, pods) {
+        if let Some(planned) = parts.planned(node, &mut mix, rooms, pods) {
             plan.price += planned.price + planned.fees;
             plan.new_nodes.push(planned);
         }

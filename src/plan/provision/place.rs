@@ -1,18 +1,26 @@
-//! Existing room first, then new nodes, until every constraint between pods holds.
+//! Existing room first, then new nodes, until every constraint between pods holds and every node keeps its
+//! NodePool's minValues.
+
+use std::collections::BTreeSet;
 
 use super::buy::{self, Purchase};
 use super::fill;
 use super::item::Item;
 use super::limits::Rooms;
+use super::min_values::{self, Crowded};
 use super::reserved;
 use super::topology;
 use super::topology::outcome::Excess;
+use crate::plan::pack::problem::Relation;
 
 /// What does not change while a round looks for places.
 #[derive(Clone, Copy)]
 pub(super) struct World<'round> {
     pub(super) stage: topology::Stage<'round>,
+    /// What may be used of each candidate, by dimension.
     pub(super) capacities: &'round [Vec<i64>],
+    /// What each candidate offers in all.
+    pub(super) whole: &'round [Vec<i64>],
     pub(super) budget: u64,
     /// Whether lower bounds are wanted.
     pub(super) proves: bool,
@@ -31,7 +39,8 @@ const NO_COMPANY: &str = "pods that its spread or affinity counts on have no pla
 /// How often pods that would break a constraint are taken out and the rest is placed anew.
 const REPAIRS: usize = 8;
 
-/// Fills bins and buys nodes until no pod that is placed breaks a constraint between pods.
+/// Fills bins and buys nodes until no pod that is placed breaks a constraint between pods, and no node has too
+/// few alternatives.
 pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
     let mut repairs = 0;
     let sold = reserved::sold(world.stage.supply);
@@ -70,7 +79,12 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
             .collect();
         let mut drop = arranged.assignment.broken(items, &placed);
         drop.extend(alone(items, &placed));
+        let mut crowded = Vec::new();
         if drop.is_empty() {
+            let (supply, nodes) = (world.stage.supply, &purchase.nodes);
+            crowded = min_values::crowded(supply, world.whole, items, nodes);
+        }
+        if drop.is_empty() && crowded.is_empty() {
             return Placement {
                 states,
                 rooms,
@@ -78,6 +92,9 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
             };
         }
         repairs += 1;
+        for found in crowded {
+            loosen(arranged, found, &placed, repairs < REPAIRS);
+        }
         for (index, excess) in drop {
             let placed = placed.get(index).copied().unwrap_or(0);
             match excess {
@@ -85,9 +102,9 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
                     thin_out(arranged, index, class, count);
                 }
                 Excess::Items(excess) if repairs < REPAIRS => {
-                    take_out(arranged, index, placed.saturating_sub(excess));
+                    lose_company(arranged, index, placed.saturating_sub(excess));
                 }
-                Excess::Items(_) | Excess::Pods { .. } => take_out(arranged, index, 0),
+                Excess::Items(_) | Excess::Pods { .. } => lose_company(arranged, index, 0),
             }
         }
     }
@@ -115,6 +132,48 @@ fn thin_out(arranged: &mut topology::Arranged, index: usize, class: usize, count
     }
 }
 
+/// Changes items so that the minValues of nodes can be kept: they are kept apart as long as that may be tried
+/// again, and else taken out.
+fn loosen(arranged: &mut topology::Arranged, crowded: Crowded, placed: &[u32], again: bool) {
+    match crowded {
+        Crowded::Apart { item, others } if again => keep_apart(&mut arranged.items, item, &others),
+        Crowded::Fewer { item, count } if again => {
+            let placed = placed.get(item).copied().unwrap_or(0);
+            take_out(arranged, item, placed.saturating_sub(count));
+        }
+        Crowded::Apart { item, .. } | Crowded::Fewer { item, .. } => take_out(arranged, item, 0),
+    }
+}
+
+/// Keeps an item off the nodes that these others are on. Its parts do not know it: the lower bound counts on
+/// nothing that was decided here.
+fn keep_apart(items: &mut [Item], item: usize, others: &BTreeSet<usize>) {
+    // The numbers of the groups that constraints make begin at the other end.
+    let group = u32::MAX - u32::try_from(item).unwrap_or(u32::MAX);
+    let mut add = |index: usize, weight: u32, cap: Option<u32>| {
+        if let Some(item) = items.get_mut(index)
+            && !item.relations.iter().any(|own| own.group == group)
+        {
+            item.relations.push(Relation { group, weight, cap });
+        }
+    };
+    add(item, 0, Some(0));
+    for other in others {
+        add(*other, 1, None);
+    }
+}
+
+/// Leaves only so many of an item, for want of pods that it counts on.
+fn lose_company(arranged: &mut topology::Arranged, index: usize, keep: u32) {
+    let content = arranged.items.get(index).map(|item| &item.content);
+    for (class, _each) in content.into_iter().flatten() {
+        if let Some(failed) = arranged.failed.get_mut(*class) {
+            failed.get_or_insert_with(|| NO_COMPANY.to_owned());
+        }
+    }
+    take_out(arranged, index, keep);
+}
+
 /// Leaves only so many of an item; of what goes, the leaders stay by themselves if they may.
 fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
     let Some(item) = arranged.items.get_mut(index) else {
@@ -122,11 +181,6 @@ fn take_out(arranged: &mut topology::Arranged, index: usize, keep: u32) {
     };
     let gone = item.count.saturating_sub(keep);
     item.count = keep;
-    for (class, _each) in &item.content {
-        if let Some(failed) = arranged.failed.get_mut(*class) {
-            failed.get_or_insert_with(|| NO_COMPANY.to_owned());
-        }
-    }
     if gone == 0 {
         return;
     }

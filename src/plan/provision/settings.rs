@@ -1,5 +1,6 @@
 //! What a planning round may be told beside the snapshot.
 
+use crate::model::offering::MOST_OFFERINGS;
 use crate::model::pod::TopologySpread;
 pub use crate::plan::pack::budget::UNITS_PER_MILLISECOND;
 
@@ -20,7 +21,7 @@ pub struct ProvisionSettings {
     pub contested_pods: ContestedPods,
     /// Units of work that the search for a cheaper fleet may spend; see [`UNITS_PER_MILLISECOND`].
     pub budget_units: u64,
-    /// Most offerings that one planned node lists.
+    /// Most offerings that one planned node lists; never more than [`MOST_OFFERINGS`].
     pub max_alternatives: usize,
     /// An alternative may cost this many percent more than the cheapest; `None` lists all that fit.
     pub price_band_percent: Option<u32>,
@@ -45,7 +46,7 @@ impl Default for ProvisionSettings {
         Self {
             contested_pods: ContestedPods::Leave,
             budget_units: 100 * UNITS_PER_MILLISECOND,
-            max_alternatives: 60,
+            max_alternatives: MOST_OFFERINGS,
             price_band_percent: Some(100),
             drivers_on_demand: true,
             default_spread: Vec::new(),

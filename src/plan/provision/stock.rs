@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::class::EBS_DRIVER;
 use super::daemons::Daemons;
 use super::demand;
 use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
 use super::promise;
+use crate::api::labels::{INITIALIZED, REGISTERED};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::offering::{InstanceType, OfferingKey};
@@ -19,15 +21,6 @@ use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::launch::offering_of;
-
-/// Taints that a starting node sheds by itself.
-const EPHEMERAL: [&str; 5] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-    "node.kubernetes.io/network-unavailable",
-    "node.cloudprovider.kubernetes.io/uninitialized",
-    "karpenter.sh/unregistered",
-];
 
 /// Which object a bin is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,43 +53,36 @@ pub struct Bin {
     pub initialized: bool,
 }
 
-#[derive(Debug, Clone)]
-enum BinLabels {
-    Node(Arc<Node>),
-    Virtual(BTreeMap<String, String>),
+/// The labels of a bin. What a Node says of itself wins over what is still to be put on it.
+#[derive(Debug, Clone, Default)]
+struct BinLabels {
+    node: Option<Arc<Node>>,
+    /// Those that registration will put onto its Node.
+    coming: BTreeMap<String, String>,
 }
 
 impl Labelled for Bin {
     fn label(&self, key: &str) -> Option<&str> {
-        match &self.labels {
-            BinLabels::Node(node) => node
-                .labels
-                .get(key)
-                .map(String::as_str)
-                .or_else(|| (key == HOSTNAME).then_some(node.name.as_str())),
-            BinLabels::Virtual(labels) => labels
-                .get(key)
-                .map(String::as_str)
-                .or_else(|| (key == HOSTNAME).then_some("\u{0}new")),
-        }
+        let BinLabels { node, coming } = &self.labels;
+        let own = node.as_ref().and_then(|node| node.labels.get(key));
+        own.or_else(|| coming.get(key))
+            .map(String::as_str)
+            .or_else(|| {
+                let name = node.as_ref().map_or("\u{0}new", |node| node.name.as_str());
+                (key == HOSTNAME).then_some(name)
+            })
     }
 
     fn node_name(&self) -> Option<&str> {
-        match &self.labels {
-            BinLabels::Node(node) => Some(&node.name),
-            BinLabels::Virtual(_) => None,
-        }
+        self.labels.node.as_ref().map(|node| node.name.as_str())
     }
 }
 
 impl Bin {
-    /// The names of its labels.
+    /// The names of its labels; one may come twice.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
-        let labels = match &self.labels {
-            BinLabels::Node(node) => &node.labels,
-            BinLabels::Virtual(labels) => labels,
-        };
-        labels.keys().map(String::as_str)
+        let own = self.labels.node.iter().flat_map(|node| node.labels.keys());
+        own.chain(self.labels.coming.keys()).map(String::as_str)
     }
 }
 
@@ -189,18 +175,24 @@ fn of_node(
         // Device plugins and the kubelet report late; what was bought is known.
         free = claim_or(&claim.allocatable, &free);
     }
+    let coming = match claim {
+        Some(claim) if !node.labels.contains_key(REGISTERED) => {
+            let offering = bought(claim);
+            let instance = instance_of(snapshot, claim, offering.as_ref());
+            labels_of_claim(claim, offering.as_ref(), instance)
+        }
+        _ => BTreeMap::new(),
+    };
     let mut bin = Bin {
         name: BinName::Node(node.name.clone()),
-        labels: BinLabels::Node(Arc::clone(node)),
+        labels: BinLabels {
+            node: Some(Arc::clone(node)),
+            coming,
+        },
         taints,
         free,
         promised: claim.map_or_else(BTreeMap::new, |claim| promise::read(&claim.annotations)),
-        volume_room: snapshot
-            .volume_room
-            .range((node.name.clone(), String::new())..)
-            .take_while(|((name, _driver), _room)| *name == node.name)
-            .map(|((_name, driver), room)| (driver.clone(), *room))
-            .collect(),
+        volume_room: volume_room(snapshot, node, claim, &pods),
         pods,
         coming_daemons: Vec::new(),
         initialized,
@@ -208,6 +200,54 @@ fn of_node(
     let landing = daemons.landing_on(&bin, &bin.taints);
     occupy(&mut bin, &landing, daemons, hashes);
     bin
+}
+
+/// How many more volumes a Node takes, by driver. Until the driver of EBS says so on the Node, a machine of ours
+/// takes as many as its type, less those of the pods that are bound to it.
+fn volume_room(
+    snapshot: &Snapshot,
+    node: &Node,
+    claim: Option<&Arc<Claim>>,
+    pods: &[Arc<Pod>],
+) -> BTreeMap<String, i64> {
+    let mut room: BTreeMap<String, i64> = snapshot
+        .volume_room
+        .range((node.name.clone(), String::new())..)
+        .take_while(|((name, _driver), _room)| *name == node.name)
+        .map(|((_name, driver), room)| (driver.clone(), *room))
+        .collect();
+    let own = || {
+        let claim = claim?;
+        instance_of(snapshot, claim, bought(claim).as_ref())
+    };
+    if !room.contains_key(EBS_DRIVER)
+        && let Some(instance) = own()
+    {
+        let limit = i64::from(instance.volume_limit);
+        let left = limit.saturating_sub(attached(snapshot, pods)).max(0);
+        room.insert(EBS_DRIVER.to_owned(), left);
+    }
+    room
+}
+
+/// How many EBS volumes these pods have between them.
+fn attached(snapshot: &Snapshot, pods: &[Arc<Pod>]) -> i64 {
+    let mut volumes = BTreeSet::new();
+    for pod in pods {
+        let namespace = &pod.key.namespace;
+        let names = pod
+            .spec
+            .constraints
+            .iter()
+            .flat_map(|own| &own.volume_claims);
+        for key in names.map(|name| format!("{namespace}/{name}")) {
+            let claim = snapshot.volume_claims.get(&key);
+            if claim.is_some_and(|claim| claim.driver == EBS_DRIVER) {
+                volumes.insert(key);
+            }
+        }
+    }
+    i64::try_from(volumes.len()).unwrap_or(i64::MAX)
 }
 
 /// The amounts of `known` where `reported` has none yet.
@@ -244,8 +284,7 @@ fn settled_taints(taints: &[Taint], startup: &[Taint]) -> Vec<Taint> {
     taints
         .iter()
         .filter(|taint| {
-            !EPHEMERAL.contains(&taint.key.as_str())
-                && !startup.iter().any(|startup| startup.matches(taint))
+            !taint.is_ephemeral() && !startup.iter().any(|startup| startup.matches(taint))
         })
         .cloned()
         .collect()
@@ -259,40 +298,25 @@ fn of_claim(
 ) -> Option<Bin> {
     let class = snapshot.node_classes.get(&claim.node_class);
     let offering = bought(claim).or_else(|| claim.offerings.first().cloned());
-    let instance: Option<&InstanceType> = offering.as_ref().and_then(|key| {
-        class
-            .and_then(|class| class.catalogue.types.get(&key.instance_type))
-            .map(|found| &**found)
-    });
+    let instance = instance_of(snapshot, claim, offering.as_ref());
     let free = if claim.allocatable.is_empty() {
         let all = instance?.allocatable();
         class.map_or_else(Resources::new, |class| class.promised(all, &claim.requests))
     } else {
         claim.allocatable.clone()
     };
-    let mut labels: BTreeMap<String, String> = instance
-        .map(|instance| instance.labels.clone())
-        .unwrap_or_default();
-    if let Some(key) = &offering {
-        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
-        labels.insert(ZONE.to_owned(), key.zone.to_string());
-        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
-    }
-    labels.extend(claim.labels.clone());
-    for settled in ["karpenter.sh/registered", "karpenter.sh/initialized"] {
-        labels.insert(settled.to_owned(), "true".to_owned());
-    }
     let volume_room = instance
         .map(|instance| {
-            BTreeMap::from([(
-                super::class::EBS_DRIVER.to_owned(),
-                i64::from(instance.volume_limit),
-            )])
+            let limit = i64::from(instance.volume_limit);
+            BTreeMap::from([(EBS_DRIVER.to_owned(), limit)])
         })
         .unwrap_or_default();
     let mut bin = Bin {
         name: BinName::Claim(claim.name.clone()),
-        labels: BinLabels::Virtual(labels),
+        labels: BinLabels {
+            node: None,
+            coming: labels_of_claim(claim, offering.as_ref(), instance),
+        },
         taints: claim
             .taints
             .iter()
@@ -309,6 +333,38 @@ fn of_claim(
     let landing = daemons.landing_on(&bin, &bin.taints);
     occupy(&mut bin, &landing, daemons, hashes);
     Some(bin)
+}
+
+fn instance_of<'world>(
+    snapshot: &'world Snapshot,
+    claim: &Claim,
+    offering: Option<&OfferingKey>,
+) -> Option<&'world InstanceType> {
+    let class = snapshot.node_classes.get(&claim.node_class)?;
+    let instance = class.catalogue.types.get(&offering?.instance_type)?;
+    Some(&**instance)
+}
+
+/// The labels that the Node of a claim will have. A kubelet may not give itself those that say what its
+/// machine is, so between joining and registration they are known from the claim alone.
+fn labels_of_claim(
+    claim: &Claim,
+    offering: Option<&OfferingKey>,
+    instance: Option<&InstanceType>,
+) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = instance
+        .map(|instance| instance.labels.clone())
+        .unwrap_or_default();
+    if let Some(key) = offering {
+        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
+        labels.insert(ZONE.to_owned(), key.zone.to_string());
+        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
+    }
+    labels.extend(claim.labels.clone());
+    for settled in [REGISTERED, INITIALIZED] {
+        labels.insert(settled.to_owned(), "true".to_owned());
+    }
+    labels
 }
 
 /// The offering that a launched claim turned out to be, by its labels.

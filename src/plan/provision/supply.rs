@@ -14,7 +14,7 @@ use super::risk;
 use super::slots::{self, Slots};
 use crate::api::labels::{
     CAPACITY_BLOCK_END, CAPACITY_RESERVATION_ID, CAPACITY_RESERVATION_INTERRUPTIBLE,
-    CAPACITY_RESERVATION_TYPE,
+    CAPACITY_RESERVATION_TYPE, normalize,
 };
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
@@ -147,10 +147,11 @@ const OF_OFFERINGS: [&str; 12] = [
 
 impl Labelled for CandidateLabels<'_> {
     fn label(&self, key: &str) -> Option<&str> {
-        match key {
-            ZONE | "failure-domain.beta.kubernetes.io/zone" => Some(&self.offering.key.zone),
+        // Under an old name too: a pod that says two things of one label keeps both of its names.
+        match normalize(key) {
+            ZONE => Some(&self.offering.key.zone),
             CAPACITY_TYPE => Some(self.offering.key.capacity_type.as_str()),
-            INSTANCE_TYPE | "beta.kubernetes.io/instance-type" => Some(&self.instance.name),
+            INSTANCE_TYPE => Some(&self.instance.name),
             "topology.k8s.aws/zone-id" => self.zone_id,
             CAPACITY_RESERVATION_ID => self.reservation.map(|found| found.id.as_str()),
             CAPACITY_RESERVATION_TYPE => self.reservation.map(|found| found.kind.as_str()),
@@ -158,11 +159,11 @@ impl Labelled for CandidateLabels<'_> {
             // A name that no node has yet: excluded by In, allowed by NotIn and Exists.
             HOSTNAME => Some("\u{0}new"),
             "karpenter.sh/registered" | "karpenter.sh/initialized" => Some("true"),
-            _ => self
+            current => self
                 .variant
                 .labels
                 .get(key)
-                .or_else(|| self.instance.labels.get(key))
+                .or_else(|| self.instance.labels.get(current))
                 .map(String::as_str),
         }
     }
@@ -365,7 +366,7 @@ pub fn room_without(snapshot: &Snapshot, pool: &NodePool, gone: &[&Arc<Claim>]) 
         let used = match node {
             Some(node) if !node.capacity.is_empty() => node.capacity.clone(),
             _ if !claim.capacity.is_empty() => claim.capacity.clone(),
-            _ => promised_capacity(snapshot, pool, claim.offerings.first()),
+            _ => promised_capacity(snapshot, pool, claim),
         };
         for (name, left) in &mut room {
             let amount = if name == NODES { 1 } else { used.get(name) };
@@ -375,17 +376,21 @@ pub fn room_without(snapshot: &Snapshot, pool: &NodePool, gone: &[&Arc<Claim>]) 
     room
 }
 
-fn promised_capacity(
-    snapshot: &Snapshot,
-    pool: &NodePool,
-    key: Option<&crate::model::offering::OfferingKey>,
-) -> Resources {
-    key.and_then(|key| {
-        let class = snapshot.node_classes.get(&pool.node_class)?;
-        let found = class.catalogue.types.get(&key.instance_type)?;
-        Some(found.capacity.clone())
-    })
-    .unwrap_or_default()
+/// The most of each resource that a claim may turn out to have: nobody knows yet what is launched for it.
+fn promised_capacity(snapshot: &Snapshot, pool: &NodePool, claim: &Claim) -> Resources {
+    let mut most = Resources::new();
+    let Some(class) = snapshot.node_classes.get(&pool.node_class) else {
+        return most;
+    };
+    for key in &claim.offerings {
+        let found = class.catalogue.types.get(&key.instance_type);
+        for (name, amount) in found.iter().flat_map(|found| found.capacity.iter()) {
+            if amount > most.get(name) {
+                most.set(name, amount);
+            }
+        }
+    }
+    most
 }
 
 /// The variants of a pool: one, unless its requirements leave custom labels open.

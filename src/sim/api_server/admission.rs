@@ -3,6 +3,7 @@
 //! Given an object as it was sent; given back the same with defaults, or why it is refused. Only the
 //! defaults that something here reads are filled in.
 
+use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
@@ -10,6 +11,8 @@ use super::resource::{Key, Resource, text};
 use super::schema;
 use super::store::Store;
 use super::write::{counts_generations, well_formed};
+
+use crate::cluster::observe::defaults::{self, ContainerDefaults};
 
 /// The taint of a node that is not ready.
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -83,13 +86,41 @@ impl Store {
             metadata["generation"] = json!(1);
         }
         match key.resource {
-            Resource::Pod => default_pod(object),
+            Resource::Pod => {
+                default_pod(object);
+                self.default_amounts(&key.namespace, object);
+            }
             // A kubelet registers its Node with a status.
             Resource::Node => default_node(object),
             _ if definition.status => clear_status(object),
             _ => {}
         }
         schema::accept(key, object, None)
+    }
+
+    /// What LimitRanges give the containers of a pod that do not say what they need.
+    fn default_amounts(&self, namespace: &str, object: &mut Value) {
+        let ranges = self.of(Resource::LimitRange, namespace);
+        let given: Vec<ContainerDefaults> = ranges
+            .filter_map(|(_key, stored)| serde_json::from_value(stored.value.clone()).ok())
+            .flat_map(|range| defaults::of_range(&range))
+            .collect();
+        if given.is_empty() {
+            return;
+        }
+        let Ok(mut spec) = serde_json::from_value::<PodSpec>(object["spec"].clone()) else {
+            return;
+        };
+        defaults::add(&mut spec, &given);
+        let own = [
+            ("containers", spec.containers),
+            ("initContainers", spec.init_containers.unwrap_or_default()),
+        ];
+        for (list, containers) in own {
+            for (index, container) in containers.into_iter().enumerate() {
+                object["spec"][list][index]["resources"] = json!(container.resources);
+            }
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Resource {
     Lease,
     /// ConfigMaps.
     ConfigMap,
+    /// LimitRanges.
+    LimitRange,
     /// NodePools.
     NodePool,
     /// NodeClaims.
@@ -78,7 +80,7 @@ const fn define(
 
 impl Resource {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -94,6 +96,7 @@ impl Resource {
         Self::StorageNode,
         Self::Lease,
         Self::ConfigMap,
+        Self::LimitRange,
         Self::NodePool,
         Self::NodeClaim,
         Self::NodeClass,
@@ -136,6 +139,7 @@ impl Resource {
                 false,
             ),
             Self::ConfigMap => define(CORE, ("configmaps", "ConfigMap"), true, false),
+            Self::LimitRange => define(CORE, ("limitranges", "LimitRange"), true, false),
             Self::NodePool => define(KARPENTER, ("nodepools", "NodePool"), false, true),
             Self::NodeClaim => define(KARPENTER, ("nodeclaims", "NodeClaim"), false, true),
             Self::NodeClass => define(

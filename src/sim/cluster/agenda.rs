@@ -14,6 +14,8 @@ pub(super) enum Duty {
     Schedule,
     /// The kubelet of a machine registers its Node.
     Register(String),
+    /// The cloud controller sees the Node of a machine.
+    Identify(String),
     /// The kubelet of a machine says that its Node is ready.
     Ready(String),
     /// A machine has ended, and its kubelet with it.

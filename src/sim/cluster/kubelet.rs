@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::agenda::Duty;
+use super::cloud_controller::SEEN;
 use super::user_data::{self, KubeletSettings};
 use super::{Cluster, MOMENT, RUN_SECONDS};
 use crate::cloud::capacity::{self, NodeShape};
@@ -69,13 +70,14 @@ impl Cluster {
         let node = self.node_object(&shown, &settings, devices, false);
         if self.api.create(WHO, node).is_ok() {
             self.kubelets.insert(id.to_owned(), shown.private_dns_name);
+            self.agenda.plan(Duty::Identify(id.to_owned()), SEEN);
             let after = NETWORK.0 + self.random.below(NETWORK.1);
             self.agenda
                 .plan(Duty::Ready(id.to_owned()), Duration::from_millis(after));
         }
     }
 
-    /// The Node as its kubelet reports it.
+    /// The Node as its kubelet reports it; which type of machine it is, and where, the kubelet does not know.
     fn node_object(
         &self,
         instance: &Instance,
@@ -89,12 +91,6 @@ impl Cluster {
             [
                 ("kubernetes.io/hostname", instance.private_dns_name.as_str()),
                 ("kubernetes.io/os", "linux"),
-                ("node.kubernetes.io/instance-type", &offering.instance_type),
-                ("topology.kubernetes.io/zone", &offering.zone),
-                (
-                    "topology.kubernetes.io/region",
-                    offering.zone.trim_end_matches(char::is_alphabetic),
-                ),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         );

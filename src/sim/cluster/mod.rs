@@ -1,5 +1,5 @@
-//! Everybody else in the cluster: kube-scheduler, the kubelets of machines that run, and the
-//! controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes and garbage.
+//! Everybody else in the cluster: kube-scheduler, the kubelets of machines that run, the cloud controller, and
+//! the controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes and garbage.
 //!
 //! One task plays them all. It is told what changed in the API server and in EC2, keeps an agenda of
 //! what it will do, and does one thing at a time, so that equal seeds give equal histories. What it
@@ -8,6 +8,7 @@
 
 mod agenda;
 mod budgets;
+mod cloud_controller;
 mod daemons;
 pub mod fit;
 mod garbage;
@@ -125,6 +126,7 @@ impl Cluster {
         match duty {
             Duty::Schedule => self.schedule(),
             Duty::Register(machine) => self.register(&machine),
+            Duty::Identify(machine) => self.identify(&machine),
             Duty::Ready(machine) => self.node_ready(&machine),
             Duty::Silence(machine) => self.silence(&machine),
             Duty::Unreachable(node) => self.unreachable(&node),

@@ -49,6 +49,7 @@ impl Cluster {
     fn kubelets_after_restore(&mut self) {
         let are_started_again = self.random.below(2) == 0;
         for machine in self.kubelets.keys() {
+            self.agenda.plan(Duty::Identify(machine.clone()), STATUS);
             self.agenda.plan(Duty::Ready(machine.clone()), STATUS);
             if are_started_again {
                 let after = STARTED_AGAIN.0 + self.random.below(STARTED_AGAIN.1);

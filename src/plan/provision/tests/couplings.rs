@@ -240,3 +240,32 @@ fn every_port_of_a_pod_finds_its_group() {
     assert!(scope.counts(&with("")));
     assert!(!scope.counts(&with("10.0.0.2")));
 }
+
+/// A pool without room left makes no node in its zone: that zone is no empty domain that others wait for.
+#[test]
+fn a_zone_whose_pool_is_used_up_holds_no_spread_back() {
+    let of_zone = |name: &str, zone: &str, nodes: Option<i64>| {
+        let mut pool = pool(name, &["c5.xlarge"]);
+        pool.requirements.add(ZONE, &Requirement::one_of([zone]));
+        match nodes {
+            Some(0) => pool.zero_limits.push("nodes".to_owned()),
+            Some(nodes) => pool.limits.set("nodes", nodes),
+            None => {}
+        }
+        pool
+    };
+    let constraints = PodConstraints {
+        spread: vec![spread(ZONE, selector(&[("app", "web")]), true)],
+        ..PodConstraints::default()
+    };
+    let web = coupled(&[("app", "web")], constraints);
+    let left_out = |nodes: Option<i64>| {
+        let first = of_zone("first", "us-east-1a", None);
+        let mut snapshot = world(vec![first, of_zone("second", "us-east-1b", nodes)]);
+        add_pods(&mut snapshot, "web", 4, &web);
+        plan(&snapshot).unschedulable.len()
+    };
+    assert_eq!(left_out(None), 0);
+    assert_eq!(left_out(Some(1)), 0);
+    assert_eq!(left_out(Some(0)), 0);
+}

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 mod choices;
 mod coupled;
 mod couplings;
+mod joining;
 mod kept;
+mod limits;
+mod min_values;
 mod random;
 mod reserved;
 

@@ -17,6 +17,7 @@ use crate::plan::pack::Bits;
 use crate::plan::pack::problem::{Loads, Relation, times_into};
 use crate::plan::provision::class::{self, Class};
 use crate::plan::provision::labels::Labelled;
+use crate::plan::provision::limits;
 use crate::plan::provision::stock::Bin;
 use crate::plan::provision::supply::Supply;
 
@@ -38,6 +39,7 @@ pub(super) fn priced(
         .iter()
         .map(|bin| class::dense(stage.dimensions, &bin.free, &bin.volume_room))
         .collect();
+    let affordable = affordable(stage.supply);
     let mut demand = Demand::default();
     let mut known = Known::new();
     let mut wishes = Vec::new();
@@ -45,7 +47,10 @@ pub(super) fn priced(
     for (index, class) in stage.classes.iter().enumerate() {
         let ties = ties.get(index).map_or(&[][..], Vec::as_slice);
         let suitable = stage.suitable.get(index).map_or(&[][..], Vec::as_slice);
-        let own = assignment.choices(class, ties, stage, (suitable, &free), &mut known);
+        let mut own = assignment.choices(class, ties, stage, (suitable, &free), &mut known);
+        if let Some(affordable) = &affordable {
+            assignment.leave_used_up(class, ties, affordable, &mut own);
+        }
         let each = relations
             .get(index)
             .map_or(u32::MAX, |relations| Loads::default().room(relations));
@@ -281,6 +286,27 @@ impl Assignment {
             .collect()
     }
 
+    /// Drops the choices in which limits leave no room for a new node and no bin has any, unless there is no other.
+    fn leave_used_up(
+        &self,
+        class: &Class,
+        ties: &[Tie],
+        affordable: &Bits,
+        choices: &mut Vec<Choice>,
+    ) {
+        let keys = self.keys_of(ties);
+        let is_open = |choice: &Choice| {
+            let there = self.bits(&keys, &choice.values);
+            let there = there.map(|there| there.and(affordable));
+            let mut levels = class.levels.iter();
+            choice.room > 0
+                || there.is_some_and(|there| levels.any(|level| level.intersects(&there)))
+        };
+        if choices.iter().any(is_open) {
+            choices.retain(is_open);
+        }
+    }
+
     /// The candidates of the best level that a class has there.
     fn candidates(&self, class: &Class, keys: &[usize], choice: &Choice) -> Bits {
         let there = self.bits(keys, &choice.values);
@@ -438,8 +464,27 @@ impl Part {
     }
 }
 
+/// The candidates of which the limits leave room for a node by itself; `None` when no pool has limits.
+fn affordable(supply: &Supply) -> Option<Bits> {
+    if supply.room.values().all(BTreeMap::is_empty) {
+        return None;
+    }
+    Some(Bits::of(supply.candidates.len(), |index| {
+        is_affordable(supply, index)
+    }))
+}
+
+fn is_affordable(supply: &Supply, candidate: usize) -> bool {
+    let Some(candidate) = supply.candidates.get(candidate) else {
+        return false;
+    };
+    let variant = supply.variants.get(candidate.variant);
+    let room = variant.and_then(|variant| supply.room.get(&variant.pool.name));
+    room.is_none_or(|room| limits::leaves(room, &candidate.instance.capacity))
+}
+
 /// By value of the key, whether a new node there would count for a spread: whoever it is bought for, its
-/// value of the label is there then.
+/// value of the label is there then. Where limits leave room for none, none will be there.
 fn could_count(key: &Key, supply: &Supply, group: &Group) -> Vec<bool> {
     let Kind::Spread {
         affinity, taints, ..
@@ -454,6 +499,7 @@ fn could_count(key: &Key, supply: &Supply, group: &Group) -> Vec<bool> {
             return false;
         };
         found.offering.available
+            && is_affordable(supply, candidate)
             && affinity
                 .as_ref()
                 .is_none_or(|demand| demand.accepts(&labels))
