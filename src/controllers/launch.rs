@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::context::Acting;
 use super::edited;
 use super::launched::{refused, tell_shortfalls, write_instances};
+use super::recall::{is_bought_already, recall};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::EC2NodeClass;
 use crate::cloud::{CloudError, InstanceQuery};
@@ -87,6 +88,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         }
         LaunchStep::Call(batch) => call(&context, &batch).await,
         LaunchStep::LookUp(batch) => look_up(&context, &batch).await.map(drop),
+        LaunchStep::Recall { batch, claims } => recall(&context, &batch, &claims).await,
         LaunchStep::Report { claim, change } => context.report(&claim, change).await,
         LaunchStep::GiveUp {
             claim,
@@ -203,6 +205,10 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
     let Some(claim) = claims.first() else {
         return Ok(());
     };
+    if is_bought_already(context, &proposal.batch, &claims).await? {
+        let why = "machines of the batch were bought before, and are looked at first";
+        return Err(StepError::Outdated(why.to_owned()).into());
+    }
     let object = class_object(context, claim)?;
     let class = &proposal.node_class;
     if let Some(why) = edited::what_changed(&object, class) {
@@ -242,7 +248,10 @@ async fn choose(context: &Acting, proposal: &Proposal) -> Result<(), Unwritten> 
     };
     let record = proposal.record(templates);
     let now = context.now();
-    context.launches(|memory| memory.chosen(&record, now));
+    context.launches(|memory| {
+        memory.chosen(&record, now);
+        memory.moves_on(&claims, &record.batch);
+    });
     write_record(context, &record, &claims).await
 }
 
@@ -317,6 +326,14 @@ async fn call(context: &Acting, batch: &Batch) -> Result<(), StepError> {
     };
     let object = class_object(context, claim)?;
     let record = &batch.record;
+    // A restore may have taken back that a later attempt bought, while EC2 had refused this one.
+    if context.launches(|memory| memory.is_unasked(&record.batch, &batch.claims)) {
+        let found = look_up(context, batch).await?;
+        context.launches(|memory| memory.asked_about(&record.batch));
+        if found.settled {
+            return Ok(());
+        }
+    }
     context.cloud.turn().await;
     still_wanted(context, batch)?;
     let now = context.now();
@@ -446,7 +463,7 @@ async fn look_up(context: &Acting, batch: &Batch) -> Result<Found, StepError> {
     let query = InstanceQuery::Batch(record.batch.clone());
     let found = context.eyes.instances(&query).await?;
     let found: Vec<BatchInstance> = found.iter().map(|found| (&**found).into()).collect();
-    write_instances(context, batch, &found).await?;
+    write_instances(context, &batch.claims, &found).await?;
     let complete = found.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
     let done = context.launches(|memory| {
         let done = complete || asked >= memory.visible_at(record);
@@ -465,7 +482,7 @@ async fn look_up(context: &Acting, batch: &Batch) -> Result<Found, StepError> {
 }
 
 /// Wakes what waits for launches to be settled.
-fn settled(context: &Acting) {
+pub(super) fn settled(context: &Acting) {
     for name in [
         Loop::Launch,
         Loop::Registration,

@@ -68,13 +68,12 @@ pub(super) fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchO
 /// Writes down on the claims of a batch which of them got which instance.
 pub(super) async fn write_instances(
     context: &Acting,
-    batch: &Batch,
+    claims: &[Arc<Claim>],
     instances: &[BatchInstance],
 ) -> Result<(), StepError> {
     // As they are now: the call took a while.
     let view = context.mirror.view();
-    let claims: Vec<Arc<Claim>> = batch
-        .claims
+    let claims: Vec<Arc<Claim>> = claims
         .iter()
         .filter_map(|claim| {
             let current = view.claims.get(&claim.name)?;

@@ -26,6 +26,7 @@ pub mod notices;
 mod profiles;
 pub mod provision;
 pub mod queue;
+mod recall;
 mod refused_pools;
 pub mod run;
 pub mod templates;

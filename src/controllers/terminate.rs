@@ -86,12 +86,9 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
         TerminateStep::Fence { node } => kubernetes.taint_node_disrupted(&node).await?,
         TerminateStep::DeleteNode {
             node,
-            while_fenced: true,
-        } => kubernetes.delete_fenced_node(&node).await?,
-        TerminateStep::DeleteNode {
-            node,
-            while_fenced: false,
-        } => kubernetes.delete_node(&node).await?,
+            going: Some(claim),
+        } => kubernetes.delete_fenced_node(&node, &claim).await?,
+        TerminateStep::DeleteNode { node, going: None } => kubernetes.delete_node(&node).await?,
         TerminateStep::Evict { pod, node, reason } => {
             evict(&context, &pod, &node, &reason).await?;
         }

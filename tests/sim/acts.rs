@@ -10,6 +10,7 @@ use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::machine::EndCause;
 use tonnage::sim::history::Line;
 
+use crate::aftermath::Aftermath;
 use crate::leadership::PREFIX;
 use crate::phases::text;
 
@@ -57,8 +58,36 @@ impl Acts {
         });
     }
 
+    /// The API server has gone back to a backup: pods and Nodes are as they were then.
+    pub(crate) fn restored(&mut self, world: &Embedded) {
+        self.let_go.clear();
+        self.ended.clear();
+        self.bound.clear();
+        self.going.clear();
+        world.api.each(Resource::Pod, |key, pod| {
+            let name = format!("{}/{}", key.namespace, key.name);
+            if pod["status"]["phase"] == "Succeeded" {
+                self.ended.insert(name.clone());
+            }
+            let node = text(pod, "/spec/nodeName");
+            if !node.is_empty() {
+                self.bound.insert(name, node.to_owned());
+            }
+        });
+        world.api.each(Resource::Node, |key, node| {
+            if node["metadata"]["deletionTimestamp"].is_string() {
+                self.going.insert(key.name.clone());
+            }
+        });
+    }
+
     /// Takes in what happened, and gives back what may not.
-    pub(crate) fn take(&mut self, world: &Embedded, line: &Line) -> Option<String> {
+    pub(crate) fn take(
+        &mut self,
+        world: &Embedded,
+        aftermath: &Aftermath,
+        line: &Line,
+    ) -> Option<String> {
         let pod = || field(line, "pod").to_owned();
         match line.event {
             "PodBound" => self.bound_to(pod(), field(line, "node"), line),
@@ -77,7 +106,7 @@ impl Acts {
                 self.going.remove(field(line, "node"));
                 None
             }
-            "Write" if field(line, "verb") == "delete" => self.deleted(world, line),
+            "Write" if field(line, "verb") == "delete" => self.deleted(world, aftermath, line),
             _ => None,
         }
     }
@@ -102,7 +131,7 @@ impl Acts {
         violation
     }
 
-    fn deleted(&mut self, world: &Embedded, line: &Line) -> Option<String> {
+    fn deleted(&mut self, world: &Embedded, aftermath: &Aftermath, line: &Line) -> Option<String> {
         let object = field(line, "object");
         if let Some(node) = object.strip_prefix("nodes/") {
             if field(line, "change") != "DELETED" {
@@ -119,7 +148,8 @@ impl Acts {
         let node = self.bound.get(pod).map_or("", String::as_str);
         let at = line.at.parse::<Timestamp>().ok()?;
         let deadline = self.dated.get(node);
-        let is_due = deadline.is_some_and(|deadline| at >= *deadline - LAST_CALL);
+        let is_due =
+            deadline.is_some_and(|deadline| at >= aftermath.earliest(*deadline - LAST_CALL));
         (!is_due && !has_ended(world, node, at)).then(|| {
             format!(
                 "{by} deleted {pod} on {node} at {} without asking its disruption budget",

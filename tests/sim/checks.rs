@@ -11,6 +11,7 @@ use tonnage::sim::demo::Tally;
 use tonnage::sim::history::Line;
 
 use crate::acts::Acts;
+use crate::aftermath::Aftermath;
 use crate::leadership::Leadership;
 use crate::phases::{self, Phase, text};
 
@@ -32,6 +33,9 @@ pub(crate) struct Checks {
     pub(crate) violations: BTreeSet<String>,
     pub(crate) tally: Tally,
     pub(crate) acts: Acts,
+    pub(crate) aftermath: Aftermath,
+    /// Evictions from machines that nothing was wrong with, so far.
+    evictions: usize,
     lines: UnboundedReceiver<Line>,
     /// Where controllers need a lease.
     pub(crate) leadership: Option<Leadership>,
@@ -84,6 +88,8 @@ impl Checks {
             violations: BTreeSet::new(),
             tally: Tally::default(),
             acts: Acts::default(),
+            aftermath: Aftermath::default(),
+            evictions: 0,
             lines: world.history.listen(),
             leadership: None,
             batches: BTreeMap::new(),
@@ -101,19 +107,29 @@ impl Checks {
     /// Looks at everything once.
     pub(crate) fn step(&mut self, world: &Embedded, limits: &BTreeMap<String, usize>) {
         self.tally.read(&world.history);
-        if self.tally.voluntary_evictions > 0 {
+        let now = world.now();
+        let evictions = self.tally.voluntary_evictions;
+        if evictions > self.evictions && !self.aftermath.is_fresh(now) {
             self.violated(
                 "a pod was evicted from a machine that nothing was wrong with".to_owned(),
             );
         }
+        self.evictions = evictions;
         self.acts.look(world);
         while let Ok(line) = self.lines.try_recv() {
             if let Some(leadership) = &mut self.leadership {
                 leadership.take(&line, &mut self.violations);
             }
-            self.violations.extend(self.acts.take(world, &line));
+            let aftermath = &self.aftermath;
+            self.violations
+                .extend(self.acts.take(world, aftermath, &line));
         }
         let claims = claims(world);
+        for claim in &claims {
+            if !self.before.iter().any(|old| old.uid == claim.uid) {
+                self.aftermath.made(&claim.uid, now);
+            }
+        }
         for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {
             self.batches
                 .entry(claim.batch.clone())
@@ -127,6 +143,13 @@ impl Checks {
         self.bindings(world, &claims);
         self.lost_work(world);
         self.before = claims;
+    }
+
+    /// The API server has gone back to a backup: what was there before says nothing of what may be there now.
+    pub(crate) fn restored(&mut self, world: &Embedded) {
+        self.aftermath.restored(world.now());
+        self.acts.restored(world);
+        self.before = claims(world);
     }
 
     /// A claim stays as long as its machine.
@@ -196,6 +219,7 @@ impl Checks {
             let count = claims
                 .iter()
                 .filter(|claim| claim.pool == *pool && !claim.deleting)
+                .filter(|claim| !self.aftermath.is_late(&claim.uid))
                 .count();
             if count > *limit {
                 self.violated(format!(
@@ -267,8 +291,11 @@ impl Checks {
             .filter_map(|id| world.ec2.machine(id)?.shown(now))
             .map(|shown| (shown.id, shown.private_dns_name))
             .collect();
-        for (id, node) in fresh {
-            if self.announced.get(&id).is_some_and(|from| now >= *from) {
+        // A restore may have put pods there while the termination was on its way.
+        let is_excused = self.aftermath.is_fresh(now);
+        for (id, node) in fresh.into_iter().filter(|_fresh| !is_excused) {
+            let from = self.announced.get(&id).copied();
+            if from.is_some_and(|from| now >= self.aftermath.earliest(from)) {
                 continue;
             }
             let mut lost = Vec::new();

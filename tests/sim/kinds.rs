@@ -34,10 +34,13 @@ pub(crate) enum Fault {
     ImpostorNode,
     PoolDry,
     ShortageStorm,
+    ServerRestored,
+    EmptyLists,
+    ServerClockJump,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::ServerError,
@@ -67,6 +70,9 @@ impl Fault {
         Self::ImpostorNode,
         Self::PoolDry,
         Self::ShortageStorm,
+        Self::ServerRestored,
+        Self::EmptyLists,
+        Self::ServerClockJump,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -100,6 +106,9 @@ impl Fault {
             Self::ImpostorNode => "impostor node",
             Self::PoolDry => "pool dry",
             Self::ShortageStorm => "shortage storm",
+            Self::ServerRestored => "server restored",
+            Self::EmptyLists => "empty lists",
+            Self::ServerClockJump => "server clock jump",
         }
     }
 

@@ -9,6 +9,7 @@
 //! and fails when the checks do not find one of them.
 
 mod acts;
+mod aftermath;
 mod checks;
 mod controllers;
 mod coverage;
@@ -18,6 +19,7 @@ mod leadership;
 mod mutations;
 mod phases;
 mod script;
+mod server;
 mod shrink;
 mod strikes;
 mod trial;

@@ -63,6 +63,8 @@ pub(crate) struct Script {
     pub(crate) length: u64,
     /// In the order in which they are done.
     pub(crate) disturbances: Vec<Disturbance>,
+    /// What the dice of each of them are called.
+    pub(crate) dice: Vec<String>,
 }
 
 /// The most of 1000 that a kind gets in a gust.
@@ -106,6 +108,15 @@ const WANDERING: [Fault; 5] = [
     Fault::LeaseSetBack,
 ];
 
+/// What befalls the API server itself.
+const OF_SERVER: [Fault; 3] = [
+    Fault::ServerRestored,
+    Fault::EmptyLists,
+    Fault::ServerClockJump,
+];
+/// It befalls one world in so many: after a restore more is forgiven, and a person has to help.
+const ONE_IN: u64 = 3;
+
 impl Script {
     /// The script of a world; `elect` says whether its controllers need a lease.
     pub(crate) fn draw(world: &World, elect: bool) -> Self {
@@ -117,11 +128,41 @@ impl Script {
             disturbances.extend(wandering(&world.random("script/lease"), length));
         }
         disturbances.sort_by_key(|disturbance| disturbance.second);
+        // Each has dice of its own, and those of the others are what they would be without these.
+        let mut all = named("disturbance", disturbances);
+        let of_server = of_server(&world.random("script/server"), length);
+        all.extend(named("server", of_server));
+        all.sort_by_key(|(disturbance, _dice)| disturbance.second);
+        let (disturbances, dice) = all.into_iter().unzip();
         Self {
             length,
             disturbances,
+            dice,
         }
     }
+}
+
+/// Disturbances, and what their dice are called.
+fn named(kind: &str, disturbances: Vec<Disturbance>) -> Vec<(Disturbance, String)> {
+    let dice = (0_usize..).map(|number| format!("{kind}/{number}"));
+    disturbances.into_iter().zip(dice).collect()
+}
+
+fn of_server(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let mut strikes = Vec::new();
+    if dice.below(ONE_IN) > 0 {
+        return strikes;
+    }
+    let mut second = 60 + dice.below(240);
+    while second < length {
+        let index = usize::try_from(dice.below(OF_SERVER.len() as u64)).unwrap_or(0);
+        strikes.extend(OF_SERVER.get(index).map(|fault| Disturbance {
+            second,
+            deed: Deed::Strike(*fault, aim(dice, *fault)),
+        }));
+        second += 60 + dice.below(540);
+    }
+    strikes
 }
 
 fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {

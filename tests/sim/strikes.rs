@@ -72,6 +72,9 @@ impl Trial {
     /// Something happens to a controller, the server, the lease, the region or a machine.
     /// What strikes one machine strikes one whose claim is in the phase, if there is any.
     pub(crate) fn strike(&mut self, fault: Fault, phase: Option<Phase>, dice: &RandomStream) {
+        if self.strike_server(fault, dice) {
+            return;
+        }
         match fault {
             Fault::MachineFailure | Fault::SpotReclaim | Fault::ImpostorNode | Fault::PoolDry => {
                 self.strike_machine(fault, phase, dice);
@@ -215,6 +218,7 @@ impl Trial {
         if all {
             self.places.set_clocks_right();
         }
+        self.recover_server(all);
         let gone: Vec<String> = self
             .impostors
             .iter()

@@ -20,6 +20,7 @@ use crate::leadership::Leadership;
 use crate::mutations::Mutation;
 use crate::phases::{Phase, Target};
 use crate::script::{self, Deed, Disturbance, GUST, Script};
+use crate::server::Server;
 use crate::wander::Wander;
 
 pub(crate) const CLUSTER: &str = "trial";
@@ -117,6 +118,7 @@ pub(crate) struct Trial {
     looked_at: u64,
     /// When the shortage storm ends.
     pub(crate) shortage_until: Option<u64>,
+    pub(crate) server: Server,
     plan: Plan,
     script: Script,
     limits: BTreeMap<String, usize>,
@@ -147,6 +149,7 @@ impl Trial {
             aims: Vec::new(),
             looked_at: 0,
             shortage_until: None,
+            server: Server::default(),
             script: Script::draw(world.world(), elect),
             limits: BTreeMap::from([(LIMITED.to_owned(), LIMIT)]),
             plan,
@@ -188,7 +191,9 @@ impl Trial {
 
     /// The dice of one disturbance, which are its own.
     fn dice(&self, number: usize) -> RandomStream {
-        self.world.world().random(&format!("disturbance/{number}"))
+        let name = self.script.dice.get(number);
+        let name = name.map_or("", String::as_str);
+        self.world.world().random(name)
     }
 
     /// True once there is nothing more to find.
@@ -256,6 +261,7 @@ impl Trial {
     }
 
     async fn pass(&mut self) {
+        self.look_after_server();
         self.places.fill(&self.world, &self.storm, self.second);
         let mut left = Duration::from_secs(1);
         while !self.aims.is_empty() && !left.is_zero() {

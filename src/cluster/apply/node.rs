@@ -10,7 +10,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
-use crate::api::labels;
+use crate::api::{NodeClaim, labels};
+use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::taint::{Taint, TaintEffect};
 
@@ -146,13 +147,13 @@ impl Kubernetes {
         }
     }
 
-    /// Asks for the deletion of a Node whose machine runs, while the Node is closed to new pods: a restored
-    /// API server may have it back as it was before it was fenced, with pods that nobody counted. No error
-    /// when it is deleted or gone already.
+    /// Asks for the deletion of a Node whose machine runs, while the Node is closed to new pods and its claim
+    /// goes: a restored API server may have either back as it was before, with pods that nobody counted. No
+    /// error when the Node is deleted or gone already.
     ///
     /// # Errors
-    /// [`WriteErrorClass::Conflict`] when the fence is not there any more.
-    pub async fn delete_fenced_node(&self, node: &Node) -> Result<(), WriteError> {
+    /// [`WriteErrorClass::Conflict`] when the fence is not there any more, or the claim does not go.
+    pub async fn delete_fenced_node(&self, node: &Node, claim: &Claim) -> Result<(), WriteError> {
         if node.deleting_since.is_some() {
             return Ok(());
         }
@@ -172,18 +173,33 @@ impl Kubernetes {
             }
             let mut taints = taints_of(&mut found).iter();
             if !taints.any(|taint| taint.key == labels::DISRUPTED_TAINT) {
-                return Err(WriteError::new(
-                    Operation::DeleteNode,
-                    &node.name,
-                    WriteErrorClass::Conflict,
-                    "the Node takes new pods again",
-                ));
+                return Err(is_kept(node, "the Node takes new pods again"));
+            }
+            if !self.is_going(claim).await? {
+                return Err(is_kept(node, "its NodeClaim is not being deleted"));
             }
             match self.delete_at(node, found.metadata.resource_version).await {
                 Err(error) if error.is_conflict() && attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 Err(error) if !error.is_gone() => return Err(error),
                 _ => return Ok(()),
             }
+        }
+    }
+
+    /// True while a claim is being deleted, as the API server has it. One that is gone does not go: claims
+    /// outlive their Nodes, and what is left without one is for others to judge.
+    async fn is_going(&self, claim: &Claim) -> Result<bool, WriteError> {
+        let api = self.all::<NodeClaim>();
+        let found = self
+            .call(Operation::GetClaim, &claim.name, || api.get(&claim.name))
+            .await;
+        match found {
+            Ok(found) => {
+                let is_it = found.metadata.uid.as_deref() == Some(claim.uid.as_str());
+                Ok(is_it && found.metadata.deletion_timestamp.is_some())
+            }
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -239,6 +255,12 @@ impl Kubernetes {
             }
         }
     }
+}
+
+/// Why a Node is not deleted after all.
+fn is_kept(node: &Node, why: &str) -> WriteError {
+    let conflict = WriteErrorClass::Conflict;
+    WriteError::new(Operation::DeleteNode, &node.name, conflict, why)
 }
 
 /// What [`Kubernetes::register_node`] makes of a Node.

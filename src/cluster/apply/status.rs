@@ -25,6 +25,14 @@ pub enum FinalizedKind {
     NodeClass,
 }
 
+/// What a change does with a finalizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swap {
+    Adds,
+    /// Only while the object is being deleted.
+    Removes,
+}
+
 impl Kubernetes {
     /// Writes a NodePool's status, if the object is still as it was seen. Nothing is written when
     /// nothing changes.
@@ -110,7 +118,7 @@ impl Kubernetes {
         uid: &str,
         finalizer: &str,
     ) -> Result<(), WriteError> {
-        self.change_finalizers(kind, name, uid, |finalizers| {
+        self.change_finalizers(kind, (name, uid), Swap::Adds, |finalizers| {
             if !finalizers.iter().any(|present| present == finalizer) {
                 finalizers.push(finalizer.to_owned());
             }
@@ -118,7 +126,12 @@ impl Kubernetes {
         .await
     }
 
-    /// Removes a finalizer; no error when it, or the very object, is gone already.
+    /// Removes a finalizer of an object that is being deleted; no error when it, or the very object, is gone
+    /// already.
+    ///
+    /// # Errors
+    /// [`WriteErrorClass::Conflict`] when the object is not being deleted: a restored API server may have it back
+    /// as it was before, and it needs the finalizer again.
     pub async fn remove_finalizer(
         &self,
         kind: FinalizedKind,
@@ -127,7 +140,7 @@ impl Kubernetes {
         finalizer: &str,
     ) -> Result<(), WriteError> {
         let removed = self
-            .change_finalizers(kind, name, uid, |finalizers| {
+            .change_finalizers(kind, (name, uid), Swap::Removes, |finalizers| {
                 finalizers.retain(|present| present != finalizer);
             })
             .await;
@@ -140,15 +153,17 @@ impl Kubernetes {
     async fn change_finalizers(
         &self,
         kind: FinalizedKind,
-        name: &str,
-        uid: &str,
+        (name, uid): (&str, &str),
+        swap: Swap,
         change: impl Fn(&mut Vec<String>) + Send + Sync,
     ) -> Result<(), WriteError> {
+        let object = (name, uid);
         match kind {
             FinalizedKind::Claim => {
                 let operations = (Operation::GetClaim, Operation::PatchClaim);
-                let patched: Option<NodeClaim> =
-                    self.swap_finalizers(operations, name, uid, change).await?;
+                let patched: Option<NodeClaim> = self
+                    .swap_finalizers(operations, object, swap, change)
+                    .await?;
                 if let Some(claim) = patched {
                     let gone = claim.metadata.deletion_timestamp.is_some()
                         && claim.finalizers().is_empty();
@@ -161,14 +176,16 @@ impl Kubernetes {
             }
             FinalizedKind::Node => {
                 let operations = (Operation::GetNode, Operation::PatchNode);
-                let patched: Option<core::Node> =
-                    self.swap_finalizers(operations, name, uid, change).await?;
+                let patched: Option<core::Node> = self
+                    .swap_finalizers(operations, object, swap, change)
+                    .await?;
                 drop(patched);
             }
             FinalizedKind::NodeClass => {
                 let operations = (Operation::GetNodeClass, Operation::PatchNodeClass);
-                let patched: Option<EC2NodeClass> =
-                    self.swap_finalizers(operations, name, uid, change).await?;
+                let patched: Option<EC2NodeClass> = self
+                    .swap_finalizers(operations, object, swap, change)
+                    .await?;
                 drop(patched);
             }
         }
@@ -180,8 +197,8 @@ impl Kubernetes {
     async fn swap_finalizers<K>(
         &self,
         (get, patch_operation): (Operation, Operation),
-        name: &str,
-        uid: &str,
+        (name, uid): (&str, &str),
+        swap: Swap,
         change: impl Fn(&mut Vec<String>),
     ) -> Result<Option<K>, WriteError>
     where
@@ -208,6 +225,14 @@ impl Kubernetes {
             change(&mut after);
             if after == before {
                 return Ok(None);
+            }
+            if swap == Swap::Removes && seen.deletion_timestamp.is_none() {
+                return Err(WriteError::new(
+                    patch_operation,
+                    name,
+                    WriteErrorClass::Conflict,
+                    "the object is not being deleted any more",
+                ));
             }
             let operations = json!([
                 {"op": "test", "path": "/metadata/uid", "value": uid},

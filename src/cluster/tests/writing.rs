@@ -24,9 +24,9 @@ use crate::model::pod::Pod;
 use crate::model::taint::{Taint, TaintEffect};
 use crate::world::World;
 
-const WRITES: &[&str] = &["POST", "PUT", "PATCH", "DELETE"];
-const CLAIM: &str = "/apis/karpenter.sh/v1/nodeclaims/general-x7k2p";
-const NODE: &str = "/api/v1/nodes/n1";
+pub(super) const WRITES: &[&str] = &["POST", "PUT", "PATCH", "DELETE"];
+pub(super) const CLAIM: &str = "/apis/karpenter.sh/v1/nodeclaims/general-x7k2p";
+pub(super) const NODE: &str = "/api/v1/nodes/n1";
 
 fn kubernetes(script: &Script, access: Access, world: &World) -> Kubernetes {
     let options = ApplyOptions {
@@ -39,11 +39,11 @@ fn kubernetes(script: &Script, access: Access, world: &World) -> Kubernetes {
     Kubernetes::new(script.client(), Mirror::new(), world.clone(), options)
 }
 
-fn writer(script: &Script) -> Kubernetes {
+pub(super) fn writer(script: &Script) -> Kubernetes {
     kubernetes(script, Access::ReadWrite, &world())
 }
 
-fn claim_object(resource_version: &str) -> Value {
+pub(super) fn claim_object(resource_version: &str) -> Value {
     yaml(&format!(
         r#"
 apiVersion: karpenter.sh/v1
@@ -63,11 +63,17 @@ spec:
     ))
 }
 
-fn claim() -> Claim {
+pub(super) fn going_claim_object(resource_version: &str) -> Value {
+    let mut going = claim_object(resource_version);
+    going["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:01:00Z");
+    going
+}
+
+pub(super) fn claim() -> Claim {
     observe::claim::claim(&serde_json::from_value::<NodeClaim>(claim_object("7")).unwrap())
 }
 
-fn node_object() -> Value {
+pub(super) fn node_object() -> Value {
     yaml(
         r#"
 apiVersion: v1
@@ -82,7 +88,7 @@ spec:
     )
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     observe::node::node(&serde_json::from_value(node_object()).unwrap())
 }
 
@@ -358,18 +364,17 @@ async fn the_disrupted_taint_is_set_once_and_taken_back_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_finalizer_is_removed_with_a_test_and_tried_again() {
     let script = Script::new();
-    let mut gone = claim_object("9");
-    gone["metadata"]["deletionTimestamp"] = json!("2026-11-25T01:00:00Z");
+    let mut gone = going_claim_object("9");
     gone["metadata"]["finalizers"] = json!([]);
     script
-        .on("GET", CLAIM, 200, &claim_object("7"))
+        .on("GET", CLAIM, 200, &going_claim_object("7"))
         .on(
             "PATCH",
             CLAIM,
             422,
             &failure(422, "Invalid", "testing value failed"),
         )
-        .on("GET", CLAIM, 200, &claim_object("8"))
+        .on("GET", CLAIM, 200, &going_claim_object("8"))
         .on("PATCH", CLAIM, 200, &gone);
     let kubernetes = writer(&script);
     let removed = kubernetes
@@ -441,73 +446,6 @@ async fn a_silent_api_server_is_asked_again_and_then_given_up() {
     let error = writer(&script).delete_node(&node()).await.unwrap_err();
     assert_eq!(error.class, WriteErrorClass::Transient);
     assert_eq!(script.asked(WRITES).len(), 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn deleting_what_is_gone_is_done() {
-    let script = Script::new();
-    script
-        .on("DELETE", CLAIM, 404, &failure(404, "NotFound", "gone"))
-        .on(
-            "DELETE",
-            NODE,
-            409,
-            &failure(409, "Conflict", "uid differs"),
-        );
-    let kubernetes = writer(&script);
-    assert_eq!(kubernetes.delete_claim(&claim()).await, Ok(()));
-    assert_eq!(kubernetes.delete_node(&node()).await, Ok(()));
-    let asked = script.asked(WRITES);
-    assert_eq!(asked[0].body["preconditions"]["uid"], "claim-uid");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_claim_is_deleted_as_it_was_seen_and_as_no_other() {
-    let changed = failure(409, "Conflict", "Precondition failed: resourceVersion");
-    let mut going = claim_object("8");
-    going["metadata"]["deletionTimestamp"] = json!("2026-11-25T00:01:00Z");
-    let mut another = claim_object("8");
-    another["metadata"]["uid"] = json!("another");
-    for (found, outcome) in [
-        (claim_object("6"), Err(WriteErrorClass::Conflict)),
-        // An earlier attempt took effect, and its answer was lost.
-        (going, Ok(())),
-        (another, Ok(())),
-    ] {
-        let script = Script::new();
-        script
-            .on("DELETE", CLAIM, 409, &changed)
-            .on("GET", CLAIM, 200, &found);
-        let deleted = writer(&script).delete_unchanged_claim(&claim()).await;
-        assert_eq!(deleted.map_err(|error| error.class), outcome);
-        let asked = script.asked(WRITES);
-        let wanted = json!({ "uid": "claim-uid", "resourceVersion": "7" });
-        assert_eq!(asked[0].body["preconditions"], wanted);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_takes_pods_again_is_not_deleted() {
-    let script = Script::new();
-    script.on("GET", NODE, 200, &node_object());
-    let deleted = writer(&script).delete_fenced_node(&node()).await;
-    assert_eq!(deleted.unwrap_err().class, WriteErrorClass::Conflict);
-    assert_eq!(script.asked(WRITES), []);
-
-    let mut fenced = node_object();
-    fenced["metadata"]["resourceVersion"] = json!("9");
-    fenced["spec"]["taints"] = json!([{ "key": "karpenter.sh/disrupted", "effect": "NoSchedule" }]);
-    let changed = failure(409, "Conflict", "Precondition failed: resourceVersion");
-    script
-        .on("GET", NODE, 200, &fenced)
-        .on("DELETE", NODE, 409, &changed)
-        .on("GET", NODE, 200, &fenced)
-        .on("DELETE", NODE, 200, &fenced);
-    let deleted = writer(&script).delete_fenced_node(&node()).await;
-    assert_eq!(deleted, Ok(()), "a heartbeat of its kubelet came between");
-    let asked = script.asked(WRITES);
-    assert_eq!(asked.len(), 2);
-    assert_eq!(asked[1].body["preconditions"]["resourceVersion"], "9");
 }
 
 fn event(message: &str) -> Event {

@@ -50,8 +50,8 @@ struct Trouble {
     /// Whether the next claims that are made are refused.
     creates: Arc<Mutex<VecDeque<bool>>>,
     pods_late: Arc<Mutex<Duration>>,
-    /// How long deletions of a kind are on their way.
-    deletions_late: Arc<Mutex<BTreeMap<&'static str, Duration>>>,
+    /// How long requests of a method for a kind are on their way.
+    late: Arc<Mutex<BTreeMap<(&'static str, &'static str), Duration>>>,
     cut_off: Arc<Mutex<BTreeSet<String>>>,
     /// Those who learn of Nodes and pods late.
     behind: Arc<Mutex<BTreeSet<String>>>,
@@ -63,12 +63,10 @@ impl Faults for Trouble {
         if path == "/api/v1/pods" {
             journey.lag = *self.pods_late.lock().unwrap();
         }
-        if method == http::Method::DELETE {
-            let late = self.deletions_late.lock().unwrap();
-            let mut kinds = late.iter().filter(|(kind, _by)| path.contains(**kind));
-            if let Some((_kind, by)) = kinds.next() {
-                journey.there = *by;
-            }
+        let is_late = |(asked, kind): &(&str, &str)| method == asked && path.contains(kind);
+        let late = self.late.lock().unwrap();
+        if let Some((_kind, by)) = late.iter().find(|(late, _by)| is_late(late)) {
+            journey.there = *by;
         }
         let late = ["/api/v1/pods", "/api/v1/nodes"].contains(&path);
         if late && self.behind.lock().unwrap().contains(who) {
@@ -193,10 +191,10 @@ impl Stage {
         self.world.api.cut_watches("tonnage");
     }
 
-    /// From now on deletions of a kind, as paths name it, are on their way for so long.
-    fn delay_deletions(&self, kind: &'static str, by: Duration) {
-        let mut late = self.trouble.deletions_late.lock().unwrap();
-        late.insert(kind, by);
+    /// From now on requests of a method for a kind, as paths name it, are on their way for so long.
+    fn delay(&self, method: &'static str, kind: &'static str, by: Duration) {
+        let mut late = self.trouble.late.lock().unwrap();
+        late.insert((method, kind), by);
     }
 
     /// Starts a controller.

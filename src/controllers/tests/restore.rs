@@ -1,14 +1,19 @@
 //! The API server goes back to a backup, told as stories.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Stage;
+use crate::api::labels;
+use crate::model::instance::Instance;
+use crate::settings::Mode;
 use crate::sim::api_server::Resource::{Node, NodeClaim, NodePool, Pod};
 use crate::sim::api_server::Versions;
 use crate::sim::faults::CallFault;
+use crate::sim::life::Life;
 
 /// How long the deletion is on its way that a restore overtakes.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
@@ -23,6 +28,37 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("not within a minute: {what}");
+    }
+
+    /// One pod runs on one machine that stays, and was evicted from none.
+    fn is_as_it_was(&self) {
+        let happened = self.world.history.since(0);
+        assert!(
+            happened.iter().all(|line| line.event != "PodEvicted"),
+            "nothing was wrong with its machine"
+        );
+        assert_eq!((self.running_pods(), self.running().len()), (1, 1));
+        for kind in [NodeClaim, Node] {
+            let left = self.all(kind);
+            let [object] = left.as_slice() else {
+                panic!("one of each: {left:?}");
+            };
+            assert!(object["metadata"]["deletionTimestamp"].is_null());
+        }
+    }
+
+    /// Every claim names a machine of its own, and there is no other.
+    fn each_claim_has_one_machine(&self) {
+        let claims = self.all(NodeClaim);
+        let named = claims
+            .iter()
+            .map(|claim| claim["status"]["providerID"].as_str());
+        let named: BTreeSet<Option<&str>> = named.collect();
+        let machines = self.machines();
+        let bought: Vec<String> = machines.iter().map(Instance::provider_id).collect();
+        let bought: BTreeSet<Option<&str>> = bought.iter().map(|id| Some(id.as_str())).collect();
+        assert_eq!(named, bought);
+        assert_eq!(claims.len(), machines.len());
     }
 
     /// The records of launches on claims.
@@ -43,7 +79,7 @@ async fn an_empty_machine_is_filled_again_by_a_restore(deleted: &'static str) {
     let _process = stage.run();
     stage.one_pod_runs().await;
     let backup = stage.world.api.backup();
-    stage.delay_deletions(deleted, ON_ITS_WAY);
+    stage.delay("DELETE", deleted, ON_ITS_WAY);
     // What EC2 has ended no restore brings back.
     let keeps_instances = &stage.trouble.keeps_instances;
     keeps_instances.store(true, Ordering::Relaxed);
@@ -63,19 +99,51 @@ async fn an_empty_machine_is_filled_again_by_a_restore(deleted: &'static str) {
     stage.world.api.restore(&backup, Versions::Raised);
     keeps_instances.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_mins(2)).await;
-    let happened = stage.world.history.since(0);
-    assert!(
-        happened.iter().all(|line| line.event != "PodEvicted"),
-        "nothing was wrong with its machine"
+    stage.is_as_it_was();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_deleted_once_a_restore_has_taken_back_that_its_claim_goes() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    stage.delay("DELETE", CLAIMS, ON_ITS_WAY);
+    stage.delete(Pod, "a");
+    let is_fenced = |stage: &Stage| {
+        let nodes = stage.all(Node);
+        let mut taints = nodes
+            .iter()
+            .filter_map(|node| node["spec"]["taints"].as_array());
+        taints.any(|taints| {
+            taints
+                .iter()
+                .any(|taint| taint["key"] == labels::DISRUPTED_TAINT)
+        })
+    };
+    stage.at_once("the empty Node is fenced", is_fenced).await;
+    tokio::time::sleep(ON_ITS_WAY / 2).await;
+    // It was bound before the fence, and comes up only now.
+    stage.pod_with(
+        "b",
+        &json!({
+            "nodeName": stage.all(Node)[0]["metadata"]["name"],
+            "containers": [{ "name": "main", "resources": { "requests": { "cpu": "1" } } }],
+        }),
     );
-    assert_eq!((stage.running_pods(), stage.running().len()), (1, 1));
-    for kind in [NodeClaim, Node] {
-        let left = stage.all(kind);
-        let [object] = left.as_slice() else {
-            panic!("one of each: {left:?}");
-        };
-        assert!(object["metadata"]["deletionTimestamp"].is_null());
-    }
+    let backup = stage.world.api.backup();
+    stage.delay("GET", NODES, ON_ITS_WAY);
+    let is_going = |stage: &Stage| {
+        let claims = stage.all(NodeClaim);
+        let mut going = claims
+            .iter()
+            .map(|claim| &claim["metadata"]["deletionTimestamp"]);
+        going.any(serde_json::Value::is_string)
+    };
+    stage.at_once("its claim goes", is_going).await;
+    tokio::time::sleep(ON_ITS_WAY / 10).await;
+    stage.world.api.restore(&backup, Versions::Raised);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    stage.is_as_it_was();
 }
 
 /// Claims, and Nodes, as paths name them.
@@ -175,6 +243,54 @@ async fn what_was_bought_after_a_backup_is_not_bought_again_for_the_same_claim()
     let claims = stage.all(NodeClaim);
     let named = claims.iter().map(|claim| &claim["status"]["providerID"]);
     assert_eq!(named.collect::<Vec<_>>(), [&json!(machine.provider_id())]);
+}
+
+/// The first attempt buys one machine for two claims, and the claim that is left is a batch of its own then.
+#[tokio::test(start_paused = true)]
+async fn what_was_bought_in_another_batch_since_the_backup_is_not_bought_again() {
+    let stage = Stage::new();
+    stage.fail_launches(&[CallFault::Short(1)]);
+    let _process = stage.run();
+    stage.pod("a");
+    stage.pod("b");
+    let is_written = |stage: &Stage| stage.records().len() == 2;
+    stage
+        .at_once("the first attempt is written down", is_written)
+        .await;
+    let backup = stage.world.api.backup();
+    stage
+        .until(120, "both pods run", |stage| stage.running_pods() == 2)
+        .await;
+    stage.world.api.restore(&backup, Versions::Raised);
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    stage.each_claim_has_one_machine();
+    assert_eq!(stage.machines().len(), 2, "nothing more was bought");
+}
+
+/// The backup knows of the claim and of no record, and EC2 had refused what the first record asked for.
+#[tokio::test(start_paused = true)]
+async fn what_another_controller_bought_since_the_backup_is_not_bought_again() {
+    for is_written in [false, true] {
+        let stage = Stage::new();
+        stage.fail_launches(&[CallFault::Denied]);
+        let process = stage.run();
+        stage.pod("a");
+        let is_there = |stage: &Stage| {
+            let claims = stage.all(NodeClaim).len();
+            claims == 1 && (!is_written || !stage.records().is_empty())
+        };
+        stage.at_once("there is a claim", is_there).await;
+        let backup = stage.world.api.backup();
+        stage
+            .until(300, "the pod runs", |stage| stage.running_pods() == 1)
+            .await;
+        process.kill();
+        stage.world.api.restore(&backup, Versions::Raised);
+        let _another = stage.start(Mode::Run, 8, Life::new());
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        stage.each_claim_has_one_machine();
+        assert_eq!(stage.machines().len(), 1, "nothing more was bought");
+    }
 }
 
 #[tokio::test(start_paused = true)]

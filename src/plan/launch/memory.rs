@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::doubt::Answers;
+use super::recall::Recalls;
 use super::refusals::is_of_class;
 use super::{Hazards, NodeMemory, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
@@ -25,7 +26,7 @@ use crate::plan::rate::Tokens;
 
 /// How long to wait before EC2 is asked again what came of a record while an instance may not be
 /// visible yet.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+pub(super) const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// How long a batch rests after an answer of faults and throttling alone; doubled with each attempt.
 const FIRST_REST: SignedDuration = SignedDuration::from_secs(1);
@@ -73,6 +74,8 @@ pub struct LaunchMemory {
     pub(super) pace: Pace,
     /// What EC2 starts at once, as far as it is not taken.
     pub(super) tokens: Tokens,
+    /// What a restored API server may have taken back.
+    pub(super) recalls: Recalls,
 }
 
 /// What this process did about the latest attempt of a batch.
@@ -114,6 +117,7 @@ impl LaunchMemory {
             in_hand: BTreeSet::new(),
             pace: Pace::default(),
             tokens: Tokens::default(),
+            recalls: Recalls::default(),
         }
     }
 
@@ -238,14 +242,22 @@ impl LaunchMemory {
     /// From when on EC2 shows everything that was bought under a record, so that what is missing from
     /// its answer does not exist.
     pub fn visible_at(&self, record: &LaunchRecord) -> Timestamp {
-        if self.bought_nothing(record) {
-            return Timestamp::MIN;
-        }
-        let last = match self.trail_of(record) {
+        self.visible_after(self.trail_of(record))
+    }
+
+    /// The same of a batch, whatever its latest attempt.
+    pub(super) fn shown_at(&self, batch: &str) -> Timestamp {
+        self.visible_after(self.trails.get(batch))
+    }
+
+    fn visible_after(&self, trail: Option<&Trail>) -> Timestamp {
+        let last = match trail {
             Some(Trail {
                 last_call: Some(at),
                 ..
             }) => *at,
+            // Nothing can have been bought.
+            Some(Trail { own: true, .. }) => return Timestamp::MIN,
             _ => self.since,
         };
         last.saturating_add(VISIBLE_WITHIN)
@@ -386,12 +398,11 @@ impl LaunchMemory {
         *attempt = record.attempt.max(*attempt);
     }
 
-    /// True when no call for the claim can still bring an instance that it does not know of.
+    /// True when no call for the claim can still bring an instance that it does not know of, and none has that a
+    /// restore took back.
     pub fn is_settled(&self, claim: &Claim) -> bool {
-        claim
-            .launch
-            .as_ref()
-            .is_none_or(|record| self.is_answered(record))
+        let mut record = claim.launch.iter();
+        !self.recalls.is_waiting(claim) && record.all(|record| self.is_answered(record))
     }
 
     pub(super) fn is_answered(&self, record: &LaunchRecord) -> bool {
@@ -430,6 +441,7 @@ impl LaunchMemory {
 
     /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.
     pub fn forget(&mut self, snapshot: &Snapshot) {
+        self.recalls.observe(snapshot);
         let mut carried: BTreeMap<&str, u32> = BTreeMap::new();
         let records = snapshot
             .claims

@@ -13,6 +13,7 @@ mod hazard;
 mod memory;
 mod node_memory;
 mod prices;
+mod recall;
 mod refusals;
 mod shortage;
 mod templates;
@@ -98,6 +99,13 @@ pub enum LaunchStep {
     Call(Batch),
     /// Ask EC2 what came of a record, because nobody wants it any more.
     LookUp(Batch),
+    /// Ask EC2 what was bought under a batch that a restored API server has taken back.
+    Recall {
+        /// The batch.
+        batch: String,
+        /// The claims that carried it.
+        claims: Vec<Arc<Claim>>,
+    },
     /// Say on a claim why it waits.
     Report {
         /// The claim.
@@ -124,6 +132,7 @@ impl LaunchStep {
             Self::Propose(proposal) => format!("want/{}", proposal.wanted),
             Self::Complete { record, .. } => format!("batch/{}", record.batch),
             Self::Call(batch) | Self::LookUp(batch) => format!("batch/{}", batch.record.batch),
+            Self::Recall { batch, .. } => format!("batch/{batch}"),
             Self::Report { claim, .. } | Self::GiveUp { claim, .. } => {
                 format!("claim/{}", claim.name)
             }
@@ -188,12 +197,16 @@ pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep
     let mut decision = Decision::default();
     let mut by_batch: BTreeMap<&str, Vec<&Arc<Claim>>> = BTreeMap::new();
     let mut fresh: BTreeMap<String, Vec<&Arc<Claim>>> = BTreeMap::new();
+    let recalled = recall::decide(snapshot, memory, &mut decision);
+    // A batch waits as a whole: its record is for all of its claims.
+    let is_recalled = |claim: &Arc<Claim>| recalled.contains(claim.uid.as_str());
     for claim in snapshot.claims.values() {
         if memory.is_in_hand(claim) {
             continue;
         }
         match &claim.launch {
             Some(record) => by_batch.entry(&record.batch).or_default().push(claim),
+            None if is_recalled(claim) => {}
             None if is_waiting(claim) && claim.deleting_since.is_none() => {
                 let mut key = wanted(claim);
                 if memory.is_alone(claim) {
@@ -205,6 +218,9 @@ pub fn decide(snapshot: &Snapshot, memory: &LaunchMemory) -> Decision<LaunchStep
         }
     }
     for claims in by_batch.values() {
+        if claims.iter().any(|claim| is_recalled(claim)) {
+            continue;
+        }
         decide_batch(snapshot, memory, claims, &fresh, &mut decision);
     }
     let completing: BTreeSet<String> = decision

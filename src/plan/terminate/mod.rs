@@ -66,8 +66,8 @@ pub enum TerminateStep {
     DeleteNode {
         /// The Node.
         node: Arc<Node>,
-        /// Only while it is fenced: its machine runs. Else nothing of its machine is left.
-        while_fenced: bool,
+        /// Its machine runs: only while it is fenced and this claim goes. Else nothing of its machine is left.
+        going: Option<Arc<Claim>>,
     },
     /// Evict a pod through the eviction API, so that disruption budgets hold.
     Evict {
@@ -332,7 +332,7 @@ impl Ending<'_> {
         if node.deleting_since.is_none() {
             decision.push(TerminateStep::DeleteNode {
                 node: Arc::clone(node),
-                while_fenced: true,
+                going: self.claim.map(Arc::clone),
             });
         }
         let now = self.snapshot.now;
@@ -512,7 +512,7 @@ impl Ending<'_> {
             if node.deleting_since.is_none() {
                 decision.push(TerminateStep::DeleteNode {
                     node: Arc::clone(node),
-                    while_fenced: false,
+                    going: None,
                 });
             } else if has_finalizer(&node.finalizers) {
                 decision.push(TerminateStep::ReleaseNode {

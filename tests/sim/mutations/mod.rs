@@ -45,7 +45,7 @@ const fn alone(
 }
 
 /// Every mutation.
-pub(crate) static ALL: [Mutation; 14] = [
+pub(crate) static ALL: [Mutation; 15] = [
     Mutation {
         name: "lease-ignored",
         wrong: "who has led once believes that it leads for ever",
@@ -133,6 +133,12 @@ pub(crate) static ALL: [Mutation; 14] = [
         "a Node is deleted without being closed to new pods",
         "which is being deleted",
         |_world, connections| requests::between(connections, requests::without_fence),
+    ),
+    alone(
+        "empty-list-believed",
+        "claims that a list suddenly lacks are gone at once",
+        "its limit is",
+        |_world, connections| requests::between(connections, requests::empty_lists_filled),
     ),
 ];
 

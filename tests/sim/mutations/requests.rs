@@ -92,6 +92,23 @@ pub(super) fn limit_raised(asked: Asked) -> Way {
     asked.misread("/nodepools", limit(LIMIT), limit(9))
 }
 
+/// A list of claims that has nothing has one that nobody needs, and so no reason to be doubted.
+pub(super) fn empty_lists_filled(asked: Asked) -> Way {
+    let nobody = json!({
+        "apiVersion": "karpenter.sh/v1", "kind": "NodeClaim",
+        "metadata": {
+            "name": "nobody", "uid": "nobody", "resourceVersion": "1",
+            "creationTimestamp": "2027-01-15T08:00:00Z", "deletionTimestamp": "2027-01-15T08:00:00Z",
+        },
+        "spec": {
+            "requirements": [],
+            "nodeClassRef": { "group": "tonnage.dev", "kind": "EC2NodeClass", "name": "default" },
+        },
+    });
+    let items = |items: &str| format!("\"items\":[{items}]");
+    asked.misread("/nodeclaims", items(""), items(&nobody.to_string()))
+}
+
 /// The API server is not asked which pods are on a Node.
 pub(super) fn stale_pods(asked: Asked) -> Way {
     let query = asked.parts.uri.query().unwrap_or_default();
