@@ -374,7 +374,7 @@ async fn answered(
         tell_shortfalls(context, batch, outcome);
     }
     let bought: Vec<BatchInstance> = outcome.instances.iter().map(Into::into).collect();
-    write_instances(context, batch, &bought).await?;
+    write_instances(context, &batch.claims, &bought).await?;
     if !tells_all {
         return look_up(context, batch).await.map(drop);
     }
