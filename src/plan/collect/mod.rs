@@ -28,6 +28,9 @@ use crate::plan::instances::VISIBLE_WITHIN;
 
 /// How far apart the two lists are at least that must agree before anything is done.
 pub const APART: SignedDuration = SignedDuration::from_mins(1);
+/// How long a machine is left to its registration, which tells EC2 its names: of a thousand that join at once the last
+/// has its turn minutes later, as calls that change something are few in a second.
+const NAMED_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// So many orphans at once are never too many.
 const FEW: usize = 3;
 /// Beyond [`FEW`], orphans are too many when they are more than one in so many of the fleet.
@@ -419,9 +422,10 @@ fn missing_tags(snapshot: &Snapshot, memory: &CollectMemory, decision: &mut Deci
         let Some(claim) = claims.get(instance.id.as_str()) else {
             continue;
         };
-        // Registration tags the machine itself: only a later list can tell whether that failed.
+        // Registration tags the machine itself: only a list from well after it can tell whether that failed.
         let registered = claim.conditions.get(ConditionType::Registered.as_str());
-        let is_young = registered.is_some_and(|registered| registered.since >= *listed);
+        let is_young = registered
+            .is_some_and(|registered| listed.duration_since(registered.since) < NAMED_WITHIN);
         if is_young || memory.tagged.contains(&instance.id) {
             continue;
         }

@@ -224,12 +224,15 @@ fn missing_tags_are_put_on_once_for_each_list_and_not_before_registration_could(
     let untagged = [Arc::new(instance("a"))];
     let registered = claims[0].conditions["Registered"].since;
     let mut memory = CollectMemory::default();
-    memory.listed(registered, untagged.to_vec(), &snapshot);
-    assert_eq!(
-        decide(&snapshot, &memory).decision.steps,
-        [],
-        "a list from before its own tags"
-    );
+    for seconds in [-1, 0, 60, 299] {
+        let listed = registered + SignedDuration::from_secs(seconds);
+        memory.listed(listed, untagged.to_vec(), &snapshot);
+        assert_eq!(
+            decide(&snapshot, &memory).decision.steps,
+            [],
+            "{seconds} s after registration its own tags may be on their way"
+        );
+    }
     for round in 1..=2 {
         memory.listed(at(1_000 + round * 30), untagged.to_vec(), &snapshot);
         let first = decide(&snapshot, &memory);
