@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::Instant;
 use tonnage::cloud::buckets::{BucketSize, BucketSizes};
@@ -82,6 +82,18 @@ async fn throttling_at_the_start_is_waited_out() {
     scene.end().await;
 }
 
+/// How often an operation was called, once it was and nobody calls it any more.
+fn at_rest(scene: &Scene, operation: &str) -> Result<u64, String> {
+    let calls = scene.endpoint.ec2.calls();
+    let tally = calls.get(operation).ok_or("it was never called")?;
+    let answered = tally.answered.ok_or("it was never answered")?;
+    let idle = scene.endpoint.clock.now().duration_since(answered);
+    let is_over = idle >= SignedDuration::from_secs(10);
+    is_over
+        .then_some(tally.calls)
+        .ok_or_else(|| format!("{operation} was answered {idle:#} ago"))
+}
+
 /// How long ten calls take that draw on the bucket of an operation.
 async fn ten_calls(cloud: &Ec2Cloud, operation: &str) -> Duration {
     let begun = Instant::now();
@@ -107,10 +119,12 @@ async fn reads_of_the_catalogue_that_are_throttled_slow_down_what_draws_on_the_s
         let endpoint = Endpoint::at_the_time_of(VirtualClock::start(), Weather::CALM);
         let scene = Scene::at(endpoint, "slowed").await;
         catalogue(&scene).await;
-        // What the scene's own controller reads beside.
-        tokio::time::sleep(Duration::from_secs(30)).await;
+        // What the scene's own connection reads beside must be over, or it would meet the throttling.
+        let before = eventually("the scene reads no more", 60, async || {
+            at_rest(&scene, operation)
+        })
+        .await;
         // The SDK repeats each once, so three reads are refused.
-        let before = scene.endpoint.calls(operation).await;
         scene
             .endpoint
             .rules

@@ -11,11 +11,7 @@ async fn what_a_repeated_launch_does_not_list_is_found_and_not_bought_again() {
     stage.world.ec2.answer_repeats_barely();
     stage.fail_launches(&[CallFault::AnswerLost]);
     let _process = stage.run();
-    stage.pod("a");
-    stage.pod("b");
-    stage
-        .until(300, "both pods run", |stage| stage.running_pods() == 2)
-        .await;
+    stage.two_pods_run().await;
     assert_eq!(stage.world.ec2.machines().len(), 2);
 }
 

@@ -333,6 +333,14 @@ impl Stage {
             .await;
     }
 
+    /// Makes the pods `a` and `b` and waits until they run.
+    async fn two_pods_run(&self) {
+        self.pod("a");
+        self.pod("b");
+        self.until(300, "both pods run", |stage| stage.running_pods() == 2)
+            .await;
+    }
+
     /// No pod may be disrupted, until [`Self::free`].
     fn hold(&self) {
         let budget = json!({

@@ -1,7 +1,8 @@
 //! Capacity reservations that a node class selects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Stage, ids};
@@ -50,6 +51,32 @@ impl Stage {
             pool["spec"]["template"]["spec"]["requirements"][0]["values"] = json!(values);
         });
         stage
+    }
+
+    /// Selects a capacity block for one machine, and says when it ends.
+    fn in_a_block() -> (Self, Timestamp) {
+        let stage = Self::reserved(1, &["on-demand"]);
+        let hour = SignedDuration::from_hours(1);
+        let ends = stage.world.now().checked_add(hour).unwrap();
+        stage.world.ec2.reserve(Described {
+            kind: ReservationKind::CapacityBlock,
+            ends: Some(ends),
+            ..described("cr-1", 1)
+        });
+        (stage, ends)
+    }
+
+    /// Waits until none of the machines of a block runs, which EC2 ends half an hour before the block.
+    async fn block_is_left_in_time(&self, machines: &BTreeSet<String>, ends: Timestamp) {
+        self.until(1_800, "the block is left", |stage| {
+            ids(&stage.running()).is_disjoint(machines)
+        })
+        .await;
+        let left = ends.duration_since(self.world.now()).as_mins();
+        assert!(
+            (30..40).contains(&left),
+            "left {left} minutes before the end"
+        );
     }
 
     /// How the machines that run were bought, in order.
@@ -190,38 +217,18 @@ async fn pods_of_a_slot_that_somebody_else_took_are_planned_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn a_capacity_block_is_left_before_its_end_also_when_the_class_selects_it_no_more() {
-    let stage = Stage::reserved(1, &["on-demand"]);
-    let hour = jiff::SignedDuration::from_hours(1);
-    let ends = stage.world.now().checked_add(hour).unwrap();
-    stage.world.ec2.reserve(Described {
-        kind: ReservationKind::CapacityBlock,
-        ends: Some(ends),
-        ..described("cr-1", 1)
-    });
+    let (stage, ends) = Stage::in_a_block();
     let _process = stage.run();
     stage.one_pod_runs().await;
     assert_eq!(stage.bought_as(), [CapacityType::Reserved]);
     let before = ids(&stage.running());
     stage.select(&json!([{ "id": "cr-2" }]));
-    stage
-        .until(1_800, "the block is left", |stage| {
-            ids(&stage.running()).is_disjoint(&before)
-        })
-        .await;
-    let left = ends.duration_since(stage.world.now()).as_mins();
-    assert!((30..40).contains(&left), "left {left} minutes before");
+    stage.block_is_left_in_time(&before, ends).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
-    let stage = Stage::reserved(1, &["on-demand"]);
-    let hour = jiff::SignedDuration::from_hours(1);
-    let ends = stage.world.now().checked_add(hour).unwrap();
-    stage.world.ec2.reserve(Described {
-        kind: ReservationKind::CapacityBlock,
-        ends: Some(ends),
-        ..described("cr-1", 1)
-    });
+    let (stage, ends) = Stage::in_a_block();
     let _process = stage.run();
     stage.one_pod_runs().await;
     assert_eq!(stage.bought_as(), [CapacityType::Reserved]);
@@ -232,17 +239,7 @@ async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
         .until(60, "the other pod runs", |stage| stage.running_pods() == 1)
         .await;
     assert_eq!(ids(&stage.running()), before);
-    stage
-        .until(1_800, "the block is left", |stage| {
-            ids(&stage.running()).is_disjoint(&before)
-        })
-        .await;
-    let left = ends.duration_since(stage.world.now());
-    let minutes = left.as_mins();
-    assert!(
-        (30..40).contains(&minutes),
-        "left {minutes} minutes before the end"
-    );
+    stage.block_is_left_in_time(&before, ends).await;
     let told = stage.told("CapacityBlockExpiring");
     assert!(told.iter().any(|said| said.contains("cr-1")), "{told:?}");
     // Nothing is placed in a block that expires.
@@ -258,7 +255,7 @@ async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
 #[tokio::test(start_paused = true)]
 async fn a_machine_whose_reservation_has_ended_is_said_to_be_on_demand_and_stays() {
     let stage = Stage::reserved(1, &["on-demand"]);
-    let hour = jiff::SignedDuration::from_hours(1);
+    let hour = SignedDuration::from_hours(1);
     let ends = stage.world.now().checked_add(hour).unwrap();
     stage.world.ec2.reserve(Described {
         ends: Some(ends),

@@ -15,11 +15,7 @@ use crate::sim::life::Life;
 async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.pod("a");
-    stage.pod("b");
-    stage
-        .until(300, "both pods run", |stage| stage.running_pods() == 2)
-        .await;
+    stage.two_pods_run().await;
     assert_eq!(stage.machines().len(), 2);
     let claims = stage.all(NodeClaim);
     stage
@@ -110,11 +106,7 @@ async fn throttling_and_lost_answers_buy_nothing_twice() {
         CallFault::AnswerLost,
     ]);
     let _process = stage.run();
-    stage.pod("a");
-    stage.pod("b");
-    stage
-        .until(300, "both pods run", |stage| stage.running_pods() == 2)
-        .await;
+    stage.two_pods_run().await;
     assert_eq!(stage.machines().len(), 2);
 }
 
@@ -123,11 +115,7 @@ async fn a_partial_fleet_is_filled_up_with_what_else_the_claim_allows() {
     let stage = Stage::new();
     stage.fail_launches(&[CallFault::Short(1)]);
     let _process = stage.run();
-    stage.pod("a");
-    stage.pod("b");
-    stage
-        .until(300, "both pods run", |stage| stage.running_pods() == 2)
-        .await;
+    stage.two_pods_run().await;
     let kinds: Vec<String> = stage
         .machines()
         .iter()
