@@ -80,6 +80,24 @@ impl OfferingKey {
             capacity_type,
         }
     }
+
+    /// The region of the zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.
+    pub fn region(&self) -> &str {
+        let digit = self
+            .zone
+            .char_indices()
+            .find(|(_position, character)| character.is_ascii_digit());
+        let Some((start, _digit)) = digit else {
+            return "";
+        };
+        let end = self
+            .zone
+            .char_indices()
+            .skip_while(|(position, _character)| *position < start)
+            .find(|(_position, character)| !character.is_ascii_digit())
+            .map_or(self.zone.len(), |(position, _character)| position);
+        self.zone.get(..end).unwrap_or("")
+    }
 }
 
 impl fmt::Display for OfferingKey {

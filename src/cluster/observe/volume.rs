@@ -18,8 +18,6 @@ use crate::model::workload::VolumeClaim;
 /// The CSI driver of EBS, which also serves the older in-tree volumes.
 const EBS_DRIVER: &str = "ebs.csi.aws.com";
 const ZONE: &str = "topology.kubernetes.io/zone";
-/// What volumes of older clusters have instead.
-const OLD_ZONE: &str = "failure-domain.beta.kubernetes.io/zone";
 
 /// What a PersistentVolumeClaim says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,11 +109,8 @@ pub fn volume(volume: &PersistentVolume) -> VolumeFacts {
         })
         .unwrap_or_default();
     if node_terms.is_empty()
-        && let Some(zones) = volume
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(ZONE).or_else(|| labels.get(OLD_ZONE)))
+        && let Some(zones) =
+            constraints::by_current_names(volume.metadata.labels.as_ref()).get(ZONE)
     {
         node_terms.push(NodeTerm {
             expressions: vec![Expression {

@@ -117,6 +117,28 @@ pub fn assign(
     pairs
 }
 
+/// The labels that a machine of a class has by its type, and by where and how it is bought.
+pub fn labels_of(offering: &OfferingKey, class: Option<&NodeClass>) -> BTreeMap<String, String> {
+    let instance_type = class.and_then(|class| class.catalogue.types.get(&offering.instance_type));
+    let mut found: BTreeMap<String, String> = instance_type
+        .map(|known| known.labels.clone())
+        .unwrap_or_default();
+    let zone_id = class
+        .and_then(|class| class.subnets.get(&*offering.zone))
+        .and_then(|subnets| subnets.first())
+        .map_or("", |subnet| subnet.zone_id.as_str());
+    let own = [
+        (labels::INSTANCE_TYPE, &*offering.instance_type),
+        (labels::ZONE, &*offering.zone),
+        (labels::CAPACITY_TYPE, offering.capacity_type.as_str()),
+        (labels::REGION, offering.region()),
+        (labels::ZONE_ID, zone_id),
+    ];
+    let own = own.into_iter().filter(|(_key, value)| !value.is_empty());
+    found.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    found
+}
+
 /// What a claim says about an instance bought for it, whose requests are these.
 pub fn launched_status(
     instance: &BatchInstance,
@@ -125,23 +147,6 @@ pub fn launched_status(
 ) -> LaunchedStatus {
     let offering = &instance.offering;
     let instance_type = class.and_then(|class| class.catalogue.types.get(&offering.instance_type));
-    let mut found: BTreeMap<String, String> = instance_type
-        .map(|known| known.labels.clone())
-        .unwrap_or_default();
-    let mut set = |key: &str, value: &str| {
-        if !value.is_empty() {
-            found.insert(key.to_owned(), value.to_owned());
-        }
-    };
-    set(labels::INSTANCE_TYPE, &offering.instance_type);
-    set(labels::ZONE, &offering.zone);
-    set(labels::CAPACITY_TYPE, offering.capacity_type.as_str());
-    set(labels::REGION, region_of(&offering.zone));
-    let zone_id = class
-        .and_then(|class| class.subnets.get(&*offering.zone))
-        .and_then(|subnets| subnets.first())
-        .map_or("", |subnet| subnet.zone_id.as_str());
-    set(labels::ZONE_ID, zone_id);
     let promised = |of: fn(&InstanceType) -> Resources| {
         let both = class.zip(instance_type);
         both.map_or_else(Resources::new, |(class, known)| {
@@ -151,26 +156,10 @@ pub fn launched_status(
     LaunchedStatus {
         provider_id: format!("aws:///{}/{}", offering.zone, instance.id),
         image_id: instance.image_id.clone(),
-        labels: found,
+        labels: labels_of(offering, class),
         capacity: promised(|known| known.capacity.clone()),
         allocatable: promised(InstanceType::allocatable),
     }
-}
-
-/// The region of a zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.
-fn region_of(zone: &str) -> &str {
-    let digit = zone
-        .char_indices()
-        .find(|(_position, character)| character.is_ascii_digit());
-    let Some((start, _digit)) = digit else {
-        return "";
-    };
-    let end = zone
-        .char_indices()
-        .skip_while(|(position, _character)| *position < start)
-        .find(|(_position, character)| !character.is_ascii_digit())
-        .map_or(zone.len(), |(position, _character)| position);
-    zone.get(..end).unwrap_or("")
 }
 
 /// What a launched claim's machine was bought as, by the labels of [`launched_status`].

@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use admission::{CEILING, NoRoom, RATE, Reserved, admitted, is_held};
-pub use assign::{BatchInstance, LaunchedStatus, assign, launched_status, offering_of};
+pub use assign::{BatchInstance, LaunchedStatus, assign, labels_of, launched_status, offering_of};
 pub use exhausted::REFUSED;
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;

@@ -261,6 +261,13 @@ pub fn crowded(
     items: &[Item],
     nodes: &[Bought],
 ) -> Vec<Crowded> {
+    if supply
+        .variants
+        .iter()
+        .all(|variant| keys(variant).next().is_none())
+    {
+        return Vec::new();
+    }
     let mut known: BTreeMap<&Bought, bool> = BTreeMap::new();
     let mut apart: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     let mut fewer: BTreeMap<usize, u32> = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::class::EBS_DRIVER;
 use super::daemons::Daemons;
 use super::demand;
-use super::labels::{CAPACITY_TYPE, HOSTNAME, INSTANCE_TYPE, Labelled, ZONE};
+use super::labels::{HOSTNAME, Labelled};
 use super::promise;
 use crate::api::labels::{INITIALIZED, REGISTERED};
 use crate::model::claim::Claim;
@@ -20,7 +20,7 @@ use crate::model::pod::{Pod, PodKey, PodSpec};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
-use crate::plan::launch::offering_of;
+use crate::plan::launch::{labels_of, offering_of};
 
 /// Which object a bin is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,8 +178,7 @@ fn of_node(
     let coming = match claim {
         Some(claim) if !node.labels.contains_key(REGISTERED) => {
             let offering = bought(claim);
-            let instance = instance_of(snapshot, claim, offering.as_ref());
-            labels_of_claim(claim, offering.as_ref(), instance)
+            labels_of_claim(snapshot, claim, offering.as_ref())
         }
         _ => BTreeMap::new(),
     };
@@ -315,7 +314,7 @@ fn of_claim(
         name: BinName::Claim(claim.name.clone()),
         labels: BinLabels {
             node: None,
-            coming: labels_of_claim(claim, offering.as_ref(), instance),
+            coming: labels_of_claim(snapshot, claim, offering.as_ref()),
         },
         taints: claim
             .taints
@@ -348,18 +347,14 @@ fn instance_of<'world>(
 /// The labels that the Node of a claim will have. A kubelet may not give itself those that say what its
 /// machine is, so between joining and registration they are known from the claim alone.
 fn labels_of_claim(
+    snapshot: &Snapshot,
     claim: &Claim,
     offering: Option<&OfferingKey>,
-    instance: Option<&InstanceType>,
 ) -> BTreeMap<String, String> {
-    let mut labels: BTreeMap<String, String> = instance
-        .map(|instance| instance.labels.clone())
-        .unwrap_or_default();
-    if let Some(key) = offering {
-        labels.insert(INSTANCE_TYPE.to_owned(), key.instance_type.to_string());
-        labels.insert(ZONE.to_owned(), key.zone.to_string());
-        labels.insert(CAPACITY_TYPE.to_owned(), key.capacity_type.to_string());
-    }
+    let class = snapshot.node_classes.get(&claim.node_class);
+    let mut labels = offering.map_or_else(BTreeMap::new, |offering| {
+        labels_of(offering, class.map(|class| &**class))
+    });
     labels.extend(claim.labels.clone());
     for settled in [REGISTERED, INITIALIZED] {
         labels.insert(settled.to_owned(), "true".to_owned());

@@ -26,11 +26,10 @@ impl Cluster {
             return;
         };
         let offering = shown.offering;
-        let region = offering.zone.trim_end_matches(char::is_alphabetic);
         let own = [
             (labels::INSTANCE_TYPE, &*offering.instance_type),
             (labels::ZONE, &*offering.zone),
-            (labels::REGION, region),
+            (labels::REGION, offering.region()),
         ];
         let key = Key::new(Resource::Node, "", name);
         let is_said = self.api.get(&key).is_none_or(|node| {
