@@ -186,7 +186,8 @@ pub const NODE_CLASS_FINALIZER: &str = "tonnage.dev/termination";
 
 // Taints.
 
-/// `NoExecute` from the first boot until the Node is bound to its NodeClaim.
+/// `NoExecute` from the first boot until the Node is bound to its NodeClaim; `NoSchedule` for the last second
+/// where the Node is ready by then.
 pub const UNREGISTERED_TAINT: &str = "karpenter.sh/unregistered";
 /// `NoSchedule` on a Node that is going away.
 pub const DISRUPTED_TAINT: &str = "karpenter.sh/disrupted";

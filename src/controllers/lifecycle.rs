@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::names::Unnamed;
-use super::nominate::{self, Turns};
+use super::nominate::{self, Turn, Turns};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
-use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration, Opening};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
@@ -32,6 +33,10 @@ use crate::plan::provision::promise::PROMISE;
 /// How long after the start Nodes wait for the first plan before they open for pods: it says which
 /// pods to nominate to them, and kube-scheduler would else put pods where others were planned.
 const FIRST_PLAN: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long after a Node lost a taint that evicts kube-controller-manager may still go by it: it learns of
+/// Nodes and of pods apart, and deletes a pod that it sees on a Node first (`pkg/controller/tainteviction`).
+const STILL_EVICTS: Duration = Duration::from_secs(1);
 
 /// The loop that binds Nodes to claims.
 #[derive(Debug)]
@@ -178,7 +183,6 @@ async fn register(
     node: &Node,
     instance: &Instance,
 ) -> Result<(), StepError> {
-    let turn = registrations.turns.take(context, claim, node).await;
     let claim = &*placed(context, claim, instance).await?;
     let internal = [
         labels::LAUNCH,
@@ -201,10 +205,7 @@ async fn register(
             .cloned()
             .collect(),
     };
-    context
-        .kubernetes
-        .register_node(node, &registration)
-        .await?;
+    let turn = open(context, registrations, (claim, node), &registration).await?;
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
@@ -217,6 +218,30 @@ async fn register(
         turn.end(context, claim, node).await;
     }
     Ok(())
+}
+
+/// Registers a Node when its turn comes, and opens it once nobody is evicted from it any more.
+async fn open(
+    context: &Acting,
+    registrations: &Registrations,
+    (claim, node): (&Claim, &Node),
+    registration: &NodeRegistration,
+) -> Result<Option<Turn>, StepError> {
+    let kubernetes = &context.kubernetes;
+    let view = context.mirror.view();
+    let held_at_once = view.nodes.get(&node.name).is_some_and(|node| node.ready);
+    if held_at_once && kubernetes.register_node(node, registration).await? == Opening::Held {
+        tokio::time::sleep(STILL_EVICTS).await;
+    }
+    loop {
+        let turn = registrations.turns.take(context, claim, node).await;
+        if kubernetes.register_node(node, registration).await? == Opening::Open {
+            return Ok(turn);
+        }
+        // Ready since it was looked at. Others open meanwhile.
+        drop(turn);
+        tokio::time::sleep(STILL_EVICTS).await;
+    }
 }
 
 /// The claim, with the partition that EC2 chose for its machine among its labels: the Node gets them all.

@@ -88,9 +88,10 @@ impl Taint {
         let never = self.effect == TaintEffect::PreferNoSchedule;
         let executes = self.effect == TaintEffect::NoExecute;
         match self.key.as_str() {
-            labels::NOT_READY_TAINT | labels::UNREACHABLE_TAINT => !never,
+            labels::NOT_READY_TAINT | labels::UNREACHABLE_TAINT | labels::UNREGISTERED_TAINT => {
+                !never
+            }
             labels::UNINITIALIZED_TAINT | labels::NETWORK_UNAVAILABLE_TAINT => !never && !executes,
-            labels::UNREGISTERED_TAINT => executes,
             other => other.starts_with(labels::READINESS_TAINT_PREFIX),
         }
     }

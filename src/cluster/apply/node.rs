@@ -11,12 +11,24 @@ use serde_json::json;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
 use crate::api::{NodeClaim, labels};
+use crate::cluster::observe::node::is_ready;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::taint::{Taint, TaintEffect};
 
 /// How often a change is tried again because somebody else was faster.
 const CONFLICT_ATTEMPTS: usize = 5;
+
+/// Whether a registered Node takes pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It does, as far as registration is concerned.
+    Open,
+    /// It was ready, so that pods would have come at once, and had a taint that evicts. kube-controller-manager
+    /// learns of Nodes and of pods apart, and deletes pods for a taint that it still sees. So the taint only keeps
+    /// pods away now; registering once more a little later takes it off.
+    Held,
+}
 
 /// What registration puts onto a Node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,16 +43,24 @@ pub struct NodeRegistration {
 
 impl Kubernetes {
     /// Binds a Node to its claim in one write: finalizer, labels, annotations and taints,
-    /// and takes the taint `karpenter.sh/unregistered` off. A Node that is registered already keeps
+    /// and takes the taint `karpenter.sh/unregistered` off if that evicts nobody. A Node that is registered already keeps
     /// its taints as they are, so startup taints that were removed do not come back. The claim does not
     /// own the Node: were claims ever lost, Kubernetes would collect every Node under running pods.
     pub async fn register_node(
         &self,
         node: &Node,
         registration: &NodeRegistration,
-    ) -> Result<(), WriteError> {
-        self.change_node(node, |object| register(object, registration))
-            .await
+    ) -> Result<Opening, WriteError> {
+        let registered = self
+            .written_node(node, |object| register(object, registration))
+            .await?;
+        let taints = registered.spec.and_then(|spec| spec.taints);
+        let is_held = |taint: &core::Taint| taint.key == labels::UNREGISTERED_TAINT;
+        if taints.iter().flatten().any(is_held) {
+            Ok(Opening::Held)
+        } else {
+            Ok(Opening::Open)
+        }
     }
 
     /// Sets the label `karpenter.sh/initialized`.
@@ -216,12 +236,20 @@ impl Kubernetes {
         .map(drop)
     }
 
-    /// Reads a Node, changes it and writes what differs, until nobody else was faster.
     async fn change_node(
         &self,
         node: &Node,
         change: impl Fn(&mut core::Node),
     ) -> Result<(), WriteError> {
+        self.written_node(node, change).await.map(drop)
+    }
+
+    /// Reads a Node, changes it and writes what differs, until nobody else was faster; gives back what it is then.
+    async fn written_node(
+        &self,
+        node: &Node,
+        change: impl Fn(&mut core::Node),
+    ) -> Result<core::Node, WriteError> {
         let api = self.all::<core::Node>();
         let params = PatchParams::default();
         let mut attempt = 1;
@@ -240,7 +268,7 @@ impl Kubernetes {
             let mut after = before.clone();
             change(&mut after);
             if after == before {
-                return Ok(());
+                return Ok(after);
             }
             let patch = Patch::Merge(node_patch(&before, &after));
             let patched = self
@@ -251,7 +279,7 @@ impl Kubernetes {
             match patched {
                 Err(error) if error.is_conflict() && attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(after),
             }
         }
     }
@@ -282,6 +310,7 @@ fn register(object: &mut core::Node, registration: &NodeRegistration) {
         .is_some_and(|value| value == "true");
     node_labels.extend(registration.labels.clone());
     set(node_labels, labels::REGISTERED, "true");
+    let is_ready = is_ready(object);
     let taints = taints_of(object);
     if !registered && !keeps_taints {
         for taint in &registration.taints {
@@ -293,7 +322,17 @@ fn register(object: &mut core::Node, registration: &NodeRegistration) {
             }
         }
     }
-    taints.retain(|taint| taint.key != labels::UNREGISTERED_TAINT);
+    taints.retain_mut(|taint| {
+        if taint.key != labels::UNREGISTERED_TAINT {
+            return true;
+        }
+        let is_held = is_ready && taint.effect == TaintEffect::NoExecute.as_str();
+        TaintEffect::NoSchedule
+            .as_str()
+            .clone_into(&mut taint.effect);
+        taint.time_added = None;
+        is_held
+    });
 }
 
 /// The merge patch between two versions of a Node, bound to the version that was read.

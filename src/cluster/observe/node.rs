@@ -6,16 +6,19 @@ use super::{constraints, node_taint, quantity, time};
 use crate::api::labels;
 use crate::model::node::Node;
 
+/// True when the Node says that it is ready.
+pub fn is_ready(object: &core::Node) -> bool {
+    let status = object.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 /// What decisions see of a Node; its labels by their current names.
 pub fn node(object: &core::Node) -> Node {
     let metadata = &object.metadata;
     let spec = object.spec.as_ref();
     let status = object.status.as_ref();
-    let ready = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     Node {
         name: metadata.name.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -40,7 +43,7 @@ pub fn node(object: &core::Node) -> Node {
             .filter_map(node_taint)
             .collect(),
         unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-        ready,
+        ready: is_ready(object),
         capacity: quantity::amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: quantity::amounts(status.and_then(|status| status.allocatable.as_ref())),
     }

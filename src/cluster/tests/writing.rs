@@ -12,7 +12,7 @@ use super::watching::world;
 use crate::api::{ConditionReason, ConditionType, ConditionUpdate, NodeClaim, labels};
 use crate::cluster::apply::{
     Access, ApplyOptions, ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind,
-    Kubernetes, NodeRegistration, WriteErrorClass,
+    Kubernetes, NodeRegistration, Opening, WriteErrorClass,
 };
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
 use crate::cluster::lease::Term;
@@ -302,6 +302,33 @@ async fn registration_is_one_write_that_keeps_what_others_wrote() {
         .collect();
     assert_eq!(keys, ["node.kubernetes.io/not-ready", "dedicated"]);
     assert_eq!(taints[0]["timeAdded"], "2026-11-25T00:00:00Z");
+}
+
+/// Pods come to a ready Node at once, and whoever still sees the taint that evicts would delete them.
+#[tokio::test(start_paused = true)]
+async fn a_ready_node_loses_the_power_to_evict_before_it_opens() {
+    let mut ready = node_object();
+    ready["status"]["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
+    ready["spec"]["taints"] = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
+    let mut held = ready.clone();
+    held["spec"]["taints"][0]["effect"] = json!("NoSchedule");
+    let script = Script::new();
+    script
+        .on("GET", NODE, 200, &ready)
+        .on("PATCH", NODE, 200, &held)
+        .on("GET", NODE, 200, &held)
+        .on("PATCH", NODE, 200, &ready);
+    let kubernetes = writer(&script);
+    let registration = NodeRegistration::default();
+    for (opening, taints) in [
+        (Opening::Held, held["spec"]["taints"].clone()),
+        (Opening::Open, json!([])),
+    ] {
+        let registered = kubernetes.register_node(&node(), &registration).await;
+        assert_eq!(registered.unwrap(), opening);
+        let asked = script.asked(WRITES);
+        assert_eq!(asked.last().unwrap().body["spec"]["taints"], taints);
+    }
 }
 
 #[tokio::test(start_paused = true)]

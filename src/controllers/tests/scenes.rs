@@ -356,8 +356,12 @@ async fn a_pod_that_its_scheduler_keeps_off_a_node_gets_another() {
         "there is room, and nobody is blamed yet"
     );
     stage
-        .until(180, "another machine joins", |stage| {
-            stage.all(Node).len() == 2
+        .until(180, "another machine joins and is usable", |stage| {
+            let nodes = stage.all(Node);
+            let usable = |node: &serde_json::Value| {
+                node["metadata"]["labels"]["karpenter.sh/initialized"] == "true"
+            };
+            nodes.len() == 2 && nodes.iter().all(usable)
         })
         .await;
     assert_eq!(stage.told("SchedulerDisagrees").len(), 1);

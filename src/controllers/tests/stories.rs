@@ -96,6 +96,26 @@ async fn pods_are_nominated_also_when_they_are_planned_again_while_the_node_wait
     assert_eq!(&pod["status"]["nominatedNodeName"], node);
 }
 
+/// kube-controller-manager may see a pod on a Node before it sees that the Node has lost a taint that evicts.
+#[tokio::test(start_paused = true)]
+async fn a_pod_on_a_node_that_was_ready_before_it_registered_is_not_evicted() {
+    let stage = Stage::new();
+    stage.world.ec2.show_late(Duration::from_mins(1));
+    let _process = stage.run();
+    stage.pod("a");
+    let first = stage.all(Pod)[0]["metadata"]["uid"].clone();
+    stage
+        .until(150, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let pods = stage.all(Pod);
+    assert_eq!(pods.len(), 1);
+    assert_eq!(pods[0]["metadata"]["uid"], first);
+    assert_eq!(pods[0]["status"]["phase"], "Running");
+    let node = &stage.all(Node)[0];
+    assert_eq!(node["spec"]["taints"], json!([]), "it is open");
+}
+
 #[tokio::test(start_paused = true)]
 async fn throttling_and_lost_answers_buy_nothing_twice() {
     let stage = Stage::new();

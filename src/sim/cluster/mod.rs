@@ -1,5 +1,5 @@
 //! Everybody else in the cluster: kube-scheduler, the kubelets of machines that run, the cloud controller, and
-//! the controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes and garbage.
+//! the controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes, evicting taints and garbage.
 //!
 //! One task plays them all. It is told what changed in the API server and in EC2, keeps an agenda of
 //! what it will do, and does one thing at a time, so that equal seeds give equal histories. What it
@@ -18,6 +18,7 @@ mod recovery;
 mod replicas;
 mod scheduler;
 mod silence;
+mod taint_eviction;
 pub mod topology;
 mod user_data;
 
@@ -59,6 +60,7 @@ pub struct Cluster {
     kubelets: BTreeMap<String, String>,
     starting: BTreeSet<String>,
     succeeded: BTreeMap<String, BTreeSet<String>>,
+    shed: taint_eviction::Shed,
     random: RandomStream,
     /// How often the API server has been restored, as far as it is known here.
     restores: usize,
@@ -79,6 +81,7 @@ impl Cluster {
             kubelets: BTreeMap::new(),
             starting: BTreeSet::new(),
             succeeded: BTreeMap::new(),
+            shed: BTreeMap::new(),
             random: world.random("cluster"),
             restores: 0,
         }
@@ -191,7 +194,10 @@ impl Cluster {
         let pod = Arc::new(observe::pod::pod(&read));
         self.plan_owner(key, &pod);
         self.attend(key, &pod);
-        self.pods.insert(key.clone(), pod);
+        let known = self.pods.insert(key.clone(), Arc::clone(&pod));
+        if known.is_none_or(|known| known.node_name.is_none()) {
+            self.evict_by_taints(key, &pod);
+        }
     }
 
     /// Plans a look at the workload that a pod belongs to.
@@ -223,9 +229,10 @@ impl Cluster {
             self.agenda.plan(Duty::Sync(daemon_set), MOMENT);
         }
         let read = object.and_then(|object| serde_json::from_value::<core::Node>(object).ok());
+        let read = read.map(|node| observe::node::node(&node));
+        self.note_taints(&key.name, read.as_ref());
         if let Some(node) = read {
-            self.nodes
-                .insert(key.name.clone(), observe::node::node(&node));
+            self.nodes.insert(key.name.clone(), node);
         } else {
             self.nodes.remove(&key.name);
             // The collector of orphaned pods comes by every 20 s and waits 40 s more.
