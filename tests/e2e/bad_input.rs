@@ -184,7 +184,7 @@ async fn a_pool_at_its_limit_says_so_and_never_exceeds_it() {
         }
     })
     .await;
-    assert_eq!(world.endpoint.launched_in_all().await, 2);
+    assert_eq!(world.endpoint.launched_in_all().await.len(), 2);
     drop(run("kubectl", &["delete", "pods", "--all", "--wait=false"]));
     world.cluster.wait_for_nothing(&world.endpoint, 60).await;
 }

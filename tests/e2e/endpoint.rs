@@ -56,10 +56,16 @@ impl Endpoint {
         machines
     }
 
-    /// How many instances were ever launched since the endpoint was reset, ended ones included.
-    pub(crate) async fn launched_in_all(&self) -> usize {
+    /// Each instance that was ever launched since the endpoint was reset, ended ones included, in a line.
+    pub(crate) async fn launched_in_all(&self) -> Vec<String> {
         let answer = call(&self.direct, "GET", "/_tonnage/instances", None).await;
-        answer.as_array().unwrap().len()
+        let instances = answer.as_array().unwrap().iter();
+        let line = |instance: &Value| {
+            let told = ["launchTime", "id", "type", "capacityType", "zone", "state"];
+            let told = told.map(|field| instance[field].as_str().unwrap_or_default());
+            told.join(" ")
+        };
+        instances.map(line).collect()
     }
 
     /// Adds a fault rule and returns its id.

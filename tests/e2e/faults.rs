@@ -10,28 +10,46 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::waiting::eventually;
-use crate::world::World;
+use crate::world::{World, variable};
 
 const EXECUTORS: usize = 10;
 
-/// The scene with the executors held to their own pool. kube-scheduler may else put one onto spare room
-/// of the machine for the jobs, and the machine that was bought for it is rightly given back: here
-/// every machine that was bought must be needed, so that one too many is seen.
-pub(crate) fn prepare() {
+/// Where executors are held to: their own pool.
+pub(crate) const OWN_POOL: &str = r#"{"karpenter.sh/nodepool":"executors"}"#;
+
+/// The pods of the scene, all of them waiting, and no pool yet: [`grow`] lets them in.
+///
+/// Here every machine that was bought must be needed, so that one too many is seen. So nothing may happen
+/// for which a machine is rightly given back: executors are held to their own pool, since kube-scheduler may
+/// put one onto spare room of the machine for the jobs; the pools come last, since a job whose pod comes a
+/// second before the other's gets a machine of its own; and jobs run until they are deleted.
+pub(crate) async fn prepare(world: &World, executors_held_to: &str) {
     Cluster::apply_file("hack/scene/node-classes.yaml");
-    Cluster::apply_file("hack/scene/node-pools.yaml");
-    Cluster::apply_file("hack/scene/workload.yaml");
+    let scene = std::fs::read_to_string("hack/scene/workload.yaml").unwrap();
+    let lasting = scene.replace(r#"run-seconds: "30""#, r#"run-seconds: "forever""#);
+    assert_ne!(scene, lasting, "the jobs of the scene end at another time");
+    let path = format!("{}/lasting-workload.yaml", variable("TONNAGE_STATE"));
+    std::fs::write(&path, lasting).unwrap();
+    Cluster::apply_file(&path);
     let selector =
-        r#"{"spec":{"template":{"spec":{"nodeSelector":{"karpenter.sh/nodepool":"executors"}}}}}"#;
-    let patch = [
-        "patch",
-        "deployment",
-        "executor",
-        "--type=merge",
-        "-p",
-        selector,
-    ];
-    drop(run("kubectl", &patch));
+        format!(r#"{{"spec":{{"template":{{"spec":{{"nodeSelector":{executors_held_to}}}}}}}}}"#);
+    let patch = ["patch", "deployment", "executor", "--type=merge", "-p"];
+    drop(run("kubectl", &[&patch[..], &[&selector]].concat()));
+    world.cluster.scale_executors(10).await;
+    eventually("all pods of the scene wait", 60, async || {
+        let phases = world.cluster.phases().await;
+        if phases == BTreeMap::from([("Pending".to_owned(), EXECUTORS + 3)]) {
+            Ok(())
+        } else {
+            Err(format!("{phases:?}"))
+        }
+    })
+    .await;
+}
+
+/// Gives the waiting pods their pools.
+pub(crate) fn grow() {
+    Cluster::apply_file("hack/scene/node-pools.yaml");
 }
 
 /// Something that goes wrong with an action; dry runs go well, since nothing is bought by them.
@@ -93,25 +111,25 @@ async fn killed_while_growing(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
     let rule = world.endpoint.fault(rule).await;
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     wait_until_held(&world, &rule).await;
     controller.kill();
     world.endpoint.clear_faults().await;
     let _again = Controller::start(Route::Faults, &[]).await;
     settled(&world).await;
-    nothing_was_bought_twice(&world, 0).await;
+    nothing_was_bought_in_vain(&world, 0).await;
     end(&world).await;
 }
 
 /// Everything that was ever launched is still there, but for so many machines that rightly went.
-async fn nothing_was_bought_twice(world: &World, gone: usize) {
+pub(crate) async fn nothing_was_bought_in_vain(world: &World, gone: usize) {
     let launched = world.endpoint.launched_in_all().await;
     let kept = world.endpoint.machines().await.len();
     assert_eq!(
-        launched,
+        launched.len(),
         kept + gone,
-        "an instance was bought that nobody needed"
+        "an instance was bought that nobody needed: {launched:#?}"
     );
 }
 
@@ -119,8 +137,8 @@ async fn nothing_was_bought_twice(world: &World, gone: usize) {
 async fn killed_while_shrinking(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     settled(&world).await;
     let rule = world.endpoint.fault(rule).await;
     world.cluster.scale_executors(0).await;
@@ -195,8 +213,8 @@ async fn killed_with_the_finalizer_pending() {
 async fn killed_with_an_eviction_sent() {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     settled(&world).await;
     let rule = world
         .endpoint
@@ -230,7 +248,7 @@ async fn killed_with_an_eviction_sent() {
     })
     .await;
     settled(&world).await;
-    nothing_was_bought_twice(&world, 1).await;
+    nothing_was_bought_in_vain(&world, 1).await;
     end(&world).await;
 }
 
@@ -240,15 +258,15 @@ async fn killed_with_an_eviction_sent() {
 async fn killed_at_two_random_moments() {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare();
+    prepare(&world, OWN_POOL).await;
     let before = world.endpoint.calls().await;
-    world.cluster.scale_executors(10).await;
+    grow();
     let number = fastrand::u64(0..60);
     println!("killed after {number} calls while growing");
     kill_after(&world, controller, before, number).await;
     let controller = Controller::start(Route::Faults, &[]).await;
     settled(&world).await;
-    nothing_was_bought_twice(&world, 0).await;
+    nothing_was_bought_in_vain(&world, 0).await;
 
     let before = world.endpoint.calls().await;
     world.cluster.scale_executors(0).await;
@@ -282,8 +300,8 @@ async fn grows_in_spite_of(rules: &[Value]) {
     for rule in rules {
         ids.push(world.endpoint.fault(rule.clone()).await);
     }
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     settled(&world).await;
     for (id, rule) in ids.iter().zip(rules) {
         assert!(
@@ -291,7 +309,7 @@ async fn grows_in_spite_of(rules: &[Value]) {
             "the fault was never met: {rule}"
         );
     }
-    nothing_was_bought_twice(&world, 0).await;
+    nothing_was_bought_in_vain(&world, 0).await;
     end(&world).await;
 }
 
@@ -332,8 +350,8 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
             .overlay("POST", "/_tonnage/capacity", Some(pools))
             .await,
     );
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     settled(&world).await;
     for machine in world.endpoint.machines().await {
         assert_eq!(machine.capacity_type, "on-demand");
@@ -363,25 +381,12 @@ async fn a_partial_fleet_is_completed_from_elsewhere() {
             .overlay("POST", "/_tonnage/capacity", Some(pools))
             .await,
     );
-    prepare();
-    let one_type = json!({"spec": {"template": {"spec": {"nodeSelector": {
-        "karpenter.sh/nodepool": "executors", "node.kubernetes.io/instance-type": "c5.xlarge",
-    }}}}});
-    let patch = one_type.to_string();
-    drop(run(
-        "kubectl",
-        &[
-            "patch",
-            "deployment",
-            "executor",
-            "--type=merge",
-            "-p",
-            &patch,
-        ],
-    ));
-    world.cluster.scale_executors(10).await;
+    let one_type =
+        r#"{"karpenter.sh/nodepool":"executors","node.kubernetes.io/instance-type":"c5.xlarge"}"#;
+    prepare(&world, one_type).await;
+    grow();
     settled(&world).await;
-    nothing_was_bought_twice(&world, 0).await;
+    nothing_was_bought_in_vain(&world, 0).await;
     let mut bought: BTreeMap<String, usize> = BTreeMap::new();
     for machine in world.endpoint.machines().await {
         if machine.instance_type == "c5.xlarge" {
@@ -402,8 +407,8 @@ async fn a_partial_fleet_is_completed_from_elsewhere() {
 async fn an_instance_that_dies_takes_its_node_along_and_its_pods_run_elsewhere() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    prepare();
-    world.cluster.scale_executors(10).await;
+    prepare(&world, OWN_POOL).await;
+    grow();
     settled(&world).await;
     let before = world.endpoint.machines().await;
     let victim = before

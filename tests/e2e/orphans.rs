@@ -184,7 +184,7 @@ async fn machines_that_work_are_taken_back_and_nothing_is_bought_twice() {
     )
     .await;
     assert_eq!(machine_ids(&world).await, machines, "the same machines");
-    assert_eq!(world.endpoint.launched_in_all().await, machines.len());
+    assert_eq!(world.endpoint.launched_in_all().await.len(), machines.len());
     assert_eq!(
         executor_uids(&world).await,
         pods,
