@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Plans and the embedded world are many small strings and maps: half of their time was the C library's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     tonnage::cli::main()
 }

@@ -38,6 +38,8 @@ impl Resources {
     pub fn set(&mut self, name: &str, amount: i64) {
         if amount == 0 {
             self.0.remove(name);
+        } else if let Some(known) = self.0.get_mut(name) {
+            *known = amount;
         } else {
             self.0.insert(name.to_owned(), amount);
         }
@@ -95,7 +97,12 @@ impl<Name: Into<String>> FromIterator<(Name, i64)> for Resources {
     fn from_iter<I: IntoIterator<Item = (Name, i64)>>(amounts: I) -> Self {
         let mut resources = Self::new();
         for (name, amount) in amounts {
-            resources.set(&name.into(), amount);
+            let name = name.into();
+            if amount == 0 {
+                resources.0.remove(&name);
+            } else {
+                resources.0.insert(name, amount);
+            }
         }
         resources
     }

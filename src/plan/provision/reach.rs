@@ -5,6 +5,7 @@
 //! and shortages count for nothing here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 use std::sync::Arc;
 
 use super::labels::Labelled;
@@ -15,7 +16,7 @@ use super::supply::{
 };
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
-use crate::model::offering::{InstanceType, Offering, OfferingKey};
+use crate::model::offering::{Catalogue, InstanceType, Offering, OfferingKey};
 use crate::model::requirement::Requirement;
 
 /// A pool with its class and labels.
@@ -104,23 +105,34 @@ pub fn within_ceilings<'keys>(
 /// The class with those offerings alone that pools may buy through it; as it is when they may buy none.
 pub fn bought_by(class: &Arc<NodeClass>, pools: &[Arc<NodePool>]) -> Arc<NodeClass> {
     let through = pools.iter().filter(|pool| pool.node_class == class.name);
-    let mut reached: BTreeSet<OfferingKey> = BTreeSet::new();
+    // By their places in the class, which are cheaper to compare than their names.
+    let mut reached: BTreeSet<*const Offering> = BTreeSet::new();
     for pool in through {
         let reach = Reach::of(pool, class);
         reached.extend(
             reach
                 .offerings()
-                .map(|(_type, offering)| offering.key.clone()),
+                .map(|(_type, offering)| ptr::from_ref(offering)),
         );
     }
     if reached.is_empty() {
         return Arc::clone(class);
     }
-    let mut narrowed = NodeClass::clone(class);
-    Arc::make_mut(&mut narrowed.catalogue)
-        .offerings
-        .retain(|offering| reached.contains(&offering.key));
-    Arc::new(narrowed)
+    let whole = &class.catalogue;
+    let kept = whole.offerings.iter();
+    let kept = kept.filter(|offering| reached.contains(&ptr::from_ref(*offering)));
+    let catalogue = Catalogue {
+        types: whole.types.clone(),
+        offerings: kept.cloned().collect(),
+        price_region: whole.price_region.clone(),
+        has_foreign_prices: whole.has_foreign_prices,
+        on_demand_priced_at: whole.on_demand_priced_at,
+        spot_priced_at: whole.spot_priced_at,
+    };
+    Arc::new(NodeClass {
+        catalogue: Arc::new(catalogue),
+        ..NodeClass::clone(class)
+    })
 }
 
 fn requirements(variant: &PoolVariant) -> impl Iterator<Item = (&String, &Requirement)> {
