@@ -121,6 +121,10 @@ scenarios! {
     nodes_are_filled_as_far_as_alternatives_reach: "min-values",
     who_cannot_keep_min_values_keeps_nobody_from_a_node: "min-values-narrow",
     labels_have_old_names_too: "old-label-names",
+    node_affinity_asks_with_every_operator: "node-affinity-operators",
+    spreads_count_the_nodes_that_affinity_allows: "node-policies",
+    machines_on_their_way_keep_their_pods: "starting",
+    wishes_keep_no_pod_from_running: "soft",
 }
 
 #[test]

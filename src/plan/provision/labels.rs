@@ -50,10 +50,11 @@ impl DemandTerm {
             .0
             .iter()
             .all(|(key, requirement)| requirement.accepts(node.label(key)))
-            && self.name.as_ref().is_none_or(|requirement| {
-                node.node_name()
-                    .is_some_and(|name| requirement.contains(name))
-            })
+            // No name is asked for that a machine which is not there could have, but each may be excluded.
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|requirement| requirement.accepts(node.node_name()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::offering::Offering;
 use crate::model::quantity;
 use crate::model::report::{PoolReason, ReasonKind, Unschedulable};
 use crate::model::requirement::Requirement;
-use crate::model::resources::{PODS, Resources};
+use crate::model::resources::{EPHEMERAL_STORAGE, PODS, Resources};
 use crate::model::taint::first_untolerated;
 use crate::plan::pack::Bits;
 
@@ -450,8 +450,13 @@ fn missing(name: &str, amount: i64, free: i64, daemons: &Resources) -> String {
         ),
     };
     let unit = if name == PODS { "slots" } else { name };
+    let or = if name == EPHEMERAL_STORAGE {
+        ", or make the root volume larger (spec.blockDeviceMappings of the EC2NodeClass)"
+    } else {
+        ""
+    };
     format!(
-        "{} {unit} {less}, pod asks {asked}: lower the request by {}",
+        "{} {unit} {less}, pod asks {asked}: lower the request by {}{or}",
         quantity::text(name, free.max(0)),
         quantity::text(name, amount.saturating_sub(free.max(0)))
     )
