@@ -229,18 +229,25 @@ async fn open(
 ) -> Result<Option<Turn>, StepError> {
     let kubernetes = &context.kubernetes;
     let view = context.mirror.view();
-    let held_at_once = view.nodes.get(&node.name).is_some_and(|node| node.ready);
-    if held_at_once && kubernetes.register_node(node, registration).await? == Opening::Held {
-        tokio::time::sleep(STILL_EVICTS).await;
+    let is_ready = view.nodes.get(&node.name).is_some_and(|node| node.ready);
+    let mut was_held = false;
+    if is_ready {
+        // Before its turn, so that nobody waits for it.
+        let opening = kubernetes.register_node(node, registration, false).await?;
+        was_held = opening == Opening::Held;
     }
     loop {
+        if was_held {
+            tokio::time::sleep(STILL_EVICTS).await;
+        }
         let turn = registrations.turns.take(context, claim, node).await;
-        if kubernetes.register_node(node, registration).await? == Opening::Open {
+        let opening = kubernetes.register_node(node, registration, was_held);
+        if opening.await? == Opening::Open {
             return Ok(turn);
         }
         // Ready since it was looked at. Others open meanwhile.
         drop(turn);
-        tokio::time::sleep(STILL_EVICTS).await;
+        was_held = true;
     }
 }
 

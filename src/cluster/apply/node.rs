@@ -24,9 +24,9 @@ const CONFLICT_ATTEMPTS: usize = 5;
 pub enum Opening {
     /// It does, as far as registration is concerned.
     Open,
-    /// It was ready, so that pods would have come at once, and had a taint that evicts. kube-controller-manager
+    /// It is ready, so that pods would come at once, and has or had a taint that evicts. kube-controller-manager
     /// learns of Nodes and of pods apart, and deletes pods for a taint that it still sees. So the taint only keeps
-    /// pods away now; registering once more a little later takes it off.
+    /// pods away now; registering once more a little later, as one that was held, takes it off.
     Held,
 }
 
@@ -43,16 +43,18 @@ pub struct NodeRegistration {
 
 impl Kubernetes {
     /// Binds a Node to its claim in one write: finalizer, labels, annotations and taints,
-    /// and takes the taint `karpenter.sh/unregistered` off if that evicts nobody. A Node that is registered already keeps
+    /// and takes the taint `karpenter.sh/unregistered` off: from a Node that is ready only if it `was_held`, which
+    /// means that its taint is known to have evicted nobody for long enough. A Node that is registered already keeps
     /// its taints as they are, so startup taints that were removed do not come back. The claim does not
     /// own the Node: were claims ever lost, Kubernetes would collect every Node under running pods.
     pub async fn register_node(
         &self,
         node: &Node,
         registration: &NodeRegistration,
+        was_held: bool,
     ) -> Result<Opening, WriteError> {
         let registered = self
-            .written_node(node, |object| register(object, registration))
+            .written_node(node, |object| register(object, registration, was_held))
             .await?;
         let taints = registered.spec.and_then(|spec| spec.taints);
         let is_held = |taint: &core::Taint| taint.key == labels::UNREGISTERED_TAINT;
@@ -279,7 +281,7 @@ impl Kubernetes {
             match patched {
                 Err(error) if error.is_conflict() && attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
-                Ok(_) => return Ok(after),
+                Ok(written) => return Ok(written),
             }
         }
     }
@@ -292,7 +294,7 @@ fn is_kept(node: &Node, why: &str) -> WriteError {
 }
 
 /// What [`Kubernetes::register_node`] makes of a Node.
-fn register(object: &mut core::Node, registration: &NodeRegistration) {
+fn register(object: &mut core::Node, registration: &NodeRegistration, was_held: bool) {
     let metadata = &mut object.metadata;
     let finalizers = metadata.finalizers.get_or_insert_default();
     if !finalizers
@@ -326,7 +328,8 @@ fn register(object: &mut core::Node, registration: &NodeRegistration) {
         if taint.key != labels::UNREGISTERED_TAINT {
             return true;
         }
-        let is_held = is_ready && taint.effect == TaintEffect::NoExecute.as_str();
+        let evicts = taint.effect == TaintEffect::NoExecute.as_str();
+        let is_held = is_ready && (evicts || !was_held);
         TaintEffect::NoSchedule
             .as_str()
             .clone_into(&mut taint.effect);

@@ -279,7 +279,7 @@ async fn registration_is_one_write_that_keeps_what_others_wrote() {
         ],
     };
     writer(&script)
-        .register_node(&node(), &registration)
+        .register_node(&node(), &registration, false)
         .await
         .unwrap();
     let asked = script.asked(WRITES);
@@ -312,22 +312,31 @@ async fn a_ready_node_loses_the_power_to_evict_before_it_opens() {
     ready["spec"]["taints"] = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
     let mut held = ready.clone();
     held["spec"]["taints"][0]["effect"] = json!("NoSchedule");
+    let mut open = ready.clone();
+    open["spec"]["taints"] = json!([]);
     let script = Script::new();
     script
         .on("GET", NODE, 200, &ready)
         .on("PATCH", NODE, 200, &held)
+        // Whoever takes over does not know for how long it was held.
         .on("GET", NODE, 200, &held)
-        .on("PATCH", NODE, 200, &ready);
+        .on("PATCH", NODE, 200, &held)
+        .on("GET", NODE, 200, &held)
+        .on("PATCH", NODE, 200, &open);
     let kubernetes = writer(&script);
     let registration = NodeRegistration::default();
-    for (opening, taints) in [
-        (Opening::Held, held["spec"]["taints"].clone()),
-        (Opening::Open, json!([])),
+    let (kept, gone) = (held["spec"]["taints"].clone(), json!([]));
+    for (was_held, opening, taints) in [
+        (false, Opening::Held, &kept),
+        (false, Opening::Held, &kept),
+        (true, Opening::Open, &gone),
     ] {
-        let registered = kubernetes.register_node(&node(), &registration).await;
+        let node = node();
+        let registered = kubernetes.register_node(&node, &registration, was_held);
+        let registered = registered.await;
         assert_eq!(registered.unwrap(), opening);
         let asked = script.asked(WRITES);
-        assert_eq!(asked.last().unwrap().body["spec"]["taints"], taints);
+        assert_eq!(&asked.last().unwrap().body["spec"]["taints"], taints);
     }
 }
 
@@ -344,7 +353,7 @@ async fn a_registered_node_does_not_get_its_startup_taints_back() {
         ..NodeRegistration::default()
     };
     writer(&script)
-        .register_node(&node(), &registration)
+        .register_node(&node(), &registration, false)
         .await
         .unwrap();
     let asked = script.asked(WRITES);

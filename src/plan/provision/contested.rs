@@ -21,7 +21,7 @@ pub fn contender<'world>(snapshot: &'world Snapshot, class: &Class) -> Option<&'
 fn could_serve(pool: &NodePool, class: &Class) -> bool {
     first_untolerated(&pool.taints, &class.spec.tolerations).is_none()
         && class.demand.terms.iter().any(|term| {
-            term.name.is_none()
+            term.name.as_ref().is_none_or(|name| name.accepts(None))
                 && term.labels.0.iter().all(|(key, wanted)| {
                     match (pool.requirements.get(key), pool.labels.get(key)) {
                         (Some(given), _) => given.intersects(wanted),
