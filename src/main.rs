@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Plans and the embedded world are many small strings and maps: half of their time was the C library's allocator.
+/// Plans and the embedded world are many small strings and maps: a third of their time was the C library's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -83,19 +83,13 @@ impl OfferingKey {
 
     /// The region of the zone: `us-east-1` of `us-east-1a`, `us-west-2` of `us-west-2-lax-1a`.
     pub fn region(&self) -> &str {
-        let digit = self
-            .zone
-            .char_indices()
-            .find(|(_position, character)| character.is_ascii_digit());
-        let Some((start, _digit)) = digit else {
+        let is_digit = |character: char| character.is_ascii_digit();
+        let Some(start) = self.zone.find(is_digit) else {
             return "";
         };
-        let end = self
-            .zone
-            .char_indices()
-            .skip_while(|(position, _character)| *position < start)
-            .find(|(_position, character)| !character.is_ascii_digit())
-            .map_or(self.zone.len(), |(position, _character)| position);
+        let number = self.zone.get(start..).unwrap_or("");
+        let length = number.find(|character| !is_digit(character));
+        let end = start + length.unwrap_or(number.len());
         self.zone.get(..end).unwrap_or("")
     }
 }

@@ -190,6 +190,19 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until `count` pods of the default namespace are there, all of them Pending.
+    pub(crate) async fn wait_for_waiting(&self, count: usize) {
+        eventually(&format!("{count} pods wait"), 60, async || {
+            let phases = self.phases().await;
+            if phases == BTreeMap::from([("Pending".to_owned(), count)]) {
+                Ok(())
+            } else {
+                Err(format!("{phases:?}"))
+            }
+        })
+        .await;
+    }
+
     /// Messages of events about an object, newest last.
     pub(crate) async fn events_about(&self, kind: &str, name: &str) -> Vec<String> {
         let api: Api<Event> = Api::all(self.client.clone());

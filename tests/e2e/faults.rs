@@ -15,7 +15,7 @@ use crate::world::{World, variable};
 const EXECUTORS: usize = 10;
 
 /// Where executors are held to: their own pool.
-pub(crate) const OWN_POOL: &str = r#"{"karpenter.sh/nodepool":"executors"}"#;
+const OWN_POOL: &str = r#"{"karpenter.sh/nodepool":"executors"}"#;
 
 /// The pods of the scene, all of them waiting, and no pool yet: [`grow`] lets them in.
 ///
@@ -23,7 +23,7 @@ pub(crate) const OWN_POOL: &str = r#"{"karpenter.sh/nodepool":"executors"}"#;
 /// for which a machine is rightly given back: executors are held to their own pool, since kube-scheduler may
 /// put one onto spare room of the machine for the jobs; the pools come last, since a job whose pod comes a
 /// second before the other's gets a machine of its own; and jobs run until they are deleted.
-pub(crate) async fn prepare(world: &World, executors_held_to: &str) {
+async fn prepare(world: &World, executors_held_to: &str) {
     Cluster::apply_file("hack/scene/node-classes.yaml");
     let scene = std::fs::read_to_string("hack/scene/workload.yaml").unwrap();
     let lasting = scene.replace(r#"run-seconds: "30""#, r#"run-seconds: "forever""#);
@@ -36,20 +36,18 @@ pub(crate) async fn prepare(world: &World, executors_held_to: &str) {
     let patch = ["patch", "deployment", "executor", "--type=merge", "-p"];
     drop(run("kubectl", &[&patch[..], &[&selector]].concat()));
     world.cluster.scale_executors(10).await;
-    eventually("all pods of the scene wait", 60, async || {
-        let phases = world.cluster.phases().await;
-        if phases == BTreeMap::from([("Pending".to_owned(), EXECUTORS + 3)]) {
-            Ok(())
-        } else {
-            Err(format!("{phases:?}"))
-        }
-    })
-    .await;
+    world.cluster.wait_for_waiting(EXECUTORS + 3).await;
 }
 
 /// Gives the waiting pods their pools.
-pub(crate) fn grow() {
+fn grow() {
     Cluster::apply_file("hack/scene/node-pools.yaml");
+}
+
+/// The scene from its pods to the moment in which the first machine may be bought.
+pub(crate) async fn start_growing(world: &World) {
+    prepare(world, OWN_POOL).await;
+    grow();
 }
 
 /// Something that goes wrong with an action; dry runs go well, since nothing is bought by them.
@@ -79,23 +77,7 @@ async fn wait_until_held(world: &World, rule: &str) {
 pub(crate) async fn settled(world: &World) {
     world.cluster.wait_for_started(EXECUTORS + 3, 120).await;
     eventually("one node and one claim for each machine", 60, async || {
-        let machines = world.endpoint.machines().await.len();
-        let nodes = world.cluster.worker_nodes().await.len();
-        let claims = world
-            .cluster
-            .node_claims()
-            .list(&ListParams::default())
-            .await
-            .unwrap()
-            .items
-            .len();
-        if machines == nodes && machines == claims {
-            Ok(())
-        } else {
-            Err(format!(
-                "{machines} machines, {nodes} nodes, {claims} claims"
-            ))
-        }
+        world.machines_are_nodes_and_claims().await
     })
     .await;
 }
@@ -111,8 +93,7 @@ async fn killed_while_growing(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
     let rule = world.endpoint.fault(rule).await;
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     wait_until_held(&world, &rule).await;
     controller.kill();
     world.endpoint.clear_faults().await;
@@ -137,8 +118,7 @@ pub(crate) async fn nothing_was_bought_in_vain(world: &World, gone: usize) {
 async fn killed_while_shrinking(rule: Value) {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     settled(&world).await;
     let rule = world.endpoint.fault(rule).await;
     world.cluster.scale_executors(0).await;
@@ -213,8 +193,7 @@ async fn killed_with_the_finalizer_pending() {
 async fn killed_with_an_eviction_sent() {
     let world = World::fresh().await;
     let controller = Controller::start(Route::Faults, &[]).await;
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     settled(&world).await;
     let rule = world
         .endpoint
@@ -300,8 +279,7 @@ async fn grows_in_spite_of(rules: &[Value]) {
     for rule in rules {
         ids.push(world.endpoint.fault(rule.clone()).await);
     }
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     settled(&world).await;
     for (id, rule) in ids.iter().zip(rules) {
         assert!(
@@ -350,8 +328,7 @@ async fn a_shortage_walks_on_to_other_zones_types_and_on_demand() {
             .overlay("POST", "/_tonnage/capacity", Some(pools))
             .await,
     );
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     settled(&world).await;
     for machine in world.endpoint.machines().await {
         assert_eq!(machine.capacity_type, "on-demand");
@@ -407,8 +384,7 @@ async fn a_partial_fleet_is_completed_from_elsewhere() {
 async fn an_instance_that_dies_takes_its_node_along_and_its_pods_run_elsewhere() {
     let world = World::fresh().await;
     let _controller = Controller::start(Route::Direct, &[]).await;
-    prepare(&world, OWN_POOL).await;
-    grow();
+    start_growing(&world).await;
     settled(&world).await;
     let before = world.endpoint.machines().await;
     let victim = before

@@ -7,7 +7,7 @@ use kube::api::ListParams;
 use tokio::time::Instant;
 
 use crate::controller::{Controller, Route};
-use crate::faults::{OWN_POOL, end, grow, nothing_was_bought_in_vain, prepare, settled};
+use crate::faults::{end, nothing_was_bought_in_vain, settled, start_growing};
 use crate::waiting::eventually;
 use crate::world::World;
 
@@ -34,8 +34,7 @@ async fn two() -> (Controller, Controller) {
 
 /// The burst arrives, and the first claims are made.
 async fn burst(world: &World) {
-    prepare(world, OWN_POOL).await;
-    grow();
+    start_growing(world).await;
     let claims = world.cluster.node_claims();
     eventually("claims are made", 60, async || {
         let made = claims

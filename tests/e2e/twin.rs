@@ -225,14 +225,7 @@ async fn real(scene: &Scene) -> Fleet {
     for object in [class()].iter().chain(&scene.pools).chain(&scene.work) {
         world.cluster.apply(object.clone()).await;
     }
-    eventually("the pods are there", 60, async || {
-        let phases = world.cluster.phases().await;
-        let pods = phases.get("Pending").copied().unwrap_or(0);
-        (pods == scene.pods)
-            .then_some(())
-            .ok_or_else(|| format!("{phases:?}"))
-    })
-    .await;
+    world.cluster.wait_for_waiting(scene.pods).await;
     let controller = Controller::start(Route::Direct, &[]).await;
     world.cluster.wait_for_started(scene.pods, TO_RUNNING).await;
     let listed = world.cluster.pods().list(&ListParams::default()).await;

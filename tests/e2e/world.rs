@@ -1,7 +1,9 @@
 //! The environment of the tests: where the services are.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -36,6 +38,36 @@ impl World {
         world.cluster.remove_everything(&world.endpoint).await;
         Cluster::install_chart("run");
         world
+    }
+
+    /// Whether each machine has one claim and one Node, and neither is of anything else; an error says what there is.
+    pub(crate) async fn machines_are_nodes_and_claims(&self) -> Result<(), String> {
+        let id_of = |provider_id: &str| provider_id.rsplit('/').next().map(str::to_owned);
+        let machines = self.endpoint.machines().await;
+        let machines: BTreeSet<String> = machines.into_iter().map(|one| one.id).collect();
+        let nodes = self.cluster.worker_nodes().await;
+        let nodes: Vec<String> = nodes
+            .iter()
+            .map(|node| node.spec.as_ref()?.provider_id.as_deref().and_then(id_of))
+            .map(Option::unwrap_or_default)
+            .collect();
+        let claims = self.cluster.node_claims();
+        let claims = claims.list(&ListParams::default()).await.unwrap();
+        let claims: Vec<String> = claims
+            .iter()
+            .map(|claim| claim.data["status"]["providerID"].as_str().and_then(id_of))
+            .map(Option::unwrap_or_default)
+            .collect();
+        let are_all = |named: &[String]| {
+            named.len() == machines.len() && named.iter().all(|id| machines.contains(id))
+        };
+        if are_all(&nodes) && are_all(&claims) {
+            Ok(())
+        } else {
+            Err(format!(
+                "machines {machines:?}\nnodes {nodes:?}\nclaims {claims:?}"
+            ))
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const CONFLICT_ATTEMPTS: usize = 5;
 pub enum Opening {
     /// It does, as far as registration is concerned.
     Open,
-    /// It is ready, so that pods would come at once, and has or had a taint that evicts. kube-controller-manager
+    /// Pods would come at once, since it is ready or was a moment ago, and it has or had a taint that evicts. kube-controller-manager
     /// learns of Nodes and of pods apart, and deletes pods for a taint that it still sees. So the taint only keeps
     /// pods away now; registering once more a little later, as one that was held, takes it off.
     Held,
@@ -43,7 +43,7 @@ pub struct NodeRegistration {
 
 impl Kubernetes {
     /// Binds a Node to its claim in one write: finalizer, labels, annotations and taints,
-    /// and takes the taint `karpenter.sh/unregistered` off: from a Node that is ready only if it `was_held`, which
+    /// and takes the taint `karpenter.sh/unregistered` off: from a Node that pods would come to at once only if it `was_held`, which
     /// means that its taint is known to have evicted nobody for long enough. A Node that is registered already keeps
     /// its taints as they are, so startup taints that were removed do not come back. The claim does not
     /// own the Node: were claims ever lost, Kubernetes would collect every Node under running pods.
@@ -314,6 +314,11 @@ fn register(object: &mut core::Node, registration: &NodeRegistration, was_held: 
     set(node_labels, labels::REGISTERED, "true");
     let is_ready = is_ready(object);
     let taints = taints_of(object);
+    // kube-scheduler goes by the taint, which follows the condition with a delay.
+    let keeps_pods_away = |taint: &core::Taint| {
+        taint.key == labels::NOT_READY_TAINT && taint.effect == TaintEffect::NoSchedule.as_str()
+    };
+    let takes_pods = is_ready || !taints.iter().any(keeps_pods_away);
     if !registered && !keeps_taints {
         for taint in &registration.taints {
             let present = taints
@@ -329,7 +334,7 @@ fn register(object: &mut core::Node, registration: &NodeRegistration, was_held: 
             return true;
         }
         let evicts = taint.effect == TaintEffect::NoExecute.as_str();
-        let is_held = is_ready && (evicts || !was_held);
+        let is_held = takes_pods && (evicts || !was_held);
         TaintEffect::NoSchedule
             .as_str()
             .clone_into(&mut taint.effect);

@@ -83,6 +83,7 @@ spec:
   providerID: aws:///us-east-1a/i-1
   taints:
     - {key: karpenter.sh/unregistered, effect: NoExecute}
+    - {key: node.kubernetes.io/not-ready, effect: NoSchedule}
     - {key: node.kubernetes.io/not-ready, effect: NoExecute, timeAdded: 2026-11-25T00:00:00Z}
 "#,
     )
@@ -300,8 +301,9 @@ async fn registration_is_one_write_that_keeps_what_others_wrote() {
         .iter()
         .map(|taint| taint["key"].as_str().unwrap())
         .collect();
-    assert_eq!(keys, ["node.kubernetes.io/not-ready", "dedicated"]);
-    assert_eq!(taints[0]["timeAdded"], "2026-11-25T00:00:00Z");
+    let not_ready = "node.kubernetes.io/not-ready";
+    assert_eq!(keys, [not_ready, not_ready, "dedicated"]);
+    assert_eq!(taints[1]["timeAdded"], "2026-11-25T00:00:00Z");
 }
 
 /// Pods come to a ready Node at once, and whoever still sees the taint that evicts would delete them.
@@ -309,6 +311,18 @@ async fn registration_is_one_write_that_keeps_what_others_wrote() {
 async fn a_ready_node_loses_the_power_to_evict_before_it_opens() {
     let mut ready = node_object();
     ready["status"]["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
+    loses_the_power_to_evict_before_it_opens(ready).await;
+}
+
+/// Not ready for a moment, and kube-controller-manager has not closed it for that.
+#[tokio::test(start_paused = true)]
+async fn so_does_a_node_that_was_ready_a_moment_ago() {
+    let mut flapping = node_object();
+    flapping["status"]["conditions"] = json!([{ "type": "Ready", "status": "False" }]);
+    loses_the_power_to_evict_before_it_opens(flapping).await;
+}
+
+async fn loses_the_power_to_evict_before_it_opens(mut ready: Value) {
     ready["spec"]["taints"] = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
     let mut held = ready.clone();
     held["spec"]["taints"][0]["effect"] = json!("NoSchedule");

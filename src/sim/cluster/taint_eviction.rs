@@ -1,4 +1,4 @@
-//! The taint eviction controller: deletes pods from Nodes whose `NoExecute` taints they do not tolerate.
+//! The taint eviction controller: deletes pods that are bound to Nodes whose `NoExecute` taints they do not tolerate.
 //!
 //! Told are changes of Nodes, and pods that were bound. As the real one it learns of Nodes and of pods apart, so
 //! here it goes by what a Node had a moment ago: who binds pods to a Node that has just lost such a taint has
@@ -24,8 +24,8 @@ const BEHIND: Duration = Duration::from_millis(500);
 pub(super) type Shed = BTreeMap<String, (Instant, Vec<Taint>)>;
 
 fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
-    let mut taints = node.taints.iter();
-    std::iter::from_fn(move || taints.find(|taint| taint.effect == TaintEffect::NoExecute))
+    let taints = node.taints.iter();
+    taints.filter(|taint| taint.effect == TaintEffect::NoExecute)
 }
 
 impl Cluster {
