@@ -113,6 +113,11 @@ impl Mirror {
         problems
     }
 
+    /// True while the watch of one of these kinds may be behind the others.
+    pub fn may_be_behind(&self, kinds: &[Kind]) -> bool {
+        self.lock().pulse.may_be_behind(kinds)
+    }
+
     /// Brings the metrics about the mirror up to date.
     pub fn report(&self, metrics: &Metrics) {
         for kind in Kind::ALL {

@@ -18,6 +18,7 @@ mod ledger;
 pub mod manifests;
 mod mirror;
 pub mod observe;
+mod pulse;
 mod rate;
 pub mod server_time;
 mod slim;

@@ -17,6 +17,7 @@ use super::observe::defaults::ContainerDefaults;
 use super::observe::node_pool::PoolDefaults;
 use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
 use super::observe::workload::ObservedDaemonSet;
+use super::pulse::Pulse;
 use super::stamps::Stamps;
 use super::table::{Difference, ListRecord, Table};
 use super::view::{ObservedNodeClass, ObservedNodePool, View};
@@ -56,6 +57,7 @@ pub(super) struct State {
     pub(super) storage_nodes: Table<String, StorageNode>,
     pub(super) namespaces: Table<String, Namespace>,
     pub(super) health: BTreeMap<Kind, KindHealth>,
+    pub(super) pulse: Pulse,
     pub(super) ledger: Ledger,
     pub(super) pool_defaults: Option<PoolDefaults>,
     pub(super) stamps: Stamps,
@@ -175,6 +177,7 @@ impl State {
         let health = self.health.entry(kind).or_default();
         health.problem = None;
         health.failing_since = None;
+        self.pulse.heard(kind);
     }
 
     /// Records that a watch does not work. True when that is news.
@@ -183,6 +186,7 @@ impl State {
         let news = health.problem.as_ref() != Some(&problem);
         health.problem = Some(problem);
         health.failing_since.get_or_insert(now);
+        self.pulse.fails(kind);
         news
     }
 

@@ -199,6 +199,10 @@ fn finish_list<K: Slim>(state: &mut State, changes: &mut Changes, world: &World)
     changes.relisted.insert(K::KIND);
     let record = K::table(state).record();
     state.listed(K::KIND, record);
+    let filled = record.generation > 1 && record.objects_before == 0 && record.objects > 0;
+    if filled && K::KIND == Kind::Pod {
+        state.pulse.filled();
+    }
     tracing::debug!(
         kind = K::KIND.resource(),
         objects = record.objects,
@@ -233,6 +237,7 @@ fn needs_new_list(error: &watcher::Error) -> bool {
 fn report(mirror: &Mirror, kind: Kind, error: &watcher::Error, world: &World) {
     if is_routine(error) {
         tracing::debug!(kind = kind.resource(), %error, "watch ended, listing again");
+        mirror.lock().pulse.cut(kind);
         return;
     }
     let problem = explain(kind, error);

@@ -34,8 +34,20 @@ use crate::plan::condition::ConditionChange;
 pub struct Collect {
     context: Arc<Acting>,
     memory: CollectMemory,
+    sights: Sights,
     ended: Ended,
     due: Timestamp,
+}
+
+/// What the lists of this process have shown, for its next term: where the lease wanders no term may be long enough
+/// for the two lists that must agree.
+#[derive(Debug, Clone, Default)]
+pub struct Sights(Arc<Mutex<CollectMemory>>);
+
+impl Sights {
+    fn known(&self) -> MutexGuard<'_, CollectMemory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What was terminated since the last list, which still shows it: to terminate it again would take
@@ -63,11 +75,13 @@ impl Ended {
 
 impl Collect {
     /// Acts with the shared context.
-    pub fn new(context: Arc<Acting>) -> Self {
+    pub fn new(context: Arc<Acting>, sights: Sights) -> Self {
         let due = context.now();
+        let memory = sights.known().clone().taken_up(due);
         Self {
             context,
-            memory: CollectMemory::default(),
+            memory,
+            sights,
             ended: Ended::default(),
             due,
         }
@@ -120,6 +134,7 @@ impl Collect {
         let snapshot = context.snapshot();
         let collection = decide(&snapshot, &self.memory);
         self.memory.asked(&collection);
+        *self.sights.known() = self.memory.handed_on();
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());

@@ -34,6 +34,10 @@ use crate::world::RandomStream;
 const CREATES_AT_ONCE: usize = 64;
 /// Pods that wait are planned again this often even if nothing changes: prices move, shortages end.
 const PLAN_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// What is known of these must be of one time before anything is bought.
+const MUST_AGREE: [Kind; 4] = [Kind::Pod, Kind::Node, Kind::NodeClaim, Kind::NodePool];
+/// How long they are waited for at a time.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(250);
 /// Length of the random part of a claim's name, as the API server makes names.
 const SUFFIX: usize = 5;
 
@@ -70,6 +74,13 @@ impl Provisioning {
         if !context.classes_known() {
             // A class that was not looked at yet would count as missing, and pods would be told so.
             return Round::default();
+        }
+        if context.mirror.may_be_behind(&MUST_AGREE) {
+            // Pods that are back before their claims would be bought for once more.
+            return Round {
+                steps: Vec::new(),
+                wake: Some(context.now() + LOOK_AGAIN),
+            };
         }
         let mut snapshot = context.snapshot_with_outlook();
         self.disagreements.mark(&mut snapshot);

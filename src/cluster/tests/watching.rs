@@ -368,3 +368,44 @@ async fn daemon_sets_come_with_what_limit_ranges_give_their_pods() {
     assert_eq!(cpu("kube-system/says-so"), 200);
     world.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_whose_place_in_history_is_gone_may_be_behind_until_it_is_listed_again() {
+    let script = Script::new();
+    let gone = failure(410, "Expired", "too old resource version");
+    script
+        .on("GET", PODS, 200, &list("10", &[pod("a", "5", None)]))
+        .watch(PODS, &[event("ERROR", &gone)])
+        .late(
+            "GET",
+            PODS,
+            Duration::from_secs(2),
+            &list("90", &[pod("a", "5", None)]),
+        );
+    let (world, mirror) = (world(), Mirror::new());
+    mirror.start(&script.client(), &world);
+    let behind = || mirror.may_be_behind(&[Kind::Pod]);
+    until("pods are behind", behind).await;
+    until("they are listed", || !behind()).await;
+    assert_eq!(mirror.lists(Kind::Pod).generation, 2);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_watched_for_long_keeps_nobody_waiting() {
+    let script = Script::new();
+    let refusal = failure(403, "Forbidden", "pods is forbidden");
+    script
+        .on("GET", PODS, 200, &list("10", &[pod("a", "5", None)]))
+        .refuse_watch(PODS, 403);
+    for _attempt in 0..50 {
+        script.on("GET", PODS, 403, &refusal);
+    }
+    let (world, mirror) = (world(), Mirror::new());
+    mirror.start(&script.client(), &world);
+    let behind = || mirror.may_be_behind(&[Kind::Pod]);
+    until("pods are behind", behind).await;
+    until("they are waited for no longer", || !behind()).await;
+    assert_eq!(mirror.problems().len(), 1, "readiness goes on to tell it");
+    world.shut_down().await;
+}

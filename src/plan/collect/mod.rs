@@ -33,13 +33,16 @@ pub const APART: SignedDuration = SignedDuration::from_mins(1);
 const NAMED_WITHIN: SignedDuration = SignedDuration::from_mins(5);
 /// So many orphans at once are never too many.
 const FEW: usize = 3;
+/// For how long after its last list a process may go on from what it saw, if it leads again meanwhile: what happens
+/// under others' eyes in so short a time makes no machine that was without a claim before and after one to keep.
+const HANDED_ON: SignedDuration = SignedDuration::from_mins(3);
 /// Beyond [`FEW`], orphans are too many when they are more than one in so many of the fleet.
 const ONE_IN: usize = 10;
 /// Halts that are remembered: a token that is older has to be given anew.
 const MOST_TOLD: usize = 20;
 
-/// What complete lists have shown so far. Lost with the process, which delays collection by a
-/// minute.
+/// What complete lists have shown so far. Lost with the process, which delays collection by a minute; a process that
+/// leads again soon goes on from it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CollectMemory {
     /// The last complete list.
@@ -116,6 +119,34 @@ impl CollectMemory {
         self.held.retain(|id| self.orphans.contains_key(id));
         self.last = Some((at, instances));
         self.tagged.clear();
+    }
+
+    /// What a later term of the same process goes on from: everything but the last list itself, which is old by then.
+    pub fn handed_on(&self) -> Self {
+        Self {
+            last: self.last.as_ref().map(|(at, _instances)| (*at, Vec::new())),
+            orphans: self.orphans.clone(),
+            vanished: self.vanished.clone(),
+            stray: self.stray.clone(),
+            tagged: BTreeSet::new(),
+            condemned: self.condemned.clone(),
+            held: self.held.clone(),
+            told: self.told.clone(),
+        }
+    }
+
+    /// The memory of a term that begins now after one that handed this on. Nothing is decided from it before a list of
+    /// its own is in.
+    pub fn taken_up(self, now: Timestamp) -> Self {
+        let last = self.last.as_ref().map(|(at, _instances)| *at);
+        let is_fresh = last.is_some_and(|last| {
+            (SignedDuration::ZERO..=HANDED_ON).contains(&now.duration_since(last))
+        });
+        if is_fresh {
+            Self { last: None, ..self }
+        } else {
+            Self::default()
+        }
     }
 
     /// Remembers what was decided. Tags are not asked for again from the same list: one that failed is

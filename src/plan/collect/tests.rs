@@ -294,3 +294,39 @@ fn orphans_of_a_paused_pool_stay() {
     Arc::make_mut(snapshot.node_pools.get_mut("general").unwrap()).paused = true;
     assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
 }
+
+#[test]
+fn a_process_that_leads_again_soon_goes_on_from_what_it_saw_and_decides_from_its_own_list() {
+    let snapshot = world(1_000, &[launched("b")], &[], &[]);
+    let list = [tagged("a"), tagged("b")];
+    let mut first = CollectMemory::default();
+    first.listed(at(900), list.to_vec(), &snapshot);
+    // Soon enough, too late, and with a clock that was ahead.
+    for (begins, collected) in [(1_000, true), (1_080, true), (1_081, false), (899, false)] {
+        let mut memory = first.handed_on().taken_up(at(begins));
+        assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
+        memory.listed(at(begins), list.to_vec(), &snapshot);
+        let expected = if collected {
+            vec!["terminate i-a"]
+        } else {
+            vec![]
+        };
+        assert_eq!(steps(&decide(&snapshot, &memory)), expected, "{begins}");
+    }
+}
+
+#[test]
+fn the_brake_holds_across_the_terms_of_a_process() {
+    let snapshot = world(1_000, &[], &[], &[]);
+    let fleet: Vec<Arc<Instance>> = ["a", "b", "c", "d"].map(tagged).to_vec();
+    let mut memory = twice(900, 1_000, &fleet, &snapshot);
+    let first = decide(&snapshot, &memory);
+    assert!(first.halt.is_some());
+    memory.asked(&first);
+    // One of them is ended by hand: few enough to go alone, had nobody been asked.
+    let mut memory = memory.handed_on().taken_up(at(1_030));
+    memory.listed(at(1_030), fleet[1..].to_vec(), &snapshot);
+    let second = decide(&snapshot, &memory);
+    assert!(second.halt.is_some());
+    assert_eq!(steps(&second), Vec::<String>::new());
+}
