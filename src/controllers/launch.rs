@@ -97,6 +97,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         } => {
             let (removal, event) = match reason {
                 launch::REFUSED => (RemovalReason::Refused, "LaunchRefused"),
+                launch::NO_SHOWS => (RemovalReason::RegistrationTimeout, launch::NO_SHOWS),
                 launch::TOO_DEAR => (RemovalReason::InsufficientCapacity, launch::TOO_DEAR),
                 _ => (
                     RemovalReason::InsufficientCapacity,

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::names::Unnamed;
+use super::no_shows;
 use super::nominate::{self, Turn, Turns};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
@@ -209,6 +210,7 @@ async fn register(
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
+    no_shows::joined(context, claim);
     tracing::info!(claim = claim.name, node = node.name, "registered");
     registrations.unnamed.add(
         &instance.id,
@@ -363,7 +365,11 @@ async fn give_up(
     if reason == GiveUp::InstanceEnded {
         learn_from_the_end(context, claim);
     }
-    context.give_up(claim, removal, event, message).await
+    context.give_up(claim, removal, event, message).await?;
+    if reason == GiveUp::RegistrationTimeout {
+        no_shows::learn(context, claim);
+    }
+    Ok(())
 }
 
 /// What did not start shall not be bought again at once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{LaunchStep, Shortages, give_up};
+use super::{LaunchStep, Shortages, WHAT_TO_LOOK_AT, give_up};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
@@ -23,16 +23,63 @@ use crate::plan::provision::{limits, supply};
 pub(super) const REASON: &str = "InsufficientCapacity";
 /// The reason of a claim whose class asks for what EC2 refuses.
 pub const REFUSED: &str = "NodeClassRefused";
+/// The reason of a claim whose class makes machines that do not join.
+pub const NO_SHOWS: &str = "MachinesDoNotJoin";
 
-/// What EC2 has against how the class makes machines, if it refused any of the claim's offerings for that.
-fn refusal<'here>(
-    memory: &'here LaunchMemory,
-    class: &NodeClass,
-    claim: &Claim,
-    now: Timestamp,
-) -> Option<&'here str> {
-    let mut offerings = claim.offerings.iter();
-    offerings.find_map(|offering| memory.refusals.why(class, offering, now))
+/// What stands against everything that a claim names.
+#[derive(Debug, Clone, Copy)]
+enum Obstacle<'here> {
+    /// EC2 has nothing of it.
+    Capacity,
+    /// EC2 refused something of it for how the class makes machines.
+    Refused(&'here str),
+    /// The last machines of such a type did not join.
+    NoShows(&'here str),
+}
+
+impl<'here> Obstacle<'here> {
+    fn of(
+        memory: &'here LaunchMemory,
+        class: &NodeClass,
+        claim: &'here Claim,
+        now: Timestamp,
+    ) -> Self {
+        let mut offerings = claim.offerings.iter();
+        let refused = offerings.find_map(|offering| memory.refusals.why(class, offering, now));
+        let mut types = claim.offerings.iter().map(|key| &*key.instance_type);
+        let doubted = types.find(|name| memory.no_shows.is_doubted(class, name));
+        match (refused, doubted) {
+            (Some(why), _) => Self::Refused(why),
+            (None, Some(name)) => Self::NoShows(name),
+            (None, None) => Self::Capacity,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Capacity => REASON,
+            Self::Refused(_) => REFUSED,
+            Self::NoShows(_) => NO_SHOWS,
+        }
+    }
+
+    fn told(self, class: &NodeClass, claim: &Claim) -> String {
+        let count = claim.offerings.len();
+        let class = &class.name;
+        match self {
+            Self::Capacity => {
+                format!("EC2 has no capacity now for any of the {count} offerings of this claim")
+            }
+            Self::Refused(why) => format!(
+                "EC2 refuses machines as EC2NodeClass {class} makes them: {why}; so none of the {count} offerings \
+                 of this claim can be bought now"
+            ),
+            Self::NoShows(name) => format!(
+                "the last machines of EC2NodeClass {class} did not join the cluster, those of {name} for example, so \
+                 none of the {count} offerings of this claim is bought now; look at {WHAT_TO_LOOK_AT}"
+            ),
+        }
+    }
 }
 
 /// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
@@ -45,9 +92,9 @@ pub(super) fn none_left(
     decision: &mut Decision<LaunchStep>,
 ) -> Option<String> {
     let (first, now) = (claims.first()?, snapshot.now);
-    let why = refusal(memory, class, first, now);
-    let reason = why.map_or(REASON, |_why| REFUSED);
-    let against = against(class, first, why);
+    let obstacle = Obstacle::of(memory, class, first, now);
+    let reason = obstacle.reason();
+    let against = obstacle.told(class, first);
     let other = something_else(snapshot, claims, class, &memory.shortages).map(|other| {
         format!(
             "{against}; its pods are planned anew, as its NodePool may buy others, such as {other}"
@@ -55,7 +102,8 @@ pub(super) fn none_left(
     });
     // Another NodePool may serve the pods of a class that makes no machines: they do not wait for it.
     let elsewhere = || format!("{against}; its pods are planned anew");
-    if let Some(message) = other.or_else(|| why.is_some().then(elsewhere)) {
+    let is_of_the_class = !matches!(obstacle, Obstacle::Capacity);
+    if let Some(message) = other.or_else(|| is_of_the_class.then(elsewhere)) {
         give_up(claims, reason, &message, decision);
         return None;
     }
@@ -107,21 +155,6 @@ fn something_else(
             && !shortages.is_short(&offering.key, snapshot.now)
     });
     found.map(|(_instance, offering)| offering.key.to_string())
-}
-
-/// What stands against everything that a claim names.
-fn against(class: &NodeClass, claim: &Claim, why: Option<&str>) -> String {
-    let count = claim.offerings.len();
-    why.map_or_else(
-        || format!("EC2 has no capacity now for any of the {count} offerings of this claim"),
-        |why| {
-            format!(
-                "EC2 refuses machines as EC2NodeClass {} makes them: {why}; so none of the {count} offerings of \
-                 this claim can be bought now",
-                class.name
-            )
-        },
-    )
 }
 
 fn exhausted_message(claim: &Claim, against: &str) -> String {

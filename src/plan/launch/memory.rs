@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::doubt::Answers;
 use super::recall::Recalls;
 use super::refusals::is_of_class;
-use super::{Hazards, NodeMemory, Refusals, Shortages, TemplateUse};
+use super::{Hazards, NoShows, NodeMemory, Refusals, Shortages, TemplateUse};
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Lesson};
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
@@ -52,6 +52,8 @@ pub struct LaunchMemory {
     pub shortages: Shortages,
     /// What was refused to one class.
     pub refusals: Refusals,
+    /// Which types of a class do not join.
+    pub no_shows: NoShows,
     /// How often machines were taken back.
     pub hazards: Hazards,
     /// When launch templates were used.
@@ -106,6 +108,7 @@ impl LaunchMemory {
         Self {
             shortages: Shortages::default(),
             refusals: Refusals::default(),
+            no_shows: NoShows::default(),
             hazards: Hazards::default(),
             templates: TemplateUse::default(),
             node_memory: NodeMemory::default(),
@@ -429,13 +432,16 @@ impl LaunchMemory {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let short = self.shortages.until(offering, now);
-        short.max(self.refusals.until(class, offering, now))
+        short
+            .max(self.refusals.until(class, offering, now))
+            .max(self.no_shows.until(class, &offering.instance_type, now))
     }
 
     /// Writes what experience says into every catalogue of a snapshot.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         self.shortages.mark(snapshot);
         self.refusals.mark(snapshot);
+        self.no_shows.mark(snapshot);
         self.hazards.mark(snapshot);
     }
 
@@ -477,6 +483,7 @@ impl LaunchMemory {
         }
         self.shortages.forget(snapshot.now);
         self.refusals.forget(snapshot.now);
+        self.no_shows.forget(snapshot);
     }
 
     /// Claims of these batches carry these attempts at the latest. Where a later one was answered, a restored

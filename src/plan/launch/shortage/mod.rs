@@ -248,7 +248,7 @@ impl Shortages {
             shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
             refusals: own.map_or(0, |belief| belief.refusals),
             closed_until: own.and_then(|belief| belief.closed_until(now)),
-            interruptions: 0,
+            ..Outlook::default()
         }
     }
 }
