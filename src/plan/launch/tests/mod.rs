@@ -3,6 +3,7 @@
 mod deleted;
 mod doubted;
 mod exhausted;
+mod no_shows;
 mod paused;
 mod prices;
 mod rate;
