@@ -425,7 +425,8 @@ fn unprepared(context: &Acting, proposal: &Proposal, error: &CloudError) {
     let (class, now) = (&proposal.node_class, context.now());
     context.launches(|memory| {
         for offering in &proposal.offerings {
-            memory.refusals.note(class, offering, &error.message, now);
+            let wanted = (offering, proposal.reservation());
+            memory.refusals.note(class, wanted, &error.message, now);
         }
     });
 }

@@ -27,7 +27,7 @@ use crate::model::node::Node;
 use crate::model::offering::CapacityType;
 use crate::plan::condition::ConditionChange;
 use crate::plan::instances::Sight;
-use crate::plan::launch::offering_of;
+use crate::plan::launch::{offering_of, wanted_by};
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
 use crate::plan::provision::promise::PROMISE;
 
@@ -384,8 +384,8 @@ fn learn_from_the_end(context: &Acting, claim: &Claim) {
     let known = context.class(&claim.node_class);
     let class = known.as_ref().map(|known| &known.class);
     let now = context.now();
-    context
-        .launches(|memory| memory.ended_early(class, (&offering, &claim.offerings), &ending, now));
+    let wanted = wanted_by(claim, &offering);
+    context.launches(|memory| memory.ended_early(class, (wanted, &claim.offerings), &ending, now));
 }
 
 fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {

@@ -4,19 +4,21 @@
 //! that give them up. Nothing is bought here.
 
 use std::collections::BTreeSet;
+use std::ptr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{LaunchStep, Shortages, WHAT_TO_LOOK_AT, give_up};
+use super::{LaunchStep, Shortages, WHAT_TO_LOOK_AT, give_up, reservation_of, wanted_by};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::{CapacityType, InstanceType};
+use crate::model::offering::{CapacityType, InstanceType, Offering};
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
 use crate::plan::provision::reach::Reach;
+use crate::plan::provision::slots::{self, Slots};
 use crate::plan::provision::{limits, supply};
 
 /// The reason of a claim that waits for capacity.
@@ -45,7 +47,8 @@ impl<'here> Obstacle<'here> {
         now: Timestamp,
     ) -> Self {
         let mut offerings = claim.offerings.iter();
-        let refused = offerings.find_map(|offering| memory.refusals.why(class, offering, now));
+        let refused = offerings
+            .find_map(|offering| memory.refusals.why(class, wanted_by(claim, offering), now));
         let mut types = claim.offerings.iter().map(|key| &*key.instance_type);
         let doubted = types.find(|name| memory.no_shows.is_doubted(class, name));
         match (refused, doubted) {
@@ -110,7 +113,7 @@ pub(super) fn none_left(
     let ends = first
         .offerings
         .iter()
-        .filter_map(|offering| memory.closed_until(class, offering, now));
+        .filter_map(|offering| memory.closed_until(class, wanted_by(first, offering), now));
     if let Some(until) = ends.min() {
         decision.wake_at(until);
     }
@@ -141,20 +144,34 @@ fn something_else(
         .map(|instance| architecture(instance))
         .collect();
     let reach = Reach::of(pool, class);
+    let slots = slots::free(snapshot);
     let found = reach.offerings().find(|(instance, offering)| {
         let allocatable = instance.allocatable();
         let mut wanted = claim.requests.iter();
-        offering.available
-            // Its slots may all be in use.
-            && offering.key.capacity_type != CapacityType::Reserved
+        let is_other = match offering.key.capacity_type {
+            CapacityType::Reserved => is_free(class, offering, claim, &slots),
+            _ => !claim.offerings.contains(&offering.key),
+        };
+        is_other
+            && offering.available
             && zones.contains(&*offering.key.zone)
             && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))
             && limits::leaves(&room, &instance.capacity)
-            && !claim.offerings.contains(&offering.key)
             && !shortages.is_short(&offering.key, snapshot.now)
     });
     found.map(|(_instance, offering)| offering.key.to_string())
+}
+
+/// True for the offering of a capacity reservation that a claim does not name and that has a free slot.
+fn is_free(class: &NodeClass, offering: &Offering, claim: &Claim, slots: &Slots) -> bool {
+    let mut reservations = class.reservations.iter();
+    // By its place in the class: of one type and zone there may be several.
+    let found = reservations.find(|found| ptr::eq(&raw const found.offering, offering));
+    found.is_some_and(|found| {
+        reservation_of(claim) != Some(&found.id)
+            && slots.get(&found.id).is_some_and(|free| *free > 0)
+    })
 }
 
 fn exhausted_message(claim: &Claim, against: &str) -> String {

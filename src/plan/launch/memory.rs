@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::doubt::Answers;
 use super::recall::Recalls;
 use super::refusals::is_of_class;
-use super::{Hazards, NoShows, NodeMemory, Refusals, Shortages, TemplateUse};
+use super::{Hazards, NoShows, NodeMemory, Refusals, Shortages, TemplateUse, Wanted};
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Lesson};
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
@@ -323,7 +323,7 @@ impl LaunchMemory {
             shortfalls: of_others.cloned().collect(),
         };
         if others.shortfalls.is_empty() {
-            self.shortages.learn_purchases(&others, now);
+            self.shortages.learn_purchases(record, &others, now);
         } else {
             self.shortages.learn(record, &others, now);
         }
@@ -346,7 +346,8 @@ impl LaunchMemory {
         match class.filter(is_its_own) {
             Some(class) => {
                 for offering in record.offerings() {
-                    self.refusals.note(class, &offering, why, now);
+                    let wanted = (&offering, record.reservation.as_deref());
+                    self.refusals.note(class, wanted, why, now);
                 }
             }
             None => self.shortages.note_all(record, error, now),
@@ -358,21 +359,23 @@ impl LaunchMemory {
     pub fn ended_early(
         &mut self,
         class: Option<&NodeClass>,
-        (offering, alternatives): (&OfferingKey, &[OfferingKey]),
+        (wanted, alternatives): (Wanted<'_>, &[OfferingKey]),
         ending: &Ending,
         now: Timestamp,
     ) {
+        let (offering, reservation) = wanted;
         self.shortages.doubt(offering);
         match (ending.lesson(), class) {
             (Lesson::Region, _) => {
                 let class = ErrorClass::InsufficientCapacity;
-                self.shortages.note(offering, class, now);
+                self.shortages.note_wanted(wanted, class, now);
             }
             (Lesson::Class, Some(class)) => {
                 let why = format!("{} ({})", ending.message, ending.code);
                 // Image, key or user data are at fault, not the size: the alternatives would end alike.
                 for offering in alternatives.iter().chain([offering]) {
-                    self.refusals.note(class, offering, &why, now);
+                    self.refusals
+                        .note(class, (offering, reservation), &why, now);
                 }
             }
             (Lesson::Class, None) | (Lesson::Nothing, _) => {}
@@ -428,13 +431,14 @@ impl LaunchMemory {
     pub(super) fn closed_until(
         &self,
         class: &NodeClass,
-        offering: &OfferingKey,
+        wanted: Wanted<'_>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let short = self.shortages.until(offering, now);
-        short
-            .max(self.refusals.until(class, offering, now))
-            .max(self.no_shows.until(class, &offering.instance_type, now))
+        let no_shows = &self.no_shows;
+        self.shortages
+            .until_of(wanted, now)
+            .max(self.refusals.until(class, wanted, now))
+            .max(no_shows.until(class, &wanted.0.instance_type, now))
     }
 
     /// Writes what experience says into every catalogue of a snapshot.

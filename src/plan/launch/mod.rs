@@ -28,7 +28,10 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use admission::{CEILING, NoRoom, RATE, Reserved, admitted, is_held};
-pub use assign::{BatchInstance, LaunchedStatus, assign, labels_of, launched_status, offering_of};
+pub use assign::{
+    BatchInstance, LaunchedStatus, Wanted, assign, labels_of, launched_status, offering_of,
+    reservation_of, wanted_by,
+};
 pub use exhausted::{NO_SHOWS, REFUSED};
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
@@ -152,8 +155,16 @@ impl Proposal {
             attempt: self.attempt,
             size: u32::try_from(self.claims.len()).unwrap_or(u32::MAX),
             capacity_type: self.capacity_type,
+            reservation: self.reservation().map(str::to_owned),
             templates,
         }
+    }
+
+    /// The capacity reservation that its claims name.
+    pub fn reservation(&self) -> Option<&str> {
+        let is_reserved = self.capacity_type == CapacityType::Reserved;
+        let first = self.claims.first().filter(|_claim| is_reserved);
+        first.and_then(|claim| reservation_of(claim))
     }
 }
 
@@ -449,7 +460,10 @@ fn propose(
     };
     let open = affordable
         .into_iter()
-        .filter(|offering| memory.closed_until(node_class, offering, now).is_none())
+        .filter(|offering| {
+            let wanted = wanted_by(first, offering);
+            memory.closed_until(node_class, wanted, now).is_none()
+        })
         .cloned()
         .collect();
     let (remaining, tried) = tries::narrowed((snapshot, memory), node_class, claims, open);
