@@ -74,6 +74,8 @@ pub struct LaunchMemory {
     in_hand: BTreeSet<String>,
     /// Instances that were asked for within the last minute, by record.
     pub(super) pace: Pace,
+    /// What was launched by whoever was there before is in it.
+    pub(super) has_inherited: bool,
     /// What EC2 starts at once, as far as it is not taken.
     pub(super) tokens: Tokens,
     /// What a restored API server may have taken back.
@@ -119,6 +121,7 @@ impl LaunchMemory {
             alone: BTreeSet::new(),
             in_hand: BTreeSet::new(),
             pace: Pace::default(),
+            has_inherited: false,
             tokens: Tokens::default(),
             recalls: Recalls::default(),
         }
@@ -451,6 +454,7 @@ impl LaunchMemory {
 
     /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.
     pub fn forget(&mut self, snapshot: &Snapshot) {
+        self.inherit(snapshot);
         self.recalls.observe(snapshot);
         let mut carried: BTreeMap<&str, u32> = BTreeMap::new();
         let records = snapshot
