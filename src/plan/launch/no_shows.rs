@@ -110,7 +110,8 @@ impl NoShows {
         known
     }
 
-    /// Learns that a machine joined.
+    /// Learns that a machine joined. When the last ones of its type did not, what kept them away is mended, and may be
+    /// for other types: each of them is tried now.
     pub fn joined(&mut self, class: &NodeClass, instance_type: &Arc<str>, now: Timestamp) {
         let types = &mut self.of(class, now).types;
         let joined = Known {
@@ -118,7 +119,12 @@ impl NoShows {
             touched: now,
             ..Known::default()
         };
-        types.insert(Arc::clone(instance_type), joined);
+        let before = types.insert(Arc::clone(instance_type), joined);
+        if before.is_some_and(|before| before.is_doubted()) {
+            for known in types.values_mut() {
+                known.until = known.until.min(now);
+            }
+        }
     }
 
     /// Learns that the machine of a claim, launched then, runs and did not join in time. Gives back what follows
@@ -302,6 +308,25 @@ mod tests {
         assert!(gives_up(&mut known, "e", 40).is_some());
         known.joined(&node_class(), &xlarge(), minutes(41));
         assert_eq!(known.until(&node_class(), "c5.xlarge", minutes(41)), None);
+    }
+
+    #[test]
+    fn where_one_type_joins_again_the_others_are_tried_at_once() {
+        let (class, other) = (node_class(), Arc::from("c5.2xlarge"));
+        let mut known = NoShows::default();
+        gives_up(&mut known, "a", 15);
+        gives_up(&mut known, "b", 15);
+        for claim in ["c", "d"] {
+            known.timed_out(&class, (&other, minutes(0)), claim, minutes(15));
+        }
+        known.joined(&class, &Arc::from("m5.large"), minutes(16));
+        assert!(
+            known.until(&class, &other, minutes(16)).is_some(),
+            "it never failed"
+        );
+        known.joined(&class, &xlarge(), minutes(17));
+        assert_eq!(known.until(&class, &other, minutes(17)), None);
+        assert!(known.is_on_trial(&class, &other, minutes(17)));
     }
 
     #[test]
