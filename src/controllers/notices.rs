@@ -15,7 +15,7 @@ use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
-use crate::cloud::notices::{Delivery, NoticeSource, read};
+use crate::cloud::notices::{Addressee, Delivery, NoticeSource, read};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
@@ -158,19 +158,7 @@ async fn heed(
     if entries.is_empty() {
         return Ok(());
     }
-    let addressee = source.addressee();
-    let mut done = Vec::new();
-    let mut notices: Vec<(Entry, Vec<Notice>)> = Vec::new();
-    for entry in entries {
-        match read(&entry.delivery.body, &addressee) {
-            Ok(read) => notices.push((entry, read)),
-            Err(unread) => {
-                context.metrics.message_unread(unread);
-                tracing::debug!(why = unread.as_str(), "a message announces nothing");
-                done.push(entry.delivery.receipt);
-            }
-        }
-    }
+    let (notices, mut done) = sorted(context, &source.addressee(), entries);
     let acted = join_all(notices.into_iter().map(|(entry, notices)| async move {
         let acted = act_on(context, &notices, entry.is_new).await;
         (entry, acted)
@@ -187,6 +175,26 @@ async fn heed(
     }
     let acknowledged = source.acknowledge(&done).await;
     acknowledged.map_err(|error| error.to_string())
+}
+
+/// What messages announce, and the receipts of those that announce nothing to us.
+fn sorted(
+    context: &Acting,
+    addressee: &Addressee,
+    entries: Vec<Entry>,
+) -> (Vec<(Entry, Vec<Notice>)>, Vec<String>) {
+    let (mut notices, mut nothing) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match read(&entry.delivery.body, addressee) {
+            Ok(read) => notices.push((entry, read)),
+            Err(unread) => {
+                context.metrics.message_unread(unread);
+                tracing::debug!(why = unread.as_str(), "a message announces nothing");
+                nothing.push(entry.delivery.receipt);
+            }
+        }
+    }
+    (notices, nothing)
 }
 
 /// What came of a message.

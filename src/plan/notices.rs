@@ -103,15 +103,13 @@ pub fn decide(snapshot: &Snapshot, notices: &[Notice]) -> Heeded {
     let are_launching = claims.any(|claim| claim.provider_id.is_empty());
     let mut heeded = Heeded::default();
     for notice in notices {
-        match owners.get(notice.instance.as_str()) {
-            Some(claim) => heeded.heed(snapshot.now, claim, notice),
-            None => {
-                heeded.unowned += 1;
-                let age = snapshot.now.duration_since(notice.at);
-                let may_be_owned = are_launching && age.abs() < WRITTEN_WITHIN;
-                heeded.undecided += usize::from(may_be_owned);
-            }
+        if let Some(claim) = owners.get(notice.instance.as_str()) {
+            heeded.heed(snapshot.now, claim, notice);
+            continue;
         }
+        heeded.unowned += 1;
+        let is_young = snapshot.now.duration_since(notice.at).abs() < WRITTEN_WITHIN;
+        heeded.undecided += usize::from(are_launching && is_young);
     }
     heeded
 }
