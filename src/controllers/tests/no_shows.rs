@@ -84,6 +84,26 @@ async fn where_nothing_joins_pods_are_told_what_to_look_at_and_one_machine_is_tr
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_does_not_join_is_known_after_a_restart() {
+    let stage = Stage::new();
+    stage.sells_two_sizes();
+    stage.world.ec2.set_barren("c5.xlarge", true);
+    let first = stage.run();
+    stage.pod("a");
+    stage
+        .until(35 * 60, "its class is told of", |stage| {
+            !stage.told("MachinesDoNotJoin").is_empty()
+        })
+        .await;
+    first.stop().await;
+    let _second = stage.run();
+    stage
+        .until(3 * 60, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    assert_eq!(stage.launched("c5.xlarge"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_class_that_was_changed_is_tried_at_once() {
     let stage = Stage::new();
     stage.world.ec2.set_barren("c5.xlarge", true);

@@ -35,7 +35,7 @@ pub use assign::{
 pub use exhausted::{NO_SHOWS, REFUSED};
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
-pub use no_shows::{NoShows, Rest, WHAT_TO_LOOK_AT};
+pub use no_shows::{NoShows, Rest, UnreadableNoShows, WHAT_TO_LOOK_AT};
 pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
 pub use prices::TOO_DEAR;
 pub use refusals::Refusals;

@@ -3,13 +3,16 @@
 //! Given machines whose Node did not register in time, and those whose Node did; it tells which instance types a
 //! class leaves alone, until when, and which it tries again with one machine. User data, an image or a route that
 //! is missing say nothing about what EC2 has, so no other class learns of them, and a change of the class ends
-//! them. Nothing of it is kept across a restart: to lose it costs two machines that do not join.
+//! them. [`NoShows::write`] keeps it across a restart: to lose it costs two machines that do not join.
+
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::text::UnreadableNoShows;
 use super::tries::tries;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::NO_SHOWS_IN_A_ROW;
@@ -192,6 +195,34 @@ impl NoShows {
             .is_some_and(|known| known.until <= now)
     }
 
+    /// As text, for [`Self::read`].
+    pub fn write(&self) -> String {
+        text::write(self)
+    }
+
+    /// From the text of [`Self::write`], which may be old.
+    ///
+    /// # Errors
+    /// The text is not of that form.
+    pub fn read(text: &str, now: Timestamp) -> Result<Self, UnreadableNoShows> {
+        text::read(text, now)
+    }
+
+    /// Takes over what others learned of classes that are still as they were; what was learned here wins.
+    pub fn absorb(&mut self, earlier: Self) {
+        for (name, theirs) in earlier.0 {
+            let ours = self.0.entry(name).or_insert_with(|| OfClass {
+                types: BTreeMap::new(),
+                ..theirs.clone()
+            });
+            if ours.uid == theirs.uid && ours.generation == theirs.generation {
+                for (instance_type, known) in theirs.types {
+                    ours.types.entry(instance_type).or_insert(known);
+                }
+            }
+        }
+    }
+
     /// Learns of classes that were changed, and drops what is over.
     pub fn forget(&mut self, snapshot: &Snapshot) {
         let now = snapshot.now;
@@ -362,6 +393,38 @@ mod tests {
             assert_eq!(known.timed_out(&changed, before, claim, minutes(30)), None);
         }
         assert!(!rests(&known, &changed));
+    }
+
+    #[test]
+    fn it_is_kept_across_a_restart_while_the_class_is_as_it_was() {
+        let mut before = NoShows::default();
+        for (claim, now) in [("a", 15), ("b", 15), ("c", 45)] {
+            gives_up(&mut before, claim, now);
+        }
+        let text = before.write();
+        let read = |now| NoShows::read(&text, minutes(now)).unwrap();
+        let mut after = NoShows::default();
+        after.forget(&world(46 * 60, &[], &[], &[]));
+        after.absorb(read(46));
+        let until = |known: &NoShows, now| known.until(&node_class(), "c5.xlarge", minutes(now));
+        assert_eq!(until(&after, 46), Some(minutes(65)));
+        assert_eq!(gives_up(&mut after, "d", 80), Some(minutes(120)));
+        assert_eq!(
+            until(&read(1), 1),
+            Some(minutes(21)),
+            "the clock was set back"
+        );
+        let mut changed = NoShows::default();
+        let class = NodeClass {
+            generation: node_class().generation + 1,
+            ..node_class()
+        };
+        changed.joined(&class, &xlarge(), minutes(46));
+        changed.absorb(read(46));
+        assert_eq!(changed.until(&class, "c5.xlarge", minutes(46)), None);
+        for text in ["", "{}", "[{}]", "[1]"] {
+            assert!(NoShows::read(text, minutes(0)).is_err(), "{text}");
+        }
     }
 
     #[test]
