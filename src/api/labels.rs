@@ -176,6 +176,8 @@ pub const LEARNED_HAZARDS: &str = "interruptions.json";
 pub const LEARNED_TEMPLATES: &str = "templates.json";
 /// Its entry with the memory that Nodes reported.
 pub const LEARNED_MEMORY: &str = "memory.json";
+/// Its entry of instance types whose machines do not join.
+pub const LEARNED_NO_SHOWS: &str = "no-shows.json";
 
 // Finalizers.
 

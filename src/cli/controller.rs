@@ -177,6 +177,11 @@ mod running {
         if flags.cluster_cidr.is_empty() {
             flags.cluster_cidr = joining::service_range(client.clone()).await?;
         }
+        if flags.cluster_dns.is_none() {
+            let found = joining::dns_address(client.clone()).await;
+            // Where it follows from the range nodes find it themselves.
+            flags.cluster_dns = found.filter(|_found| found != cluster_facts(&flags).dns());
+        }
         // What was found is held to the same as what is given.
         flags.settings()?;
         Ok(flags)
@@ -239,13 +244,17 @@ mod running {
             price_refresh: flags.prices.price_refresh,
             image_refresh: flags.image_refresh,
             buckets: bucket_sizes(&flags.rates),
-            ..CloudSettings::new(ClusterFacts {
-                name: flags.cluster_name.clone(),
-                endpoint: flags.cluster_endpoint.clone(),
-                certificate_authority: flags.cluster_ca_bundle.clone(),
-                service_cidr: flags.cluster_cidr.clone(),
-                dns_address: flags.cluster_dns,
-            })
+            ..CloudSettings::new(cluster_facts(flags))
+        }
+    }
+
+    fn cluster_facts(flags: &ControllerFlags) -> ClusterFacts {
+        ClusterFacts {
+            name: flags.cluster_name.clone(),
+            endpoint: flags.cluster_endpoint.clone(),
+            certificate_authority: flags.cluster_ca_bundle.clone(),
+            service_cidr: flags.cluster_cidr.clone(),
+            dns_address: flags.cluster_dns,
         }
     }
 

@@ -36,6 +36,7 @@ mod tests {
             attempt,
             size: 3,
             capacity_type: CapacityType::Spot,
+            reservation: None,
             templates: Vec::new(),
         }
     }

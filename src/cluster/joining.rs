@@ -1,13 +1,15 @@
 //! What new nodes join the cluster with, where the settings do not say it.
 //!
 //! Given the connection's own options and client; given back the certificate authority that this process itself
-//! trusts the API server by, and the range that the API server gives Services addresses from. Where nodes reach the
-//! API server is not known to a process inside the cluster, and is never guessed.
+//! trusts the API server by, the range that the API server gives Services addresses from, and the address of the
+//! cluster's DNS. Where nodes reach the API server is not known to a process inside the cluster, and is never guessed.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::{Api, Client};
 use pem::{EncodeConfig, LineEnding, Pem};
@@ -16,6 +18,11 @@ use super::client::{ConnectError, ConnectOptions, certificates};
 
 /// The ServiceCIDR that the API server makes of its own settings.
 const DEFAULT: &str = "kubernetes";
+
+/// Where the Services of a cluster's own parts are.
+const SYSTEM: &str = "kube-system";
+/// What the Service of a cluster's DNS is called.
+const DNS_SERVICES: [&str; 2] = ["kube-dns", "coredns"];
 
 /// Pause before the API server is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -79,22 +86,59 @@ fn in_base64(certificates: Vec<Vec<u8>>) -> String {
 /// It cannot be read, or there is none.
 pub async fn service_range(client: Client) -> Result<String, JoiningError> {
     let ranges: Api<ServiceCIDR> = Api::all(client);
-    let mut tries = 0;
-    let found = loop {
-        match ranges.get(DEFAULT).await {
-            Ok(found) => break found,
-            Err(error) if tries < MOST_TRIES && passes(&error) => {
-                tries += 1;
-                tracing::warn!(%error, "the range of Service addresses is asked for again");
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => return Err(JoiningError::NoRange(Box::new(error))),
-        }
-    };
+    let found = persistently("the range of Service addresses", || ranges.get(DEFAULT)).await;
+    let found = found.map_err(|error| JoiningError::NoRange(Box::new(error)))?;
     let cidrs = found.spec.map(|spec| spec.cidrs.unwrap_or_default());
     cidrs
         .and_then(|cidrs| cidrs.into_iter().next())
         .ok_or(JoiningError::Rangeless)
+}
+
+/// The address of the cluster's DNS; `None` where there is no Service of its usual names or it may not be read, so that
+/// the address has to be told or guessed.
+pub async fn dns_address(client: Client) -> Option<IpAddr> {
+    let services: Api<Service> = Api::namespaced(client, SYSTEM);
+    for name in DNS_SERVICES {
+        match persistently("the cluster's DNS", || services.get_opt(name)).await {
+            Ok(found) => {
+                if let Some(address) = found.and_then(|found| address_of(&found)) {
+                    return Some(address);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "Service {SYSTEM}/{name} cannot be read: new nodes are told the tenth Service address as the \
+                     cluster's DNS; allow get on services, or give --cluster-dns"
+                );
+                return None;
+            }
+        }
+    }
+    None
+}
+
+/// The IPv4 address of a Service, which one without an address of its own does not have.
+fn address_of(service: &Service) -> Option<IpAddr> {
+    let spec = service.spec.as_ref()?;
+    let first = spec.cluster_ip.iter();
+    let mut all = first.chain(spec.cluster_ips.iter().flatten());
+    let address: Ipv4Addr = all.find_map(|text| text.parse().ok())?;
+    Some(address.into())
+}
+
+/// Asks again after errors that pass.
+async fn persistently<T>(what: &str, ask: impl AsyncFn() -> kube::Result<T>) -> kube::Result<T> {
+    for _try in 0..MOST_TRIES {
+        match ask().await {
+            Err(error) if passes(&error) => {
+                tracing::warn!(%error, "{what}: asked for again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ async fn carry_out(context: Arc<Acting>, step: LaunchStep) -> Result<(), StepErr
         } => {
             let (removal, event) = match reason {
                 launch::REFUSED => (RemovalReason::Refused, "LaunchRefused"),
+                launch::NO_SHOWS => (RemovalReason::RegistrationTimeout, launch::NO_SHOWS),
                 launch::TOO_DEAR => (RemovalReason::InsufficientCapacity, launch::TOO_DEAR),
                 _ => (
                     RemovalReason::InsufficientCapacity,
@@ -424,7 +425,8 @@ fn unprepared(context: &Acting, proposal: &Proposal, error: &CloudError) {
     let (class, now) = (&proposal.node_class, context.now());
     context.launches(|memory| {
         for offering in &proposal.offerings {
-            memory.refusals.note(class, offering, &error.message, now);
+            let wanted = (offering, proposal.reservation());
+            memory.refusals.note(class, wanted, &error.message, now);
         }
     });
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::context::Acting;
 use super::node_memory;
-use crate::api::labels::{LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_SHORTAGES, LEARNED_TEMPLATES};
+use crate::api::labels::{
+    LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_NO_SHOWS, LEARNED_SHORTAGES, LEARNED_TEMPLATES,
+};
 use crate::cluster::apply::{Learned, LearnedPlace, WriteError};
-use crate::plan::launch::{Hazards, NodeMemory, Shortages, TemplateUse};
+use crate::plan::launch::{Hazards, NoShows, NodeMemory, Shortages, TemplateUse};
 
 /// Time between two writes at least: beliefs outlive a minute, and the API server has other work.
 const WRITE_AGAIN: Duration = Duration::from_secs(30);
@@ -41,6 +43,7 @@ pub async fn keep(context: Arc<Acting>) {
         },
         known: Learned::default(),
         kept: Default::default(),
+        no_shows: NoShows::default().write(),
         warned: false,
     };
     let stop = context.world.stop().clone();
@@ -79,6 +82,8 @@ struct Memory {
     place: LearnedPlace,
     known: Learned,
     kept: (Shortages, Hazards, TemplateUse, NodeMemory),
+    /// The no-shows among it, as text: when machines joined changes all the time and is not kept.
+    no_shows: String,
     warned: bool,
 }
 
@@ -119,6 +124,9 @@ impl Memory {
             context.launches(|memory| memory.node_memory.absorb(read));
             node_memory::apply(context);
         }
+        if let Some(read) = self.entry(LEARNED_NO_SHOWS, |text| NoShows::read(text, now)) {
+            context.launches(|memory| memory.no_shows.absorb(read));
+        }
         context.tell_outlook();
         Ok(())
     }
@@ -146,7 +154,9 @@ impl Memory {
                 memory.node_memory.clone(),
             )
         });
-        let same = learned.0 == self.kept.0
+        let no_shows = context.launches(|memory| memory.no_shows.write());
+        let same = no_shows == self.no_shows
+            && learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
             && learned.2 == self.kept.2
             && learned.3 == self.kept.3;
@@ -158,6 +168,7 @@ impl Memory {
             (LEARNED_HAZARDS, learned.1.write(now)),
             (LEARNED_TEMPLATES, learned.2.write()),
             (LEARNED_MEMORY, learned.3.write()),
+            (LEARNED_NO_SHOWS, no_shows.clone()),
         ];
         let kubernetes = &context.kubernetes;
         match kubernetes
@@ -167,6 +178,7 @@ impl Memory {
             Ok(known) => {
                 self.known = known;
                 self.kept = learned;
+                self.no_shows = no_shows;
             }
             Err(error) => {
                 self.complain(&error);

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::names::Unnamed;
+use super::no_shows;
 use super::nominate::{self, Turn, Turns};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
@@ -26,7 +27,7 @@ use crate::model::node::Node;
 use crate::model::offering::CapacityType;
 use crate::plan::condition::ConditionChange;
 use crate::plan::instances::Sight;
-use crate::plan::launch::offering_of;
+use crate::plan::launch::{offering_of, wanted_by};
 use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
 use crate::plan::provision::promise::PROMISE;
 
@@ -209,6 +210,7 @@ async fn register(
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;
     reached(context, claim, ClaimStep::Registered);
+    no_shows::joined(context, claim);
     tracing::info!(claim = claim.name, node = node.name, "registered");
     registrations.unnamed.add(
         &instance.id,
@@ -363,7 +365,11 @@ async fn give_up(
     if reason == GiveUp::InstanceEnded {
         learn_from_the_end(context, claim);
     }
-    context.give_up(claim, removal, event, message).await
+    context.give_up(claim, removal, event, message).await?;
+    if reason == GiveUp::RegistrationTimeout {
+        no_shows::learn(context, claim);
+    }
+    Ok(())
 }
 
 /// What did not start shall not be bought again at once.
@@ -378,8 +384,8 @@ fn learn_from_the_end(context: &Acting, claim: &Claim) {
     let known = context.class(&claim.node_class);
     let class = known.as_ref().map(|known| &known.class);
     let now = context.now();
-    context
-        .launches(|memory| memory.ended_early(class, (&offering, &claim.offerings), &ending, now));
+    let wanted = wanted_by(claim, &offering);
+    context.launches(|memory| memory.ended_early(class, (wanted, &claim.offerings), &ending, now));
 }
 
 fn warn_unmarked(context: &Acting, claim: &Claim, node: &Node) {

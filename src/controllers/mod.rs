@@ -18,6 +18,7 @@ pub mod leader;
 pub mod learned;
 pub mod lifecycle;
 mod names;
+mod no_shows;
 pub mod node_class;
 pub mod node_memory;
 pub mod node_pool;

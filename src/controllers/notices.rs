@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
-use crate::cloud::notices::{Delivery, NoticeSource, read};
+use crate::cloud::notices::{Addressee, Delivery, NoticeSource, read};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
@@ -28,6 +28,13 @@ use crate::plan::notices::{NoticeStep, decide, due};
 
 /// How long to wait before the queue is asked again after it could not be.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long until messages that were not acted on are looked at again.
+const DECIDE_AGAIN: Duration = Duration::from_secs(2);
+/// How long they are: less than it takes the queue to hand them out again.
+const HELD_FOR: SignedDuration = SignedDuration::from_secs(25);
+/// How many they are at most; any more are looked at when the queue hands them out again.
+const MOST_HELD: usize = 1_000;
 
 /// The loop that acts on maintenance that comes near.
 #[derive(Debug)]
@@ -68,10 +75,33 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     let listening = async {
         // Before every claim is known, its notice would look like nobody's business.
         context.mirror.synced().await;
+        let mut held = Held::default();
+        let mut receiving = source.receive();
         loop {
-            let outcome = match source.receive().await {
-                Ok(deliveries) => heed(&context, &*source, deliveries).await,
-                Err(error) => Err(error.to_string()),
+            let received = tokio::select! {
+                biased;
+                received = &mut receiving => Some(received),
+                () = tokio::time::sleep(DECIDE_AGAIN), if !held.is_empty() => None,
+            };
+            let outcome = match received {
+                None => {
+                    let deliveries = held.take(context.now());
+                    heed(&context, &*source, deliveries, &mut held).await
+                }
+                Some(answer) => {
+                    receiving = source.receive();
+                    let until = context.now().saturating_add(HELD_FOR);
+                    let until = until.unwrap_or(Timestamp::MIN);
+                    let new = |delivery| Entry {
+                        delivery,
+                        until,
+                        is_new: true,
+                    };
+                    match answer.map(|answer| answer.into_iter().map(new).collect()) {
+                        Ok(deliveries) => heed(&context, &*source, deliveries, &mut held).await,
+                        Err(error) => Err(error.to_string()),
+                    }
+                }
             };
             if let Err(problem) = outcome {
                 tracing::warn!(problem, "the queue of EC2's announcements cannot be read");
@@ -82,46 +112,107 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     context.until_over(listening).await;
 }
 
-/// Acts on messages and takes those out of the queue that were acted on.
+/// A message that is being looked at.
+#[derive(Debug)]
+struct Entry {
+    delivery: Delivery,
+    /// Soon after that the queue hands it out again.
+    until: Timestamp,
+    /// It was not looked at before.
+    is_new: bool,
+}
+
+/// Messages that cannot be decided or acted on yet. They stay in the queue, so nothing is lost with this.
+#[derive(Debug, Default)]
+struct Held(Vec<Entry>);
+
+impl Held {
+    const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that the queue has not handed out again.
+    fn take(&mut self, now: Timestamp) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.0);
+        entries.retain(|entry| now < entry.until);
+        entries
+    }
+
+    fn hold(&mut self, entry: Entry) {
+        if self.0.len() < MOST_HELD {
+            self.0.push(Entry {
+                is_new: false,
+                ..entry
+            });
+        }
+    }
+}
+
+/// Acts on messages and takes those out of the queue that were acted on; the others are held.
 async fn heed(
     context: &Arc<Acting>,
     source: &dyn NoticeSource,
-    deliveries: Vec<Delivery>,
+    entries: Vec<Entry>,
+    held: &mut Held,
 ) -> Result<(), String> {
-    if deliveries.is_empty() {
+    if entries.is_empty() {
         return Ok(());
     }
-    let addressee = source.addressee();
-    let mut done = Vec::new();
-    let mut notices: Vec<(String, Vec<Notice>)> = Vec::new();
-    for delivery in deliveries {
-        match read(&delivery.body, &addressee) {
-            Ok(read) => notices.push((delivery.receipt, read)),
-            Err(unread) => {
-                context.metrics.message_unread(unread);
-                tracing::debug!(why = unread.as_str(), "a message announces nothing");
-                done.push(delivery.receipt);
+    let (notices, mut done) = sorted(context, &source.addressee(), entries);
+    let acted = join_all(notices.into_iter().map(|(entry, notices)| async move {
+        let acted = act_on(context, &notices, entry.is_new).await;
+        (entry, acted)
+    }));
+    for (entry, acted) in acted.await {
+        match acted {
+            Ok(Acted::Done) => done.push(entry.delivery.receipt),
+            Ok(Acted::Undecided) => held.hold(entry),
+            Err(error) => {
+                tracing::warn!("not acted on yet: {error}");
+                held.hold(entry);
             }
         }
     }
-    let acted = join_all(notices.into_iter().map(|(receipt, notices)| async move {
-        match act_on(context, &notices).await {
-            Ok(()) => Some(receipt),
-            Err(error) => {
-                tracing::warn!("not acted on yet, the message comes again: {error}");
-                None
-            }
-        }
-    }));
-    done.extend(acted.await.into_iter().flatten());
     let acknowledged = source.acknowledge(&done).await;
     acknowledged.map_err(|error| error.to_string())
 }
 
-async fn act_on(context: &Arc<Acting>, notices: &[Notice]) -> Result<(), StepError> {
+/// What messages announce, and the receipts of those that announce nothing to us.
+fn sorted(
+    context: &Acting,
+    addressee: &Addressee,
+    entries: Vec<Entry>,
+) -> (Vec<(Entry, Vec<Notice>)>, Vec<String>) {
+    let (mut notices, mut nothing) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match read(&entry.delivery.body, addressee) {
+            Ok(read) => notices.push((entry, read)),
+            Err(unread) => {
+                context.metrics.message_unread(unread);
+                tracing::debug!(why = unread.as_str(), "a message announces nothing");
+                nothing.push(entry.delivery.receipt);
+            }
+        }
+    }
+    (notices, nothing)
+}
+
+/// What came of a message.
+enum Acted {
+    /// It is done with.
+    Done,
+    /// It names a machine that a claim may turn out to own.
+    Undecided,
+}
+
+async fn act_on(
+    context: &Arc<Acting>,
+    notices: &[Notice],
+    is_new: bool,
+) -> Result<Acted, StepError> {
     let snapshot = context.snapshot();
     let heeded = decide(&snapshot, notices);
-    for notice in notices {
+    for notice in notices.iter().filter(|_notice| is_new) {
         context.metrics.message_read(&notice.kind);
         tracing::info!(
             instance = notice.instance,
@@ -146,7 +237,10 @@ async fn act_on(context: &Arc<Acting>, notices: &[Notice]) -> Result<(), StepErr
     for step in heeded.decision.steps {
         carry_out(Arc::clone(context), step).await?;
     }
-    Ok(())
+    Ok(match heeded.undecided {
+        0 => Acted::Done,
+        _ => Acted::Undecided,
+    })
 }
 
 async fn carry_out(context: Arc<Acting>, step: NoticeStep) -> Result<(), StepError> {

@@ -26,6 +26,7 @@ use crate::model::pod::PodKey;
 use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::model::snapshot::Snapshot;
 use crate::plan::empty::Planned;
+use crate::plan::launch::one_try_each;
 use crate::plan::provision::disagreement::Disagreements;
 use crate::plan::provision::{ProvisionSettings, provision};
 use crate::world::RandomStream;
@@ -89,7 +90,8 @@ impl Provisioning {
             snapshot.expected.clone_from(&planned.onto);
         }
         let began = Instant::now();
-        let plan = provision(&snapshot, &self.settings);
+        let mut plan = provision(&snapshot, &self.settings);
+        one_try_each(&snapshot, &mut plan);
         let elapsed = began.elapsed();
         self.tell_disagreements(&snapshot, &plan);
         context.metrics.planned(

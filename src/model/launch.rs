@@ -23,6 +23,9 @@ pub struct LaunchRecord {
     /// The capacity type the call asks for: one for all overrides.
     #[serde(with = "capacity_type_text")]
     pub capacity_type: CapacityType,
+    /// The capacity reservation that the machines are for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// The launch templates and, in order of preference, what may be bought through each.
     pub templates: Vec<TemplateOverrides>,
 }

@@ -178,6 +178,9 @@ impl InstanceType {
     }
 }
 
+/// How many machines of a type in a row must not have joined before others are doubted: one alone may be broken.
+pub const NO_SHOWS_IN_A_ROW: u32 = 2;
+
 /// What experience says about an offering beside its price; by default, nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outlook {
@@ -185,8 +188,10 @@ pub struct Outlook {
     pub shortage: u32,
     /// How often EC2 refused it in a row.
     pub refusals: u32,
-    /// Until when it is left alone because of that.
+    /// Until when it is left alone, because of that or of machines that do not join.
     pub closed_until: Option<Timestamp>,
+    /// How many machines of its type in a row did not join, if they are enough to doubt that others will.
+    pub no_shows: u32,
     /// How often EC2 takes a machine of it back, per machine and hour, in millionths.
     pub interruptions: u32,
 }

@@ -51,6 +51,8 @@ pub struct InstanceView {
     refused: BTreeSet<String>,
     /// What was ended within the last minute.
     pub endings: Pace,
+    /// What was ended by whoever was there before is in it.
+    has_inherited: bool,
 }
 
 impl InstanceView {
@@ -81,8 +83,20 @@ impl InstanceView {
 
     /// Takes in a complete list: what was known and is not in it is absent.
     pub fn listed(&mut self, all: &[Arc<Instance>], at: Timestamp) {
+        self.inherit(all, at);
         let known: BTreeSet<String> = self.sights.keys().cloned().collect();
         self.noted(&known, all, at);
+    }
+
+    /// What is on its way out in the first list was ended within a minute or so, by whoever was there before: it counts
+    /// against the ceiling of this process too.
+    fn inherit(&mut self, all: &[Arc<Instance>], at: Timestamp) {
+        if std::mem::replace(&mut self.has_inherited, true) {
+            return;
+        }
+        for instance in all.iter().filter(|found| found.state.is_ending()) {
+            self.endings.inherit(&instance.id, 1, at, at);
+        }
     }
 
     fn note(&mut self, id: String, instance: Option<Arc<Instance>>, at: Timestamp) {

@@ -5,7 +5,8 @@
 //! that its pods end by themselves and their successors are planned at once; maintenance in the
 //! future is written down and acted on when it comes near, so that running jobs are not ended weeks
 //! too early; a recommendation only keeps Tonnage from buying more of the same. Notices about
-//! machines that no claim owns are nobody's business. Nothing is written here.
+//! machines that no claim owns are nobody's business, but while claims wait for their machines a young one is
+//! not decided. Nothing is written here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ use crate::model::snapshot::Snapshot;
 pub const INTERRUPTION_GRACE: SignedDuration = SignedDuration::from_secs(110);
 /// How long before announced maintenance a node is drained.
 pub const BEFORE_MAINTENANCE: SignedDuration = SignedDuration::from_mins(60);
+
+/// How old a notice may be whose machine may be one that was launched a moment ago: a claim learns of its machine in
+/// seconds, or when EC2 shows the machine after an answer was lost, which takes two minutes at most.
+const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 
 /// What follows from a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +88,8 @@ pub struct Heeded {
     pub advised: Vec<(OfferingKey, String)>,
     /// Notices about machines that no claim owns.
     pub unowned: usize,
+    /// Those of them that a claim may turn out to own whose machine is not written down yet.
+    pub undecided: usize,
 }
 
 /// Decides about notices.
@@ -92,12 +99,17 @@ pub fn decide(snapshot: &Snapshot, notices: &[Notice]) -> Heeded {
         .values()
         .filter_map(|claim| Some((claim.instance_id()?, claim)))
         .collect();
+    let mut claims = snapshot.claims.values();
+    let are_launching = claims.any(|claim| claim.provider_id.is_empty());
     let mut heeded = Heeded::default();
     for notice in notices {
-        match owners.get(notice.instance.as_str()) {
-            Some(claim) => heeded.heed(snapshot.now, claim, notice),
-            None => heeded.unowned += 1,
+        if let Some(claim) = owners.get(notice.instance.as_str()) {
+            heeded.heed(snapshot.now, claim, notice);
+            continue;
         }
+        heeded.unowned += 1;
+        let is_young = snapshot.now.duration_since(notice.at).abs() < WRITTEN_WITHIN;
+        heeded.undecided += usize::from(are_launching && is_young);
     }
     heeded
 }
@@ -319,6 +331,21 @@ mod tests {
             (heeded.taken.as_slice(), heeded.advised.len()),
             (&taken[..], 0)
         );
+    }
+
+    #[test]
+    fn a_young_notice_is_not_decided_while_a_claim_waits_for_its_machine() {
+        let mut waiting = spot("a");
+        waiting.provider_id = String::new();
+        let notices = [notice("a", NoticeKind::SpotInterruption)];
+        let undecided = |second, claims: &[Claim]| {
+            let heeded = decide(&world(second, claims, &[], &[]), &notices);
+            assert_eq!(heeded.unowned, 1);
+            heeded.undecided
+        };
+        assert_eq!(undecided(101, std::slice::from_ref(&waiting)), 1);
+        assert_eq!(undecided(101, &[spot("b")]), 0, "nobody waits");
+        assert_eq!(undecided(300, &[waiting]), 0, "it would be known by now");
     }
 
     #[test]

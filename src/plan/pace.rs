@@ -88,6 +88,14 @@ impl Pace {
         self.spent.insert(purpose.to_owned(), (now, count));
     }
 
+    /// Learns what was spent by whoever was there before; what was spent since stands.
+    pub fn inherit(&mut self, purpose: &str, count: u32, at: Timestamp, now: Timestamp) {
+        if self.ceiling.is_some() && is_within(at, now) {
+            let known = self.spent.entry(purpose.to_owned());
+            known.or_insert((at, count));
+        }
+    }
+
     /// Corrects what was spent for a purpose, at the time it was.
     pub fn correct(&mut self, purpose: &str, count: u32) {
         if let Some((_at, spent)) = self.spent.get_mut(purpose) {

@@ -32,5 +32,6 @@ const PREAMBLE: &str = "
 A brake for people who want to see a fleet grow and shrink slowly. In no sixty seconds is more launched, or ended, than the
 ceiling. A NodeClaim that waits for it says `LaunchCeiling` in its condition `Launched` and is not given up meanwhile: its
 launch timeout counts from when there is room for it. What cannot be launched or terminated takes no room from the rest.
-Interrupted machines end when EC2 ends them, whatever the ceiling.
+Interrupted machines end when EC2 ends them, whatever the ceiling. A change of the leader makes no room: what was launched, or is
+on its way out, within the minute before counts too.
 ";

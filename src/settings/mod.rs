@@ -102,7 +102,8 @@ pub struct ControllerFlags {
     /// Range of Service addresses, for example 10.100.0.0/16; without it, that of the ServiceCIDR `kubernetes`
     #[arg(long, env = "TONNAGE_CLUSTER_CIDR", default_value = "")]
     pub cluster_cidr: String,
-    /// Address of the cluster's DNS service, if it is not the tenth of the range
+    /// Address of the cluster's DNS; without it, that of Service kube-dns or coredns in kube-system, else the tenth of
+    /// the range
     #[arg(long, env = "TONNAGE_CLUSTER_DNS")]
     pub cluster_dns: Option<IpAddr>,
     /// AWS region; without it, the region of the AWS configuration

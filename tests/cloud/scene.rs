@@ -123,6 +123,7 @@ impl Scene {
             attempt: 1,
             size,
             capacity_type: first.capacity_type,
+            reservation: None,
             templates: self.prepared(class, offerings).await,
         }
     }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
+use regex::Regex;
 use serde_json::Value;
+
+use crate::sources::rust_sources;
 
 pub(crate) fn policy() -> Value {
     let document = fs::read_to_string("docs/iam.md").unwrap();
@@ -25,58 +27,87 @@ fn statements() -> Vec<Value> {
     policy()["Statement"].as_array().unwrap().clone()
 }
 
-/// The operations that the adapter's SDK clients are asked for: `.describe_subnets()` is
-/// `DescribeSubnets`.
-fn called() -> BTreeSet<String> {
+/// The operations that SDK clients are asked for in some sources: `describe_subnets()` of what is declared to be an
+/// `aws_sdk_ec2::Client` is `ec2:DescribeSubnets`, whatever its name.
+fn called(sources: &[String]) -> BTreeSet<String> {
+    let declared = Regex::new(r"(\w+): &?aws_sdk_(\w+)::Client").unwrap();
+    let imported = Regex::new(r"use aws_sdk_\w+::[^;]*\bClient\b").unwrap();
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(Path::new("src/cloud/ec2")).unwrap() {
-        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-        let calls = source
-            .split('.')
-            .skip(1)
-            .filter_map(|part| Some(part.split_once("()")?.0));
-        for call in calls {
-            let verbs = [
-                "describe_",
-                "create_",
-                "delete_",
-                "terminate_",
-                "receive_",
-                "add_role_to_instance_profile",
-                "get_instance_profile",
-                "get_parameters",
-                "list_instance_profiles",
-                "remove_role_from_instance_profile",
-                "get_products",
-                "get_queue_url",
-            ];
-            if verbs.iter().any(|verb| call.starts_with(verb)) {
-                let words = call.split('_').map(|word| {
-                    let (first, rest) = word.split_at(1);
-                    first.to_uppercase() + rest
-                });
-                found.insert(words.collect::<String>());
-            }
+    let mut clients = BTreeSet::new();
+    for source in sources {
+        assert!(
+            !imported.is_match(source),
+            "the service of a client is not said where it is declared"
+        );
+        let declared = declared.captures_iter(source);
+        clients.extend(declared.map(|client| (client[1].to_owned(), client[2].to_owned())));
+    }
+    for (client, service) in clients {
+        let asked = Regex::new(&format!(r"\b{client}\s*\.\s*([a-z_0-9]+)\(\)")).unwrap();
+        let named = Regex::new(&format!(r"\.{client}\b")).unwrap();
+        for source in sources {
+            let operations = asked.captures_iter(source);
+            found.extend(operations.map(|call| format!("{service}:{}", camel(&call[1]))));
+            let passed_on = named.find_iter(source).filter(|place| {
+                asked
+                    .find_at(source, place.start())
+                    .is_none_or(|call| call.start() > place.end())
+            });
+            assert_eq!(
+                passed_on.count(),
+                0,
+                "{client} is passed on, under a name that nobody looks for"
+            );
         }
     }
     found
 }
 
+fn camel(operation: &str) -> String {
+    let words = operation.split('_').map(|word| {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
+    });
+    words.collect()
+}
+
+#[test]
+fn a_call_is_found_whatever_its_verb_and_its_service() {
+    let source = "struct Api { ec2: aws_sdk_ec2::Client, keys: &aws_sdk_kms::Client }\n\
+                  api.ec2\n    .modify_instance_attribute()\n    .send(); keys.list_grants().send();";
+    let found = called(&[source.to_owned()]);
+    let expected = ["ec2:ModifyInstanceAttribute", "kms:ListGrants"];
+    assert_eq!(found, BTreeSet::from(expected.map(str::to_owned)));
+}
+
 #[test]
 fn every_call_is_allowed_and_nothing_else_is() {
-    let mut needed = called();
+    let read = |path: &std::path::PathBuf| fs::read_to_string(path).unwrap();
+    let sources: Vec<String> = rust_sources("src/cloud/ec2").iter().map(read).collect();
+    let mut needed = called(&sources);
     assert!(needed.len() > 10, "{needed:?}");
     // SQS asks for the permission of the single call.
-    assert!(needed.remove("DeleteMessageBatch"));
-    needed.insert("DeleteMessage".to_owned());
+    assert!(needed.remove("sqs:DeleteMessageBatch"));
+    needed.insert("sqs:DeleteMessage".to_owned());
     // AWS checks these in the course of CreateFleet, CreateLaunchTemplate and CreateInstanceProfile.
-    needed.extend(["RunInstances", "PassRole", "TagInstanceProfile"].map(str::to_owned));
+    needed.extend(["iam:PassRole", "iam:TagInstanceProfile"].map(str::to_owned));
     let allowed: BTreeSet<String> = statements()
         .iter()
         .flat_map(|statement| texts(&statement["Action"]))
-        .map(|action| action.split_once(':').unwrap().1.to_owned())
         .collect();
     assert_eq!(allowed, needed);
+}
+
+#[test]
+fn nobody_but_the_adapter_calls_aws() {
+    for path in rust_sources("src") {
+        let calls = fs::read_to_string(&path).unwrap().contains("aws_sdk_");
+        assert!(
+            !calls || path.starts_with("src/cloud/ec2"),
+            "{}",
+            path.display()
+        );
+    }
 }
 
 #[test]

@@ -87,6 +87,11 @@ fn every_call_is_allowed_by_the_chart() {
 fn what_new_nodes_join_with_may_be_read() {
     let needed = owned(("get", "networking.k8s.io", "servicecidrs"));
     assert!(permissions("tonnage").contains(&needed));
+    let dns = Permission {
+        call: owned(("get", "", "services")),
+        names: vec!["kube-dns".to_owned(), "coredns".to_owned()],
+    };
+    assert_eq!(rules("role", "Role", "tonnage-dns"), BTreeSet::from([dns]));
 }
 
 #[test]

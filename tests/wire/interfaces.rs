@@ -41,6 +41,7 @@ async fn devices(scene: &Scene, class: &EC2NodeClass, claim: &Claim, instance_ty
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::OnDemand,
+        reservation: None,
         templates: prepared.await.unwrap(),
     };
     let outcome = scene.cloud.launch(&record, claim, class).await.unwrap();
@@ -113,6 +114,7 @@ async fn ec2_refuses_interfaces_on_types_that_have_no_place_for_them() {
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::OnDemand,
+        reservation: None,
         templates: prepared.await.unwrap(),
     };
     // As if a plan had taken a type for one with EFA that has none.

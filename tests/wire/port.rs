@@ -52,6 +52,7 @@ async fn machines_are_bought_listed_and_ended_over_a_port() {
         attempt: 1,
         size: 2,
         capacity_type: CapacityType::Spot,
+        reservation: None,
         templates,
     };
     let outcome = cloud.launch(&record, &claim(), &class).await.unwrap();

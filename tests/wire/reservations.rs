@@ -140,6 +140,7 @@ async fn record(scene: &Scene, claim: &Claim, bought_as: CapacityType, size: u32
         attempt: 1,
         size,
         capacity_type: bought_as,
+        reservation: None,
         templates: prepared.await.unwrap(),
     }
 }

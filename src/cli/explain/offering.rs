@@ -1,5 +1,6 @@
 //! `tonnage explain offering`: a price, and what experience says beside it of capacity and memory.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::ExplainError;
@@ -7,6 +8,7 @@ use crate::cli::plan::scene::{Scene, SceneArgs};
 use crate::cli::plan::{Output, PlanError, structured};
 use crate::model::offering::{Offering, OfferingKey};
 use crate::model::resources::MEMORY;
+use crate::plan::launch::WHAT_TO_LOOK_AT;
 use crate::plan::provision::risk;
 
 #[derive(Debug, clap::Args)]
@@ -36,11 +38,14 @@ pub(super) fn run(args: &OfferingArgs) -> Result<(), ExplainError> {
         return Err(ExplainError::NoSuchOffering(args.offering.clone()));
     };
     let memory = memory(&scene, &offering.key);
+    let no_shows = no_shows(&scene, &offering.key);
     let text = match args.output {
         Output::Table => {
-            sentence(offering) + &memory.iter().map(Memory::sentence).collect::<String>()
+            let memory = memory.iter().map(Memory::sentence);
+            let told = memory.chain(no_shows.iter().map(NoShows::sentence));
+            sentence(offering) + &told.collect::<String>()
         }
-        form => structured(&document(offering, &memory), form)?,
+        form => structured(&document(offering, &memory, &no_shows), form)?,
     };
     crate::cli::write_stdout(&text).map_err(PlanError::from)?;
     Ok(())
@@ -96,6 +101,51 @@ impl Memory {
     }
 }
 
+/// Machines of the type that did not join when an EC2NodeClass made them.
+#[derive(Debug, PartialEq, Eq)]
+struct NoShows {
+    class: String,
+    in_a_row: u32,
+    closed_until: Option<Timestamp>,
+}
+
+/// The EC2NodeClasses whose last machines of the type did not join.
+fn no_shows(scene: &Scene, key: &OfferingKey) -> Vec<NoShows> {
+    let classes = scene.snapshot.node_classes.values();
+    classes
+        .filter_map(|class| {
+            let outlook = class.offering(key)?.outlook;
+            (outlook.no_shows > 0).then(|| NoShows {
+                class: class.name.clone(),
+                in_a_row: outlook.no_shows,
+                closed_until: outlook.closed_until,
+            })
+        })
+        .collect()
+}
+
+impl NoShows {
+    fn sentence(&self) -> String {
+        let next = self.closed_until.map_or_else(
+            || "one is tried at a time".to_owned(),
+            |until| format!("left alone until {until:.0}"),
+        );
+        format!(
+            "the last {} machines of the type that EC2NodeClass {} made did not join the cluster: {next}; look at \
+             {WHAT_TO_LOOK_AT}\n",
+            self.in_a_row, self.class
+        )
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "ec2NodeClass": self.class,
+            "inARow": self.in_a_row,
+            "closedUntil": self.closed_until.map(|until| until.to_string()),
+        })
+    }
+}
+
 /// Millionths as a percentage with one decimal.
 fn percent(millionths: u32) -> String {
     let tenths = millionths / 1_000;
@@ -106,6 +156,10 @@ fn sentence(offering: &Offering) -> String {
     let outlook = offering.outlook;
     let weighed = offering.total_price() + risk::surcharge(offering, DEFAULT_WEIGHT);
     let belief = match (outlook.closed_until, outlook.shortage) {
+        (until, 0) if outlook.no_shows > 0 => until.map_or_else(
+            || "tried with one machine at a time".to_owned(),
+            |until| format!("left alone until {until:.0}"),
+        ),
         (Some(until), 0) => format!(
             "left alone until {until:.0}, because EC2 refused what the EC2NodeClass asks for"
         ),
@@ -139,7 +193,7 @@ fn sentence(offering: &Offering) -> String {
     )
 }
 
-fn document(offering: &Offering, memory: &[Memory]) -> Value {
+fn document(offering: &Offering, memory: &[Memory], no_shows: &[NoShows]) -> Value {
     let outlook = offering.outlook;
     json!({
         "schemaVersion": "1",
@@ -153,6 +207,7 @@ fn document(offering: &Offering, memory: &[Memory]) -> Value {
         "refusals": outlook.refusals,
         "closedUntil": outlook.closed_until.map(|until| until.to_string()),
         "memory": memory.iter().map(Memory::document).collect::<Vec<_>>(),
+        "machinesThatDidNotJoin": no_shows.iter().map(NoShows::document).collect::<Vec<_>>(),
     })
 }
 
@@ -164,6 +219,30 @@ mod tests {
     use super::*;
     use crate::cloud::builtin;
     use crate::plan::examples::world;
+
+    #[test]
+    fn machines_that_did_not_join_are_said_of_the_class_that_made_them() {
+        let mut snapshot = world(0, &[], &[], &[]);
+        let key: OfferingKey = "c5.xlarge/us-east-1a/spot".parse().unwrap();
+        let class = Arc::make_mut(snapshot.node_classes.get_mut("default").unwrap());
+        for offering in &mut Arc::make_mut(&mut class.catalogue).offerings {
+            offering.outlook.no_shows = 3;
+        }
+        let offering = class.offering(&key).unwrap().clone();
+        let scene = Scene {
+            snapshot,
+            price_region: String::new(),
+            measured: BTreeMap::new(),
+        };
+        let told = no_shows(&scene, &key);
+        let said = told[0].sentence();
+        assert!(
+            said.contains("the last 3 machines of the type that EC2NodeClass default made"),
+            "{said}"
+        );
+        assert!(sentence(&offering).contains("one machine at a time"));
+        assert_eq!(told[0].document()["inARow"], 3);
+    }
 
     #[test]
     fn memory_is_said_to_be_reported_or_guessed() {

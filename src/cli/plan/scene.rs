@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::catalog::{self, CatalogError};
-use crate::api::labels::{LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_SHORTAGES, REGION};
+use crate::api::labels::{
+    LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_NO_SHOWS, LEARNED_SHORTAGES, REGION,
+};
 use crate::api::node_class::EC2NodeClass;
 use crate::cli::write_stderr;
 use crate::cloud::{builtin, catalogue, class};
@@ -20,7 +22,7 @@ use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
 use crate::model::pod::TopologySpread;
 use crate::model::snapshot::Snapshot;
-use crate::plan::launch::{Hazards, NodeMemory, Shortages};
+use crate::plan::launch::{Hazards, NoShows, NodeMemory, Shortages};
 use crate::settings::{Contested, DefaultSpread, default_spread};
 
 /// Where the world comes from.
@@ -174,9 +176,13 @@ impl SceneArgs {
             Shortages::read(text, now)
         });
         let hazards = learned(&manifests, LEARNED_HAZARDS, |text| Hazards::read(text, now));
+        let no_shows = learned(&manifests, LEARNED_NO_SHOWS, |text| {
+            NoShows::read(text, now)
+        });
         let mut snapshot = manifests.snapshot(now, node_classes);
         shortages.mark(&mut snapshot);
         hazards.mark(&mut snapshot);
+        no_shows.mark(&mut snapshot);
         if let Some(region) = foreign_region(&snapshot, &price_region) {
             write_stderr(&format!(
                 "warning: prices are those of {price_region}, and the cluster's nodes are in {region}: \

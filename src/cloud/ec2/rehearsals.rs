@@ -158,6 +158,7 @@ impl Asked {
             attempt: 1,
             size: 1,
             capacity_type: self.capacity_type,
+            reservation: None,
             templates: vec![self.template.clone()],
         }
     }

@@ -1,6 +1,7 @@
 //! The cluster side against an API server that answers from a script.
 
 mod deleting;
+mod joining;
 mod script;
 mod terms;
 mod version;

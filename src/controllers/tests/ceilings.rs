@@ -59,6 +59,37 @@ async fn instances_of_nobody_end_no_faster_than_the_ceiling() {
     stage.until(120, "nothing is left", Stage::is_bare).await;
 }
 
+/// One that stops and one that begins are the same as far as the ceilings are concerned.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_leader_makes_no_room_under_the_ceilings() {
+    let stage = Stage::new();
+    let first = stage.run_slowly();
+    stage.pod("a");
+    stage.pod("b");
+    stage
+        .until(30, "one is bought", |stage| stage.running().len() == 1)
+        .await;
+    first.stop().await;
+    let second = stage.run_slowly();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(stage.running().len(), 1);
+    stage
+        .until(240, "both pods run", |stage| stage.running_pods() == 2)
+        .await;
+
+    for name in stage.claim_names() {
+        stage.delete(Resource::NodeClaim, &name);
+    }
+    stage
+        .until(60, "one is ended", |stage| stage.running().len() == 1)
+        .await;
+    second.stop().await;
+    let _third = stage.run_slowly();
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(stage.running().len(), 1);
+    stage.until(240, "nothing is left", Stage::is_bare).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_machine_that_may_not_end_keeps_no_other() {
     let stage = Stage::new();

@@ -12,6 +12,7 @@ mod edited;
 mod harm;
 mod leader;
 mod learning;
+mod no_shows;
 mod notices;
 mod placement;
 mod refused;

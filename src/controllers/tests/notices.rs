@@ -1,5 +1,7 @@
 //! EC2 announces something, and what runs there is moved in time.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Stage;
@@ -64,6 +66,35 @@ async fn a_spot_machine_that_is_taken_back_is_drained_and_replaced_before_it_goe
     assert_eq!(stage.machines().len(), 2);
 }
 
+/// EC2 takes a machine back before the claim that it was bought for knows of it.
+#[tokio::test(start_paused = true)]
+async fn a_notice_about_a_machine_that_is_not_written_down_yet_is_not_lost() {
+    let stage = Stage::new();
+    stage.delay("PATCH", "nodeclaims", Duration::from_secs(3));
+    let _process = stage.run();
+    stage.service();
+    stage
+        .until(60, "a machine is bought", |stage| {
+            stage.running().len() == 1
+        })
+        .await;
+    let claim = stage.all(NodeClaim).remove(0);
+    assert!(claim["status"]["providerID"].is_null(), "{claim}");
+    let taken = stage.running()[0].id.clone();
+    stage.world.ec2.reclaim(&taken);
+    stage
+        .until(30, "its claim is drained", |stage| {
+            !stage.told("SpotInterrupted").is_empty()
+        })
+        .await;
+    stage
+        .until(60, "the message is out of the queue", |stage| {
+            stage.world.ec2.unacknowledged() == 0
+        })
+        .await;
+    assert_eq!(stage.running_pods(), 0, "nothing began on it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_that_are_not_ours_change_nothing() {
     let stage = Stage::new();
@@ -112,7 +143,7 @@ async fn maintenance_weeks_away_is_written_down_and_nobody_is_disturbed() {
                 == begins.to_string()
         })
         .await;
-    tokio::time::sleep(std::time::Duration::from_hours(1)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(stage.running()[0].id, id, "two hours are left");
     stage
         .until(2 * 3_600, "it is replaced before", |stage| {

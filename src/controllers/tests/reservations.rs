@@ -9,6 +9,7 @@ use super::{Stage, ids};
 use crate::cloud::reservations::Described;
 use crate::model::offering::CapacityType;
 use crate::model::reservation::ReservationKind;
+use crate::sim::Process;
 use crate::sim::api_server::Resource;
 
 /// A reservation of so many machines of the size that the pods need.
@@ -213,6 +214,52 @@ async fn pods_of_a_slot_that_somebody_else_took_are_planned_anew() {
         [CapacityType::Reserved, CapacityType::OnDemand]
     );
     assert_eq!(stage.all(Resource::NodeClaim).len(), 2);
+}
+
+/// Two reservations of one size in one zone, of which somebody else takes the first as soon as it is counted.
+async fn beside_one_that_somebody_took(others: &[&str]) -> (Stage, Process) {
+    let stage = Stage::reserved(1, others);
+    stage.reserve("cr-2", 2);
+    stage.select(&json!([{ "id": "cr-1" }, { "id": "cr-2" }]));
+    let process = stage.run();
+    stage
+        .until(30, "the class is resolved", |stage| {
+            stage.condition("CapacityReservationsReady")["status"] == "True"
+        })
+        .await;
+    stage.reserve("cr-1", 0);
+    (stage, process)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_full_leaves_another_of_its_type_and_zone_usable() {
+    let (stage, _process) = beside_one_that_somebody_took(&["on-demand"]).await;
+    for name in ["a", "b", "c"] {
+        stage.pod(name);
+    }
+    stage
+        .until(300, "the pods run", |stage| stage.running_pods() == 3)
+        .await;
+    assert_eq!(
+        stage.bought_as(),
+        [
+            CapacityType::Reserved,
+            CapacityType::Reserved,
+            CapacityType::OnDemand
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_for_a_full_reservation_makes_way_for_one_in_another_that_has_a_slot() {
+    let (stage, _process) = beside_one_that_somebody_took(&[]).await;
+    for name in ["a", "b"] {
+        stage.pod(name);
+    }
+    stage
+        .until(90, "the pods run", |stage| stage.running_pods() == 2)
+        .await;
+    assert_eq!(stage.bought_as(), [CapacityType::Reserved; 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,6 +80,7 @@ fn an_instance_of_a_batch_that_still_waits_is_no_orphan() {
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::Spot,
+        reservation: None,
         templates: Vec::new(),
     });
     let snapshot = world(1_000, &[waiting], &[], &[]);

@@ -4,6 +4,7 @@
 //! ceiling that people set and in what EC2 starts at once, or what they say while they wait. Room is only looked at
 //! here: who is first when proposals are carried out has it.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::memory::purpose;
 use super::{LaunchMemory, LaunchStep, Proposal};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::model::claim::Claim;
+use crate::model::snapshot::Snapshot;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::pace::{self, Pace};
@@ -60,6 +62,30 @@ impl LaunchMemory {
     pub fn with_ceiling(mut self, per_minute: Option<NonZeroU32>) -> Self {
         self.pace = Pace::per_minute(per_minute);
         self
+    }
+
+    /// What others launched in the minute before this process began counts against its ceiling too. A record without an
+    /// answer counts as called now: nobody knows when it was.
+    pub(super) fn inherit(&mut self, snapshot: &Snapshot) {
+        if std::mem::replace(&mut self.has_inherited, true) {
+            return;
+        }
+        let mut launched: BTreeMap<String, (u32, Timestamp)> = BTreeMap::new();
+        for claim in snapshot.claims.values() {
+            let Some(record) = &claim.launch else {
+                continue;
+            };
+            let said = claim.conditions.get(ConditionType::Launched.as_str());
+            let said = said.filter(|_said| claim.is(ConditionType::Launched.as_str()));
+            let at = said.map_or(snapshot.now, |said| said.since);
+            let of_record = launched.entry(purpose(&record.batch, record.attempt));
+            let (count, last) = of_record.or_insert((0, at));
+            *count = count.saturating_add(1);
+            *last = at.max(*last);
+        }
+        for (purpose, (count, at)) in launched {
+            self.pace.inherit(&purpose, count, at, snapshot.now);
+        }
     }
 
     /// Counting what EC2 starts at once and then in each second.

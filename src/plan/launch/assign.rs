@@ -172,3 +172,18 @@ pub fn offering_of(claim: &Claim) -> Option<OfferingKey> {
         capacity_type,
     ))
 }
+
+/// The capacity reservation that a claim's machine is for, or in.
+pub fn reservation_of(claim: &Claim) -> Option<&str> {
+    let id = claim.labels.get(labels::CAPACITY_RESERVATION_ID);
+    id.map(String::as_str)
+}
+
+/// What is asked for: an offering, and the capacity reservation that it is to be had from.
+pub type Wanted<'here> = (&'here OfferingKey, Option<&'here str>);
+
+/// What a claim asks for with one of its offerings.
+pub fn wanted_by<'here>(claim: &'here Claim, offering: &'here OfferingKey) -> Wanted<'here> {
+    let is_reserved = offering.capacity_type == CapacityType::Reserved;
+    (offering, reservation_of(claim).filter(|_id| is_reserved))
+}

@@ -4,35 +4,85 @@
 //! that give them up. Nothing is bought here.
 
 use std::collections::BTreeSet;
+use std::ptr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{LaunchStep, Shortages, give_up};
+use super::{LaunchStep, Shortages, WHAT_TO_LOOK_AT, give_up, reservation_of, wanted_by};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::{CapacityType, InstanceType};
+use crate::model::offering::{CapacityType, InstanceType, Offering};
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
 use crate::plan::provision::reach::Reach;
+use crate::plan::provision::slots::{self, Slots};
 use crate::plan::provision::{limits, supply};
 
 /// The reason of a claim that waits for capacity.
 pub(super) const REASON: &str = "InsufficientCapacity";
 /// The reason of a claim whose class asks for what EC2 refuses.
 pub const REFUSED: &str = "NodeClassRefused";
+/// The reason of a claim whose class makes machines that do not join.
+pub const NO_SHOWS: &str = "MachinesDoNotJoin";
 
-/// What EC2 has against how the class makes machines, if it refused any of the claim's offerings for that.
-fn refusal<'here>(
-    memory: &'here LaunchMemory,
-    class: &NodeClass,
-    claim: &Claim,
-    now: Timestamp,
-) -> Option<&'here str> {
-    let mut offerings = claim.offerings.iter();
-    offerings.find_map(|offering| memory.refusals.why(class, offering, now))
+/// What stands against everything that a claim names.
+#[derive(Debug, Clone, Copy)]
+enum Obstacle<'here> {
+    /// EC2 has nothing of it.
+    Capacity,
+    /// EC2 refused something of it for how the class makes machines.
+    Refused(&'here str),
+    /// The last machines of such a type did not join.
+    NoShows(&'here str),
+}
+
+impl<'here> Obstacle<'here> {
+    fn of(
+        memory: &'here LaunchMemory,
+        class: &NodeClass,
+        claim: &'here Claim,
+        now: Timestamp,
+    ) -> Self {
+        let mut offerings = claim.offerings.iter();
+        let refused = offerings
+            .find_map(|offering| memory.refusals.why(class, wanted_by(claim, offering), now));
+        let mut types = claim.offerings.iter().map(|key| &*key.instance_type);
+        let doubted = types.find(|name| memory.no_shows.is_doubted(class, name));
+        match (refused, doubted) {
+            (Some(why), _) => Self::Refused(why),
+            (None, Some(name)) => Self::NoShows(name),
+            (None, None) => Self::Capacity,
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Capacity => REASON,
+            Self::Refused(_) => REFUSED,
+            Self::NoShows(_) => NO_SHOWS,
+        }
+    }
+
+    fn told(self, class: &NodeClass, claim: &Claim) -> String {
+        let count = claim.offerings.len();
+        let class = &class.name;
+        match self {
+            Self::Capacity => {
+                format!("EC2 has no capacity now for any of the {count} offerings of this claim")
+            }
+            Self::Refused(why) => format!(
+                "EC2 refuses machines as EC2NodeClass {class} makes them: {why}; so none of the {count} offerings \
+                 of this claim can be bought now"
+            ),
+            Self::NoShows(name) => format!(
+                "the last machines of EC2NodeClass {class} did not join the cluster, those of {name} for example, so \
+                 none of the {count} offerings of this claim is bought now; look at {WHAT_TO_LOOK_AT}"
+            ),
+        }
+    }
 }
 
 /// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
@@ -45,9 +95,9 @@ pub(super) fn none_left(
     decision: &mut Decision<LaunchStep>,
 ) -> Option<String> {
     let (first, now) = (claims.first()?, snapshot.now);
-    let why = refusal(memory, class, first, now);
-    let reason = why.map_or(REASON, |_why| REFUSED);
-    let against = against(class, first, why);
+    let obstacle = Obstacle::of(memory, class, first, now);
+    let reason = obstacle.reason();
+    let against = obstacle.told(class, first);
     let other = something_else(snapshot, claims, class, &memory.shortages).map(|other| {
         format!(
             "{against}; its pods are planned anew, as its NodePool may buy others, such as {other}"
@@ -55,14 +105,15 @@ pub(super) fn none_left(
     });
     // Another NodePool may serve the pods of a class that makes no machines: they do not wait for it.
     let elsewhere = || format!("{against}; its pods are planned anew");
-    if let Some(message) = other.or_else(|| why.is_some().then(elsewhere)) {
+    let is_of_the_class = !matches!(obstacle, Obstacle::Capacity);
+    if let Some(message) = other.or_else(|| is_of_the_class.then(elsewhere)) {
         give_up(claims, reason, &message, decision);
         return None;
     }
     let ends = first
         .offerings
         .iter()
-        .filter_map(|offering| memory.closed_until(class, offering, now));
+        .filter_map(|offering| memory.closed_until(class, wanted_by(first, offering), now));
     if let Some(until) = ends.min() {
         decision.wake_at(until);
     }
@@ -93,35 +144,34 @@ fn something_else(
         .map(|instance| architecture(instance))
         .collect();
     let reach = Reach::of(pool, class);
+    let slots = slots::free(snapshot);
     let found = reach.offerings().find(|(instance, offering)| {
         let allocatable = instance.allocatable();
         let mut wanted = claim.requests.iter();
-        offering.available
-            // Its slots may all be in use.
-            && offering.key.capacity_type != CapacityType::Reserved
+        let is_other = match offering.key.capacity_type {
+            CapacityType::Reserved => is_free(class, offering, claim, &slots),
+            _ => !claim.offerings.contains(&offering.key),
+        };
+        is_other
+            && offering.available
             && zones.contains(&*offering.key.zone)
             && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))
             && limits::leaves(&room, &instance.capacity)
-            && !claim.offerings.contains(&offering.key)
             && !shortages.is_short(&offering.key, snapshot.now)
     });
     found.map(|(_instance, offering)| offering.key.to_string())
 }
 
-/// What stands against everything that a claim names.
-fn against(class: &NodeClass, claim: &Claim, why: Option<&str>) -> String {
-    let count = claim.offerings.len();
-    why.map_or_else(
-        || format!("EC2 has no capacity now for any of the {count} offerings of this claim"),
-        |why| {
-            format!(
-                "EC2 refuses machines as EC2NodeClass {} makes them: {why}; so none of the {count} offerings of \
-                 this claim can be bought now",
-                class.name
-            )
-        },
-    )
+/// True for the offering of a capacity reservation that a claim does not name and that has a free slot.
+fn is_free(class: &NodeClass, offering: &Offering, claim: &Claim, slots: &Slots) -> bool {
+    let mut reservations = class.reservations.iter();
+    // By its place in the class: of one type and zone there may be several.
+    let found = reservations.find(|found| ptr::eq(&raw const found.offering, offering));
+    found.is_some_and(|found| {
+        reservation_of(claim) != Some(&found.id)
+            && slots.get(&found.id).is_some_and(|free| *free > 0)
+    })
 }
 
 fn exhausted_message(claim: &Claim, against: &str) -> String {

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::doubt::Answers;
 use super::recall::Recalls;
 use super::refusals::is_of_class;
-use super::{Hazards, NodeMemory, Refusals, Shortages, TemplateUse};
+use super::{Hazards, NoShows, NodeMemory, Refusals, Shortages, TemplateUse, Wanted};
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Lesson};
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
@@ -52,6 +52,8 @@ pub struct LaunchMemory {
     pub shortages: Shortages,
     /// What was refused to one class.
     pub refusals: Refusals,
+    /// Which types of a class do not join.
+    pub no_shows: NoShows,
     /// How often machines were taken back.
     pub hazards: Hazards,
     /// When launch templates were used.
@@ -72,6 +74,8 @@ pub struct LaunchMemory {
     in_hand: BTreeSet<String>,
     /// Instances that were asked for within the last minute, by record.
     pub(super) pace: Pace,
+    /// What was launched by whoever was there before is in it.
+    pub(super) has_inherited: bool,
     /// What EC2 starts at once, as far as it is not taken.
     pub(super) tokens: Tokens,
     /// What a restored API server may have taken back.
@@ -106,6 +110,7 @@ impl LaunchMemory {
         Self {
             shortages: Shortages::default(),
             refusals: Refusals::default(),
+            no_shows: NoShows::default(),
             hazards: Hazards::default(),
             templates: TemplateUse::default(),
             node_memory: NodeMemory::default(),
@@ -116,6 +121,7 @@ impl LaunchMemory {
             alone: BTreeSet::new(),
             in_hand: BTreeSet::new(),
             pace: Pace::default(),
+            has_inherited: false,
             tokens: Tokens::default(),
             recalls: Recalls::default(),
         }
@@ -320,7 +326,7 @@ impl LaunchMemory {
             shortfalls: of_others.cloned().collect(),
         };
         if others.shortfalls.is_empty() {
-            self.shortages.learn_purchases(&others, now);
+            self.shortages.learn_purchases(record, &others, now);
         } else {
             self.shortages.learn(record, &others, now);
         }
@@ -343,7 +349,8 @@ impl LaunchMemory {
         match class.filter(is_its_own) {
             Some(class) => {
                 for offering in record.offerings() {
-                    self.refusals.note(class, &offering, why, now);
+                    let wanted = (&offering, record.reservation.as_deref());
+                    self.refusals.note(class, wanted, why, now);
                 }
             }
             None => self.shortages.note_all(record, error, now),
@@ -355,21 +362,23 @@ impl LaunchMemory {
     pub fn ended_early(
         &mut self,
         class: Option<&NodeClass>,
-        (offering, alternatives): (&OfferingKey, &[OfferingKey]),
+        (wanted, alternatives): (Wanted<'_>, &[OfferingKey]),
         ending: &Ending,
         now: Timestamp,
     ) {
+        let (offering, reservation) = wanted;
         self.shortages.doubt(offering);
         match (ending.lesson(), class) {
             (Lesson::Region, _) => {
                 let class = ErrorClass::InsufficientCapacity;
-                self.shortages.note(offering, class, now);
+                self.shortages.note_wanted(wanted, class, now);
             }
             (Lesson::Class, Some(class)) => {
                 let why = format!("{} ({})", ending.message, ending.code);
                 // Image, key or user data are at fault, not the size: the alternatives would end alike.
                 for offering in alternatives.iter().chain([offering]) {
-                    self.refusals.note(class, offering, &why, now);
+                    self.refusals
+                        .note(class, (offering, reservation), &why, now);
                 }
             }
             (Lesson::Class, None) | (Lesson::Nothing, _) => {}
@@ -425,22 +434,27 @@ impl LaunchMemory {
     pub(super) fn closed_until(
         &self,
         class: &NodeClass,
-        offering: &OfferingKey,
+        wanted: Wanted<'_>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let short = self.shortages.until(offering, now);
-        short.max(self.refusals.until(class, offering, now))
+        let no_shows = &self.no_shows;
+        self.shortages
+            .until_of(wanted, now)
+            .max(self.refusals.until(class, wanted, now))
+            .max(no_shows.until(class, &wanted.0.instance_type, now))
     }
 
     /// Writes what experience says into every catalogue of a snapshot.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         self.shortages.mark(snapshot);
         self.refusals.mark(snapshot);
+        self.no_shows.mark(snapshot);
         self.hazards.mark(snapshot);
     }
 
     /// Forgets batches that no claim carries any more, claims that are gone, and shortages long over.
     pub fn forget(&mut self, snapshot: &Snapshot) {
+        self.inherit(snapshot);
         self.recalls.observe(snapshot);
         let mut carried: BTreeMap<&str, u32> = BTreeMap::new();
         let records = snapshot
@@ -477,6 +491,7 @@ impl LaunchMemory {
         }
         self.shortages.forget(snapshot.now);
         self.refusals.forget(snapshot.now);
+        self.no_shows.forget(snapshot);
     }
 
     /// Claims of these batches carry these attempts at the latest. Where a later one was answered, a restored

@@ -11,12 +11,14 @@ mod doubt;
 mod exhausted;
 mod hazard;
 mod memory;
+mod no_shows;
 mod node_memory;
 mod prices;
 mod recall;
 mod refusals;
 mod shortage;
 mod templates;
+mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -26,15 +28,20 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 pub use admission::{CEILING, NoRoom, RATE, Reserved, admitted, is_held};
-pub use assign::{BatchInstance, LaunchedStatus, assign, labels_of, launched_status, offering_of};
-pub use exhausted::REFUSED;
+pub use assign::{
+    BatchInstance, LaunchedStatus, Wanted, assign, labels_of, launched_status, offering_of,
+    reservation_of, wanted_by,
+};
+pub use exhausted::{NO_SHOWS, REFUSED};
 pub use hazard::{Hazards, UnreadableHazards};
 pub use memory::LaunchMemory;
+pub use no_shows::{NoShows, Rest, UnreadableNoShows, WHAT_TO_LOOK_AT};
 pub use node_memory::{MemoryReport, NodeMemory, UnreadableMemory, images_in_use, memory_reports};
 pub use prices::TOO_DEAR;
 pub use refusals::Refusals;
 pub use shortage::{Shortages, UnreadableShortages};
 pub use templates::{TemplateUse, UnreadableTemplates};
+pub use tries::one_try_each;
 
 use super::condition::ConditionChange;
 use super::decision::Decision;
@@ -148,8 +155,16 @@ impl Proposal {
             attempt: self.attempt,
             size: u32::try_from(self.claims.len()).unwrap_or(u32::MAX),
             capacity_type: self.capacity_type,
+            reservation: self.reservation().map(str::to_owned),
             templates,
         }
+    }
+
+    /// The capacity reservation that its claims name.
+    pub fn reservation(&self) -> Option<&str> {
+        let is_reserved = self.capacity_type == CapacityType::Reserved;
+        let first = self.claims.first().filter(|_claim| is_reserved);
+        first.and_then(|claim| reservation_of(claim))
     }
 }
 
@@ -443,11 +458,17 @@ fn propose(
         Ok(claims) => claims,
         Err(held) => return tell(claims, &held, decision),
     };
-    let mut remaining = affordable
+    let open = affordable
         .into_iter()
-        .filter(|offering| memory.closed_until(node_class, offering, now).is_none())
-        .peekable();
-    let Some(capacity_type) = remaining.peek().map(|offering| offering.capacity_type) else {
+        .filter(|offering| {
+            let wanted = wanted_by(first, offering);
+            memory.closed_until(node_class, wanted, now).is_none()
+        })
+        .cloned()
+        .collect();
+    let (remaining, tried) = tries::narrowed((snapshot, memory), node_class, claims, open);
+    let claims = claims.get(..tried).unwrap_or(claims);
+    let Some(capacity_type) = remaining.first().map(|offering| offering.capacity_type) else {
         if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)
         {
             report(ConditionReason::from(exhausted::REASON), message, decision);
@@ -455,8 +476,8 @@ fn propose(
         return;
     };
     let offerings = remaining
+        .into_iter()
         .filter(|offering| offering.capacity_type == capacity_type)
-        .cloned()
         .collect();
     let mut sorted: Vec<Arc<Claim>> = claims.iter().map(|claim| Arc::clone(claim)).collect();
     sorted.sort_by(|left, right| left.uid.cmp(&right.uid));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Wanted;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
@@ -43,7 +44,8 @@ impl Refusal {
 struct OfClass {
     uid: String,
     generation: i64,
-    refused: BTreeMap<OfferingKey, Refusal>,
+    /// By the capacity reservation that it was to be had from, empty without one.
+    refused: BTreeMap<String, BTreeMap<OfferingKey, Refusal>>,
 }
 
 impl OfClass {
@@ -58,7 +60,13 @@ pub struct Refusals(BTreeMap<String, OfClass>);
 
 impl Refusals {
     /// Learns that a class cannot have an offering as it is.
-    pub fn note(&mut self, class: &NodeClass, offering: &OfferingKey, why: &str, now: Timestamp) {
+    pub fn note(
+        &mut self,
+        class: &NodeClass,
+        (offering, reservation): Wanted<'_>,
+        why: &str,
+        now: Timestamp,
+    ) {
         let known = self.0.entry(class.name.clone()).or_default();
         if !known.is_about(class) {
             *known = OfClass {
@@ -67,7 +75,9 @@ impl Refusals {
                 refused: BTreeMap::new(),
             };
         }
-        let before = known.refused.get(offering);
+        let place = reservation.unwrap_or_default().to_owned();
+        let refused = known.refused.entry(place).or_default();
+        let before = refused.get(offering);
         if before.is_some_and(|before| before.until > now) {
             // Calls that were on their way say nothing new.
             return;
@@ -78,7 +88,7 @@ impl Refusals {
             rest,
             why: why.to_owned(),
         };
-        known.refused.insert(offering.clone(), refusal);
+        refused.insert(offering.clone(), refusal);
     }
 
     /// Learns from the answer to a launch.
@@ -89,9 +99,13 @@ impl Refusals {
         outcome: &LaunchOutcome,
         now: Timestamp,
     ) {
-        if let Some(known) = self.0.get_mut(&class.name) {
+        let reservation = record.reservation.as_deref();
+        let known = self.0.get_mut(&class.name);
+        let refused =
+            known.and_then(|known| known.refused.get_mut(reservation.unwrap_or_default()));
+        if let Some(refused) = refused {
             for bought in &outcome.instances {
-                known.refused.remove(&bought.offering);
+                refused.remove(&bought.offering);
             }
         }
         let of_class = outcome
@@ -101,7 +115,7 @@ impl Refusals {
         for shortfall in of_class {
             let why = told(shortfall);
             if let Some(offering) = &shortfall.offering {
-                self.note(class, offering, &why, now);
+                self.note(class, (offering, reservation), &why, now);
                 continue;
             }
             let bought = |offering: &OfferingKey| {
@@ -109,44 +123,52 @@ impl Refusals {
                 instances.any(|found| found.offering == *offering)
             };
             for offering in record.offerings().filter(|offering| !bought(offering)) {
-                self.note(class, &offering, &why, now);
+                self.note(class, (&offering, reservation), &why, now);
             }
         }
     }
 
-    fn of<'here>(&'here self, class: &NodeClass, offering: &OfferingKey) -> Option<&'here Refusal> {
+    fn of<'here>(
+        &'here self,
+        class: &NodeClass,
+        (offering, reservation): Wanted<'_>,
+    ) -> Option<&'here Refusal> {
         let known = self
             .0
             .get(&class.name)
             .filter(|known| known.is_about(class))?;
-        known.refused.get(offering)
+        let refused = known.refused.get(reservation.unwrap_or_default())?;
+        refused.get(offering)
     }
 
     /// Until when a class leaves an offering alone.
     pub fn until(
         &self,
         class: &NodeClass,
-        offering: &OfferingKey,
+        wanted: Wanted<'_>,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let until = self.of(class, offering)?.until;
+        let until = self.of(class, wanted)?.until;
         (until > now).then_some(until)
     }
 
     /// Why a class leaves an offering alone, for people.
-    pub fn why(&self, class: &NodeClass, offering: &OfferingKey, now: Timestamp) -> Option<&str> {
-        let refusal = self.of(class, offering)?;
+    pub fn why(&self, class: &NodeClass, wanted: Wanted<'_>, now: Timestamp) -> Option<&str> {
+        let refusal = self.of(class, wanted)?;
         (refusal.until > now).then_some(refusal.why.as_str())
     }
 
     /// Drops what is over.
     pub fn forget(&mut self, now: Timestamp) {
         for known in self.0.values_mut() {
-            known.refused.retain(|_offering, refusal| {
-                // Of a time to come is what was noted before the clock was set back.
-                let left = refusal.until.duration_since(now);
-                -refusal.rest < left && left <= refusal.rest
-            });
+            for refused in known.refused.values_mut() {
+                refused.retain(|_offering, refusal| {
+                    // Of a time to come is what was noted before the clock was set back.
+                    let left = refusal.until.duration_since(now);
+                    -refusal.rest < left && left <= refusal.rest
+                });
+            }
+            known.refused.retain(|_place, refused| !refused.is_empty());
         }
         self.0.retain(|_name, known| !known.refused.is_empty());
     }
@@ -166,9 +188,11 @@ impl Refusals {
             let reserved = class
                 .reservations
                 .iter_mut()
-                .map(|found| &mut found.offering);
-            for offering in catalogue.offerings.iter_mut().chain(reserved) {
-                let refused = known.refused.get(&offering.key);
+                .map(|found| (found.id.as_str(), &mut found.offering));
+            let sold = catalogue.offerings.iter_mut();
+            for (place, offering) in sold.map(|offering| ("", offering)).chain(reserved) {
+                let refused = known.refused.get(place);
+                let refused = refused.and_then(|refused| refused.get(&offering.key));
                 if let Some(refusal) = refused.filter(|refusal| refusal.until > now) {
                     offering.available = false;
                     let closed = offering.outlook.closed_until.max(Some(refusal.until));
@@ -219,6 +243,7 @@ mod tests {
             attempt: 1,
             size: 1,
             capacity_type: offering(KEY).capacity_type,
+            reservation: None,
             templates: Vec::new(),
         }
     }
@@ -249,9 +274,11 @@ mod tests {
             class.offering(&offering(KEY)).unwrap().available
         };
         assert_eq!((open(&broken.name), open("good")), (false, true));
-        let why = refusals.why(&broken, &offering(KEY), at(2)).unwrap();
+        let why = refusals
+            .why(&broken, (&offering(KEY), None), at(2))
+            .unwrap();
         assert!(why.contains("InvalidBlockDeviceMapping"), "{why}");
-        assert_eq!(refusals.until(&good, &offering(KEY), at(2)), None);
+        assert_eq!(refusals.until(&good, (&offering(KEY), None), at(2)), None);
     }
 
     #[test]
@@ -261,18 +288,21 @@ mod tests {
         let denied = refused("UnauthorizedOperation", ErrorClass::Unauthorized);
         refusals.learn(&broken, &record(), &denied, at(0));
         assert_eq!(
-            refusals.until(&broken, &offering(KEY), at(1)),
+            refusals.until(&broken, (&offering(KEY), None), at(1)),
             Some(at(120))
         );
         let mended = NodeClass {
             generation: broken.generation + 1,
             ..broken.clone()
         };
-        assert_eq!(refusals.until(&mended, &offering(KEY), at(1)), None);
-        assert_eq!(refusals.until(&broken, &offering(KEY), at(120)), None);
+        assert_eq!(refusals.until(&mended, (&offering(KEY), None), at(1)), None);
+        assert_eq!(
+            refusals.until(&broken, (&offering(KEY), None), at(120)),
+            None
+        );
         refusals.forget(at(121));
         refusals.learn(&broken, &record(), &denied, at(121));
-        let twice_as_long = refusals.until(&broken, &offering(KEY), at(122));
+        let twice_as_long = refusals.until(&broken, (&offering(KEY), None), at(122));
         assert_eq!(twice_as_long, Some(at(361)));
         refusals.forget(at(602));
         assert_eq!(refusals, Refusals::default());
@@ -296,7 +326,7 @@ mod tests {
         memory.answered(&record(), Some(&grouped), &full, at(0));
         assert!(
             memory
-                .closed_until(&grouped, &offering(KEY), at(1))
+                .closed_until(&grouped, (&offering(KEY), None), at(1))
                 .is_some()
         );
         assert!(!memory.shortages.is_short(&offering(KEY), at(1)));
@@ -316,7 +346,7 @@ mod tests {
         let mut memory = LaunchMemory::new(at(0));
         memory.answered(&record(), None, &subnet, at(0));
         memory.answered(&record(), Some(&class), &subnet, at(0));
-        let closed = memory.refusals.until(&class, &offering(KEY), at(1));
+        let closed = memory.refusals.until(&class, (&offering(KEY), None), at(1));
         assert!(closed.is_some());
         assert!(!memory.shortages.is_short(&offering(KEY), at(1)));
         let mut memory = LaunchMemory::new(at(0));

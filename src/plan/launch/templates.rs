@@ -144,6 +144,7 @@ mod tests {
             attempt: 1,
             size: 1,
             capacity_type: CapacityType::Spot,
+            reservation: None,
             templates: vec![template("a")],
         });
         let unused = templates.unused(&world(10 * DAY, &[claim], &[], &[]));

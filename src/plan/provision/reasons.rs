@@ -16,6 +16,7 @@ use crate::model::report::{PoolReason, ReasonKind, Unschedulable};
 use crate::model::requirement::Requirement;
 use crate::model::resources::{EPHEMERAL_STORAGE, PODS, Resources};
 use crate::model::taint::first_untolerated;
+use crate::plan::launch::WHAT_TO_LOOK_AT;
 use crate::plan::pack::Bits;
 
 /// What is known about why a class was left.
@@ -242,12 +243,7 @@ fn closed(left: &Left<'_>, fitting: &[usize]) -> Explained {
         .filter_map(|offering| offering.outlook.closed_until)
         .min()
         .map(|until| format!("; the next is tried again at {until:.0}"));
-    // What was never refused for want of capacity was refused for what the class asks.
-    let what = if found.iter().all(|offering| offering.outlook.refusals == 0) {
-        "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for what fits"
-    } else {
-        "EC2 has no capacity now for what fits"
-    };
+    let what = what_closed(left, fitting, &found);
     (
         ReasonKind::OfferingsUnavailable,
         format!(
@@ -258,6 +254,27 @@ fn closed(left: &Left<'_>, fitting: &[usize]) -> Explained {
         ),
         None,
     )
+}
+
+/// Why all that would fit is closed.
+fn what_closed(left: &Left<'_>, fitting: &[usize], found: &[&Offering]) -> String {
+    let variant = fitting
+        .first()
+        .and_then(|index| left.supply.candidates.get(*index))
+        .and_then(|candidate| left.supply.variants.get(candidate.variant));
+    let class = variant.map_or("", |variant| variant.class.name.as_str());
+    // What was never refused for want of capacity was refused for what the class asks.
+    if found.iter().any(|offering| offering.outlook.no_shows > 0) {
+        format!(
+            "the last machines of EC2NodeClass {class} did not join the cluster, so what fits is left alone, and tried \
+             with one machine at a time; look at {WHAT_TO_LOOK_AT}"
+        )
+    } else if found.iter().all(|offering| offering.outlook.refusals == 0) {
+        "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for what fits"
+            .to_owned()
+    } else {
+        "EC2 has no capacity now for what fits".to_owned()
+    }
 }
 
 /// The price ceilings of the pool keep out what would fit.

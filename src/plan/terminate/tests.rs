@@ -385,6 +385,7 @@ fn a_claim_without_instance_goes_only_when_its_launch_is_settled() {
         attempt: 1,
         size: 1,
         capacity_type: crate::model::offering::CapacityType::Spot,
+        reservation: None,
         templates: Vec::new(),
     };
     let mut called = unlaunched.clone();

@@ -276,7 +276,8 @@ impl State {
             template: Some(Arc::clone(template)),
             running_at: later(now, random(machine::START)),
             boot: random(machine::BOOT),
-            never_joins: self.barren > 0,
+            never_joins: self.barren > 0
+                || self.barren_types.contains(&*choice.offering.instance_type),
             ended: None,
             gone_at: None,
             instance,

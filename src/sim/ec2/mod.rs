@@ -86,6 +86,7 @@ pub(super) struct State {
     short_fleets: u64,
     calls: BTreeMap<&'static str, calls::Tally>,
     barren: usize,
+    barren_types: BTreeSet<String>,
     protected: BTreeSet<String>,
     reservations: BTreeMap<String, Described>,
     /// The account's placement groups by id.
@@ -228,6 +229,7 @@ impl Ec2 {
             short_fleets: 0,
             calls: BTreeMap::new(),
             barren: 0,
+            barren_types: BTreeSet::new(),
             protected: BTreeSet::new(),
             reservations: BTreeMap::new(),
             placement_groups: BTreeMap::new(),
@@ -405,6 +407,16 @@ impl Ec2 {
     /// The next so many machines never get as far as a kubelet.
     pub fn make_barren(&self, count: usize) {
         self.locked().barren += count;
+    }
+
+    /// Whether machines of a type that are launched from now on get as far as a kubelet.
+    pub fn set_barren(&self, instance_type: &str, is_barren: bool) {
+        let types = &mut self.locked().barren_types;
+        if is_barren {
+            types.insert(instance_type.to_owned());
+        } else {
+            types.remove(instance_type);
+        }
     }
 
     /// From now on nobody may terminate this machine.

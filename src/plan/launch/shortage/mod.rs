@@ -6,6 +6,7 @@
 //! losing them costs a few more refused offerings, not correctness.
 
 mod belief;
+mod full;
 mod hearsay;
 mod quota;
 mod text;
@@ -17,11 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(super) use self::belief::faded;
 use self::belief::{Belief, CERTAIN, FAINT};
+use self::full::Full;
 use self::hearsay::Hearsay;
 pub use self::text::UnreadableShortages;
+use super::Wanted;
 use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
 use crate::model::offering::{Catalogue, OfferingKey, Outlook};
-use crate::model::reservation::Reservation;
 use crate::model::snapshot::Snapshot;
 
 /// How long the proof of a purchase takes to halve: capacity that was there ten minutes ago is
@@ -43,17 +45,14 @@ impl Proof {
 pub struct Shortages {
     beliefs: BTreeMap<OfferingKey, Belief>,
     proofs: BTreeMap<OfferingKey, Proof>,
+    full: Full,
 }
 
 impl Shortages {
     /// Learns that an offering could not be bought, if the error is one of the region. What is left alone already stays as it is: calls
     /// that were on their way say nothing new.
     pub fn note(&mut self, offering: &OfferingKey, class: ErrorClass, now: Timestamp) {
-        let is_about_the_region = matches!(
-            class,
-            ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded
-        );
-        if !is_about_the_region || self.is_short(offering, now) {
+        if !is_about_the_region(class) || self.is_short(offering, now) {
             return;
         }
         let known = self.beliefs.get(offering).copied();
@@ -62,8 +61,33 @@ impl Shortages {
         self.proofs.remove(offering);
     }
 
+    /// As [`Self::note`], of what was to be had from a capacity reservation too: only that one is full.
+    pub fn note_wanted(
+        &mut self,
+        (offering, reservation): Wanted<'_>,
+        class: ErrorClass,
+        now: Timestamp,
+    ) {
+        match reservation {
+            None => self.note(offering, class, now),
+            Some(id) if is_about_the_region(class) => self.full.note(id, offering, now),
+            Some(_) => {}
+        }
+    }
+
     /// Learns that there was capacity for what a launch bought.
-    pub fn learn_purchases(&mut self, outcome: &LaunchOutcome, now: Timestamp) {
+    pub fn learn_purchases(
+        &mut self,
+        record: &LaunchRecord,
+        outcome: &LaunchOutcome,
+        now: Timestamp,
+    ) {
+        if let Some(id) = &record.reservation {
+            if !outcome.instances.is_empty() {
+                self.full.remove(id);
+            }
+            return;
+        }
         for instance in &outcome.instances {
             self.beliefs.remove(&instance.offering);
             self.proofs.insert(instance.offering.clone(), Proof(now));
@@ -78,7 +102,8 @@ impl Shortages {
     /// Learns from the answer to a launch, whose shortfalls are all of the region: [`super::LaunchMemory::answered`]
     /// takes out what is of one class.
     pub fn learn(&mut self, record: &LaunchRecord, outcome: &LaunchOutcome, now: Timestamp) {
-        self.learn_purchases(outcome, now);
+        self.learn_purchases(record, outcome, now);
+        let reservation = record.reservation.as_deref();
         let bought: BTreeSet<&OfferingKey> = outcome
             .instances
             .iter()
@@ -95,7 +120,7 @@ impl Shortages {
                     };
                     self.note_those(record, shortfall.class, now, meets);
                 }
-                Some(offering) => self.note(offering, shortfall.class, now),
+                Some(offering) => self.note_wanted((offering, reservation), shortfall.class, now),
                 None => {
                     let missed = |offering: &OfferingKey| !bought.contains(offering);
                     self.note_those(record, shortfall.class, now, missed);
@@ -122,7 +147,8 @@ impl Shortages {
         which: impl Fn(&OfferingKey) -> bool,
     ) {
         for offering in record.offerings().filter(which) {
-            self.note(&offering, class, now);
+            let wanted = (&offering, record.reservation.as_deref());
+            self.note_wanted(wanted, class, now);
         }
     }
 
@@ -135,6 +161,18 @@ impl Shortages {
     /// longer than one half-life without another refusal.
     pub fn until(&self, offering: &OfferingKey, now: Timestamp) -> Option<Timestamp> {
         self.beliefs.get(offering)?.closed_until(now)
+    }
+
+    /// As [`Self::until`], of what is to be had from a capacity reservation too.
+    pub fn until_of(
+        &self,
+        (offering, reservation): Wanted<'_>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        match reservation {
+            None => self.until(offering, now),
+            Some(id) => self.full.until(id, now),
+        }
     }
 
     /// The offerings that EC2 refused and that are still believed short, with how strongly, in
@@ -159,6 +197,7 @@ impl Shortages {
             .retain(|_offering, belief| belief.level(now) >= FAINT);
         self.proofs
             .retain(|_offering, proof| proof.level(now) >= FAINT);
+        self.full.forget(now);
     }
 
     /// As text, for [`Shortages::read`].
@@ -176,6 +215,7 @@ impl Shortages {
 
     /// Takes over what others learned; what was learned later wins.
     pub fn absorb(&mut self, other: Self) {
+        self.full.absorb(other.full);
         for (offering, belief) in other.beliefs {
             let newer = |known: &Belief| known.at >= belief.at;
             let bought = self.proofs.get(&offering);
@@ -198,6 +238,7 @@ impl Shortages {
     /// is left alone is not available, so that no plan counts on it.
     pub fn mark(&self, snapshot: &mut Snapshot) {
         let now = snapshot.now;
+        self.mark_full(snapshot);
         if self.current(now).next().is_none() {
             return;
         }
@@ -206,10 +247,18 @@ impl Shortages {
             if let Some(catalogue) = self.marked(&class.catalogue, &hearsay, now) {
                 Arc::make_mut(class).catalogue = Arc::new(catalogue);
             }
-            let full = |reservation: &Reservation| self.is_short(&reservation.offering.key, now);
-            if class.reservations.iter().any(full) {
-                for reservation in &mut Arc::make_mut(class).reservations {
-                    let outlook = self.outlook(&reservation.offering.key, &hearsay, now);
+        }
+    }
+
+    fn mark_full(&self, snapshot: &mut Snapshot) {
+        let now = snapshot.now;
+        for class in snapshot.node_classes.values_mut() {
+            let mut reservations = class.reservations.iter();
+            if !reservations.any(|found| self.full.0.contains_key(&found.id)) {
+                continue;
+            }
+            for reservation in &mut Arc::make_mut(class).reservations {
+                if let Some(outlook) = self.full.outlook(&reservation.id, now) {
                     reservation.offering.available &= outlook.closed_until.is_none();
                     reservation.offering.outlook = outlook;
                 }
@@ -248,9 +297,17 @@ impl Shortages {
             shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
             refusals: own.map_or(0, |belief| belief.refusals),
             closed_until: own.and_then(|belief| belief.closed_until(now)),
-            interruptions: 0,
+            ..Outlook::default()
         }
     }
+}
+
+/// True for an error that says something of what EC2 has, whoever asks.
+const fn is_about_the_region(class: ErrorClass) -> bool {
+    matches!(
+        class,
+        ErrorClass::InsufficientCapacity | ErrorClass::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ fn record(keys: &[OfferingKey]) -> LaunchRecord {
         attempt: 1,
         size: 1,
         capacity_type: keys[0].capacity_type,
+        reservation: None,
         templates: vec![TemplateOverrides {
             name: "template".to_owned(),
             overrides: keys
@@ -330,4 +331,24 @@ proptest! {
             prop_assert_eq!(outlook(&read, &key, second).closed_until, now.closed_until);
         }
     }
+}
+
+#[test]
+fn a_reservation_that_is_full_says_nothing_of_others_and_is_kept_across_a_restart() {
+    let key = offering("c5.xlarge/us-east-1a/reserved");
+    let into = |id: &str| LaunchRecord {
+        reservation: Some(id.to_owned()),
+        ..record(std::slice::from_ref(&key))
+    };
+    let mut shortages = Shortages::default();
+    shortages.note_all(&into("cr-1"), ErrorClass::InsufficientCapacity, at(0));
+    let shortages = Shortages::read(&shortages.write(at(1)), at(1)).unwrap();
+    let mut known = Shortages::default();
+    known.absorb(shortages);
+    let until = |known: &Shortages, id| known.until_of((&key, Some(id)), at(1));
+    assert_eq!(until(&known, "cr-1"), Some(at(60)));
+    assert_eq!(until(&known, "cr-2"), None);
+    assert!(!known.is_short(&key, at(1)));
+    known.learn(&into("cr-1"), &bought(&key), at(2));
+    assert_eq!(until(&known, "cr-1"), None);
 }

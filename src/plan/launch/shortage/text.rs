@@ -31,6 +31,9 @@ struct Document {
 #[serde(rename_all = "camelCase")]
 struct Refused {
     offering: String,
+    /// The capacity reservation that was full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reservation: Option<String>,
     level: u32,
     at: Timestamp,
     half_life_seconds: i64,
@@ -46,21 +49,27 @@ struct Bought {
 
 /// Writes what is still believed at a time.
 pub(super) fn write(shortages: &Shortages, now: Timestamp) -> String {
-    let mut strongest: Vec<(u32, &OfferingKey, &Belief)> = shortages
-        .beliefs
-        .iter()
-        .map(|(key, belief)| (belief.level(now), key, belief))
-        .filter(|(level, _key, _belief)| *level > 0)
+    let full = shortages.full.0.iter();
+    let full = full.map(|(id, (key, belief))| (Some(id), key, belief));
+    let sold = shortages.beliefs.iter();
+    let mut strongest: Vec<(u32, Option<&String>, &OfferingKey, &Belief)> = sold
+        .map(|(key, belief)| (None, key, belief))
+        .chain(full)
+        .map(|(id, key, belief)| (belief.level(now), id, key, belief))
+        .filter(|(level, _id, _key, _belief)| *level > 0)
         .collect();
-    strongest.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(other.1)));
+    strongest.sort_by(|one, other| {
+        (other.0.cmp(&one.0)).then_with(|| (one.2, one.1).cmp(&(other.2, other.1)))
+    });
     let mut latest: Vec<(&OfferingKey, &Proof)> = shortages.proofs.iter().collect();
     latest.sort_by(|one, other| other.1.0.cmp(&one.1.0).then_with(|| one.0.cmp(other.0)));
     let document = Document {
         refused: strongest
             .into_iter()
             .take(MOST_ENTRIES)
-            .map(|(_level, key, belief)| Refused {
+            .map(|(_level, id, key, belief)| Refused {
                 offering: key.to_string(),
+                reservation: id.cloned(),
                 level: belief.level,
                 at: belief.at,
                 half_life_seconds: belief.half_life.as_secs(),
@@ -98,7 +107,10 @@ pub(super) fn read(text: &str, now: Timestamp) -> Result<Shortages, UnreadableSh
             half_life: SignedDuration::from_secs(half_life),
             refusals: entry.refusals.clamp(1, MOST_REFUSALS),
         };
-        shortages.beliefs.insert(key, belief);
+        match entry.reservation {
+            Some(id) => drop(shortages.full.0.insert(id, (key, belief))),
+            None => drop(shortages.beliefs.insert(key, belief)),
+        }
     }
     for entry in document.bought {
         if let Ok(key) = entry.offering.parse::<OfferingKey>() {

@@ -218,9 +218,9 @@ fn a_machine_that_does_not_start_is_no_proof_of_capacity() {
     let closed = |code: &str, other: &NodeClass| {
         let mut memory = LaunchMemory::new(at(0));
         let ended = offering(SPOT_A);
-        memory.ended_early(Some(&class), (&ended, &[]), &ending(code), at(0));
+        memory.ended_early(Some(&class), ((&ended, None), &[]), &ending(code), at(0));
         memory
-            .closed_until(other, &offering(SPOT_A), at(1))
+            .closed_until(other, (&offering(SPOT_A), None), at(1))
             .is_some()
     };
     let other = NodeClass {

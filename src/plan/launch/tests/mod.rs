@@ -3,6 +3,7 @@
 mod deleted;
 mod doubted;
 mod exhausted;
+mod no_shows;
 mod paused;
 mod prices;
 mod rate;
@@ -527,6 +528,7 @@ fn shortages_last_longer_each_time_and_are_cleared_by_a_purchase() {
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::Spot,
+        reservation: None,
         templates: template(std::slice::from_ref(&key)),
     };
     let nothing = LaunchOutcome::default();
