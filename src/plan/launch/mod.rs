@@ -458,15 +458,8 @@ fn propose(
         Ok(claims) => claims,
         Err(held) => return tell(claims, &held, decision),
     };
-    let open = affordable
-        .into_iter()
-        .filter(|offering| {
-            let wanted = wanted_by(first, offering);
-            memory.closed_until(node_class, wanted, now).is_none()
-        })
-        .cloned()
-        .collect();
-    let (remaining, tried) = tries::narrowed((snapshot, memory), node_class, claims, open);
+    let known = (snapshot, memory);
+    let (remaining, tried) = tries::narrowed(known, node_class, claims, affordable);
     let claims = claims.get(..tried).unwrap_or(claims);
     let Some(capacity_type) = remaining.first().map(|offering| offering.capacity_type) else {
         if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::no_shows::WHAT_TO_LOOK_AT;
-use super::{LaunchMemory, offering_of};
+use super::{LaunchMemory, offering_of, wanted_by};
 use crate::api::conditions::ConditionType;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
@@ -30,24 +30,33 @@ pub(super) fn tries(claim: &Claim, class: &NodeClass, instance_type: &Arc<str>) 
     offering_of(claim).is_some_and(|bought| is_of(&bought))
 }
 
-/// Which of the offerings claims that want the same may be bought as, and how many of the claims, the first ones:
-/// of types on trial there is one machine at a time.
+/// Which of the offerings claims that want the same may be bought as now, and how many of the claims, the first ones:
+/// what is left alone is left out, and of types on trial there is one machine at a time.
 pub(super) fn narrowed(
     (snapshot, memory): (&Snapshot, &LaunchMemory),
     class: &NodeClass,
     claims: &[&Arc<Claim>],
-    mut offerings: Vec<OfferingKey>,
+    affordable: Vec<&OfferingKey>,
 ) -> (Vec<OfferingKey>, usize) {
     let now = snapshot.now;
+    let Some(first) = claims.first() else {
+        return (Vec::new(), 0);
+    };
+    let is_open = |offering: &&OfferingKey| {
+        let wanted = wanted_by(first, offering);
+        memory.closed_until(class, wanted, now).is_none()
+    };
+    let open = affordable.into_iter().filter(is_open);
+    let mut offerings: Vec<OfferingKey> = open.cloned().collect();
     let on_trial: BTreeSet<Arc<str>> = offerings
         .iter()
         .map(|offering| &offering.instance_type)
         .filter(|name| memory.no_shows.is_on_trial(class, name, now))
         .cloned()
         .collect();
-    let Some(first) = claims.first().filter(|_first| !on_trial.is_empty()) else {
+    if on_trial.is_empty() {
         return (offerings, claims.len());
-    };
+    }
     let is_before = |other: &Claim, name: &Arc<str>| {
         let is_asked_for = |offering: OfferingKey| offering.instance_type == *name;
         let mut record = other.launch.iter();
