@@ -5,6 +5,8 @@
 //! cuts off where what is still free could not make the contents good enough; caps of groups are
 //! respected, so pods that keep apart are priced as they can be placed.
 
+use std::collections::BTreeMap;
+
 use super::problem::{Relation, times_into};
 use super::real::{real, whole_count};
 use super::reduced::{Reduced, fits};
@@ -140,13 +142,26 @@ pub fn best<const D: usize>(
 }
 
 /// What the candidates from each place on add at most: their excess, and for one unit of each
-/// dimension.
+/// dimension. Those of a capped group share its cap.
 fn ahead<const D: usize>(candidates: &[Candidate<'_, D>]) -> (Vec<f64>, Vec<[f64; D]>) {
     let mut excess_after = vec![0.0; candidates.len() + 1];
     let mut rates = vec![[0.0; D]; candidates.len() + 1];
+    let mut shared: BTreeMap<u32, Shared> = BTreeMap::new();
     for (place, candidate) in candidates.iter().enumerate().rev() {
-        excess_after[place] =
-            excess_after[place + 1] + candidate.excess * f64::from(candidate.most);
+        let own = candidate.excess * f64::from(candidate.most);
+        let capped = candidate.relations.iter().find_map(|relation| {
+            let cap = relation.cap?;
+            (relation.weight > 0 && own > 0.0).then_some((relation, cap))
+        });
+        let more = match capped {
+            Some((relation, cap)) => shared.entry(relation.group).or_default().with(
+                own,
+                candidate.excess / f64::from(relation.weight),
+                cap,
+            ),
+            None => own,
+        };
+        excess_after[place] = excess_after[place + 1] + more;
         rates[place] = std::array::from_fn(|dimension| {
             // An infinite rate says nothing, for what takes nothing of the dimension.
             let own = candidate.value / real(candidate.size[dimension]);
@@ -154,6 +169,29 @@ fn ahead<const D: usize>(candidates: &[Candidate<'_, D>]) -> (Vec<f64>, Vec<[f64
         });
     }
     (excess_after, rates)
+}
+
+/// The excess that candidates of one capped group add at most.
+#[derive(Debug, Default)]
+struct Shared {
+    sum: f64,
+    rate: f64,
+    cap: u32,
+}
+
+impl Shared {
+    fn most(&self) -> f64 {
+        self.sum.min(self.rate * f64::from(self.cap))
+    }
+
+    /// Takes in one more candidate; gives back by how much the group adds more then.
+    fn with(&mut self, own: f64, rate: f64, cap: u32) -> f64 {
+        let before = self.most();
+        self.sum += own;
+        self.rate = self.rate.max(rate);
+        self.cap = self.cap.max(cap);
+        self.most() - before
+    }
 }
 
 impl<const D: usize> Search<'_, D> {

@@ -25,6 +25,8 @@ pub struct Effort {
     pub enough: f64,
     /// Units after which only the first kinds and orders are tried.
     pub units: u64,
+    /// Values are drawn anew when this part of what there was is left.
+    pub renew: f64,
 }
 
 /// What a greedy run works with.
@@ -51,14 +53,22 @@ pub struct Greedy<'solve, const D: usize> {
 
 /// Items of which a machine holds only so many.
 #[derive(Debug)]
-struct Apart {
-    group: u32,
+pub(super) struct Apart {
+    /// The group.
+    pub(super) group: u32,
     cap: u32,
     load: u64,
 }
 
-/// Values are drawn anew when this part of what there was is left.
-const RENEW: f64 = 0.97;
+impl Apart {
+    /// How many machines the items need.
+    pub(super) fn machines(&self) -> u64 {
+        self.load.div_ceil(u64::from(self.cap.max(1)))
+    }
+}
+
+/// Values are drawn anew when this part of what there was is left, where nothing else is said.
+pub const RENEW: f64 = 0.97;
 /// With fewer classes left new values are worth less than they cost.
 const FEW_LEFT: usize = 8;
 
@@ -124,10 +134,10 @@ impl<'solve, const D: usize> Greedy<'solve, D> {
         let before = meter.spent();
         let mut last: Option<usize> = None;
         self.value_left = self.lots.first().map_or(0.0, Lot::value_left);
-        self.renew_at = self.value_left * RENEW;
+        self.renew_at = self.value_left * effort.renew;
         while self.left > 0 {
             if self.value_left < self.renew_at && self.left > FEW_LEFT {
-                self.renew(meter);
+                self.renew(effort.renew, meter);
             }
             let hurry = meter.spent().saturating_sub(before) > effort.units;
             let first = kinds.len().min(if hurry { 3 } else { usize::MAX });
@@ -175,7 +185,7 @@ impl<'solve, const D: usize> Greedy<'solve, D> {
 
     /// What is scarce changes with what is left: without new values the classes that were worth
     /// little would all be left for the end, where nothing fills up their machines.
-    fn renew(&mut self, meter: &mut Meter<'_>) {
+    fn renew(&mut self, part: f64, meter: &mut Meter<'_>) {
         let Some(first) = self.lots.first() else {
             return;
         };
@@ -196,10 +206,12 @@ impl<'solve, const D: usize> Greedy<'solve, D> {
             lot.revalue(&self.values);
         }
         meter.spend(work(
-            self.reduced.kinds.len() * 10 + left.len() * (2 + self.lots.len()),
+            self.reduced.kinds.len() * 10
+                + left.len() * 2
+                + self.lots.iter().map(|lot| lot.class.len()).sum::<usize>(),
         ));
         self.value_left = self.lots.first().map_or(0.0, Lot::value_left);
-        self.renew_at = self.value_left * RENEW;
+        self.renew_at = self.value_left * part;
     }
 
     /// While items that keep apart are left: the kinds nearest to the price of an even share of all
@@ -208,7 +220,7 @@ impl<'solve, const D: usize> Greedy<'solve, D> {
         let Some(apart) = self.apart.as_ref().filter(|apart| apart.load > 0) else {
             return Vec::new();
         };
-        let machines = apart.load.div_ceil(u64::from(apart.cap.max(1)));
+        let machines = apart.machines();
         let share = self.value_left / real(i64::try_from(machines).unwrap_or(i64::MAX));
         let kinds = &self.reduced.kinds;
         let above = kinds.partition_point(|kind| real(kind.price) <= share);
@@ -288,7 +300,7 @@ impl<'solve, const D: usize> Greedy<'solve, D> {
 }
 
 /// The capped group that needs most machines for what is left of it.
-fn apart<const D: usize>(reduced: &Reduced<D>, left: &[u32]) -> Option<Apart> {
+pub(super) fn apart<const D: usize>(reduced: &Reduced<D>, left: &[u32]) -> Option<Apart> {
     let mut groups: BTreeMap<u32, Apart> = BTreeMap::new();
     for (class, left) in reduced.classes.iter().zip(left) {
         let Some(capped) = class.capped else { continue };

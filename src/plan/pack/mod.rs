@@ -16,7 +16,10 @@ pub mod first_fit;
 pub mod fleet;
 pub mod fluid;
 pub mod greedy;
+pub mod handout;
 pub mod improve;
+pub mod joined;
+pub mod joint;
 pub mod knapsack;
 pub mod master;
 pub mod patterns;
@@ -36,6 +39,7 @@ pub mod sided;
 pub mod slope;
 pub mod solver;
 pub mod verify;
+pub mod whole;
 
 pub use bits::Bits;
 pub use budget::Budget;

@@ -2,7 +2,7 @@
 
 use super::budget::Meter;
 use super::fleet::Fleet;
-use super::greedy::{Effort, Greedy};
+use super::greedy::{Effort, Greedy, RENEW};
 use super::patterns::Bought;
 use super::real::whole_count;
 use super::reduced::Reduced;
@@ -49,6 +49,7 @@ pub fn round<const D: usize>(
         let effort = Effort {
             enough: 0.9999,
             units: u64::MAX,
+            renew: RENEW,
         };
         let rest = Greedy::of(reduced, rows, guide.values, guide.orders, &left).run(
             guide.kinds,

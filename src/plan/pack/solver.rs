@@ -10,8 +10,9 @@ use super::budget::Meter;
 use super::dual::{self, Proven, Subject};
 use super::first_fit::first_fit;
 use super::fleet::Fleet;
-use super::greedy::{Effort, Greedy};
+use super::greedy::{Effort, Greedy, RENEW};
 use super::improve::Search;
+use super::joint::{Joint, Known};
 use super::patterns::{self, patterns};
 use super::pricing;
 use super::problem::Problem;
@@ -46,6 +47,14 @@ const RELAXATION_UNTIL: u64 = 20;
 const SLOPE_PERCENT: u64 = 10;
 /// Percent of the budget until which patterns may be priced.
 const PATTERNS_UNTIL: u64 = 60;
+/// Percent of the budget until which whole contents for joined classes may be looked for, or more where that
+/// leaves less than this part of it: begun and not ended they are worth nothing.
+const JOINT_UNTIL: u64 = 75;
+const JOINT_LEAST: u64 = 40;
+/// A fleet that costs at most so many times what whole contents cost, and so many times the bound, leaves
+/// little to other starts.
+const JOINT_NEAR: f64 = 1.03;
+const BOUND_NEAR: f64 = 1.08;
 /// Percent of the budget until which first-fit starts are made.
 const FIRST_FITS_UNTIL: u64 = 35;
 /// The same where items keep apart: greedy and the search do better there.
@@ -179,9 +188,17 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
             .map(|class| class.count)
             .collect();
         let mut starts = Vec::new();
-        self.first_fits(&orders, relaxation, kinds, &mut starts);
-        self.greedy_start(values, &orders, kinds, &mut starts);
         let mut pattern_values = None;
+        let known = Known {
+            reduced: self.reduced,
+            values,
+            bound: proven.bound,
+            kinds: &relaxation.kinds,
+        };
+        if !self.joint_start(known, &orders, kinds, &mut starts, &mut pattern_values) {
+            self.first_fits(&orders, relaxation, kinds, &mut starts);
+            self.greedy_start(values, &orders, kinds, &mut starts);
+        }
         let mut seeds: Vec<Pattern> = Vec::new();
         if self.reduced.classes.len() <= FEW_CLASSES && !self.is_solved(&starts, proven) {
             seeds = starts
@@ -238,6 +255,34 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
         fleet
     }
 
+    /// Adds a fleet of whole contents for joined classes; true when no other start is likely to be cheaper.
+    fn joint_start(
+        &mut self,
+        known: Known<'_, D>,
+        orders: &[Vec<u32>],
+        kinds: &[usize],
+        starts: &mut Vec<Fleet>,
+        values: &mut Option<Vec<f64>>,
+    ) -> bool {
+        if self.reduced.groups == 0 || self.reduced.classes.len() <= FEW_CLASSES {
+            return false;
+        }
+        let spent = self.meter.spent() / (self.meter.limit() / 100).max(1);
+        let until = JOINT_UNTIL.max(spent.saturating_add(JOINT_LEAST));
+        let Some(joint) = Joint::of(known, until, self.meter) else {
+            return false;
+        };
+        let Some(fleet) = joint.fleet(self.rows, orders, kinds, until, self.meter) else {
+            return false;
+        };
+        let price = real(fleet.price);
+        starts.push(fleet);
+        let is_near =
+            price <= joint.price() * JOINT_NEAR && price <= real(known.bound) * BOUND_NEAR;
+        *values = Some(joint.values);
+        is_near
+    }
+
     /// Cases that prove more than one price for each class can, with what is left of the budget.
     fn prove_cases(
         &mut self,
@@ -284,6 +329,7 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
             } else {
                 self.meter.left_until(STARTS_UNTIL)
             },
+            renew: RENEW,
         };
         // One step of a search in a long order for each item, order and kind.
         let items: u64 = counts.iter().map(|count| u64::from(*count)).sum();

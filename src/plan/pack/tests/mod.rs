@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 mod cases;
+mod joint;
 mod proof;
 
 use super::problem::{Loads, take, times_into};
