@@ -96,7 +96,9 @@ mod tests {
 
     fn alive() -> Pulse {
         let mut pulse = Pulse::default();
-        BOTH.map(|kind| pulse.heard(kind));
+        for kind in BOTH {
+            pulse.heard(kind);
+        }
         pulse
     }
 
@@ -120,7 +122,9 @@ mod tests {
     async fn claims_that_were_back_first_are_not_waited_for() {
         let mut pulse = alive();
         tokio::time::advance(Duration::from_hours(1)).await;
-        BOTH.map(|kind| pulse.cut(kind));
+        for kind in BOTH {
+            pulse.cut(kind);
+        }
         pulse.heard(Kind::NodeClaim);
         tokio::time::advance(Duration::from_millis(900)).await;
         pulse.heard(Kind::Pod);
