@@ -181,12 +181,6 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
         let shape = Shape::of(self.reduced);
         let orders = shape.orders(self.reduced, values);
         let kinds = &relaxation.kinds[..relaxation.kinds.len().min(GREEDY_KINDS)];
-        let counts: Vec<u32> = self
-            .reduced
-            .classes
-            .iter()
-            .map(|class| class.count)
-            .collect();
         let mut starts = Vec::new();
         let mut pattern_values = None;
         let known = Known {
@@ -233,12 +227,7 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
             }
             pattern_values = Some(patterns.values);
         }
-        starts.sort_by_key(|fleet| fleet.price);
-        starts.truncate(3);
-        let near = starts.first().map_or(0, |fleet| fleet.price);
-        if counts.iter().map(|count| u64::from(*count)).sum::<u64>() > MANY {
-            starts.retain(|fleet| fleet.price - near <= near / 100 * NEAR_PERCENT);
-        }
+        self.keep_promising(&mut starts);
         if self.is_solved(&starts, proven) {
             return starts.swap_remove(0);
         }
@@ -253,6 +242,17 @@ impl<'run, const D: usize> Solve<'run, '_, D> {
             self.prove_cases(&orders, seeds, fleet.price, proven);
         }
         fleet
+    }
+
+    /// Keeps the starts that are worth a search, the cheapest first.
+    fn keep_promising(&self, starts: &mut Vec<Fleet>) {
+        starts.sort_by_key(|fleet| fleet.price);
+        starts.truncate(3);
+        let near = starts.first().map_or(0, |fleet| fleet.price);
+        let counts = self.reduced.classes.iter().map(|class| class.count);
+        if counts.map(u64::from).sum::<u64>() > MANY {
+            starts.retain(|fleet| fleet.price - near <= near / 100 * NEAR_PERCENT);
+        }
     }
 
     /// Adds a fleet of whole contents for joined classes; true when no other start is likely to be cheaper.
