@@ -175,6 +175,14 @@ impl CollectMemory {
         }
     }
 
+    /// The token by which a person was told of all of these already: what goes meanwhile makes no new one, or it would
+    /// change under the eyes of whoever compares.
+    fn told_token(&self, orphans: &BTreeSet<String>) -> Option<&str> {
+        let mut told = self.told.iter().rev();
+        told.find(|told| orphans.is_subset(&told.orphans))
+            .map(|told| told.token.as_str())
+    }
+
     /// True when a person allowed the end of all of these, by the token of this halt or of one before it.
     fn is_allowed(&self, halt: &Halt, snapshot: &Snapshot) -> bool {
         let tokens: BTreeSet<&str> = snapshot
@@ -290,7 +298,7 @@ impl CollectStep {
 /// Collection stands still until a person says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
-    /// Names this very set of orphans.
+    /// Names this set of orphans, or the larger one that a person was told of first.
     pub token: String,
     /// Their instance ids.
     pub orphans: BTreeSet<String>,
@@ -342,7 +350,8 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
         .collect();
     let is_held = new.iter().any(|id| memory.held.contains(id));
     if is_held || new.len() > FEW.max(fleet / ONE_IN) {
-        let halt = halt(new, fleet, snapshot);
+        let token = memory.told_token(&new);
+        let halt = halt(new, token, fleet, snapshot);
         if !memory.is_allowed(&halt, snapshot) {
             condemned.retain(|step| match step {
                 CollectStep::Terminate { instance, .. } => memory.condemned.contains(&instance.id),
@@ -385,14 +394,19 @@ fn orphan(snapshot: &Snapshot, instance: &Arc<Instance>) -> Option<CollectStep> 
     })
 }
 
-fn halt(orphans: BTreeSet<String>, fleet: usize, snapshot: &Snapshot) -> Halt {
-    let ids: Vec<&str> = orphans.iter().map(String::as_str).collect();
+/// Names a set of orphans: SHA-256 over their ids in order, the first 12 hex digits.
+fn token_of(ids: &[&str]) -> String {
     let digest = Sha256::digest(ids.join("\n").as_bytes());
-    let token = digest.iter().take(6).fold(String::new(), |mut text, byte| {
+    digest.iter().take(6).fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         write!(text, "{byte:02x}").ok();
         text
-    });
+    })
+}
+
+fn halt(orphans: BTreeSet<String>, told: Option<&str>, fleet: usize, snapshot: &Snapshot) -> Halt {
+    let ids: Vec<&str> = orphans.iter().map(String::as_str).collect();
+    let token = told.map_or_else(|| token_of(&ids), str::to_owned);
     let shown = ids.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let message = format!(
         "{} of {fleet} instances of this cluster have no NodeClaim ({shown}{}); nothing is collected, \

@@ -268,6 +268,11 @@ fn the_brake_holds_until_somebody_lets_go_whatever_the_fleet_does() {
     let grown = decide(&snapshot, &memory);
     assert_eq!(steps(&grown), Vec::<String>::new());
     assert!(grown.halt.as_ref().unwrap().message.contains("3 of 59"));
+    assert_eq!(
+        grown.halt.as_ref().unwrap().token,
+        token,
+        "somebody is looking at it"
+    );
     memory.asked(&grown);
 
     // The token that the person was told first covers what is left of that set.
