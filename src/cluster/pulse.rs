@@ -19,15 +19,26 @@ const FILLS_WITHIN: Duration = Duration::from_mins(1);
 /// How long a watch that fails is waited for. What fails for longer is told by readiness, and what is known is better
 /// than nothing then.
 const MENDS_WITHIN: Duration = Duration::from_mins(1);
+/// A watch that fails again so soon has failed all the while: it may well list in between.
+const FAILS_AGAIN: Duration = Duration::from_mins(2);
 /// Watches that are cut at once are heard of in any order.
 const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A watch that does not work, or did not lately.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+    /// Nothing was heard of it after that.
+    is_silent: bool,
+}
 
 /// The watches' signs of life.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     heard: BTreeMap<Kind, Instant>,
     cut: BTreeMap<Kind, Instant>,
-    failing: BTreeMap<Kind, Instant>,
+    failing: BTreeMap<Kind, Failing>,
     /// Who was not heard of since the first may be behind until the second.
     doubt: Option<(Instant, Instant)>,
 }
@@ -37,7 +48,9 @@ impl Pulse {
     pub(super) fn heard(&mut self, kind: Kind) {
         self.heard.insert(kind, Instant::now());
         self.cut.remove(&kind);
-        self.failing.remove(&kind);
+        if let Some(failing) = self.failing.get_mut(&kind) {
+            failing.is_silent = false;
+        }
     }
 
     /// The connection of a watch ended, as connections do. That of pods is never silent for long, so the others' may
@@ -45,25 +58,35 @@ impl Pulse {
     pub(super) fn cut(&mut self, kind: Kind) {
         self.cut.insert(kind, Instant::now());
         if kind == Kind::Pod {
-            self.doubt(RECONNECTS_WITHIN);
+            self.doubt(a_moment_ago(), RECONNECTS_WITHIN);
         }
     }
 
-    /// A list has pods where there were none before.
+    /// A list has pods where there were none before. Who was heard of since their connection was lost is current.
     pub(super) fn filled(&mut self) {
-        self.doubt(FILLS_WITHIN);
+        let now = Instant::now();
+        let running = self.doubt.filter(|(_since, until)| now < *until);
+        let since = running.map_or_else(a_moment_ago, |(since, _until)| since);
+        self.doubt(since, FILLS_WITHIN);
     }
 
     /// The watch of a kind does not work.
     pub(super) fn fails(&mut self, kind: Kind) {
-        self.failing.entry(kind).or_insert_with(Instant::now);
+        let now = Instant::now();
+        let before = self.failing.get(&kind);
+        let again = before.filter(|before| now.duration_since(before.last) < FAILS_AGAIN);
+        let failing = Failing {
+            since: again.map_or(now, |before| before.since),
+            last: now,
+            is_silent: true,
+        };
+        self.failing.insert(kind, failing);
     }
 
-    fn doubt(&mut self, within: Duration) {
-        let now = Instant::now();
-        let since = now.checked_sub(AT_ONCE).unwrap_or(now);
-        let longer = self.doubt.filter(|(_since, until)| *until > now + within);
-        self.doubt = longer.or(Some((since, now + within)));
+    fn doubt(&mut self, since: Instant, within: Duration) {
+        let until = Instant::now() + within;
+        let until = self.doubt.map_or(until, |(_since, known)| known.max(until));
+        self.doubt = Some((since, until));
     }
 
     /// True while one of these kinds may be behind the others.
@@ -77,11 +100,17 @@ impl Pulse {
             let silent = doubt.is_some_and(|(since, _until)| {
                 self.heard.get(kind).is_none_or(|heard| *heard < since)
             });
+            let fails = self.failing.get(kind).filter(|fails| fails.is_silent);
             silent
                 || lately(self.cut.get(kind), RECONNECTS_WITHIN)
-                || lately(self.failing.get(kind), MENDS_WITHIN)
+                || lately(fails.map(|failing| &failing.since), MENDS_WITHIN)
         })
     }
+}
+
+fn a_moment_ago() -> Instant {
+    let now = Instant::now();
+    now.checked_sub(AT_ONCE).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -126,7 +155,7 @@ mod tests {
             pulse.cut(kind);
         }
         pulse.heard(Kind::NodeClaim);
-        tokio::time::advance(Duration::from_millis(900)).await;
+        tokio::time::advance(Duration::from_secs(3)).await;
         pulse.heard(Kind::Pod);
         pulse.filled();
         assert!(!pulse.may_be_behind(&BOTH));
@@ -147,5 +176,21 @@ mod tests {
         tokio::time::advance(MENDS_WITHIN).await;
         pulse.fails(Kind::Pod);
         assert!(!pulse.may_be_behind(&BOTH));
+    }
+
+    /// A right that is missing for the watch alone, or an API server that is too busy for watches.
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_after_each_list_is_waited_for_once() {
+        let mut pulse = alive();
+        tokio::time::advance(Duration::from_hours(1)).await;
+        for half_minute in 0..20 {
+            pulse.heard(Kind::Pod);
+            pulse.fails(Kind::Pod);
+            assert_eq!(pulse.may_be_behind(&BOTH), half_minute < 2, "{half_minute}");
+            tokio::time::advance(Duration::from_secs(30)).await;
+        }
+        tokio::time::advance(FAILS_AGAIN).await;
+        pulse.fails(Kind::Pod);
+        assert!(pulse.may_be_behind(&BOTH), "another failure");
     }
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::node_memory;
@@ -22,10 +22,10 @@ use crate::api::EC2NodeClass;
 use crate::cloud::class::DELETING;
 use crate::cloud::gather::Gather;
 use crate::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
-use crate::cluster::Mirror;
 use crate::cluster::apply::{ClaimStatusChange, Kubernetes};
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
 use crate::cluster::lease::Term;
+use crate::cluster::{Kind, Mirror};
 use crate::metrics::{Loop, Metrics, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
@@ -208,6 +208,11 @@ impl Deref for Acting {
     }
 }
 
+/// What is known of these must be of one time before anything is bought, or goes because it is empty.
+const MUST_AGREE: [Kind; 4] = [Kind::Pod, Kind::Node, Kind::NodeClaim, Kind::NodePool];
+/// How long that is waited for at a time.
+pub const AGREE_AGAIN: SignedDuration = SignedDuration::from_millis(250);
+
 /// What all loops share.
 pub struct Context {
     /// Time, randomness, tasks.
@@ -293,6 +298,12 @@ impl Context {
                 .map(|name| (name, Arc::new(Notify::new())))
                 .collect(),
         }
+    }
+
+    /// True while pods may be known before their claims, which would be bought for once more, or Nodes before the pods
+    /// that come to them.
+    pub fn must_wait(&self) -> bool {
+        self.mirror.may_be_behind(&MUST_AGREE)
     }
 
     /// The time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::context::Acting;
+use super::context::{AGREE_AGAIN, Acting};
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::ConditionType;
 use crate::cluster::apply::ClaimStatusChange;
@@ -48,7 +48,16 @@ impl Controller for Empty {
         let context = &self.context;
         let snapshot = context.snapshot();
         self.memory.observe(&snapshot, context.planned().as_deref());
-        let decision = empty::decide(&snapshot, &self.memory);
+        let mut decision = empty::decide(&snapshot, &self.memory);
+        if context.must_wait() {
+            // No plan is made meanwhile that could put pods there.
+            let takes = |step: &EmptyStep| {
+                matches!(step, EmptyStep::Fence { .. } | EmptyStep::Remove { .. })
+            };
+            decision.steps.retain(|step| !takes(step));
+            let again = snapshot.now + AGREE_AGAIN;
+            decision.wake = Some(decision.wake.map_or(again, |wake| wake.min(again)));
+        }
         let steps = decision
             .steps
             .into_iter()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
@@ -23,6 +24,7 @@ use crate::metrics::{Loop, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::launch::ErrorClass;
 use crate::model::notice::Notice;
+use crate::model::snapshot::Snapshot;
 use crate::plan::condition::ConditionChange;
 use crate::plan::notices::{NoticeStep, decide, due};
 
@@ -77,14 +79,17 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
         context.mirror.synced().await;
         let mut held = Held::default();
         let mut receiving = source.receive();
+        let mut again = Instant::now();
         loop {
+            // First, so that a queue that is never empty keeps nobody from them.
             let received = tokio::select! {
                 biased;
+                () = tokio::time::sleep_until(again), if !held.is_empty() => None,
                 received = &mut receiving => Some(received),
-                () = tokio::time::sleep(DECIDE_AGAIN), if !held.is_empty() => None,
             };
             let outcome = match received {
                 None => {
+                    again = Instant::now() + DECIDE_AGAIN;
                     let deliveries = held.take(context.now());
                     heed(&context, &*source, deliveries, &mut held).await
                 }
@@ -138,7 +143,10 @@ impl Held {
         entries
     }
 
-    fn hold(&mut self, entry: Entry) {
+    fn hold(&mut self, entry: Entry, now: Timestamp) {
+        if self.0.len() >= MOST_HELD {
+            self.0.retain(|entry| now < entry.until);
+        }
         if self.0.len() < MOST_HELD {
             self.0.push(Entry {
                 is_new: false,
@@ -159,17 +167,18 @@ async fn heed(
         return Ok(());
     }
     let (notices, mut done) = sorted(context, &source.addressee(), entries);
+    let snapshot = &context.snapshot();
     let acted = join_all(notices.into_iter().map(|(entry, notices)| async move {
-        let acted = act_on(context, &notices, entry.is_new).await;
+        let acted = act_on(context, snapshot, &notices, entry.is_new).await;
         (entry, acted)
     }));
     for (entry, acted) in acted.await {
         match acted {
             Ok(Acted::Done) => done.push(entry.delivery.receipt),
-            Ok(Acted::Undecided) => held.hold(entry),
+            Ok(Acted::Undecided) => held.hold(entry, snapshot.now),
             Err(error) => {
                 tracing::warn!("not acted on yet: {error}");
-                held.hold(entry);
+                held.hold(entry, snapshot.now);
             }
         }
     }
@@ -207,11 +216,11 @@ enum Acted {
 
 async fn act_on(
     context: &Arc<Acting>,
+    snapshot: &Snapshot,
     notices: &[Notice],
     is_new: bool,
 ) -> Result<Acted, StepError> {
-    let snapshot = context.snapshot();
-    let heeded = decide(&snapshot, notices);
+    let heeded = decide(snapshot, notices);
     for notice in notices.iter().filter(|_notice| is_new) {
         context.metrics.message_read(&notice.kind);
         tracing::info!(

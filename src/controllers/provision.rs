@@ -14,7 +14,7 @@ use futures::stream;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::context::{Acting, Context};
+use super::context::{AGREE_AGAIN, Acting, Context};
 use super::refused_pools::RefusedPools;
 use super::run::{Controller, Round};
 use crate::api::{hash, labels};
@@ -35,10 +35,6 @@ use crate::world::RandomStream;
 const CREATES_AT_ONCE: usize = 64;
 /// Pods that wait are planned again this often even if nothing changes: prices move, shortages end.
 const PLAN_AGAIN: SignedDuration = SignedDuration::from_secs(10);
-/// What is known of these must be of one time before anything is bought.
-const MUST_AGREE: [Kind; 4] = [Kind::Pod, Kind::Node, Kind::NodeClaim, Kind::NodePool];
-/// How long they are waited for at a time.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_millis(250);
 /// Length of the random part of a claim's name, as the API server makes names.
 const SUFFIX: usize = 5;
 
@@ -52,6 +48,8 @@ pub struct Provisioning {
     disagreements: Disagreements,
     refused: RefusedPools,
     said: Option<String>,
+    /// Planning waits for what is known to be of one time.
+    waits: bool,
 }
 
 impl Provisioning {
@@ -67,6 +65,7 @@ impl Provisioning {
             disagreements: Disagreements::default(),
             refused: RefusedPools::default(),
             said: None,
+            waits: false,
         }
     }
 
@@ -76,11 +75,10 @@ impl Provisioning {
             // A class that was not looked at yet would count as missing, and pods would be told so.
             return Round::default();
         }
-        if context.mirror.may_be_behind(&MUST_AGREE) {
-            // Pods that are back before their claims would be bought for once more.
+        if self.must_wait() {
             return Round {
                 steps: Vec::new(),
-                wake: Some(context.now() + LOOK_AGAIN),
+                wake: Some(context.now() + AGREE_AGAIN),
             };
         }
         let mut snapshot = context.snapshot_with_outlook();
@@ -127,6 +125,19 @@ impl Provisioning {
             steps: Vec::new(),
             wake: waits.then(|| context.now() + PLAN_AGAIN),
         }
+    }
+
+    /// True while nothing may be planned; says so when that changes.
+    fn must_wait(&mut self) -> bool {
+        let waits = self.context.must_wait();
+        if waits != self.waits {
+            self.waits = waits;
+            tracing::info!(
+                waits,
+                "planning waits while pods, Nodes, NodeClaims and NodePools may be of different times"
+            );
+        }
+        waits
     }
 
     /// Tells pods that wait beside room, for which kube-scheduler has reasons that are not known here.

@@ -41,6 +41,10 @@ use trial::Plan;
 use verdict::{judged, show};
 use workers::in_parallel;
 
+/// As in the binary: worlds are many small strings and maps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds that are run when nobody says how many.
 const SEEDS: u64 = 2;
 /// One line of progress for so many seeds.

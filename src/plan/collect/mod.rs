@@ -176,11 +176,14 @@ impl CollectMemory {
     }
 
     /// The token by which a person was told of all of these already: what goes meanwhile makes no new one, or it would
-    /// change under the eyes of whoever compares.
+    /// change under the eyes of whoever compares. What is only not asked about now, as its NodePool is paused, does.
     fn told_token(&self, orphans: &BTreeSet<String>) -> Option<&str> {
+        let is_gone = |id: &String| !self.orphans.contains_key(id);
         let mut told = self.told.iter().rev();
-        told.find(|told| orphans.is_subset(&told.orphans))
-            .map(|told| told.token.as_str())
+        told.find(|told| {
+            orphans.is_subset(&told.orphans) && told.orphans.difference(orphans).all(is_gone)
+        })
+        .map(|told| told.token.as_str())
     }
 
     /// True when a person allowed the end of all of these, by the token of this halt or of one before it.
@@ -190,10 +193,13 @@ impl CollectMemory {
             .values()
             .filter_map(|pool| pool.acknowledged_orphans.as_deref())
             .collect();
-        let mut halts = self.told.iter().chain(std::iter::once(halt));
-        halts.any(|told| {
-            tokens.contains(told.token.as_str()) && halt.orphans.is_subset(&told.orphans)
-        })
+        // The last set by a token is what the person compared with.
+        let told = |token: &&str| {
+            let mut halts = std::iter::once(halt).chain(self.told.iter().rev());
+            halts.find(|told| told.token == *token)
+        };
+        let mut allowed = tokens.iter().filter_map(told);
+        allowed.any(|told| halt.orphans.is_subset(&told.orphans))
     }
 
     /// The last complete list.

@@ -336,3 +336,39 @@ fn the_brake_holds_across_the_terms_of_a_process() {
     assert!(second.halt.is_some());
     assert_eq!(steps(&second), Vec::<String>::new());
 }
+
+#[test]
+fn what_was_not_asked_about_while_its_pool_was_paused_is_asked_about_anew() {
+    let mut snapshot = world(1_000, &[], &[], &[]);
+    let mut fleet: Vec<Arc<Instance>> = (0..10).map(|n| tagged(&format!("m{n}"))).collect();
+    for (number, instance) in fleet.iter_mut().enumerate() {
+        let pool = if number < 5 { "other" } else { "general" };
+        let of_pool = (tags::NODE_POOL.to_owned(), pool.to_owned());
+        Arc::make_mut(instance).tags.extend([of_pool]);
+    }
+    let mut memory = twice(900, 1_000, &fleet, &snapshot);
+    let all = decide(&snapshot, &memory);
+    memory.asked(&all);
+    let pause = |snapshot: &mut Snapshot, paused| {
+        let pool = snapshot.node_pools.get_mut("general").unwrap();
+        Arc::make_mut(pool).paused = paused;
+    };
+    let allow = |snapshot: &mut Snapshot, token: &str| {
+        let pool = snapshot.node_pools.get_mut("general").unwrap();
+        Arc::make_mut(pool).acknowledged_orphans = Some(token.to_owned());
+    };
+    pause(&mut snapshot, true);
+    let half = decide(&snapshot, &memory);
+    let token = half.halt.clone().unwrap().token;
+    assert_ne!(token, all.halt.unwrap().token);
+    memory.asked(&half);
+    allow(&mut snapshot, &token);
+    let allowed = decide(&snapshot, &memory);
+    assert_eq!(steps(&allowed).len(), 5, "what the person compared");
+    memory.asked(&allowed);
+    pause(&mut snapshot, false);
+    memory.listed(at(1_060), fleet[5..].to_vec(), &snapshot);
+    let rest = decide(&snapshot, &memory);
+    assert_eq!(steps(&rest), Vec::<String>::new());
+    assert!(rest.halt.is_some());
+}

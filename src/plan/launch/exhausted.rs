@@ -49,8 +49,11 @@ impl<'here> Obstacle<'here> {
         let mut offerings = claim.offerings.iter();
         let refused = offerings
             .find_map(|offering| memory.refusals.why(class, wanted_by(claim, offering), now));
+        // Where one type is only short, the claim may wait for it.
         let mut types = claim.offerings.iter().map(|key| &*key.instance_type);
-        let doubted = types.find(|name| memory.no_shows.is_doubted(class, name));
+        let first = types.clone().next();
+        let is_doubted = types.all(|name| memory.no_shows.is_doubted(class, name));
+        let doubted = first.filter(|_first| is_doubted);
         match (refused, doubted) {
             (Some(why), _) => Self::Refused(why),
             (None, Some(name)) => Self::NoShows(name),

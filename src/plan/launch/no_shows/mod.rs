@@ -144,8 +144,10 @@ impl NoShows {
             return None;
         }
         let known = of_class.types.entry(Arc::clone(instance_type)).or_default();
-        // While it did not join another did, or the type is left alone already: it says nothing new.
-        if launched <= known.joined || known.until > now || known.last == claim {
+        // While it did not join another did, or the type was left alone already: it says nothing new.
+        let rests_since = known.until.saturating_sub(known.rest);
+        let is_older = known.is_doubted() && rests_since.is_ok_and(|since| launched < since);
+        if launched <= known.joined || known.until > now || is_older || known.last == claim {
             return None;
         }
         known.in_a_row = known.in_a_row.saturating_add(1);
