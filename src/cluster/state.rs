@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::changes::{Changes, Subscription};
@@ -36,8 +35,6 @@ pub struct KindHealth {
     pub lists: ListRecord,
     /// What is wrong with the watch and what would fix it; `None` while it works.
     pub problem: Option<String>,
-    /// Since when it has not worked.
-    pub failing_since: Option<Timestamp>,
 }
 
 /// The state.
@@ -176,16 +173,14 @@ impl State {
     pub(super) fn works(&mut self, kind: Kind) {
         let health = self.health.entry(kind).or_default();
         health.problem = None;
-        health.failing_since = None;
         self.pulse.heard(kind);
     }
 
     /// Records that a watch does not work. True when that is news.
-    pub(super) fn fails(&mut self, kind: Kind, problem: String, now: Timestamp) -> bool {
+    pub(super) fn fails(&mut self, kind: Kind, problem: String) -> bool {
         let health = self.health.entry(kind).or_default();
         let news = health.problem.as_ref() != Some(&problem);
         health.problem = Some(problem);
-        health.failing_since.get_or_insert(now);
         self.pulse.fails(kind);
         news
     }

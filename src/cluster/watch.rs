@@ -96,7 +96,7 @@ where
                 },
                 Ok(None) => break,
                 Err(error) => {
-                    report(mirror, K::KIND, &error, world);
+                    report(mirror, K::KIND, &error);
                     if needs_new_list(&error) {
                         break;
                     }
@@ -182,7 +182,7 @@ fn finish_list<K: Slim>(state: &mut State, changes: &mut Changes, world: &World)
     let (begun, differences) = match K::table(state).finish_list(world.now()) {
         Some(Listed::Taken { begun, differences }) => (begun, differences),
         Some(Listed::Doubted { known }) => {
-            doubt(state, K::KIND, known, world);
+            doubt(state, K::KIND, known);
             return Taken::InDoubt;
         }
         None => return Taken::Yes,
@@ -213,12 +213,12 @@ fn finish_list<K: Slim>(state: &mut State, changes: &mut Changes, world: &World)
 }
 
 /// Says why a list is not believed.
-fn doubt(state: &mut State, kind: Kind, known: usize, world: &World) {
+fn doubt(state: &mut State, kind: Kind, known: usize) {
     let problem = format!(
         "{kind}: the API server lists none where there were {known}; that is believed when it still \
          says so in a minute"
     );
-    if state.fails(kind, problem.clone(), world.now()) {
+    if state.fails(kind, problem.clone()) {
         tracing::warn!(kind = kind.resource(), "{problem}");
     }
 }
@@ -234,14 +234,14 @@ fn needs_new_list(error: &watcher::Error) -> bool {
     }
 }
 
-fn report(mirror: &Mirror, kind: Kind, error: &watcher::Error, world: &World) {
+fn report(mirror: &Mirror, kind: Kind, error: &watcher::Error) {
     if is_routine(error) {
         tracing::debug!(kind = kind.resource(), %error, "watch ended, listing again");
         mirror.lock().pulse.cut(kind);
         return;
     }
     let problem = explain(kind, error);
-    if mirror.lock().fails(kind, problem.clone(), world.now()) {
+    if mirror.lock().fails(kind, problem.clone()) {
         tracing::warn!(kind = kind.resource(), "{problem}");
     }
 }

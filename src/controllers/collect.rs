@@ -33,7 +33,6 @@ use crate::plan::condition::ConditionChange;
 #[derive(Debug)]
 pub struct Collect {
     context: Arc<Acting>,
-    memory: CollectMemory,
     sights: Sights,
     ended: Ended,
     due: Timestamp,
@@ -77,10 +76,9 @@ impl Collect {
     /// Acts with the shared context.
     pub fn new(context: Arc<Acting>, sights: Sights) -> Self {
         let due = context.now();
-        let memory = sights.known().clone().taken_up(due);
+        sights.known().begin_term(due);
         Self {
             context,
-            memory,
             sights,
             ended: Ended::default(),
             due,
@@ -112,7 +110,7 @@ impl Collect {
                 .entry(claim.name.clone())
                 .or_insert_with(|| Arc::new(claim));
         }
-        self.memory.listed(now, found, &snapshot);
+        self.sights.known().listed(now, found, &snapshot);
         self.ended.forget();
         for name in [Loop::Registration, Loop::Termination] {
             context.wake(name);
@@ -132,9 +130,12 @@ impl Collect {
             }
         }
         let snapshot = context.snapshot();
-        let collection = decide(&snapshot, &self.memory);
-        self.memory.asked(&collection);
-        *self.sights.known() = self.memory.handed_on();
+        let collection = {
+            let mut memory = self.sights.known();
+            let collection = decide(&snapshot, &memory);
+            memory.asked(&collection);
+            collection
+        };
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());

@@ -114,6 +114,14 @@ impl NodeClass {
         all.find(|offering| offering.key == *key)
     }
 
+    /// Every offering, to be marked: those that are sold, and those of capacity reservations with their id.
+    pub fn offerings_mut(&mut self) -> impl Iterator<Item = (Option<&str>, &mut Offering)> {
+        let sold = Arc::make_mut(&mut self.catalogue).offerings.iter_mut();
+        let reserved = self.reservations.iter_mut();
+        sold.map(|offering| (None, offering))
+            .chain(reserved.map(|found| (Some(found.id.as_str()), &mut found.offering)))
+    }
+
     /// The image that machines of an architecture with such an accelerator are started from.
     pub fn image(&self, architecture: &str, accelerator: Accelerator) -> Option<&Image> {
         let images = self.images.get(architecture)?;

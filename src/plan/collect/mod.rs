@@ -121,31 +121,15 @@ impl CollectMemory {
         self.tagged.clear();
     }
 
-    /// What a later term of the same process goes on from: everything but the last list itself, which is old by then.
-    pub fn handed_on(&self) -> Self {
-        Self {
-            last: self.last.as_ref().map(|(at, _instances)| (*at, Vec::new())),
-            orphans: self.orphans.clone(),
-            vanished: self.vanished.clone(),
-            stray: self.stray.clone(),
-            tagged: BTreeSet::new(),
-            condemned: self.condemned.clone(),
-            held: self.held.clone(),
-            told: self.told.clone(),
-        }
-    }
-
-    /// The memory of a term that begins now after one that handed this on. Nothing is decided from it before a list of
-    /// its own is in.
-    pub fn taken_up(self, now: Timestamp) -> Self {
-        let last = self.last.as_ref().map(|(at, _instances)| *at);
-        let is_fresh = last.is_some_and(|last| {
+    /// A term begins: it goes on from what an earlier one of the same process saw lately, and decides nothing before a
+    /// list of its own is in.
+    pub fn begin_term(&mut self, now: Timestamp) {
+        let last = self.last.take();
+        let is_fresh = last.is_some_and(|(last, _instances)| {
             (SignedDuration::ZERO..=HANDED_ON).contains(&now.duration_since(last))
         });
-        if is_fresh {
-            Self { last: None, ..self }
-        } else {
-            Self::default()
+        if !is_fresh {
+            *self = Self::default();
         }
     }
 

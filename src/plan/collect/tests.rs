@@ -309,7 +309,8 @@ fn a_process_that_leads_again_soon_goes_on_from_what_it_saw_and_decides_from_its
     first.listed(at(900), list.to_vec(), &snapshot);
     // Soon enough, too late, and with a clock that was ahead.
     for (begins, collected) in [(1_000, true), (1_080, true), (1_081, false), (899, false)] {
-        let mut memory = first.handed_on().taken_up(at(begins));
+        let mut memory = first.clone();
+        memory.begin_term(at(begins));
         assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
         memory.listed(at(begins), list.to_vec(), &snapshot);
         let expected = if collected {
@@ -330,7 +331,7 @@ fn the_brake_holds_across_the_terms_of_a_process() {
     assert!(first.halt.is_some());
     memory.asked(&first);
     // One of them is ended by hand: few enough to go alone, had nobody been asked.
-    let mut memory = memory.handed_on().taken_up(at(1_030));
+    memory.begin_term(at(1_030));
     memory.listed(at(1_030), fleet[1..].to_vec(), &snapshot);
     let second = decide(&snapshot, &memory);
     assert!(second.halt.is_some());

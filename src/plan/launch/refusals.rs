@@ -183,15 +183,8 @@ impl Refusals {
             if !known.is_about(class) {
                 continue;
             }
-            let class = Arc::make_mut(class);
-            let catalogue = Arc::make_mut(&mut class.catalogue);
-            let reserved = class
-                .reservations
-                .iter_mut()
-                .map(|found| (found.id.as_str(), &mut found.offering));
-            let sold = catalogue.offerings.iter_mut();
-            for (place, offering) in sold.map(|offering| ("", offering)).chain(reserved) {
-                let refused = known.refused.get(place);
+            for (reservation, offering) in Arc::make_mut(class).offerings_mut() {
+                let refused = known.refused.get(reservation.unwrap_or_default());
                 let refused = refused.and_then(|refused| refused.get(&offering.key));
                 if let Some(refusal) = refused.filter(|refusal| refusal.until > now) {
                     offering.available = false;

@@ -24,6 +24,20 @@ pub struct Bought {
     pub amount: f64,
 }
 
+impl Bought {
+    /// What a master buys of a column: its entries are whole but for rounding.
+    pub fn of((column, amount): (&Column, f64)) -> Self {
+        let entries = column.entries.iter();
+        Self {
+            kind: column.kind,
+            contents: entries
+                .map(|(row, amount)| (*row, whole_count(amount + 0.5)))
+                .collect(),
+            amount,
+        }
+    }
+}
+
 /// What the relaxation found.
 #[derive(Debug, Clone)]
 pub struct Patterns {
@@ -69,18 +83,7 @@ pub fn patterns<const D: usize>(
         }
     }
     Patterns {
-        bought: master
-            .bought()
-            .map(|(column, amount)| Bought {
-                kind: column.kind,
-                contents: column
-                    .entries
-                    .iter()
-                    .map(|(row, amount)| (*row, whole_count(amount + 0.5)))
-                    .collect(),
-                amount,
-            })
-            .collect(),
+        bought: master.bought().map(Bought::of).collect(),
         values: master.duals().iter().map(|dual| dual.max(0.0)).collect(),
         most: pricing.most,
     }

@@ -10,7 +10,7 @@ use super::content::{self, Sought, TINY};
 use super::knapsack::Knapsacks;
 use super::master::{Column, Master};
 use super::patterns::Bought;
-use super::real::{real, whole_count, work};
+use super::real::{real, work};
 use super::reduced::Reduced;
 use super::rows::Rows;
 
@@ -126,15 +126,7 @@ impl<const D: usize> Run<'_, D> {
             bought: master
                 .bought()
                 .filter(|(column, _amount)| column.kind != NOTHING)
-                .map(|(column, amount)| Bought {
-                    kind: column.kind,
-                    contents: column
-                        .entries
-                        .iter()
-                        .map(|(row, amount)| (*row, whole_count(amount + 0.5)))
-                        .collect(),
-                    amount,
-                })
+                .map(Bought::of)
                 .collect(),
             price: master.price(),
             is_solved: !misses(&master),

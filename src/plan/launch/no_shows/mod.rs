@@ -268,13 +268,7 @@ impl NoShows {
             else {
                 continue;
             };
-            let class = Arc::make_mut(class);
-            let catalogue = Arc::make_mut(&mut class.catalogue);
-            let reserved = class
-                .reservations
-                .iter_mut()
-                .map(|found| &mut found.offering);
-            for offering in catalogue.offerings.iter_mut().chain(reserved) {
+            for (_reservation, offering) in Arc::make_mut(class).offerings_mut() {
                 let Some((known, is_closed)) = doubted.get(&offering.key.instance_type) else {
                     continue;
                 };
