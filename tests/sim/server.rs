@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use tonnage::sim::api_server::{Backup, Key, Resource, Versions};
+use tonnage::sim::api_server::{Backup, Cache, Key, Resource, Versions};
 use tonnage::world::RandomStream;
 
 use crate::checks::IMPOSTOR;
@@ -54,8 +54,12 @@ impl Trial {
             }
             Fault::EmptyLists if self.server.filled.is_none() => {
                 self.storm.count(fault, Target::Everything);
-                self.world.api.start_again(true);
                 self.server.filled = Some(self.second + EMPTY.0 + dice.below(EMPTY.1));
+                let cache = match dice.below(2) {
+                    0 => Cache::Blank,
+                    _ => Cache::BlankFor(Resource::NodeClaim),
+                };
+                self.world.api.start_again(cache);
                 self.server.is_looked_after = true;
             }
             Fault::ServerClockJump => {
@@ -87,7 +91,7 @@ impl Trial {
         }
         if self.server.filled.is_some_and(|at| all || at <= second) {
             self.server.filled = None;
-            self.world.api.start_again(false);
+            self.world.api.start_again(Cache::Filled);
         }
         let backups = std::mem::take(&mut self.server.backups);
         let (due, later) = backups.into_iter().partition(|(at, _backup)| *at <= second);

@@ -11,7 +11,7 @@ use crate::api::labels;
 use crate::model::instance::Instance;
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{Node, NodeClaim, NodePool, Pod};
-use crate::sim::api_server::Versions;
+use crate::sim::api_server::{Cache, Versions};
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
 
@@ -302,11 +302,11 @@ async fn what_is_there_counts_while_the_api_server_lists_nothing() {
         pool["spec"]["limits"] = json!({ "nodes": "1" });
     });
     tokio::time::sleep(Duration::from_secs(5)).await;
-    stage.world.api.start_again(true);
+    stage.world.api.start_again(Cache::Blank);
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.pod("b");
     tokio::time::sleep(Duration::from_secs(40)).await;
-    stage.world.api.start_again(false);
+    stage.world.api.start_again(Cache::Filled);
     tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(stage.machines().len(), 1, "the limit holds");
     assert_eq!(stage.running_pods(), 1);

@@ -38,7 +38,7 @@ impl Store {
             self.rest_of(token)?
         } else {
             // Selections and single objects are read from the store itself.
-            let is_blank = self.is_blank && selection.is_everything();
+            let is_blank = self.cache.is_blank(route.resource) && selection.is_everything();
             let found = self
                 .of(route.resource, &route.namespace)
                 .filter(|_found| !is_blank)

@@ -71,6 +71,28 @@ pub enum Versions {
     SetBack,
 }
 
+/// What lists of whole kinds are answered from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Everything that there is.
+    Filled,
+    /// Nothing.
+    Blank,
+    /// Everything but what there is of this kind.
+    BlankFor(Resource),
+}
+
+impl Cache {
+    /// True when whole lists of this kind have nothing.
+    fn is_blank(self, resource: Resource) -> bool {
+        match self {
+            Self::Filled => false,
+            Self::Blank => true,
+            Self::BlankFor(blank) => blank == resource,
+        }
+    }
+}
+
 /// The server; clones share it.
 #[derive(Debug, Clone)]
 pub struct ApiServer(Arc<Mutex<Store>>);
@@ -237,8 +259,8 @@ impl ApiServer {
 
     /// Starts the server again. With a blank cache it answers lists of whole kinds as if there were
     /// nothing, until it is started again with a filled one; everything else is as it should be.
-    pub fn start_again(&self, is_blank: bool) {
-        self.locked().start_again(is_blank);
+    pub fn start_again(&self, cache: Cache) {
+        self.locked().start_again(cache);
     }
 
     /// Forgets past events: watches that begin before now get 410 and must list again.

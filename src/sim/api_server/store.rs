@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::Cache;
 use super::narrate::narrate;
 use super::resource::{Key, Resource};
 use super::watch::Watcher;
@@ -71,8 +72,8 @@ pub(super) struct Store {
     pub(super) pages: BTreeMap<String, Pages>,
     pub(super) applied: BTreeMap<(Key, String), Value>,
     pub(super) restores: usize,
-    /// True while the cache that whole lists are answered from is not filled.
-    pub(super) is_blank: bool,
+    /// What whole lists are answered from.
+    pub(super) cache: Cache,
     uids: u64,
     listeners: Vec<mpsc::UnboundedSender<Key>>,
 }
@@ -92,7 +93,7 @@ impl Store {
             pages: BTreeMap::new(),
             applied: BTreeMap::new(),
             restores: 0,
-            is_blank: false,
+            cache: Cache::Filled,
             uids: 0,
             listeners: Vec::new(),
         }
@@ -215,13 +216,13 @@ impl Store {
     }
 
     /// Starts again with a cache that is filled or not: every watch ends, and what was is forgotten.
-    pub(super) fn start_again(&mut self, is_blank: bool) {
-        self.is_blank = is_blank;
+    pub(super) fn start_again(&mut self, cache: Cache) {
+        self.cache = cache;
         self.version += 1;
         self.compact();
         self.watchers.clear();
         self.history
-            .event("ServerStarted", json!({ "blank": is_blank }));
+            .event("ServerStarted", json!({ "cache": format!("{cache:?}") }));
     }
 
     /// Holds the given objects and no others from now on, and counts versions on from the one that is
