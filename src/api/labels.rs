@@ -178,6 +178,8 @@ pub const LEARNED_TEMPLATES: &str = "templates.json";
 pub const LEARNED_MEMORY: &str = "memory.json";
 /// Its entry of instance types whose machines do not join.
 pub const LEARNED_NO_SHOWS: &str = "no-shows.json";
+/// Its entry of what was seen without an owner.
+pub const LEARNED_ORPHANS: &str = "orphans.json";
 
 // Finalizers.
 

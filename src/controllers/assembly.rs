@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use kube::Client;
 
-use super::collect::Sights;
 use super::context::{self, Acting, Context, Eyes};
 use super::guard::Guarded;
 use super::leader::lead_by_turns;
@@ -70,7 +69,6 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     identity: String,
     settings: Settings,
-    sights: Sights,
 }
 
 /// Starts the mirror and every loop, or the part in the election that starts the loops; they end with
@@ -103,7 +101,6 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         metrics,
         identity: format!("{host}_{suffix}"),
         settings,
-        sights: Sights::default(),
     });
     // Who only observes does not stand in anybody's way.
     let lease = parts.settings.lease.clone();
@@ -167,7 +164,7 @@ impl Parts {
         Kubernetes::new(client, mirror, world.clone(), options)
     }
 
-    /// Starts every loop, with nothing remembered but what was seen without an owner; they end with `world`, and act only within `term`.
+    /// Starts every loop, with nothing remembered; they end with `world`, and act only within `term`.
     pub(super) fn start(&self, kubernetes: Kubernetes, term: Term, world: &World) {
         let metrics = Arc::clone(&self.metrics);
         let recorder = Recorder::start(&kubernetes, &self.identity, metrics, world);
@@ -183,6 +180,6 @@ impl Parts {
         let cloud = Arc::new(Guarded::new(Arc::clone(&self.cloud), term));
         let hands = Acting::new(&context, kubernetes, cloud);
         let notices = self.notices.clone();
-        super::start(&context, hands.as_ref(), notices, self.sights.clone());
+        super::start(&context, hands.as_ref(), notices);
     }
 }

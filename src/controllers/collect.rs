@@ -26,27 +26,15 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::collect::{CollectMemory, CollectStep, Halt, decide, ended};
+use crate::plan::collect::{CollectStep, Halt, decide, ended};
 use crate::plan::condition::ConditionChange;
 
 /// The loop that collects.
 #[derive(Debug)]
 pub struct Collect {
     context: Arc<Acting>,
-    sights: Sights,
     ended: Ended,
     due: Timestamp,
-}
-
-/// What the lists of this process have shown, for its next term: where the lease wanders no term may be long enough
-/// for the two lists that must agree.
-#[derive(Debug, Clone, Default)]
-pub struct Sights(Arc<Mutex<CollectMemory>>);
-
-impl Sights {
-    fn known(&self) -> MutexGuard<'_, CollectMemory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What was terminated since the last list, which still shows it: to terminate it again would take
@@ -74,12 +62,10 @@ impl Ended {
 
 impl Collect {
     /// Acts with the shared context.
-    pub fn new(context: Arc<Acting>, sights: Sights) -> Self {
+    pub fn new(context: Arc<Acting>) -> Self {
         let due = context.now();
-        sights.known().begin_term(due);
         Self {
             context,
-            sights,
             ended: Ended::default(),
             due,
         }
@@ -110,7 +96,7 @@ impl Collect {
                 .entry(claim.name.clone())
                 .or_insert_with(|| Arc::new(claim));
         }
-        self.sights.known().listed(now, found, &snapshot);
+        context.sights(|memory| memory.listed(now, found, &snapshot));
         self.ended.forget();
         for name in [Loop::Registration, Loop::Termination] {
             context.wake(name);
@@ -123,19 +109,23 @@ impl Collect {
         let now = context.now();
         let next = now + context.settings.orphan_sweep;
         // A due time beyond the next is of a clock that was far ahead.
-        if now >= self.due || self.due > next {
+        let is_listed = now >= self.due || self.due > next;
+        if is_listed {
             self.due = next;
             if let Err(problem) = self.list(&context, now).await {
                 tracing::warn!(problem, "no complete lists, nothing is collected");
             }
         }
         let snapshot = context.snapshot();
-        let collection = {
-            let mut memory = self.sights.known();
-            let collection = decide(&snapshot, &memory);
+        let collection = context.sights(|memory| {
+            let collection = decide(&snapshot, memory);
             memory.asked(&collection);
             collection
-        };
+        });
+        if is_listed {
+            // Whoever leads next may need it sooner than what else was learned.
+            context.keep_soon();
+        }
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());

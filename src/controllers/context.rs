@@ -5,13 +5,15 @@
 //! write is not merely forbidden then but cannot be expressed.
 //!
 //! Each piece of shared knowledge has one writer and is replaced as a whole under a short lock;
-//! nothing here is needed after a restart, because it is learned again. It is not kept from one term
-//! of leadership to the next either: another controller has acted meanwhile.
+//! nothing here is needed after a restart, because it is learned again. From one term of leadership to the
+//! next it is not kept either, as another controller has acted meanwhile: what matters longer is read back from
+//! where [`super::learned`] keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
@@ -30,7 +32,7 @@ use crate::metrics::{Loop, Metrics, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
 use crate::model::snapshot::Snapshot;
-use crate::plan::collect::Halt;
+use crate::plan::collect::{CollectMemory, Halt};
 use crate::plan::condition::ConditionChange;
 use crate::plan::empty::Planned;
 use crate::plan::instances::InstanceView;
@@ -232,6 +234,8 @@ pub struct Context {
     classes: Mutex<BTreeMap<String, Arc<Resolution>>>,
     launches: Mutex<LaunchMemory>,
     instances: Mutex<InstanceView>,
+    sights: Mutex<CollectMemory>,
+    kept_soon: Notify,
     asked: Mutex<BTreeSet<String>>,
     halt: Mutex<Option<Halt>>,
     planned: Mutex<Option<Arc<Planned>>>,
@@ -289,6 +293,8 @@ impl Context {
             classes: Mutex::default(),
             launches: Mutex::new(launches),
             instances: Mutex::new(instances),
+            sights: Mutex::default(),
+            kept_soon: Notify::new(),
             asked: Mutex::default(),
             halt: Mutex::default(),
             planned: Mutex::default(),
@@ -403,6 +409,23 @@ impl Context {
     /// What is remembered of launches, to read or to change in one go.
     pub fn launches<T>(&self, with: impl FnOnce(&mut LaunchMemory) -> T) -> T {
         with(&mut locked(&self.launches))
+    }
+
+    /// What complete lists have shown, to read or to change in one go.
+    pub fn sights<T>(&self, with: impl FnOnce(&mut CollectMemory) -> T) -> T {
+        with(&mut locked(&self.sights))
+    }
+
+    /// Something was learned that should be kept now.
+    pub fn keep_soon(&self) {
+        self.kept_soon.notify_one();
+    }
+
+    /// Waits until something should be kept, at most so long.
+    pub async fn until_kept(&self, at_most: Duration) {
+        tokio::time::timeout(at_most, self.kept_soon.notified())
+            .await
+            .ok();
     }
 
     /// Says in figures what experience says about offerings.

@@ -1,4 +1,4 @@
-//! Keeps what was learned of EC2 across restarts and terms.
+//! Keeps what was learned of EC2, and what was seen without an owner, across restarts and terms.
 //!
 //! Reads it once when this process comes to act, and writes it from time to time and at the end when
 //! it has changed. Nothing waits for it and nothing fails with it: without it, it is learned anew.
@@ -10,9 +10,12 @@ use std::time::Duration;
 use super::context::Acting;
 use super::node_memory;
 use crate::api::labels::{
-    LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_NO_SHOWS, LEARNED_SHORTAGES, LEARNED_TEMPLATES,
+    LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_NO_SHOWS, LEARNED_ORPHANS, LEARNED_SHORTAGES,
+    LEARNED_TEMPLATES,
 };
 use crate::cluster::apply::{Learned, LearnedPlace, WriteError};
+use crate::metrics::Loop;
+use crate::plan::collect::CollectMemory;
 use crate::plan::launch::{Hazards, NoShows, NodeMemory, Shortages, TemplateUse};
 
 /// Time between two writes at least: beliefs outlive a minute, and the API server has other work.
@@ -44,6 +47,7 @@ pub async fn keep(context: Arc<Acting>) {
         known: Learned::default(),
         kept: Default::default(),
         no_shows: NoShows::default().write(),
+        orphans: String::new(),
         warned: false,
     };
     let stop = context.world.stop().clone();
@@ -82,8 +86,10 @@ struct Memory {
     place: LearnedPlace,
     known: Learned,
     kept: (Shortages, Hazards, TemplateUse, NodeMemory),
-    /// The no-shows among it, as text: when machines joined changes all the time and is not kept.
+    /// The no-shows among it, as text: when machines joined changes all the time and is not kept. So is the list of all
+    /// machines beside those without an owner.
     no_shows: String,
+    orphans: String,
     warned: bool,
 }
 
@@ -98,7 +104,7 @@ impl Memory {
                 }
             }
             let rest = if read { WRITE_AGAIN } else { READ_AGAIN };
-            tokio::time::sleep(rest).await;
+            context.until_kept(rest).await;
             look(context);
             // What was kept before is never written over unread.
             if read {
@@ -126,6 +132,10 @@ impl Memory {
         }
         if let Some(read) = self.entry(LEARNED_NO_SHOWS, |text| NoShows::read(text, now)) {
             context.launches(|memory| memory.no_shows.absorb(read));
+        }
+        if let Some(read) = self.entry(LEARNED_ORPHANS, |text| CollectMemory::read(text, now)) {
+            context.sights(|memory| memory.absorb(read));
+            context.wake(Loop::Orphans);
         }
         context.tell_outlook();
         Ok(())
@@ -155,7 +165,9 @@ impl Memory {
             )
         });
         let no_shows = context.launches(|memory| memory.no_shows.write());
+        let orphans = context.sights(|memory| memory.write());
         let same = no_shows == self.no_shows
+            && orphans == self.orphans
             && learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
             && learned.2 == self.kept.2
@@ -169,6 +181,7 @@ impl Memory {
             (LEARNED_TEMPLATES, learned.2.write()),
             (LEARNED_MEMORY, learned.3.write()),
             (LEARNED_NO_SHOWS, no_shows.clone()),
+            (LEARNED_ORPHANS, orphans.clone()),
         ];
         let kubernetes = &context.kubernetes;
         match kubernetes
@@ -179,6 +192,7 @@ impl Memory {
                 self.known = known;
                 self.kept = learned;
                 self.no_shows = no_shows;
+                self.orphans = orphans;
             }
             Err(error) => {
                 self.complain(&error);

@@ -45,7 +45,6 @@ fn start(
     context: &Arc<Context>,
     hands: Option<&Arc<Acting>>,
     notices: Option<Arc<dyn NoticeSource>>,
-    sights: collect::Sights,
 ) {
     start_one(
         context,
@@ -62,7 +61,7 @@ fn start(
     start_one(context, lifecycle::Lifecycle::new(Arc::clone(hands)));
     start_one(context, terminate::Terminate::new(Arc::clone(hands)));
     start_one(context, empty::Empty::new(Arc::clone(hands)));
-    start_one(context, collect::Collect::new(Arc::clone(hands), sights));
+    start_one(context, collect::Collect::new(Arc::clone(hands)));
     start_one(context, notices::Maintenance::new(Arc::clone(hands)));
     context.world.spawn(learned::keep(Arc::clone(hands)));
     context.world.spawn(templates::sweep(Arc::clone(hands)));

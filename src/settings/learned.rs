@@ -10,8 +10,8 @@ use super::{SettingsError, page};
 /// Flags of the memory.
 #[derive(Debug, Clone, Args)]
 pub struct LearnedFlags {
-    /// Keep what was learned of EC2 (shortages, interruptions, real memory) in a ConfigMap, so that a restart or another leader
-    /// does not learn it anew; `false` keeps it in memory only
+    /// Keep what was learned of EC2 (shortages, interruptions, real memory), and what was seen without an owner, in a ConfigMap, so that a restart or another leader
+    /// does not learn it anew; `false` keeps it in memory only, until the lease is lost
     #[arg(id = "learned-keep", long = "learned-keep", env = "TONNAGE_LEARNED_KEEP", action = clap::ArgAction::Set, default_value_t = true)]
     pub keep: bool,
     /// Name of that ConfigMap
