@@ -27,8 +27,8 @@ pub(crate) struct Acts {
     ended: BTreeSet<String>,
     /// Nodes that are being deleted.
     going: BTreeSet<String>,
-    /// Where each pod is.
-    bound: BTreeMap<String, String>,
+    /// Where each pod is, and since when.
+    bound: BTreeMap<String, (String, Timestamp)>,
     /// By when pods must have left Nodes, as their claims say it, or said it before they went.
     dated: BTreeMap<String, Timestamp>,
     /// What the names of pods begin with that must not be disrupted.
@@ -71,7 +71,8 @@ impl Acts {
             }
             let node = text(pod, "/spec/nodeName");
             if !node.is_empty() {
-                self.bound.insert(name, node.to_owned());
+                // Long enough that its machine may have run it.
+                self.bound.insert(name, (node.to_owned(), Timestamp::MIN));
             }
         });
         world.api.each(Resource::Node, |key, node| {
@@ -118,7 +119,8 @@ impl Acts {
                 line.at
             )
         });
-        self.bound.insert(pod, node.to_owned());
+        let at = line.at.parse().unwrap_or(Timestamp::MIN);
+        self.bound.insert(pod, (node.to_owned(), at));
         violation
     }
 
@@ -145,12 +147,13 @@ impl Acts {
         if self.let_go.remove(pod) || self.ended.contains(pod) || !by.starts_with(PREFIX) {
             return None;
         }
-        let node = self.bound.get(pod).map_or("", String::as_str);
         let at = line.at.parse::<Timestamp>().ok()?;
+        let bound = self.bound.get(pod);
+        let (node, since) = bound.map_or(("", at), |(node, since)| (node.as_str(), *since));
         let deadline = self.dated.get(node);
         let is_due =
             deadline.is_some_and(|deadline| at >= aftermath.earliest(*deadline - LAST_CALL));
-        (!is_due && !has_ended(world, node, at)).then(|| {
+        (!is_due && !is_lost(world, node, since, at)).then(|| {
             format!(
                 "{by} deleted {pod} on {node} at {} without asking its disruption budget",
                 line.at
@@ -159,12 +162,13 @@ impl Acts {
     }
 }
 
-/// True when the machine of a Node has ended by itself: its pods are lost, and no disruption budget keeps them.
-fn has_ended(world: &Embedded, node: &str, at: Timestamp) -> bool {
+/// True when the machine of a Node has ended by itself, or before the pod was bound to the Node: the pod is lost, or never
+/// ran, and no disruption budget keeps it.
+fn is_lost(world: &Embedded, node: &str, bound: Timestamp, at: Timestamp) -> bool {
     let machines = world.ec2.machines();
     let ended = machines.iter().filter(|machine| {
         let end = machine.ended;
-        end.is_some_and(|(end, cause)| end <= at && cause != EndCause::Terminated)
+        end.is_some_and(|(end, cause)| end <= at && (cause != EndCause::Terminated || end <= bound))
     });
     let mut shown = ended.filter_map(|machine| machine.shown(at));
     shown.any(|machine| machine.private_dns_name == node)
