@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use super::context::Acting;
 use crate::model::claim::Claim;
@@ -27,6 +28,8 @@ const QUIET: Duration = Duration::from_millis(150);
 const QUIET_WITHIN: Duration = Duration::from_millis(1500);
 /// How long the pods of an open Node may take to be bound before the next Node's turn.
 const BOUND_WITHIN: Duration = Duration::from_millis(800);
+/// How long the watch may take to show a nomination; what it does not show then was taken back.
+const SHOWN_WITHIN: Duration = Duration::from_millis(300);
 /// How often it is looked whether it is quiet, and whether pods are bound.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a Node waits for its turn: of many that come at once the rest opens together after this time, since
@@ -52,16 +55,32 @@ impl Turns {
         }
         let alone = tokio::time::timeout(TURN_WITHIN, Arc::clone(&self.0).lock_owned());
         let alone = alone.await.ok();
-        let quiet = async {
-            // The Node's last change may have woken pods that were not tried yet.
-            tokio::time::sleep(LOOK_AGAIN).await;
-            while context.mirror.waiting_pods_quiet_for() < QUIET {
-                tokio::time::sleep(LOOK_AGAIN).await;
+        let until = Instant::now() + QUIET_WITHIN;
+        loop {
+            tokio::time::timeout_at(until, quiet(context)).await.ok();
+            say(context, claim, node).await;
+            // To say it takes many calls, and what was said first may be taken back before the last.
+            let shown = tokio::time::timeout(SHOWN_WITHIN, shown(context, claim, node)).await;
+            if shown.is_ok() || Instant::now() >= until {
+                return Some(Turn { _alone: alone });
             }
-        };
-        tokio::time::timeout(QUIET_WITHIN, quiet).await.ok();
-        say(context, claim, node).await;
-        Some(Turn { _alone: alone })
+        }
+    }
+}
+
+/// Waits until kube-scheduler tries no pod.
+async fn quiet(context: &Acting) {
+    // The Node's last change may have woken pods that were not tried yet.
+    tokio::time::sleep(LOOK_AGAIN).await;
+    while context.mirror.waiting_pods_quiet_for() < QUIET {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Waits until the API server shows all that was said.
+async fn shown(context: &Acting, claim: &Claim, node: &Node) {
+    while !unsaid(context, &expected(context, claim, node)).is_empty() {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -69,7 +88,14 @@ impl Turn {
     /// The Node is open: says again what was taken back while it opened. The next one's turn comes when the pods
     /// are bound, or after a while.
     pub(super) async fn end(self, context: &Acting, claim: &Claim, node: &Node) {
-        say(context, claim, node).await;
+        let taken_back = say(context, claim, node).await;
+        if taken_back > 0 {
+            tracing::debug!(
+                node = node.name,
+                pods = taken_back,
+                "nominations were taken back while the node opened, and are said again"
+            );
+        }
         let bound = async {
             while !expected(context, claim, node).is_empty() {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -80,11 +106,11 @@ impl Turn {
     }
 }
 
-/// Nominates the pods of the latest plan that are not nominated.
+/// Nominates the pods of the latest plan that are not nominated, and gives back how many these are.
 ///
 /// What was said of a pod stays: a pod that is called off from a Node leaves room there that nobody has,
 /// which kube-scheduler gives to a pod of another size.
-pub(super) async fn say(context: &Acting, claim: &Claim, node: &Node) {
+pub(super) async fn say(context: &Acting, claim: &Claim, node: &Node) -> usize {
     let unsaid = unsaid(context, &expected(context, claim, node));
     let calls = unsaid
         .iter()
@@ -94,6 +120,7 @@ pub(super) async fn say(context: &Acting, claim: &Claim, node: &Node) {
             tracing::debug!(node = node.name, "not nominated: {error}");
         }
     }
+    unsaid.len()
 }
 
 /// The pods that the latest plan put onto the Node and that are not bound yet.

@@ -149,6 +149,9 @@ impl Checks {
     pub(crate) fn restored(&mut self, world: &Embedded) {
         self.aftermath.restored(world.now());
         self.acts.restored(world);
+        if let Some(leadership) = &mut self.leadership {
+            leadership.restored(world.now());
+        }
         self.before = claims(world);
     }
 

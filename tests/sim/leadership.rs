@@ -15,6 +15,8 @@ pub(crate) const PREFIX: &str = "tonnage-";
 pub(crate) struct Leadership {
     /// When each controller last renewed the lease, as the API server has it; gone when it let go.
     renewed: BTreeMap<String, Timestamp>,
+    /// When the API server last went back to a backup.
+    restored: Option<Timestamp>,
     terms: usize,
 }
 
@@ -32,6 +34,12 @@ impl Leadership {
     /// How often a controller took the lease from another, or from nobody.
     pub(crate) const fn terms(&self) -> usize {
         self.terms
+    }
+
+    /// The API server has gone back to a backup, in which the last renewals are missing: who waited for the lease may take
+    /// it as much earlier. Whoever had it must act no more then, as ever.
+    pub(crate) fn restored(&mut self, at: Timestamp) {
+        self.restored = Some(at);
     }
 
     /// Takes in what happened; `violations` gets what was done by somebody who may not.
@@ -66,8 +74,10 @@ impl Leadership {
             self.terms += 1;
         }
         let duration = LeaseSettings::default().duration;
+        let restored = self.restored;
         self.renewed.retain(|other, renewed| {
-            let lasts = other != who && within(*renewed, at, duration);
+            let is_known = restored.is_none_or(|restored| restored < *renewed);
+            let lasts = other != who && is_known && within(*renewed, at, duration);
             if lasts {
                 violations.insert(format!(
                     "{who} took the lease at {at}, {other} had renewed it at {renewed}"
