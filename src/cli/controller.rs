@@ -48,6 +48,13 @@ pub(super) enum ControllerError {
     #[cfg(feature = "aws")]
     #[error(transparent)]
     Joining(#[from] crate::cluster::joining::JoiningError),
+    /// Where new nodes reach the API server.
+    #[cfg(feature = "aws")]
+    #[error(
+        "--cluster-endpoint: is not given and cannot be asked of EKS; give the URL of the API server as nodes reach it, \
+         or allow eks:DescribeCluster on the cluster"
+    )]
+    Endpoint(#[source] crate::cloud::CloudError),
     /// EC2.
     #[cfg(feature = "aws")]
     #[error(transparent)]
@@ -82,7 +89,7 @@ mod running {
     use crate::cli::stop::wait_for_signal;
     use crate::cloud::buckets::{BucketSize, BucketSizes};
     use crate::cloud::cluster::ClusterFacts;
-    use crate::cloud::ec2::{Ec2Cloud, Queue};
+    use crate::cloud::ec2::{Ec2Cloud, Queue, control_plane};
     use crate::cloud::notices::NoticeSource;
     use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
@@ -170,6 +177,10 @@ mod running {
         let mut flags = flags.clone();
         if flags.mode == Mode::Observe {
             return Ok(flags);
+        }
+        if flags.cluster_endpoint.is_empty() {
+            let found = control_plane::endpoint(&cloud_settings(&flags)).await;
+            flags.cluster_endpoint = found.map_err(ControllerError::Endpoint)?;
         }
         if flags.cluster_ca_bundle.is_empty() {
             flags.cluster_ca_bundle = joining::certificate_authority(options).await?;

@@ -2,7 +2,7 @@
 //!
 //! Given the connection's own options and client; given back the certificate authority that this process itself
 //! trusts the API server by, the range that the API server gives Services addresses from, and the address of the
-//! cluster's DNS. Where nodes reach the API server is not known to a process inside the cluster, and is never guessed.
+//! cluster's DNS. Where nodes reach the API server is not known inside the cluster: EKS is asked for it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

@@ -23,7 +23,8 @@ pub(super) struct Joining<'flags> {
 impl Joining<'_> {
     /// The first flag whose value no node could join with, and what to give instead.
     pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
-        if !is_endpoint(self.endpoint) {
+        // What is not given is found out, and needs no check.
+        if !self.endpoint.is_empty() && !is_endpoint(self.endpoint) {
             return Some((
                 "cluster-endpoint",
                 "give the URL of the API server as nodes reach it, such as https://api.example:443",
@@ -39,7 +40,6 @@ impl Joining<'_> {
             .or_else(|| self.problem_of_range())
     }
 
-    /// What is not given is found out, and needs no check.
     fn problem_of_authority(&self) -> Option<(&'static str, &'static str)> {
         if self.ca_bundle.is_empty() {
             return None;

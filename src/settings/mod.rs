@@ -87,7 +87,7 @@ pub struct ControllerFlags {
     /// Name of the cluster: it is in the tags of everything that is bought
     #[arg(long, env = "TONNAGE_CLUSTER_NAME")]
     pub cluster_name: String,
-    /// URL of the API server as new nodes reach it; needed to act
+    /// URL of the API server as new nodes reach it; without it, what EKS says of the cluster
     #[arg(long, env = "TONNAGE_CLUSTER_ENDPOINT", default_value = "")]
     pub cluster_endpoint: String,
     /// Certificate authority of the API server: PEM in base64, as in a kubeconfig; without it, the one that this process
@@ -292,12 +292,6 @@ impl ControllerFlags {
             );
         }
         if self.mode == Mode::Run {
-            if self.cluster_endpoint.is_empty() {
-                return error(
-                    "cluster-endpoint",
-                    "new nodes need it to join; it may be left out with --mode observe",
-                );
-            }
             if let Some((flag, problem)) = self.joining().problem() {
                 return error(flag, problem);
             }

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod control_plane;
 mod endpoint;
 mod images;
 mod instances;

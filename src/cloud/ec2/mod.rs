@@ -7,6 +7,7 @@
 mod answers;
 mod call;
 mod classes;
+pub mod control_plane;
 mod fleet;
 mod images;
 mod instances;

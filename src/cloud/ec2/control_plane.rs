@@ -1,0 +1,34 @@
+//! What EKS says of the cluster's control plane.
+//!
+//! Given the cluster's name; given back where its nodes reach the API server. It is asked once, when the process starts,
+//! and only where the settings do not say it. Nothing of it is remembered here.
+
+use super::call::failed;
+use crate::cloud::settings::CloudSettings;
+use crate::cloud::{CloudError, errors};
+
+const OPERATION: &str = "DescribeCluster";
+
+/// The URL of the API server of an EKS cluster, as its nodes reach it.
+///
+/// # Errors
+/// EKS cannot be asked, knows no such cluster, or has not made its API server yet.
+pub async fn endpoint(settings: &CloudSettings) -> Result<String, CloudError> {
+    let eks = aws_sdk_eks::Client::new(&super::sdk_config(settings).await);
+    ask(&eks, &settings.cluster.name).await
+}
+
+async fn ask(eks: &aws_sdk_eks::Client, name: &str) -> Result<String, CloudError> {
+    let answer = eks.describe_cluster().name(name).send().await;
+    let cluster = answer.map_err(|error| failed(OPERATION, &error))?.cluster;
+    let endpoint = cluster.as_ref().and_then(|cluster| cluster.endpoint());
+    endpoint
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            let status = cluster.as_ref().and_then(|cluster| cluster.status());
+            let status = status.map_or("unknown", |status| status.as_str());
+            let message = format!("cluster {name} has no API server yet, its status is {status}");
+            errors::refused(OPERATION, message)
+        })
+}
