@@ -291,10 +291,9 @@ impl ControllerFlags {
                 "give the cluster's name, 1 to 100 characters",
             );
         }
-        if self.mode == Mode::Run {
-            if let Some((flag, problem)) = self.joining().problem() {
-                return error(flag, problem);
-            }
+        let acts = self.mode == Mode::Run;
+        if let Some((flag, problem)) = acts.then(|| self.joining().problem()).flatten() {
+            return error(flag, problem);
         }
         if self.batch_idle > self.batch_max {
             return error("batch-idle", "must not be longer than --batch-max");
