@@ -149,6 +149,10 @@ impl Acts {
         }
         let at = line.at.parse::<Timestamp>().ok()?;
         let bound = self.bound.get(pod);
+        // Decided from what a restore took back: the pod is not bound yet, runs nowhere, and no budget keeps it.
+        if bound.is_none() && aftermath.is_fresh(at) {
+            return None;
+        }
         let (node, since) = bound.map_or(("", at), |(node, since)| (node.as_str(), *since));
         let deadline = self.dated.get(node);
         let is_due =
