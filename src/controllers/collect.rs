@@ -26,7 +26,7 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::collect::{CollectStep, Halt, decide, ended};
+use crate::plan::collect::{CollectStep, Collection, Halt, decide, ended};
 use crate::plan::condition::ConditionChange;
 
 /// The loop that collects.
@@ -109,19 +109,26 @@ impl Collect {
         let now = context.now();
         let next = now + context.settings.orphan_sweep;
         // A due time beyond the next is of a clock that was far ahead.
-        let is_listed = now >= self.due || self.due > next;
-        if is_listed {
+        let mut is_listed = false;
+        if now >= self.due || self.due > next {
             self.due = next;
-            if let Err(problem) = self.list(&context, now).await {
-                tracing::warn!(problem, "no complete lists, nothing is collected");
+            match self.list(&context, now).await {
+                Ok(()) => is_listed = true,
+                Err(problem) => {
+                    tracing::warn!(problem, "no complete lists, nothing is collected");
+                }
             }
         }
         let snapshot = context.snapshot();
-        let collection = context.sights(|memory| {
-            let collection = decide(&snapshot, memory);
-            memory.asked(&collection);
-            collection
-        });
+        let collection = if context.kept_is_unread() {
+            Collection::default()
+        } else {
+            context.sights(|memory| {
+                let collection = decide(&snapshot, memory);
+                memory.asked(&collection);
+                collection
+            })
+        };
         if is_listed {
             // Whoever leads next may need it sooner than what else was learned.
             context.keep_soon();
@@ -231,6 +238,24 @@ async fn runs_nothing(context: &Acting, node: &Node) -> Result<(), StepError> {
     idle
 }
 
+/// Asks the API server itself for a Node of an instance that is known to have none: by the names that it can have.
+async fn has_no_node(context: &Acting, instance: &Instance) -> Result<(), StepError> {
+    let names = [
+        instance.tags.get(tags::NAME),
+        Some(&instance.private_dns_name),
+        Some(&instance.id),
+    ];
+    let names: BTreeSet<&String> = names.into_iter().flatten().collect();
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        let found = context.kubernetes.provider_id_of_node(name).await?;
+        if found.is_some_and(|found| found == instance.provider_id()) {
+            let message = format!("instance {} has Node {name}", instance.id);
+            return Err(StepError::Outdated(message));
+        }
+    }
+    Ok(())
+}
+
 async fn terminate(
     context: &Acting,
     ended: &Ended,
@@ -238,8 +263,9 @@ async fn terminate(
     node: Option<Arc<Node>>,
 ) -> Result<(), StepError> {
     let ready = async {
-        if let Some(node) = &node {
-            runs_nothing(context, node).await?;
+        match &node {
+            Some(node) => runs_nothing(context, node).await?,
+            None => has_no_node(context, instance).await?,
         }
         tracing::warn!(
             instance = instance.id,

@@ -12,11 +12,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::node_memory;
 use super::run::StepError;
@@ -215,6 +217,15 @@ const MUST_AGREE: [Kind; 4] = [Kind::Pod, Kind::Node, Kind::NodeClaim, Kind::Nod
 /// How long that is waited for at a time.
 pub const AGREE_AGAIN: SignedDuration = SignedDuration::from_millis(250);
 
+/// How long an API server that lists no claim is doubted while EC2 has machines, by who has just come to act: as long as an
+/// empty list is by who knew better.
+const NO_CLAIM_BELIEVED: Duration = Duration::from_mins(1);
+/// How long what EC2 has is waited for then. Without an answer what the API server says is better than nothing.
+const MACHINES_LISTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long what was kept is waited for before anything is collected without it.
+const KEPT_READ_WITHIN: Duration = Duration::from_mins(5);
+
 /// What all loops share.
 pub struct Context {
     /// Time, randomness, tasks.
@@ -235,7 +246,9 @@ pub struct Context {
     launches: Mutex<LaunchMemory>,
     instances: Mutex<InstanceView>,
     sights: Mutex<CollectMemory>,
+    began: Instant,
     kept_soon: Notify,
+    is_kept_read: AtomicBool,
     asked: Mutex<BTreeSet<String>>,
     halt: Mutex<Option<Halt>>,
     planned: Mutex<Option<Arc<Planned>>>,
@@ -294,7 +307,9 @@ impl Context {
             launches: Mutex::new(launches),
             instances: Mutex::new(instances),
             sights: Mutex::default(),
+            began: Instant::now(),
             kept_soon: Notify::new(),
+            is_kept_read: AtomicBool::new(false),
             asked: Mutex::default(),
             halt: Mutex::default(),
             planned: Mutex::default(),
@@ -310,6 +325,21 @@ impl Context {
     /// that come to them.
     pub fn must_wait(&self) -> bool {
         self.mirror.may_be_behind(&MUST_AGREE)
+    }
+
+    /// True while the claims that EC2's machines were bought for may only be missing from the list: who has just come to act
+    /// knows of none.
+    pub fn doubts_that_no_claim_is_there(&self) -> bool {
+        let elapsed = self.began.elapsed();
+        if elapsed >= NO_CLAIM_BELIEVED || !self.mirror.view().claims.is_empty() {
+            return false;
+        }
+        let is_running = |instance: &Arc<Instance>| !instance.state.is_ending();
+        let has_machines = self.sights(|memory| {
+            let listed = memory.listed_instances();
+            listed.map(|instances| instances.iter().any(is_running))
+        });
+        has_machines.unwrap_or(elapsed < MACHINES_LISTED_WITHIN)
     }
 
     /// The time.
@@ -414,6 +444,17 @@ impl Context {
     /// What complete lists have shown, to read or to change in one go.
     pub fn sights<T>(&self, with: impl FnOnce(&mut CollectMemory) -> T) -> T {
         with(&mut locked(&self.sights))
+    }
+
+    /// What an earlier process or term kept was read, or nothing is kept.
+    pub fn kept_is_read(&self) {
+        self.is_kept_read.store(true, Ordering::Relaxed);
+        self.wake(Loop::Orphans);
+    }
+
+    /// True while what the brake holds, and a person was told, may be kept and not read yet.
+    pub fn kept_is_unread(&self) -> bool {
+        !self.is_kept_read.load(Ordering::Relaxed) && self.began.elapsed() < KEPT_READ_WITHIN
     }
 
     /// Something was learned that should be kept now.

@@ -14,12 +14,13 @@ use crate::api::labels::{
     LEARNED_TEMPLATES,
 };
 use crate::cluster::apply::{Learned, LearnedPlace, WriteError};
-use crate::metrics::Loop;
 use crate::plan::collect::CollectMemory;
 use crate::plan::launch::{Hazards, NoShows, NodeMemory, Shortages, TemplateUse};
 
 /// Time between two writes at least: beliefs outlive a minute, and the API server has other work.
 const WRITE_AGAIN: Duration = Duration::from_secs(30);
+/// The same where something should be kept soon.
+const WRITE_SOON_AGAIN: Duration = Duration::from_secs(5);
 /// How long the first read rests after a failure.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How long the last write may take when the process stops.
@@ -28,6 +29,7 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 /// Reads and keeps until the world stops or the term is over.
 pub async fn keep(context: Arc<Acting>) {
     let Some(settings) = context.settings.learned.clone() else {
+        context.kept_is_read();
         let stop = context.world.stop().clone();
         tokio::select! {
             biased;
@@ -99,12 +101,18 @@ impl Memory {
         loop {
             if !read {
                 match self.read(context).await {
-                    Ok(()) => read = true,
+                    Ok(()) => {
+                        read = true;
+                        context.kept_is_read();
+                    }
                     Err(error) => self.complain(&error),
                 }
             }
             let rest = if read { WRITE_AGAIN } else { READ_AGAIN };
-            context.until_kept(rest).await;
+            tokio::time::sleep(WRITE_SOON_AGAIN).await;
+            context
+                .until_kept(rest.saturating_sub(WRITE_SOON_AGAIN))
+                .await;
             look(context);
             // What was kept before is never written over unread.
             if read {
@@ -133,12 +141,20 @@ impl Memory {
         if let Some(read) = self.entry(LEARNED_NO_SHOWS, |text| NoShows::read(text, now)) {
             context.launches(|memory| memory.no_shows.absorb(read));
         }
-        if let Some(read) = self.entry(LEARNED_ORPHANS, |text| CollectMemory::read(text, now)) {
-            context.sights(|memory| memory.absorb(read));
-            context.wake(Loop::Orphans);
-        }
+        self.read_orphans(context);
         context.tell_outlook();
         Ok(())
+    }
+
+    /// Takes over what was seen without an owner.
+    fn read_orphans(&mut self, context: &Acting) {
+        let now = context.now();
+        if let Some(read) = self.entry(LEARNED_ORPHANS, |text| CollectMemory::read(text, now)) {
+            context.sights(|memory| memory.absorb(read));
+        }
+        // What has an owner again must not be found there by the next reader.
+        let orphans = self.known.entry(LEARNED_ORPHANS);
+        self.orphans = orphans.unwrap_or_default().to_owned();
     }
 
     /// An entry, if it is there and can be read.
@@ -167,7 +183,9 @@ impl Memory {
         let no_shows = context.launches(|memory| memory.no_shows.write());
         let orphans = context.sights(|memory| memory.write());
         let same = no_shows == self.no_shows
-            && orphans == self.orphans
+            && orphans
+                .as_ref()
+                .is_none_or(|orphans| *orphans == self.orphans)
             && learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
             && learned.2 == self.kept.2
@@ -175,14 +193,14 @@ impl Memory {
         if same {
             return;
         }
-        let entries = [
+        let mut entries = vec![
             (LEARNED_SHORTAGES, learned.0.write(now)),
             (LEARNED_HAZARDS, learned.1.write(now)),
             (LEARNED_TEMPLATES, learned.2.write()),
             (LEARNED_MEMORY, learned.3.write()),
             (LEARNED_NO_SHOWS, no_shows.clone()),
-            (LEARNED_ORPHANS, orphans.clone()),
         ];
+        entries.extend(orphans.clone().map(|orphans| (LEARNED_ORPHANS, orphans)));
         let kubernetes = &context.kubernetes;
         match kubernetes
             .write_learned(&self.place, &self.known, &entries)
@@ -192,13 +210,14 @@ impl Memory {
                 self.known = known;
                 self.kept = learned;
                 self.no_shows = no_shows;
-                self.orphans = orphans;
+                self.orphans = orphans.unwrap_or_else(|| std::mem::take(&mut self.orphans));
             }
             Err(error) => {
                 self.complain(&error);
                 // Somebody else wrote or deleted it: next time it is written over what is there then.
                 if let Ok(known) = kubernetes.read_learned(&self.place).await {
                     self.known = known;
+                    self.read_orphans(context);
                 }
             }
         }

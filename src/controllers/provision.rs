@@ -48,8 +48,8 @@ pub struct Provisioning {
     disagreements: Disagreements,
     refused: RefusedPools,
     said: Option<String>,
-    /// Planning waits for what is known to be of one time.
-    waits: bool,
+    /// What planning waits for.
+    waits: Option<&'static str>,
 }
 
 impl Provisioning {
@@ -65,7 +65,7 @@ impl Provisioning {
             disagreements: Disagreements::default(),
             refused: RefusedPools::default(),
             said: None,
-            waits: false,
+            waits: None,
         }
     }
 
@@ -129,15 +129,23 @@ impl Provisioning {
 
     /// True while nothing may be planned; says so when that changes.
     fn must_wait(&mut self) -> bool {
-        let waits = self.context.must_wait();
+        let waits = if self.context.must_wait() {
+            Some("pods, Nodes, NodeClaims and NodePools may be of different times")
+        } else if self.context.doubts_that_no_claim_is_there() {
+            Some(
+                "the API server lists no NodeClaim, and EC2 may have machines that were bought for some",
+            )
+        } else {
+            None
+        };
         if waits != self.waits {
             self.waits = waits;
-            tracing::info!(
-                waits,
-                "planning waits while pods, Nodes, NodeClaims and NodePools may be of different times"
-            );
+            match waits {
+                Some(why) => tracing::info!("planning waits, for a minute at most: {why}"),
+                None => tracing::info!("planning goes on"),
+            }
         }
-        waits
+        waits.is_some()
     }
 
     /// Tells pods that wait beside room, for which kube-scheduler has reasons that are not known here.

@@ -3,11 +3,17 @@
 //! Given the cluster's name; given back where its nodes reach the API server. It is asked once, when the process starts,
 //! and only where the settings do not say it. Nothing of it is remembered here.
 
+use std::time::Duration;
+
 use super::call::failed;
 use crate::cloud::settings::CloudSettings;
 use crate::cloud::{CloudError, errors};
 
 const OPERATION: &str = "DescribeCluster";
+/// Time between two attempts, and how many there are: a minute, in which a throttled account is answered again, and a pod
+/// that has just started gets its credentials.
+const AGAIN: Duration = Duration::from_secs(2);
+const MOST_TRIES: u32 = 30;
 
 /// The URL of the API server of an EKS cluster, as its nodes reach it.
 ///
@@ -15,7 +21,21 @@ const OPERATION: &str = "DescribeCluster";
 /// EKS cannot be asked, knows no such cluster, or has not made its API server yet.
 pub async fn endpoint(settings: &CloudSettings) -> Result<String, CloudError> {
     let eks = aws_sdk_eks::Client::new(&super::sdk_config(settings).await);
+    for _try in 1..MOST_TRIES {
+        match ask(&eks, &settings.cluster.name).await {
+            Err(error) if passes(&error) => {
+                tracing::warn!(%error, "where new nodes reach the API server: asked for again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
     ask(&eks, &settings.cluster.name).await
+}
+
+/// True for an error that another try may mend.
+fn passes(error: &CloudError) -> bool {
+    errors::is_retryable(error.class) || error.code == errors::NO_CREDENTIALS
 }
 
 async fn ask(eks: &aws_sdk_eks::Client, name: &str) -> Result<String, CloudError> {

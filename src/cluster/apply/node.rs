@@ -155,6 +155,19 @@ impl Kubernetes {
         .await
     }
 
+    /// The provider id of a Node as the API server has it; `None` where there is no such Node.
+    ///
+    /// # Errors
+    /// What the API server says against it.
+    pub async fn provider_id_of_node(&self, name: &str) -> Result<Option<String>, WriteError> {
+        let api = self.all::<core::Node>();
+        let found = self
+            .call(Operation::GetNode, name, || api.get_opt(name))
+            .await?;
+        let spec = found.and_then(|node| node.spec);
+        Ok(spec.and_then(|spec| spec.provider_id))
+    }
+
     /// Asks for a Node's deletion, whatever it says by now; no error when it is deleted or gone already.
     ///
     /// # Errors

@@ -313,6 +313,26 @@ async fn what_is_there_counts_while_the_api_server_lists_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_just_started_buys_nothing_while_ec2_has_machines_of_claims_that_are_not_listed() {
+    let stage = Stage::new();
+    let process = stage.run();
+    stage.one_pod_runs().await;
+    process.kill();
+    stage.change(NodePool, "general", |pool| {
+        pool["spec"]["limits"] = json!({ "nodes": "1" });
+    });
+    stage.pod("b");
+    stage.world.api.start_again(Cache::BlankFor(NodeClaim));
+    let _another = stage.start(Mode::Run, 8, Life::new());
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(stage.machines().len(), 1, "nothing was bought");
+    stage.world.api.start_again(Cache::Filled);
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    assert_eq!(stage.machines().len(), 1, "the limit holds");
+    assert_eq!(stage.running_pods(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn versions_go_on_after_a_restore_or_are_counted_again() {
     let stage = Stage::new();
     let api = &stage.world.api;

@@ -112,13 +112,14 @@ impl CollectMemory {
         self.tagged.clear();
     }
 
-    /// As text, for [`Self::read`]; empty while there is nothing to go on from.
-    pub fn write(&self) -> String {
+    /// As text, for [`Self::read`]; empty while there is nothing to go on from, and `None` before a list of its own is in:
+    /// what others wrote stays then.
+    pub fn write(&self) -> Option<String> {
         text::write(self)
     }
 
-    /// From the text of [`Self::write`], which may be old: of what was missing long ago only what a person was told
-    /// counts.
+    /// From the text of [`Self::write`], which may be old: of what was missing long ago only what the brake holds and a person
+    /// was told counts. No instance id is given twice.
     ///
     /// # Errors
     /// The text is not of that form.
@@ -127,6 +128,7 @@ impl CollectMemory {
         let is_fresh = |last: Timestamp| now.duration_since(last).abs() <= HANDED_ON;
         if read.last.take().is_none_or(|(last, _none)| !is_fresh(last)) {
             read = Self {
+                held: read.held,
                 told: read.told,
                 ..Self::default()
             };
@@ -150,7 +152,7 @@ impl CollectMemory {
         join(&mut self.orphans, earlier.orphans);
         join(&mut self.vanished, earlier.vanished);
         join(&mut self.stray, earlier.stray);
-        let is_missing = |id: &String| self.orphans.contains_key(id);
+        let is_missing = |id: &String| !is_listed || self.orphans.contains_key(id);
         self.held
             .extend(earlier.held.into_iter().filter(is_missing));
         for told in earlier.told.into_iter().rev() {
@@ -220,11 +222,10 @@ impl CollectMemory {
         allowed.any(|told| halt.orphans.is_subset(&told.orphans))
     }
 
-    /// The last complete list.
-    pub fn instances(&self) -> &[Arc<Instance>] {
-        self.last
-            .as_ref()
-            .map_or(&[], |(_at, instances)| instances.as_slice())
+    /// The last complete list, if there was one.
+    pub fn listed_instances(&self) -> Option<&[Arc<Instance>]> {
+        let last = self.last.as_ref();
+        last.map(|(_at, instances)| instances.as_slice())
     }
 
     /// True when the first list that missed it and the last one are far enough apart.

@@ -123,7 +123,8 @@ pub struct Collection {
 pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     let mut collection = Collection::default();
     let mut condemned: Vec<CollectStep> = Vec::new();
-    for instance in memory.instances() {
+    let listed = memory.listed_instances().unwrap_or_default();
+    for instance in listed {
         if !memory.confirmed(memory.orphans.get(&instance.id)) {
             continue;
         }
@@ -143,7 +144,7 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
             None => {}
         }
     }
-    let fleet = memory.instances().len();
+    let fleet = listed.len();
     let new: BTreeSet<String> = condemned
         .iter()
         .filter_map(|step| match step {

@@ -310,7 +310,7 @@ fn who_leads_soon_goes_on_from_what_was_seen_and_decides_from_a_list_of_its_own(
     // Soon enough, too late, and with a clock that was ahead.
     for (begins, collected) in [(1_000, true), (1_080, true), (1_081, false), (899, false)] {
         let mut memory = CollectMemory::default();
-        memory.absorb(CollectMemory::read(&first.write(), at(begins)).unwrap());
+        memory.absorb(CollectMemory::read(&first.write().unwrap(), at(begins)).unwrap());
         assert_eq!(steps(&decide(&snapshot, &memory)), Vec::<String>::new());
         memory.listed(at(begins), list.to_vec(), &snapshot);
         let expected = if collected {
@@ -322,25 +322,34 @@ fn who_leads_soon_goes_on_from_what_was_seen_and_decides_from_a_list_of_its_own(
         // Also when it is read only after the first list.
         let mut memory = CollectMemory::default();
         memory.listed(at(begins), list.to_vec(), &snapshot);
-        memory.absorb(CollectMemory::read(&first.write(), at(begins)).unwrap());
+        memory.absorb(CollectMemory::read(&first.write().unwrap(), at(begins)).unwrap());
         assert_eq!(steps(&decide(&snapshot, &memory)), expected, "{begins}");
     }
 }
 
 #[test]
-fn the_brake_holds_whoever_leads() {
+fn the_brake_holds_whoever_leads_and_whenever() {
     let snapshot = world(1_000, &[], &[], &[]);
     let fleet: Vec<Arc<Instance>> = ["a", "b", "c", "d"].map(tagged).to_vec();
     let mut memory = twice(900, 1_000, &fleet, &snapshot);
     let first = decide(&snapshot, &memory);
     assert!(first.halt.is_some());
     memory.asked(&first);
-    // One of them is ended by hand: few enough to go alone, had nobody been asked.
-    let mut memory = CollectMemory::read(&memory.write(), at(1_030)).unwrap();
-    memory.listed(at(1_030), fleet[1..].to_vec(), &snapshot);
-    let second = decide(&snapshot, &memory);
-    assert!(second.halt.is_some());
-    assert_eq!(steps(&second), Vec::<String>::new());
+    let kept = memory.write().unwrap();
+    // One of them is ended by hand: few enough to go alone, had nobody been asked. Soon after, and hours later.
+    for begins in [1_030, 20_000] {
+        let mut memory = CollectMemory::read(&kept, at(begins)).unwrap();
+        assert_eq!(
+            memory.write(),
+            None,
+            "what is kept stays until there is a list"
+        );
+        memory.listed(at(begins), fleet[1..].to_vec(), &snapshot);
+        memory.listed(at(begins + 60), fleet[1..].to_vec(), &snapshot);
+        let second = decide(&snapshot, &memory);
+        assert!(second.halt.is_some());
+        assert_eq!(steps(&second), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -354,21 +363,21 @@ fn what_a_person_was_told_may_be_allowed_whoever_leads_then() {
     let pool = snapshot.node_pools.get_mut("general").unwrap();
     Arc::make_mut(pool).acknowledged_orphans = Some(token);
     // Hours later two lists have to agree again, and half of the machines are gone.
-    let mut later = CollectMemory::read(&memory.write(), at(9_000)).unwrap();
+    let mut later = CollectMemory::read(&memory.write().unwrap(), at(9_000)).unwrap();
     later.listed(at(9_000), fleet[5..].to_vec(), &snapshot);
     assert_eq!(steps(&decide(&snapshot, &later)), Vec::<String>::new());
     later.listed(at(9_060), fleet[5..].to_vec(), &snapshot);
     assert_eq!(steps(&decide(&snapshot, &later)).len(), 5);
     // With all of it gone there is nothing to keep.
     later.listed(at(9_120), Vec::new(), &snapshot);
-    assert_eq!(later.write(), "");
+    assert_eq!(later.write().unwrap(), "");
 }
 
 #[test]
 fn what_is_kept_is_readable_and_nonsense_is_refused() {
     let snapshot = world(1_000, &[launched("b")], &[], &[]);
     let memory = twice(900, 1_000, &[tagged("a")], &snapshot);
-    insta::assert_snapshot!(memory.write(), @r#"{"listed":"2027-01-15T08:16:40Z","orphans":{"2027-01-15T08:15:00Z":["i-a"]},"vanished":{"2027-01-15T08:15:00Z":["uid-b"]}}"#);
+    insta::assert_snapshot!(memory.write().unwrap(), @r#"{"listed":"2027-01-15T08:16:40Z","orphans":{"2027-01-15T08:15:00Z":["i-a"]},"vanished":{"2027-01-15T08:15:00Z":["uid-b"]}}"#);
     for text in ["[]", "{}", r#"{"listed":"never"}"#] {
         assert!(CollectMemory::read(text, at(1_000)).is_err(), "{text}");
     }

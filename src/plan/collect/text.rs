@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{CollectMemory, Told};
 
-/// Most names of each kind that are written, some 25 bytes each: a ConfigMap holds a megabyte. What is left out is seen
-/// for the first time again.
-const MOST_NAMES: usize = 5_000;
+/// Most names of each kind that are written, 22 to 39 bytes each: a ConfigMap holds a megabyte, and not this alone. What is
+/// left out is seen for the first time again.
+const MOST_NAMES: usize = 2_000;
 
 /// A text that is no memory of what has no owner.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +45,12 @@ struct KeptTold {
     orphans: BTreeSet<String>,
 }
 
-/// Writes what is missing; nothing where nothing is.
-pub(super) fn write(memory: &CollectMemory) -> String {
-    let nothing =
-        memory.orphans.is_empty() && memory.vanished.is_empty() && memory.stray.is_empty();
-    let Some((listed, _instances)) = memory.last.as_ref().filter(|_last| !nothing) else {
-        return String::new();
-    };
+/// Writes what is missing, an empty text where nothing is. Before there was a list there is nothing to say.
+pub(super) fn write(memory: &CollectMemory) -> Option<String> {
+    let (listed, _instances) = memory.last.as_ref()?;
+    if memory.orphans.is_empty() && memory.vanished.is_empty() && memory.stray.is_empty() {
+        return Some(String::new());
+    }
     let kept = Kept {
         listed: *listed,
         orphans: by_time(&memory.orphans),
@@ -61,7 +60,7 @@ pub(super) fn write(memory: &CollectMemory) -> String {
         told: told(memory),
     };
     // Names and times can always be written.
-    serde_json::to_string(&kept).unwrap_or_default()
+    Some(serde_json::to_string(&kept).unwrap_or_default())
 }
 
 fn by_time(missing: &BTreeMap<String, Timestamp>) -> Missing {
@@ -83,7 +82,7 @@ fn told(memory: &CollectMemory) -> Vec<KeptTold> {
     let mut kept: Vec<KeptTold> = Vec::new();
     for told in memory.told.iter().rev().filter(is_left) {
         let Some(left) = room.checked_sub(told.orphans.len()) else {
-            break;
+            continue;
         };
         room = left;
         kept.push(KeptTold {
