@@ -149,11 +149,8 @@ impl Acts {
         }
         let at = line.at.parse::<Timestamp>().ok()?;
         let bound = self.bound.get(pod);
-        // Decided from what a restore took back: the pod is not bound yet, runs nowhere, and no budget keeps it.
-        if bound.is_none() && aftermath.is_fresh(at) {
-            return None;
-        }
-        let (node, since) = bound.map_or(("", at), |(node, since)| (node.as_str(), *since));
+        // Decided from what a restore took back: a pod that is bound to no Node runs nowhere, and no budget keeps it.
+        let (node, since) = bound.map(|(node, since)| (node.as_str(), *since))?;
         let deadline = self.dated.get(node);
         let is_due =
             deadline.is_some_and(|deadline| at >= aftermath.earliest(*deadline - LAST_CALL));

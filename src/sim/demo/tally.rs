@@ -57,9 +57,11 @@ impl Tally {
                 }
             }
             "PodEvicted" => {
-                let instance = self.instances.get(&text("node"));
+                let node = text("node");
+                let instance = self.instances.get(&node);
                 let lost = instance.is_some_and(|instance| self.going.contains(instance));
-                self.voluntary_evictions += usize::from(!lost);
+                // A pod that a restore has unbound is evicted from nothing.
+                self.voluntary_evictions += usize::from(!lost && !node.is_empty());
             }
             "InstanceLaunched" => self.nodes_bought += 1,
             "InterruptionNotice" => {
