@@ -140,9 +140,10 @@ impl Provisioning {
         };
         if waits != self.waits {
             self.waits = waits;
-            match waits {
-                Some(why) => tracing::info!("planning waits, for a minute at most: {why}"),
-                None => tracing::info!("planning goes on"),
+            if let Some(why) = waits {
+                tracing::info!("planning waits, for a minute at most: {why}");
+            } else {
+                tracing::info!("planning goes on");
             }
         }
         waits.is_some()
