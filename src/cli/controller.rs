@@ -129,11 +129,12 @@ mod running {
             context: flags.context.clone(),
         };
         let client = connect_listening(&options, &clock).await?;
-        let flags = &joining(flags, &options, &client).await?;
         let mirror = Mirror::new();
         let standing = Arc::new(OnceLock::new());
         let health = (mirror.clone(), Arc::clone(&standing));
+        // First, so that nobody ends the process for its silence before it has said what it lacks.
         serve_endpoints(flags, &metrics, health, &world).await?;
+        let flags = &joining(flags, &options, &client).await?;
         let cloud_settings = CloudSettings {
             kubernetes_version: version::follow(client.clone(), &world),
             ..cloud_settings(flags)

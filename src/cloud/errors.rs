@@ -271,6 +271,11 @@ fn is_identity_problem(code: &str) -> bool {
     .contains(&code)
 }
 
+/// What the names of the actions begin with that AWS's messages name.
+const SERVICES: [&str; 8] = [
+    "ec2:", "eks:", "iam:", "kms:", "pricing:", "sqs:", "ssm:", "sts:",
+];
+
 /// The IAM actions that AWS's message names; else the one of the operation, which for CreateFleet
 /// includes what the fleet does on the caller's behalf.
 fn missing_actions(operation: &str, message: &str) -> String {
@@ -278,7 +283,7 @@ fn missing_actions(operation: &str, message: &str) -> String {
         .split(|character: char| character.is_whitespace() || "'\"`,;()".contains(character))
         .map(|word| word.trim_end_matches('.'))
         .filter(|word| {
-            ["ec2:", "iam:", "pricing:", "ssm:", "kms:", "sts:"]
+            SERVICES
                 .iter()
                 .any(|service| word.starts_with(service) && word.len() > service.len())
         })
@@ -294,6 +299,9 @@ fn missing_actions(operation: &str, message: &str) -> String {
         "RunInstances" => "ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned(),
         "GetProducts" => "pricing:GetProducts".to_owned(),
         "GetParameters" => "ssm:GetParameters".to_owned(),
+        "DescribeCluster" => "eks:DescribeCluster".to_owned(),
+        "GetQueueUrl" | "ReceiveMessage" => format!("sqs:{operation}"),
+        "DeleteMessageBatch" => "sqs:DeleteMessage".to_owned(),
         "CreateInstanceProfile" => {
             "iam:CreateInstanceProfile and iam:TagInstanceProfile".to_owned()
         }
@@ -403,6 +411,9 @@ mod tests {
     fn the_permission_is_that_of_the_service_that_refused() {
         for (operation, actions) in [
             ("GetParameters", "ssm:GetParameters"),
+            ("DescribeCluster", "eks:DescribeCluster"),
+            ("ReceiveMessage", "sqs:ReceiveMessage"),
+            ("DeleteMessageBatch", "sqs:DeleteMessage"),
             ("GetInstanceProfile", "iam:GetInstanceProfile"),
             (
                 "AddRoleToInstanceProfile",

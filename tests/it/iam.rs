@@ -113,6 +113,12 @@ fn nobody_but_the_adapter_calls_aws() {
 #[test]
 fn whatever_changes_something_is_bound_to_the_clusters_tag() {
     for statement in statements() {
+        if statement["Sid"] == "ReadOwnCluster" {
+            assert_eq!(
+                statement["Resource"],
+                "arn:aws:eks:REGION:ACCOUNT:cluster/CLUSTER"
+            );
+        }
         let changes = texts(&statement["Action"]).iter().any(|action| {
             ![":Describe", ":Get", ":List"]
                 .iter()

@@ -108,3 +108,30 @@ fn both_tools_ask_for_the_same_announcements() {
         assert!(module.contains(announced), "Terraform: {announced}");
     }
 }
+
+/// Whoever else may send to the queue may end machines: both templates let EventBridge alone, from rules of this account, and
+/// only through TLS.
+#[test]
+fn only_event_bridge_sends_to_the_queue() {
+    let words = |path: &str| {
+        let text = fs::read_to_string(path).unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let stack = words("docs/aws/interruption-queue.yaml");
+    let statements = "Statement: \
+        - Sid: OnlyEventBridgeSends Effect: Allow Principal: {Service: events.amazonaws.com} Action: sqs:SendMessage \
+        Resource: !GetAtt Queue.Arn Condition: StringEquals: {\"aws:SourceAccount\": !Ref AWS::AccountId} \
+        ArnLike: {\"aws:SourceArn\": !Sub \"arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:rule/*\"} \
+        - Sid: NothingWithoutTls Effect: Deny Principal: \"*\" Action: sqs:* Resource: !GetAtt Queue.Arn \
+        Condition: Bool: {\"aws:SecureTransport\": \"false\"} Ec2Rule:";
+    assert!(stack.contains(statements), "{stack}");
+    let module = words("docs/aws/terraform/main.tf");
+    let statements = "Statement = [ { Sid = \"OnlyEventBridgeSends\" Effect = \"Allow\" \
+        Principal = { Service = \"events.amazonaws.com\" } Action = \"sqs:SendMessage\" \
+        Resource = aws_sqs_queue.announcements.arn Condition = { \
+        StringEquals = { \"aws:SourceAccount\" = local.account } ArnLike = { \
+        \"aws:SourceArn\" = \"arn:${local.partition}:events:${local.region}:${local.account}:rule/*\" } } }, \
+        { Sid = \"NothingWithoutTls\" Effect = \"Deny\" Principal = \"*\" Action = \"sqs:*\" \
+        Resource = aws_sqs_queue.announcements.arn Condition = { Bool = { \"aws:SecureTransport\" = \"false\" } } }, ] }) }";
+    assert!(module.contains(statements), "{module}");
+}

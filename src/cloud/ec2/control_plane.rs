@@ -10,21 +10,29 @@ use crate::cloud::settings::CloudSettings;
 use crate::cloud::{CloudError, errors};
 
 const OPERATION: &str = "DescribeCluster";
-/// Time between two attempts, and how many there are: a minute, in which a throttled account is answered again, and a pod
-/// that has just started gets its credentials.
-const AGAIN: Duration = Duration::from_secs(2);
-const MOST_TRIES: u32 = 30;
+/// Time between two attempts, and how many there are: half a minute, in which a throttled account is answered again, and a
+/// pod that has just started gets its credentials. Where EKS cannot be reached at all it is two, as the SDK tries each twice.
+const AGAIN: Duration = Duration::from_secs(3);
+const MOST_TRIES: u32 = 10;
 
 /// The URL of the API server of an EKS cluster, as its nodes reach it.
 ///
 /// # Errors
 /// EKS cannot be asked, knows no such cluster, or has not made its API server yet.
 pub async fn endpoint(settings: &CloudSettings) -> Result<String, CloudError> {
-    let eks = aws_sdk_eks::Client::new(&super::sdk_config(settings).await);
+    let config = super::sdk_config(settings).await;
+    if config.region().is_none() {
+        return Err(super::no_region());
+    }
+    let eks = aws_sdk_eks::Client::new(&config);
     for _try in 1..MOST_TRIES {
         match ask(&eks, &settings.cluster.name).await {
             Err(error) if passes(&error) => {
-                tracing::warn!(%error, "where new nodes reach the API server: asked for again");
+                tracing::warn!(
+                    %error,
+                    "EKS does not say where new nodes reach the API server; it is asked again, and not at all with \
+                     --cluster-endpoint"
+                );
                 tokio::time::sleep(AGAIN).await;
             }
             answer => return answer,

@@ -109,6 +109,11 @@ pub struct Ec2Cloud {
     rehearsals: Rehearsals,
 }
 
+fn no_region() -> CloudError {
+    let message = "no AWS region is known: set AWS_REGION, or the region setting";
+    errors::refused("Connect", message)
+}
+
 impl Ec2Cloud {
     /// Connects with AWS's default chain (environment, web identity, container, instance profile)
     /// and starts refreshing the catalogue in the background. The endpoint may be set by
@@ -132,10 +137,7 @@ impl Ec2Cloud {
     ) -> Result<Self, CloudError> {
         let config = change(loader(&settings)).load().await;
         let Some(region) = config.region().map(|region| Arc::from(region.as_ref())) else {
-            return Err(errors::refused(
-                "Connect",
-                "no AWS region is known: set AWS_REGION, or the region setting",
-            ));
+            return Err(no_region());
         };
         Ok(Self::with_config(&config, region, settings, world))
     }

@@ -20,8 +20,12 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
             if !judged.insert((Arc::as_ptr(&pod.spec), &node.name)) {
                 continue;
             }
-            for spread in constraints.spread.iter().filter(|spread| spread.required) {
-                check_spread(fleet, node, pod, spread, wrong);
+            let must_hold = || constraints.spread.iter().filter(|spread| spread.required);
+            let keys: Vec<&str> = must_hold()
+                .map(|spread| spread.topology_key.as_str())
+                .collect();
+            for spread in must_hold() {
+                check_spread(fleet, node, (pod, &keys), spread, wrong);
             }
             for term in &constraints.affinity {
                 let terms = &constraints.affinity;
@@ -90,12 +94,16 @@ fn pods(node: &FutureNode) -> impl Iterator<Item = &Arc<Pod>> {
 fn check_spread(
     fleet: &Fleet,
     node: &FutureNode,
-    pod: &Pod,
+    (pod, keys): (&Pod, &[&str]),
     spread: &TopologySpread,
     wrong: &mut Vec<String>,
 ) {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
     for other in &fleet.nodes {
+        // A node counts for a spread only if it has the labels of all of them.
+        if !keys.iter().all(|key| other.labels.contains_key(*key)) {
+            continue;
+        }
         let Some(value) = other.labels.get(&spread.topology_key) else {
             continue;
         };

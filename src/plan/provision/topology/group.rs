@@ -12,7 +12,7 @@ use crate::model::requirement::Requirement;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::Toleration;
 use crate::plan::provision::class::Class;
-use crate::plan::provision::labels::{HOSTNAME, NodeDemand, ZONE};
+use crate::plan::provision::labels::{DemandTerm, HOSTNAME, NodeDemand, ZONE};
 use crate::plan::provision::shared_claims;
 
 /// What a group demands.
@@ -334,7 +334,8 @@ fn constraints_of(snapshot: &Snapshot, spec: &PodSpec, class: &Class) -> Vec<(Id
     };
     let mut found = Vec::new();
     for spread in &constraints.spread {
-        found.push((spread_identity(spec, spread, class), 1));
+        let counted = counted_nodes(&constraints.spread, spread, class);
+        found.push((spread_identity(spec, spread, counted), 1));
     }
     let mut terms = |list: &[PodTerm], kind: &Kind| {
         for term in list {
@@ -389,11 +390,45 @@ fn constraints_of(snapshot: &Snapshot, spec: &PodSpec, class: &Class) -> Vec<(Id
     found
 }
 
-fn spread_identity(spec: &PodSpec, spread: &TopologySpread, class: &Class) -> Identity {
+/// The nodes that count for one of a pod's spreads: those that its affinity allows, where the spread honours it, and of
+/// these only who has the labels of all spreads that must hold (kube-scheduler, `pkg/scheduler/framework/plugins/podtopologyspread`:
+/// a node without one of them is skipped altogether). `None` is every node.
+fn counted_nodes(
+    all: &[TopologySpread],
+    spread: &TopologySpread,
+    class: &Class,
+) -> Option<NodeDemand> {
+    let others: BTreeSet<&str> = all
+        .iter()
+        .filter(|other| spread.required && other.required)
+        .map(|other| other.topology_key.as_str())
+        // Every node has a name, and one that is not there yet has no label of it.
+        .filter(|key| *key != spread.topology_key && *key != HOSTNAME)
+        .collect();
+    let allowed = spread.honor_node_affinity.then(|| class.own_demand.clone());
+    if others.is_empty() {
+        return allowed;
+    }
+    let mut demand = allowed.unwrap_or_else(|| NodeDemand {
+        terms: vec![DemandTerm::default()],
+    });
+    for term in &mut demand.terms {
+        for key in &others {
+            term.labels.add(key, &Requirement::exists());
+        }
+    }
+    Some(demand)
+}
+
+fn spread_identity(
+    spec: &PodSpec,
+    spread: &TopologySpread,
+    counted: Option<NodeDemand>,
+) -> Identity {
     let kind = Kind::Spread {
         max_skew: spread.max_skew.max(1),
         min_domains: spread.min_domains.unwrap_or(1),
-        affinity: spread.honor_node_affinity.then(|| class.own_demand.clone()),
+        affinity: counted,
         taints: spread.honor_node_taints.then(|| spec.tolerations.clone()),
     };
     let selector = spread.selector.as_ref().map(|selector| SelectorKey {
