@@ -220,8 +220,6 @@ pub const AGREE_AGAIN: SignedDuration = SignedDuration::from_millis(250);
 /// How long an API server that lists no claim is doubted while EC2 has machines, by who has just come to act: as long as an
 /// empty list is by who knew better.
 const NO_CLAIM_BELIEVED: Duration = Duration::from_mins(1);
-/// How long what EC2 has is waited for then. Without an answer what the API server says is better than nothing.
-const MACHINES_LISTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long what was kept is waited for before anything is collected without it.
 const KEPT_READ_WITHIN: Duration = Duration::from_mins(5);
@@ -328,18 +326,17 @@ impl Context {
     }
 
     /// True while the claims that EC2's machines were bought for may only be missing from the list: who has just come to act
-    /// knows of none.
+    /// knows of none. What EC2 has not answered yet counts as machines; who only observes buys nothing, and waits for nothing.
     pub fn doubts_that_no_claim_is_there(&self) -> bool {
-        let elapsed = self.began.elapsed();
-        if elapsed >= NO_CLAIM_BELIEVED || !self.mirror.view().claims.is_empty() {
+        let is_over = self.began.elapsed() >= NO_CLAIM_BELIEVED;
+        if is_over || self.settings.mode == Mode::Observe || !self.mirror.view().claims.is_empty() {
             return false;
         }
         let is_running = |instance: &Arc<Instance>| !instance.state.is_ending();
-        let has_machines = self.sights(|memory| {
+        self.sights(|memory| {
             let listed = memory.listed_instances();
-            listed.map(|instances| instances.iter().any(is_running))
-        });
-        has_machines.unwrap_or(elapsed < MACHINES_LISTED_WITHIN)
+            listed.is_none_or(|instances| instances.iter().any(is_running))
+        })
     }
 
     /// The time.
