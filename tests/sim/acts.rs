@@ -49,11 +49,25 @@ impl Acts {
     /// Looks at claims before what happened is taken in: a claim that says by when pods must have left may be
     /// gone by the next look.
     pub(crate) fn look(&mut self, world: &Embedded) {
+        let mut unnamed = BTreeMap::new();
         world.api.each(Resource::NodeClaim, |_key, claim| {
             let dated = &claim["metadata"]["annotations"][labels::TERMINATION_TIMESTAMP];
             if let Some(Ok(deadline)) = dated.as_str().map(str::parse) {
                 let node = text(claim, "/status/nodeName").to_owned();
-                self.dated.insert(node, deadline);
+                if node.is_empty() {
+                    unnamed.insert(text(claim, "/status/providerID").to_owned(), deadline);
+                } else {
+                    self.dated.insert(node, deadline);
+                }
+            }
+        });
+        if unnamed.is_empty() {
+            return;
+        }
+        // Whoever opened the Node may have ended before it was written down.
+        world.api.each(Resource::Node, |key, node| {
+            if let Some(deadline) = unnamed.get(text(node, "/spec/providerID")) {
+                self.dated.insert(key.name.clone(), *deadline);
             }
         });
     }
