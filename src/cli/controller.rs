@@ -180,7 +180,10 @@ mod running {
             return Ok(flags);
         }
         if flags.cluster_endpoint.is_empty() {
-            let found = control_plane::endpoint(&cloud_settings(&flags)).await;
+            let what = "where new nodes reach the API server (--cluster-endpoint says it, too)";
+            let known = cloud_settings(&flags);
+            let ask = async || control_plane::endpoint(&known).await;
+            let found = joining::persistently(what, control_plane::passes, ask).await;
             flags.cluster_endpoint = found.map_err(ControllerError::Endpoint)?;
         }
         if flags.cluster_ca_bundle.is_empty() {

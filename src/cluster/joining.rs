@@ -4,6 +4,7 @@
 //! trusts the API server by, the range that the API server gives Services addresses from, and the address of the
 //! cluster's DNS. Where nodes reach the API server is not known inside the cluster: EKS is asked for it.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::{Api, Client};
 use pem::{EncodeConfig, LineEnding, Pem};
+use tokio::time::Instant;
 
 use super::client::{ConnectError, ConnectOptions, certificates};
 
@@ -24,10 +26,10 @@ const SYSTEM: &str = "kube-system";
 /// What the Service of a cluster's DNS is called.
 const DNS_SERVICES: [&str; 2] = ["kube-dns", "coredns"];
 
-/// Pause before the API server is asked again.
+/// Pause before it is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How often it is asked again: for two minutes, in which a control plane is upgraded as a rule.
-const MOST_TRIES: u32 = 60;
+/// How long it is asked again: a control plane is upgraded in that time as a rule.
+const ASKED_FOR: Duration = Duration::from_mins(2);
 
 /// True for an error that another try may mend.
 fn passes(error: &kube::Error) -> bool {
@@ -86,7 +88,8 @@ fn in_base64(certificates: Vec<Vec<u8>>) -> String {
 /// It cannot be read, or there is none.
 pub async fn service_range(client: Client) -> Result<String, JoiningError> {
     let ranges: Api<ServiceCIDR> = Api::all(client);
-    let found = persistently("the range of Service addresses", || ranges.get(DEFAULT)).await;
+    let what = "the range of Service addresses";
+    let found = persistently(what, passes, || ranges.get(DEFAULT)).await;
     let found = found.map_err(|error| JoiningError::NoRange(Box::new(error)))?;
     let cidrs = found.spec.map(|spec| spec.cidrs.unwrap_or_default());
     cidrs
@@ -99,7 +102,7 @@ pub async fn service_range(client: Client) -> Result<String, JoiningError> {
 pub async fn dns_address(client: Client) -> Option<IpAddr> {
     let services: Api<Service> = Api::namespaced(client, SYSTEM);
     for name in DNS_SERVICES {
-        match persistently("the cluster's DNS", || services.get_opt(name)).await {
+        match persistently("the cluster's DNS", passes, || services.get_opt(name)).await {
             Ok(found) => {
                 if let Some(address) = found.and_then(|found| address_of(&found)) {
                     return Some(address);
@@ -127,9 +130,17 @@ fn address_of(service: &Service) -> Option<IpAddr> {
     Some(address.into())
 }
 
-/// Asks again after errors that pass.
-async fn persistently<T>(what: &str, ask: impl AsyncFn() -> kube::Result<T>) -> kube::Result<T> {
-    for _try in 0..MOST_TRIES {
+/// Asks again after errors that pass, for two minutes.
+///
+/// # Errors
+/// What does not pass, or has not by then.
+pub async fn persistently<T, E: Display>(
+    what: &str,
+    passes: impl Fn(&E) -> bool,
+    ask: impl AsyncFn() -> Result<T, E>,
+) -> Result<T, E> {
+    let until = Instant::now() + ASKED_FOR;
+    while Instant::now() < until {
         match ask().await {
             Err(error) if passes(&error) => {
                 tracing::warn!(%error, "{what}: asked for again");

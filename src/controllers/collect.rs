@@ -129,7 +129,7 @@ impl Collect {
                 collection
             })
         };
-        if is_listed {
+        if is_listed && context.sights(|memory| memory.misses_something()) {
             // Whoever leads next may need it sooner than what else was learned.
             context.keep_soon();
         }

@@ -1,7 +1,8 @@
 //! Keeps what was learned of EC2, and what was seen without an owner, across restarts and terms.
 //!
 //! Reads it once when this process comes to act, and writes it from time to time and at the end when
-//! it has changed. Nothing waits for it and nothing fails with it: without it, it is learned anew.
+//! it has changed. Nothing fails with it, and only the collection of what has no owner waits for the first read, for a while:
+//! without it, it is learned anew.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -49,7 +50,6 @@ pub async fn keep(context: Arc<Acting>) {
         known: Learned::default(),
         kept: Default::default(),
         no_shows: NoShows::default().write(),
-        orphans: String::new(),
         warned: false,
     };
     let stop = context.world.stop().clone();
@@ -88,10 +88,8 @@ struct Memory {
     place: LearnedPlace,
     known: Learned,
     kept: (Shortages, Hazards, TemplateUse, NodeMemory),
-    /// The no-shows among it, as text: when machines joined changes all the time and is not kept. So is the list of all
-    /// machines beside those without an owner.
+    /// The no-shows among it, as text: when machines joined changes all the time and is not kept.
     no_shows: String,
-    orphans: String,
     warned: bool,
 }
 
@@ -147,14 +145,11 @@ impl Memory {
     }
 
     /// Takes over what was seen without an owner.
-    fn read_orphans(&mut self, context: &Acting) {
+    fn read_orphans(&self, context: &Acting) {
         let now = context.now();
         if let Some(read) = self.entry(LEARNED_ORPHANS, |text| CollectMemory::read(text, now)) {
             context.sights(|memory| memory.absorb(read));
         }
-        // What has an owner again must not be found there by the next reader.
-        let orphans = self.known.entry(LEARNED_ORPHANS);
-        self.orphans = orphans.unwrap_or_default().to_owned();
     }
 
     /// An entry, if it is there and can be read.
@@ -182,10 +177,11 @@ impl Memory {
         });
         let no_shows = context.launches(|memory| memory.no_shows.write());
         let orphans = context.sights(|memory| memory.write());
+        let kept_orphans = self.known.entry(LEARNED_ORPHANS).unwrap_or_default();
         let same = no_shows == self.no_shows
             && orphans
                 .as_ref()
-                .is_none_or(|orphans| *orphans == self.orphans)
+                .is_none_or(|orphans| orphans == kept_orphans)
             && learned.0 == self.kept.0
             && learned.1.says_the_same(&self.kept.1)
             && learned.2 == self.kept.2
@@ -200,7 +196,7 @@ impl Memory {
             (LEARNED_MEMORY, learned.3.write()),
             (LEARNED_NO_SHOWS, no_shows.clone()),
         ];
-        entries.extend(orphans.clone().map(|orphans| (LEARNED_ORPHANS, orphans)));
+        entries.extend(orphans.map(|orphans| (LEARNED_ORPHANS, orphans)));
         let kubernetes = &context.kubernetes;
         match kubernetes
             .write_learned(&self.place, &self.known, &entries)
@@ -210,7 +206,6 @@ impl Memory {
                 self.known = known;
                 self.kept = learned;
                 self.no_shows = no_shows;
-                self.orphans = orphans.unwrap_or_else(|| std::mem::take(&mut self.orphans));
             }
             Err(error) => {
                 self.complain(&error);

@@ -60,8 +60,9 @@ impl Turns {
         for _time in 0..2 {
             tokio::time::timeout_at(until, quiet(context)).await.ok();
             say(context, claim, node).await;
-            let shown = tokio::time::timeout(SHOWN_WITHIN, shown(context, claim, node)).await;
-            if shown.is_ok() {
+            let is_shown = || unsaid(context, &expected(context, claim, node)).is_empty();
+            let shown = tokio::time::timeout(SHOWN_WITHIN, looking_until(is_shown));
+            if shown.await.is_ok() {
                 break;
             }
         }
@@ -73,14 +74,11 @@ impl Turns {
 async fn quiet(context: &Acting) {
     // The Node's last change may have woken pods that were not tried yet.
     tokio::time::sleep(LOOK_AGAIN).await;
-    while context.mirror.waiting_pods_quiet_for() < QUIET {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    looking_until(|| context.mirror.waiting_pods_quiet_for() >= QUIET).await;
 }
 
-/// Waits until the API server shows all that was said.
-async fn shown(context: &Acting, claim: &Claim, node: &Node) {
-    while !unsaid(context, &expected(context, claim, node)).is_empty() {
+async fn looking_until(holds: impl Fn() -> bool) {
+    while !holds() {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
@@ -97,11 +95,7 @@ impl Turn {
                 "nominations were taken back while the node opened, and are said again"
             );
         }
-        let bound = async {
-            while !expected(context, claim, node).is_empty() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
+        let bound = looking_until(|| expected(context, claim, node).is_empty());
         // Pods that are not bound by then are no reason to keep others waiting.
         tokio::time::timeout(BOUND_WITHIN, bound).await.ok();
     }

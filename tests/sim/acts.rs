@@ -29,6 +29,8 @@ pub(crate) struct Acts {
     going: BTreeSet<String>,
     /// Where each pod is, and since when.
     bound: BTreeMap<String, (String, Timestamp)>,
+    /// Pods that a backup has bound to no Node, and that were bound to none since.
+    unbound: BTreeSet<String>,
     /// By when pods must have left Nodes, as their claims say it, or said it before they went.
     dated: BTreeMap<String, Timestamp>,
     /// What the names of pods begin with that must not be disrupted.
@@ -77,6 +79,7 @@ impl Acts {
         self.let_go.clear();
         self.ended.clear();
         self.bound.clear();
+        self.unbound.clear();
         self.going.clear();
         world.api.each(Resource::Pod, |key, pod| {
             let name = format!("{}/{}", key.namespace, key.name);
@@ -84,7 +87,9 @@ impl Acts {
                 self.ended.insert(name.clone());
             }
             let node = text(pod, "/spec/nodeName");
-            if !node.is_empty() {
+            if node.is_empty() {
+                self.unbound.insert(name);
+            } else {
                 // Long enough that its machine may have run it.
                 self.bound.insert(name, (node.to_owned(), Timestamp::MIN));
             }
@@ -113,6 +118,7 @@ impl Acts {
             }
             "PodGone" => {
                 self.bound.remove(&pod());
+                self.unbound.remove(&pod());
                 self.let_go.remove(&pod());
                 self.ended.remove(&pod());
                 None
@@ -134,6 +140,7 @@ impl Acts {
             )
         });
         let at = line.at.parse().unwrap_or(Timestamp::MIN);
+        self.unbound.remove(&pod);
         self.bound.insert(pod, (node.to_owned(), at));
         violation
     }
@@ -162,9 +169,12 @@ impl Acts {
             return None;
         }
         let at = line.at.parse::<Timestamp>().ok()?;
+        // Decided from what a restore took back: it runs nowhere, and no budget keeps it.
+        if self.unbound.contains(pod) {
+            return None;
+        }
         let bound = self.bound.get(pod);
-        // Decided from what a restore took back: a pod that is bound to no Node runs nowhere, and no budget keeps it.
-        let (node, since) = bound.map(|(node, since)| (node.as_str(), *since))?;
+        let (node, since) = bound.map_or(("", at), |(node, since)| (node.as_str(), *since));
         let deadline = self.dated.get(node);
         let is_due =
             deadline.is_some_and(|deadline| at >= aftermath.earliest(*deadline - LAST_CALL));

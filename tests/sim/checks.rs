@@ -12,7 +12,7 @@ use tonnage::sim::history::Line;
 
 use crate::acts::Acts;
 use crate::aftermath::Aftermath;
-use crate::leadership::Leadership;
+use crate::leadership::{Leadership, Renewals};
 use crate::phases::{self, Phase, text};
 
 /// The annotation of a pod that must not be disrupted.
@@ -146,11 +146,11 @@ impl Checks {
     }
 
     /// The API server has gone back to a backup: what was there before says nothing of what may be there now.
-    pub(crate) fn restored(&mut self, world: &Embedded) {
+    pub(crate) fn restored(&mut self, world: &Embedded, renewals: Renewals) {
         self.aftermath.restored(world.now());
         self.acts.restored(world);
         if let Some(leadership) = &mut self.leadership {
-            leadership.restored(world.now());
+            leadership.restored(world.now(), renewals);
         }
         self.before = claims(world);
     }

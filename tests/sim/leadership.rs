@@ -10,13 +10,16 @@ use tonnage::sim::history::Line;
 /// Controllers have names that begin so, each its own.
 pub(crate) const PREFIX: &str = "tonnage-";
 
+/// When each controller renewed the lease last.
+pub(crate) type Renewals = BTreeMap<String, Timestamp>;
+
 /// Who acted so far.
 #[derive(Debug, Default)]
 pub(crate) struct Leadership {
     /// When each controller last renewed the lease, as the API server has it; gone when it let go.
-    renewed: BTreeMap<String, Timestamp>,
-    /// When the API server last went back to a backup.
-    restored: Option<Timestamp>,
+    renewed: Renewals,
+    /// What the API server has of that instead since it went back to a backup, and since when.
+    restored: Option<(Timestamp, Renewals)>,
     terms: usize,
 }
 
@@ -36,10 +39,15 @@ impl Leadership {
         self.terms
     }
 
+    /// The renewals that a backup of now has.
+    pub(crate) fn renewals(&self) -> Renewals {
+        self.renewed.clone()
+    }
+
     /// The API server has gone back to a backup, in which the last renewals are missing: who waited for the lease may take
     /// it as much earlier. Whoever had it must act no more then, as ever.
-    pub(crate) fn restored(&mut self, at: Timestamp) {
-        self.restored = Some(at);
+    pub(crate) fn restored(&mut self, at: Timestamp, renewals: Renewals) {
+        self.restored = Some((at, renewals));
     }
 
     /// Takes in what happened; `violations` gets what was done by somebody who may not.
@@ -74,10 +82,13 @@ impl Leadership {
             self.terms += 1;
         }
         let duration = LeaseSettings::default().duration;
-        let restored = self.restored;
+        let restored = self.restored.as_ref();
         self.renewed.retain(|other, renewed| {
-            let is_known = restored.is_none_or(|restored| restored < *renewed);
-            let lasts = other != who && is_known && within(*renewed, at, duration);
+            let taken_back = restored.filter(|(restored, _before)| restored >= renewed);
+            let shown = taken_back.map_or(Some(*renewed), |(_restored, before)| {
+                before.get(other).copied()
+            });
+            let lasts = other != who && shown.is_some_and(|renewed| within(renewed, at, duration));
             if lasts {
                 violations.insert(format!(
                     "{who} took the lease at {at}, {other} had renewed it at {renewed}"

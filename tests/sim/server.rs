@@ -11,6 +11,7 @@ use tonnage::world::RandomStream;
 
 use crate::checks::IMPOSTOR;
 use crate::kinds::Fault;
+use crate::leadership::{Leadership, Renewals};
 use crate::phases::Target;
 use crate::trial::Trial;
 
@@ -30,11 +31,21 @@ const ACKNOWLEDGE: &str = "tonnage.dev/acknowledge-orphans";
 /// What stands before the token in the message that says how.
 const ALLOW: &str = "acknowledge-orphans=";
 
+/// A backup that is to be restored.
+#[derive(Debug)]
+struct Planned {
+    /// The second.
+    at: u64,
+    backup: Backup,
+    /// The renewals of the lease that it has.
+    renewals: Renewals,
+}
+
 /// The API server's misfortunes, and what the person knows.
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     /// Backups that are to be restored, and when.
-    backups: Vec<(u64, Backup)>,
+    backups: Vec<Planned>,
     /// When lists have something again.
     filled: Option<u64>,
     /// Somebody looks after it since it forgot something.
@@ -50,7 +61,12 @@ impl Trial {
             Fault::ServerRestored => {
                 let most = if dice.below(2) == 0 { YOUNG } else { OLDEST };
                 let at = self.second + 1 + dice.below(most);
-                self.server.backups.push((at, self.world.api.backup()));
+                let leadership = self.checks.leadership.as_ref();
+                self.server.backups.push(Planned {
+                    at,
+                    backup: self.world.api.backup(),
+                    renewals: leadership.map(Leadership::renewals).unwrap_or_default(),
+                });
             }
             Fault::EmptyLists if self.server.filled.is_none() => {
                 self.storm.count(fault, Target::Everything);
@@ -94,17 +110,18 @@ impl Trial {
             self.world.api.start_again(Cache::Filled);
         }
         let backups = std::mem::take(&mut self.server.backups);
-        let (due, later) = backups.into_iter().partition(|(at, _backup)| *at <= second);
+        let (due, later): (Vec<_>, Vec<_>) = backups
+            .into_iter()
+            .partition(|planned| planned.at <= second);
         self.server.backups = later;
-        let due: Vec<(u64, Backup)> = due;
-        for (_at, backup) in due {
-            self.restore(&backup);
+        for planned in due {
+            self.restore(planned);
         }
     }
 
-    fn restore(&mut self, backup: &Backup) {
-        self.world.api.restore(backup, Versions::Raised);
-        self.checks.restored(&self.world);
+    fn restore(&mut self, planned: Planned) {
+        self.world.api.restore(&planned.backup, Versions::Raised);
+        self.checks.restored(&self.world, planned.renewals);
         self.server.is_looked_after = true;
         // Whom it meets is whom it leaves: the claims of the backup, as far as they had come then.
         self.storm.count(Fault::ServerRestored, Target::Everything);

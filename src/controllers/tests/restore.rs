@@ -19,6 +19,19 @@ use crate::sim::life::Life;
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
 impl Stage {
+    fn allow_one_machine(&self) {
+        self.change(NodePool, "general", |pool| {
+            pool["spec"]["limits"] = json!({ "nodes": "1" });
+        });
+    }
+
+    async fn keeps_to_one_machine_with_filled_lists(&self) {
+        self.world.api.start_again(Cache::Filled);
+        tokio::time::sleep(Duration::from_mins(2)).await;
+        assert_eq!(self.machines().len(), 1, "the limit holds");
+        assert_eq!(self.running_pods(), 1);
+    }
+
     /// As [`Stage::until`], within a minute and not a moment late.
     async fn at_once(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _moment in 0..3_000 {
@@ -298,18 +311,13 @@ async fn what_is_there_counts_while_the_api_server_lists_nothing() {
     let stage = Stage::new();
     let _process = stage.run();
     stage.one_pod_runs().await;
-    stage.change(NodePool, "general", |pool| {
-        pool["spec"]["limits"] = json!({ "nodes": "1" });
-    });
+    stage.allow_one_machine();
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.world.api.start_again(Cache::Blank);
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.pod("b");
     tokio::time::sleep(Duration::from_secs(40)).await;
-    stage.world.api.start_again(Cache::Filled);
-    tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(stage.machines().len(), 1, "the limit holds");
-    assert_eq!(stage.running_pods(), 1);
+    stage.keeps_to_one_machine_with_filled_lists().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,18 +326,13 @@ async fn who_has_just_started_buys_nothing_while_ec2_has_machines_of_claims_that
     let process = stage.run();
     stage.one_pod_runs().await;
     process.kill();
-    stage.change(NodePool, "general", |pool| {
-        pool["spec"]["limits"] = json!({ "nodes": "1" });
-    });
+    stage.allow_one_machine();
     stage.pod("b");
     stage.world.api.start_again(Cache::BlankFor(NodeClaim));
     let _another = stage.start(Mode::Run, 8, Life::new());
     tokio::time::sleep(Duration::from_secs(45)).await;
     assert_eq!(stage.machines().len(), 1, "nothing was bought");
-    stage.world.api.start_again(Cache::Filled);
-    tokio::time::sleep(Duration::from_mins(2)).await;
-    assert_eq!(stage.machines().len(), 1, "the limit holds");
-    assert_eq!(stage.running_pods(), 1);
+    stage.keeps_to_one_machine_with_filled_lists().await;
 }
 
 #[tokio::test(start_paused = true)]

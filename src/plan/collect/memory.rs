@@ -112,6 +112,11 @@ impl CollectMemory {
         self.tagged.clear();
     }
 
+    /// True while something is missing.
+    pub fn misses_something(&self) -> bool {
+        !(self.orphans.is_empty() && self.vanished.is_empty() && self.stray.is_empty())
+    }
+
     /// As text, for [`Self::read`]; empty while there is nothing to go on from, and `None` before a list of its own is in:
     /// what others wrote stays then.
     pub fn write(&self) -> Option<String> {
@@ -160,9 +165,7 @@ impl CollectMemory {
                 self.told.push_front(told);
             }
         }
-        while self.told.len() > MOST_TOLD {
-            self.told.pop_front();
-        }
+        self.forget_old_tokens();
     }
 
     /// Remembers what was decided. Tags are not asked for again from the same list: one that failed is
@@ -189,10 +192,13 @@ impl CollectMemory {
             if !self.told.contains(&told) {
                 self.told.push_back(told);
             }
-            if self.told.len() > MOST_TOLD {
-                self.told.pop_front();
-            }
+            self.forget_old_tokens();
         }
+    }
+
+    fn forget_old_tokens(&mut self) {
+        let old = self.told.len().saturating_sub(MOST_TOLD);
+        self.told.drain(..old);
     }
 
     /// The token by which a person was told of all of these already: what goes meanwhile makes no new one, or it would

@@ -48,7 +48,7 @@ struct KeptTold {
 /// Writes what is missing, an empty text where nothing is. Before there was a list there is nothing to say.
 pub(super) fn write(memory: &CollectMemory) -> Option<String> {
     let (listed, _instances) = memory.last.as_ref()?;
-    if memory.orphans.is_empty() && memory.vanished.is_empty() && memory.stray.is_empty() {
+    if !memory.misses_something() {
         return Some(String::new());
     }
     let kept = Kept {
