@@ -98,6 +98,14 @@ impl Ledger {
         self.gone.insert(uid.to_owned(), Instant::now());
     }
 
+    /// A list that was asked for then has an object of this uid: an API server that was restored has what was gone
+    /// before.
+    pub(super) fn exists(&mut self, uid: &str, asked: Instant) {
+        if self.gone.get(uid).is_some_and(|gone| *gone < asked) {
+            self.gone.remove(uid);
+        }
+    }
+
     /// A complete list that began at `begun` is in: writes from before it are settled by it.
     pub(super) fn listed(&mut self, begun: Instant) {
         self.writes.retain(|_name, write| write.at >= begun);
@@ -152,6 +160,19 @@ impl Ledger {
     pub(super) fn len(&self) -> usize {
         self.writes.len()
     }
+}
+
+/// True when one version of an object is known to come before another.
+pub(super) fn is_before(version: &str, other: &str) -> bool {
+    match (version.parse::<u64>(), other.parse::<u64>()) {
+        (Ok(version), Ok(other)) => version < other,
+        _ => false,
+    }
+}
+
+/// True when `seen` is the same object as `known`, as it was before.
+pub(super) fn is_older(seen: &Claim, known: &Claim) -> bool {
+    seen.uid == known.uid && is_before(&seen.resource_version, &known.resource_version)
 }
 
 /// True when `seen` is `written` or something later of the same name. Resource versions of one

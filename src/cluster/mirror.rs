@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::changes::Subscription;
 use super::kind::Kind;
@@ -113,6 +114,23 @@ impl Mirror {
         problems
     }
 
+    /// Lists every kind anew, now: what is known is not what the API server holds. Each may be behind until it is in.
+    pub fn list_again(&self) {
+        let mut state = self.lock();
+        for kind in Kind::ALL {
+            if state.pulse.awaits_list(kind) {
+                state.lists_wanted(kind).notify_one();
+            }
+        }
+    }
+
+    /// True when the API server was seen to go back in time within so long: it holds older versions than it held,
+    /// as after a restore.
+    pub fn went_back_within(&self, time: Duration) -> bool {
+        let at = self.lock().went_back;
+        at.is_some_and(|at| at.elapsed() < time)
+    }
+
     /// True while the watch of one of these kinds may be behind the others.
     pub fn may_be_behind(&self, kinds: &[Kind]) -> bool {
         self.lock().pulse.may_be_behind(kinds)
@@ -141,6 +159,12 @@ impl Mirror {
 
     pub(super) fn claim_written(&self, claim: &mut Arc<Claim>) {
         self.lock().claim_written(claim);
+    }
+
+    /// Every claim of ours as the API server listed them, asked at that time. False when the watch of claims shows
+    /// something else, which nobody but a restored API server makes older.
+    pub(super) fn claims_listed(&self, claims: Vec<Claim>, asked: Instant) -> bool {
+        self.lock().claims_listed(claims, asked)
     }
 
     pub(super) fn claim_removed(&self, name: &str, uid: &str) {

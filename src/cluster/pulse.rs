@@ -19,6 +19,8 @@ const FILLS_WITHIN: Duration = Duration::from_mins(1);
 /// How long a watch that fails is waited for. What fails for longer is told by readiness, and what is known is better
 /// than nothing then.
 const MENDS_WITHIN: Duration = Duration::from_mins(1);
+/// How long a list that was asked for anew is waited for.
+const LISTED_WITHIN: Duration = Duration::from_mins(1);
 /// A watch that fails again so soon has failed all the while: it may well list in between.
 const FAILS_AGAIN: Duration = Duration::from_mins(2);
 /// Watches that are cut at once are heard of in any order.
@@ -39,6 +41,8 @@ pub(super) struct Pulse {
     heard: BTreeMap<Kind, Instant>,
     cut: BTreeMap<Kind, Instant>,
     failing: BTreeMap<Kind, Failing>,
+    /// Since when a new list is awaited, because what the watch shows is not what the API server holds.
+    awaited: BTreeMap<Kind, Instant>,
     /// Who was not heard of since the first may be behind until the second.
     doubt: Option<(Instant, Instant)>,
 }
@@ -48,6 +52,7 @@ impl Pulse {
     pub(super) fn heard(&mut self, kind: Kind) {
         self.heard.insert(kind, Instant::now());
         self.cut.remove(&kind);
+        self.awaited.remove(&kind);
         if let Some(failing) = self.failing.get_mut(&kind) {
             failing.is_silent = false;
         }
@@ -60,6 +65,18 @@ impl Pulse {
         if kind == Kind::Pod {
             self.doubt(a_moment_ago(), RECONNECTS_WITHIN);
         }
+    }
+
+    /// What is known of a kind is not what the API server holds: it is to be listed anew. False when such a list is
+    /// awaited already, which must not be broken off for another one.
+    pub(super) fn awaits_list(&mut self, kind: Kind) -> bool {
+        let now = Instant::now();
+        let before = self.awaited.get(&kind);
+        if before.is_some_and(|since| now.duration_since(*since) < LISTED_WITHIN) {
+            return false;
+        }
+        self.awaited.insert(kind, now);
+        true
     }
 
     /// A list has pods where there were none before. Who was heard of since their connection was lost is current.
@@ -103,6 +120,7 @@ impl Pulse {
             let fails = self.failing.get(kind).filter(|fails| fails.is_silent);
             silent
                 || lately(self.cut.get(kind), RECONNECTS_WITHIN)
+                || lately(self.awaited.get(kind), LISTED_WITHIN)
                 || lately(fails.map(|failing| &failing.since), MENDS_WITHIN)
         })
     }

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::changes::{Changes, Subscription};
 use super::kind::Kind;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, is_before, is_older};
 use super::observe::defaults::ContainerDefaults;
 use super::observe::node_pool::PoolDefaults;
 use super::observe::volume::{ClaimedVolume, StorageClassFacts, StorageNode, VolumeFacts};
@@ -60,6 +61,10 @@ pub(super) struct State {
     pub(super) stamps: Stamps,
     /// When the watch last told of a pod that is not bound, whether what is kept of it changed or not.
     pub(super) waiting_pod_seen: Option<Instant>,
+    /// When a list last held older versions than were known: the API server was restored.
+    pub(super) went_back: Option<Instant>,
+    /// What wakes the watch of a kind to list anew.
+    lists_wanted: BTreeMap<Kind, Arc<Notify>>,
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: BTreeSet<Arc<PodSpec>>,
@@ -162,6 +167,11 @@ impl State {
         }
     }
 
+    /// What wakes the watch of a kind to list anew.
+    pub(super) fn lists_wanted(&mut self, kind: Kind) -> Arc<Notify> {
+        Arc::clone(self.lists_wanted.entry(kind).or_default())
+    }
+
     /// Records that a complete list of a kind is in.
     pub(super) fn listed(&mut self, kind: Kind, record: ListRecord) {
         let health = self.health.entry(kind).or_default();
@@ -248,6 +258,13 @@ impl State {
     ) {
         if let Some(claim) = &difference.new {
             self.ledger.shown(claim);
+            if difference
+                .old
+                .as_ref()
+                .is_some_and(|old| is_older(claim, old))
+            {
+                self.went_back = Some(Instant::now());
+            }
         }
         if let Some(old) = &difference.old
             && difference
@@ -283,6 +300,25 @@ impl State {
         let seen = self.claims.objects().get(&claim.name).map(Arc::clone);
         self.ledger.written(claim, seen.as_deref());
         self.publish(&one_claim(&claim.name));
+    }
+
+    /// Takes in a list of every claim of ours beside the watch. Gives back whether the watch shows the same claims, none
+    /// of them newer than in the list.
+    pub(super) fn claims_listed(&mut self, claims: Vec<Claim>, asked: Instant) -> bool {
+        let listed: BTreeMap<String, String> = claims
+            .iter()
+            .map(|claim| (claim.uid.clone(), claim.resource_version.clone()))
+            .collect();
+        let agrees = |known: &Arc<Claim>| {
+            let version = listed.get(&known.uid);
+            version.is_some_and(|version| !is_before(version, &known.resource_version))
+        };
+        let agrees = self.claims.objects().values().all(agrees);
+        for claim in claims {
+            self.ledger.exists(&claim.uid, asked);
+            self.claim_written(&mut Arc::new(claim));
+        }
+        agrees
     }
 
     /// An own write removed a claim for good.

@@ -81,35 +81,53 @@ where
         .page_size(PAGE)
         .timeout(WATCH_SECONDS);
     let mut pause = Pause::new(world.random(&format!("watch/{}", K::KIND)));
+    let wanted = mirror.lock().lists_wanted(K::KIND);
     loop {
         let events = watcher(api.clone(), config.clone()).backoff(pause.clone());
         let mut events = std::pin::pin!(events);
-        let mut doubts = false;
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => match receive(mirror, event, world) {
-                    Taken::Yes => {}
-                    Taken::InDoubt => {
-                        doubts = true;
-                        break;
+        let ended = loop {
+            let event = tokio::select! {
+                biased;
+                () = wanted.notified() => break Ended::Wanted,
+                event = events.try_next() => event,
+            };
+            match event {
+                Ok(Some(event)) => {
+                    if receive(mirror, event, world) == Taken::InDoubt {
+                        break Ended::InDoubt;
                     }
-                },
-                Ok(None) => break,
+                }
+                Ok(None) => break Ended::Failed,
                 Err(error) => {
                     report(mirror, K::KIND, &error);
                     if needs_new_list(&error) {
-                        break;
+                        break Ended::Failed;
                     }
                 }
             }
-        }
-        let rest = if doubts {
-            DOUBT_PAUSE
-        } else {
-            pause.next().unwrap_or(LONGEST_PAUSE)
         };
-        tokio::time::sleep(rest).await;
+        let rest = match ended {
+            Ended::Wanted => continue,
+            Ended::InDoubt => DOUBT_PAUSE,
+            Ended::Failed => pause.next().unwrap_or(LONGEST_PAUSE),
+        };
+        tokio::select! {
+            biased;
+            () = wanted.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+        }
     }
+}
+
+/// Why a watch is begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It was asked for: what it shows is not what the API server holds.
+    Wanted,
+    /// Its list is not believed.
+    InDoubt,
+    /// It cannot go on.
+    Failed,
 }
 
 /// Whether what a watch brought is in the state.

@@ -13,6 +13,7 @@ use super::launched::write_instances;
 use super::run::StepError;
 use crate::cloud::InstanceQuery;
 use crate::model::claim::Claim;
+use crate::plan::instances::VISIBLE_WITHIN;
 use crate::plan::launch::BatchInstance;
 
 /// Asks for what was bought under a batch that was taken back.
@@ -31,7 +32,8 @@ pub(super) async fn recall(
 }
 
 /// True when another process had bought for the claims of a batch that is about to be bought, as far as EC2 shows
-/// it: they have got it now.
+/// it: they have got it now. The same where a restore of the API server may have taken that back so lately that EC2
+/// need not show it yet: it is looked for until then.
 pub(super) async fn is_bought_already(
     context: &Acting,
     batch: &str,
@@ -40,10 +42,20 @@ pub(super) async fn is_bought_already(
     if !context.launches(|memory| memory.is_unasked(batch, claims)) {
         return Ok(false);
     }
+    let asked = context.now();
     let found = bought_under(context, batch).await?;
     write_instances(context, claims, &found).await?;
-    context.launches(|memory| memory.asked_about(batch));
-    Ok(!found.is_empty())
+    let is_hidden = found.is_empty()
+        && context
+            .mirror
+            .went_back_within(VISIBLE_WITHIN.unsigned_abs());
+    context.launches(|memory| {
+        memory.asked_about(batch);
+        if is_hidden {
+            memory.suspects(batch, claims, asked);
+        }
+    });
+    Ok(is_hidden || !found.is_empty())
 }
 
 /// The machines of a batch that no claim knows and that are not on their way out.

@@ -14,7 +14,8 @@ const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(10);
 pub(crate) struct Aftermath {
     /// When it last went back to a backup.
     restored: Option<Timestamp>,
-    /// Uids of claims whose making was on its way then, beside those that the backup had in their place.
+    /// Uids of claims whose making was on its way then, beside those that the backup had in their place, and of those
+    /// that were made for a machine that ran already.
     late: BTreeSet<String>,
     /// The most that its clock was ahead of the right time so far. A process that followed it makes that good slowly.
     ahead: SignedDuration,
@@ -45,7 +46,12 @@ impl Aftermath {
         }
     }
 
-    /// True for a claim that nobody would have made who had known of a restore.
+    /// A claim was made for a machine that had lost its own.
+    pub(crate) fn taken_back(&mut self, uid: &str) {
+        self.late.insert(uid.to_owned());
+    }
+
+    /// True for a claim that nobody would have made who had known of a restore, or that buys nothing.
     pub(crate) fn is_late(&self, uid: &str) -> bool {
         self.late.contains(uid)
     }

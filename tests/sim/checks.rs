@@ -63,6 +63,18 @@ struct Claim {
     deleting: bool,
 }
 
+/// True for a claim that has just been made and whose machine runs already: it had lost its own claim, as after a
+/// restore, and nothing is bought for this one.
+fn is_taken_back(world: &Embedded, claim: &Claim) -> bool {
+    let now = world.now();
+    let machines = world.ec2.alive();
+    let mut shown = machines.iter().filter_map(|machine| machine.shown(now));
+    shown.any(|instance| {
+        claim.name.ends_with(instance.id.trim_start_matches("i-"))
+            || instance.tags.get(tags::CLAIM) == Some(&claim.name)
+    })
+}
+
 fn claims(world: &Embedded) -> Vec<Claim> {
     let mut claims = Vec::new();
     world.api.each(Resource::NodeClaim, |_key, claim| {
@@ -128,6 +140,9 @@ impl Checks {
         for claim in &claims {
             if !self.before.iter().any(|old| old.uid == claim.uid) {
                 self.aftermath.made(&claim.uid, now);
+                if is_taken_back(world, claim) {
+                    self.aftermath.taken_back(&claim.uid);
+                }
             }
         }
         for claim in claims.iter().filter(|claim| !claim.batch.is_empty()) {

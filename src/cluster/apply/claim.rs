@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
 use crate::api::node_claim::ResourceRequirements;
@@ -272,10 +273,14 @@ impl Kubernetes {
     /// another has just stopped must not decide by a watch that is behind what the other wrote last. Gives
     /// back how many there are.
     pub async fn catch_up(&self) -> Result<usize, WriteError> {
+        let asked = Instant::now();
         let claims = self.list_claims().await?;
         let count = claims.len();
-        for claim in claims {
-            self.shared.mirror.claim_written(&mut Arc::new(claim));
+        if !self.shared.mirror.claims_listed(claims, asked) {
+            tracing::info!(
+                "the watches show other NodeClaims than the API server lists: everything is listed again"
+            );
+            self.shared.mirror.list_again();
         }
         Ok(count)
     }

@@ -145,7 +145,13 @@ impl Kubernetes {
             })
             .await;
         match removed {
-            Err(error) if error.is_gone() => Ok(()),
+            Err(error) if error.is_gone() => {
+                if kind == FinalizedKind::Claim {
+                    // A watch that is behind shows it still.
+                    self.shared.mirror.claim_removed(name, uid);
+                }
+                Ok(())
+            }
             other => other,
         }
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::script::{Script, failure, list};
-use super::watching::world;
+use super::script::{Script, event, failure, list};
+use super::watching::{until, world};
 use crate::api::NodeClaim;
 use crate::cluster::apply::{Access, ApplyOptions, Kubernetes, WriteErrorClass};
 use crate::cluster::lease::Term;
-use crate::cluster::{Mirror, observe};
+use crate::cluster::{Kind, Mirror, observe};
 use crate::metrics::Metrics;
 use crate::model::claim::Claim;
 
@@ -32,11 +32,15 @@ fn kubernetes(script: &Script, term: &Term) -> Kubernetes {
 }
 
 fn object() -> Value {
+    named("general-x7k2p", "7")
+}
+
+fn named(name: &str, version: &str) -> Value {
     json!({
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodeClaim",
         "metadata": {
-            "name": "general-x7k2p", "uid": "claim-uid", "resourceVersion": "7",
+            "name": name, "uid": format!("uid-of-{name}"), "resourceVersion": version,
             "creationTimestamp": "2026-11-25T00:00:00Z",
         },
         "spec": {
@@ -98,4 +102,45 @@ async fn a_term_begins_with_what_the_last_leader_wrote() {
     kubernetes.catch_up().await.unwrap();
     let view = kubernetes.mirror().view();
     assert_eq!(view.claims["general-x7k2p"].resource_version, "7");
+}
+
+/// A watch that broke without a word shows what a restore has taken back, and not what it brought back.
+#[tokio::test(start_paused = true)]
+async fn a_term_begins_with_what_a_restored_api_server_holds() {
+    let script = Script::new();
+    let known = [
+        object(),
+        named("general-later", "8"),
+        named("general-older", "9"),
+    ];
+    let restored = list(
+        "5",
+        &[named("general-x7k2p", "3"), named("general-older", "4")],
+    );
+    script
+        .on("GET", CLAIMS, 200, &list("10", &known))
+        .watch(CLAIMS, &[event("DELETED", &object())])
+        .on("GET", CLAIMS, 200, &restored)
+        .late("GET", CLAIMS, Duration::from_secs(2), &restored);
+    let (world, kubernetes) = (world(), kubernetes(&script, &Term::without_lease()));
+    let mirror = kubernetes.mirror();
+    mirror.start(&script.client(), &world);
+    let names = || -> Vec<String> { mirror.view().claims.keys().cloned().collect() };
+    until("one is gone", || {
+        names() == ["general-later", "general-older"]
+    })
+    .await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let behind = || mirror.may_be_behind(&[Kind::NodeClaim]);
+    assert!(!behind() && !mirror.went_back_within(Duration::from_mins(2)));
+
+    assert_eq!(kubernetes.catch_up().await.unwrap(), 2);
+    assert_eq!(mirror.view().claims["general-x7k2p"].resource_version, "3");
+    assert!(behind(), "nothing is bought before the claims are listed");
+    until("they are", || !behind()).await;
+    assert_eq!(names(), ["general-older", "general-x7k2p"]);
+    assert!(mirror.went_back_within(Duration::from_mins(2)));
+    tokio::time::advance(Duration::from_mins(2)).await;
+    assert!(!mirror.went_back_within(Duration::from_mins(2)));
+    world.shut_down().await;
 }

@@ -45,7 +45,7 @@ fn key(name: &str) -> PodKey {
 }
 
 /// Waits in virtual time until the condition holds.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     for _millisecond in 0..600_000 {
         if condition() {
             return;

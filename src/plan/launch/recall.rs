@@ -161,6 +161,15 @@ impl LaunchMemory {
                 .is_some_and(|uids| claims.iter().any(|claim| uids.contains(claim.uid.as_str())))
     }
 
+    /// EC2 was asked about a batch of which a restore may have taken back that it was bought, and showed nothing: it is
+    /// looked for as long as EC2 may hide what it has.
+    pub fn suspects(&mut self, batch: &str, claims: &[Arc<Claim>], asked: Timestamp) {
+        let lost = self.recalls.lost.entry(batch.to_owned()).or_default();
+        let uids = claims.iter().map(|claim| claim.uid.clone());
+        lost.claims.extend(uids);
+        lost.looked = Some(asked);
+    }
+
     /// EC2 was asked about a batch.
     pub fn asked_about(&mut self, batch: &str) {
         self.recalls.asked.insert(batch.to_owned());

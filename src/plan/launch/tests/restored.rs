@@ -152,3 +152,30 @@ fn a_token_that_was_used_before_has_bought_what_ec2_may_not_show_yet() {
         "it was used before the first of these calls"
     );
 }
+
+/// Who comes to lead after a restore does not know what it took back, and EC2 hides a machine for a while.
+#[test]
+fn what_a_restore_may_have_taken_back_is_looked_for_as_long_as_ec2_may_hide_it() {
+    let mut memory = LaunchMemory::new(at(0));
+    let claims = [claim("a", ALL)];
+    let proposed = proposal(round(&mut memory, 1, &claims));
+    assert!(memory.is_unasked(&proposed.batch, &proposed.claims));
+    memory.asked_about(&proposed.batch);
+    memory.suspects(&proposed.batch, &proposed.claims, at(2));
+    let waiting = round(&mut memory, 3, &claims);
+    assert_eq!((waiting.steps.len(), waiting.wake), (0, Some(at(17))));
+    let LaunchStep::Recall {
+        batch,
+        claims: found,
+    } = only(round(&mut memory, 17, &claims))
+    else {
+        panic!("it is asked for again");
+    };
+    assert_eq!((&batch, found.len()), (&proposed.batch, 1));
+    memory.recalled(&batch, &found, (false, at(0) + VISIBLE_WITHIN));
+    let again = proposal(round(&mut memory, 121, &claims));
+    assert!(
+        !memory.is_unasked(&again.batch, &again.claims),
+        "it is bought now"
+    );
+}
