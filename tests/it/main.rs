@@ -14,6 +14,7 @@ mod rbac;
 mod scenarios;
 mod sim_ec2;
 mod sources;
+mod stragglers;
 mod tidy;
 mod twin;
 #[path = "../waiting/mod.rs"]
