@@ -25,8 +25,8 @@ pub(crate) struct Acts {
     let_go: BTreeSet<String>,
     /// Pods that have succeeded.
     ended: BTreeSet<String>,
-    /// Nodes that are being deleted.
-    going: BTreeSet<String>,
+    /// Nodes that are being deleted, and by whom since when.
+    going: BTreeMap<String, String>,
     /// Where each pod is, and since when.
     bound: BTreeMap<String, (String, Timestamp)>,
     /// Pods that a backup has bound to no Node, and that were bound to none since.
@@ -96,7 +96,8 @@ impl Acts {
         });
         world.api.each(Resource::Node, |key, node| {
             if node["metadata"]["deletionTimestamp"].is_string() {
-                self.going.insert(key.name.clone());
+                self.going
+                    .insert(key.name.clone(), "before a backup".to_owned());
             }
         });
     }
@@ -110,7 +111,7 @@ impl Acts {
     ) -> Option<String> {
         let pod = || field(line, "pod").to_owned();
         match line.event {
-            "PodBound" => self.bound_to(pod(), field(line, "node"), line),
+            "PodBound" => self.bound_to(pod(), (world, aftermath), line),
             "PodEvicted" => self.evicted(pod(), line),
             "PodSucceeded" => {
                 self.ended.insert(pod());
@@ -132,14 +133,23 @@ impl Acts {
         }
     }
 
-    fn bound_to(&mut self, pod: String, node: &str, line: &Line) -> Option<String> {
-        let violation = self.going.contains(node).then(|| {
+    fn bound_to(
+        &mut self,
+        pod: String,
+        (world, aftermath): (&Embedded, &Aftermath),
+        line: &Line,
+    ) -> Option<String> {
+        let node = field(line, "node");
+        let at = line.at.parse().unwrap_or(Timestamp::MIN);
+        // A restore has opened the Node of a machine that was gone before, while its deletion was on its way.
+        let is_reopened = || aftermath.is_fresh(at) && is_lost(world, node, at, at);
+        let going = self.going.get(node).filter(|_by| !is_reopened());
+        let violation = going.map(|by| {
             format!(
-                "{pod} was bound to {node}, which is being deleted, at {}",
+                "{pod} was bound to {node} at {}, which is being deleted ({by})",
                 line.at
             )
         });
-        let at = line.at.parse().unwrap_or(Timestamp::MIN);
         self.unbound.remove(&pod);
         self.bound.insert(pod, (node.to_owned(), at));
         violation
@@ -158,7 +168,8 @@ impl Acts {
         let object = field(line, "object");
         if let Some(node) = object.strip_prefix("nodes/") {
             if field(line, "change") != "DELETED" {
-                self.going.insert(node.to_owned());
+                let by = format!("{} at {}", field(line, "client"), line.at);
+                self.going.insert(node.to_owned(), by);
             }
             return None;
         }

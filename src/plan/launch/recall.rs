@@ -128,6 +128,12 @@ impl LaunchMemory {
         }
     }
 
+    /// True for a claim whose machine is looked for, or is to be: it had come further than it says.
+    pub fn is_looked_for(&self, claim: &Claim) -> bool {
+        let known = self.recalls.seen.get(&claim.uid);
+        self.recalls.is_waiting(claim) || known.is_some_and(|known| known.is_ahead_of(claim))
+    }
+
     /// EC2 was asked what was bought under a batch that was taken back, and what it showed is on these claims:
     /// `is_all` when each of them has its instance.
     pub fn recalled(

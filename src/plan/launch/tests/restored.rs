@@ -28,9 +28,14 @@ fn attempts_that_a_restore_takes_back_are_made_again_and_not_gone_on_from() {
     memory.forget(&world(7, &after, &[], &[]));
     assert!(memory.is_settled(&after[0]));
 
+    assert!(!memory.is_looked_for(&after[0]));
+    assert!(
+        memory.is_looked_for(&before[0]),
+        "also before a round has seen it"
+    );
     let restored = world(60, &before, &[], &[]);
     memory.forget(&restored);
-    assert!(!memory.is_settled(&before[0]));
+    assert!(!memory.is_settled(&before[0]) && memory.is_looked_for(&before[0]));
     let LaunchStep::Recall { batch, claims } = only(decide(&restored, &memory)) else {
         panic!("what was bought is looked for first");
     };
