@@ -1,6 +1,7 @@
 //! What no tool checks: file sizes, unfinished marks, documents that must agree with the code.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::sources::{files_below, rust_sources};
 
@@ -67,6 +68,29 @@ fn nothing_is_left_unfinished() {
     }
 }
 
+/// Text that a merge leaves behind is no error to any tool that reads documents.
+#[test]
+fn no_merge_is_left_open() {
+    let mut all: Vec<PathBuf> = [
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "SECURITY.md",
+    ]
+    .map(PathBuf::from)
+    .into();
+    for folder in ["src", "tests", "hack", "charts", "docs"] {
+        all.extend(files_below(folder));
+    }
+    let marks = ["<".repeat(7), ">".repeat(7)];
+    for path in all {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let mut lines = text.lines();
+        let found = lines.any(|line| marks.iter().any(|mark| line.starts_with(mark)));
+        assert!(!found, "{}: a merge is not finished", path.display());
+    }
+}
+
 #[test]
 fn the_chart_carries_the_generated_crds() {
     for path in files_below("crds") {
@@ -92,7 +116,7 @@ fn links_in_documents_lead_somewhere() {
         "CHANGELOG.md",
     ]
     .into_iter()
-    .map(std::path::PathBuf::from)
+    .map(PathBuf::from)
     .collect::<Vec<_>>();
     documents.extend(files_below("docs"));
     for path in documents {
