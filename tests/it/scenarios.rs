@@ -126,6 +126,7 @@ scenarios! {
     a_spread_counts_only_nodes_with_the_labels_of_all_that_must_hold: "spread-over-two-labels",
     machines_on_their_way_keep_their_pods: "starting",
     wishes_keep_no_pod_from_running: "soft",
+    pods_that_end_are_there_until_they_are_gone: "ending",
 }
 
 #[test]

@@ -83,12 +83,9 @@ fn term_selects(snapshot: &Snapshot, owner: &PodSpec, term: &PodTerm, other: &Po
         )
 }
 
+/// The pods of a node. Those that are ending are among them until they are gone; no spread counts them.
 fn pods(node: &FutureNode) -> impl Iterator<Item = &Arc<Pod>> {
-    node.present
-        .iter()
-        .filter(|pod| pod.deleting_until.is_none())
-        .chain(&node.planned)
-        .chain(&node.coming)
+    node.present.iter().chain(&node.planned).chain(&node.coming)
 }
 
 fn check_spread(
@@ -117,7 +114,8 @@ fn check_spread(
         }
         let here = pods(other)
             .filter(|found| {
-                found.spec.namespace == pod.spec.namespace
+                found.deleting_until.is_none()
+                    && found.spec.namespace == pod.spec.namespace
                     && selects(
                         spread.selector.as_ref(),
                         &pod.spec,

@@ -241,7 +241,7 @@ fn add_node(snapshot: &mut Snapshot, name: &str, zone: &str, cpu: i64, pods: &[(
         allocatable: amounts,
     };
     snapshot.nodes.insert(name.to_owned(), Arc::new(node));
-    for (index, (spec, _ending)) in pods.iter().enumerate() {
+    for (index, (spec, ending)) in pods.iter().enumerate() {
         // What runs already is taken as it is, so its own constraints on others must hold: only
         // plain pods run here, and the tests of anti-affinity add theirs by hand.
         let mut spec = spec.clone();
@@ -257,6 +257,7 @@ fn add_node(snapshot: &mut Snapshot, name: &str, zone: &str, cpu: i64, pods: &[(
                 node_name: Some(name.to_owned()),
                 phase: PodPhase::Running,
                 unschedulable: false,
+                deleting_until: ending.then_some(Timestamp::UNIX_EPOCH),
                 ..Pod::clone(&template)
             };
             snapshot.pods.insert(key, Arc::new(pod));

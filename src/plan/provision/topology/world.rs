@@ -1,7 +1,8 @@
 //! Pods that run already, as the groups see them.
 //!
 //! Given a snapshot and groups; given back how many members and owners of each group are on each
-//! node. Pods that are ending, and pods that need a new place themselves, do not count.
+//! node, as kube-scheduler counts them: pods that are ending count until they are gone, but not for
+//! spreads. Pods that need a new place themselves do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,17 @@ use crate::plan::provision::stock::{Bin, BinName};
 struct Role {
     member: Vec<usize>,
     owner: Vec<usize>,
+}
+
+impl Role {
+    /// What a pod is while it ends: kube-scheduler leaves it out of spreads (`podtopologyspread`,
+    /// `countPodsMatchSelector`), and of nothing else.
+    fn leave_spreads(&mut self, groups: &Groups) {
+        self.member.retain(|index| {
+            let group = groups.groups.get(*index);
+            group.is_some_and(|group| !matches!(group.kind, Kind::Spread { .. }))
+        });
+    }
 }
 
 /// Pods that run already.
@@ -52,22 +64,25 @@ impl Placed {
         let leaving = demand::leaving_nodes(snapshot);
         let index = Index::of(&groups.groups);
         let mut placed = Self::default();
-        let mut known: BTreeMap<*const PodSpec, usize> = BTreeMap::new();
+        let mut known: BTreeMap<(*const PodSpec, bool), usize> = BTreeMap::new();
         for pod in snapshot.pods.values() {
             let Some(node) = pod.node_name.as_deref() else {
                 continue;
             };
-            if !pod.is_active_on_node()
-                || pod.deleting_until.is_some()
-                || (leaving.contains(node) && demand::will_move(pod))
-            {
+            if !pod.is_active_on_node() || (leaving.contains(node) && demand::will_move(pod)) {
                 continue;
             }
-            let role = *known.entry(Arc::as_ptr(&pod.spec)).or_insert_with(|| {
-                placed.roles.push(Role {
+            let ends = pod.deleting_until.is_some();
+            let identity = (Arc::as_ptr(&pod.spec), ends);
+            let role = *known.entry(identity).or_insert_with(|| {
+                let mut role = Role {
                     member: index.counting(&groups.groups, &pod.spec),
                     owner: index.owned(snapshot, &groups.groups, &pod.spec),
-                });
+                };
+                if ends {
+                    role.leave_spreads(groups);
+                }
+                placed.roles.push(role);
                 placed.roles.len() - 1
             });
             *placed
