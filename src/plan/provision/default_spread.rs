@@ -4,6 +4,9 @@
 //! would put them on: pods with no constraint of their own that a ReplicaSet, a ReplicationController or a
 //! StatefulSet made. It selects by what selects them; here their own labels stand for that, without
 //! those that each pod of a set has for itself, which comes to the same pods.
+//!
+//! kube-scheduler puts them also on pods that only a Service selects. Services are not in a snapshot:
+//! those pods are planned without defaults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
