@@ -6,6 +6,7 @@ use proptest::test_runner::RngSeed;
 
 mod cases;
 mod joint;
+mod many;
 mod proof;
 
 use super::problem::{Loads, take, times_into};

@@ -11,6 +11,7 @@ mod couplings;
 mod joining;
 mod kept;
 mod limits;
+mod many_classes;
 mod min_values;
 mod random;
 mod reserved;
