@@ -1,4 +1,7 @@
 //! The constraints that a pod can carry, each written into a pod as a user would write it.
+//!
+//! The default spread of the cluster is none of them. It goes to pods that a ReplicaSet or its like made, and those
+//! controllers make pods themselves, under names of their own, and remove the ones that a set has held back.
 
 use serde_json::{Value, json};
 
@@ -31,7 +34,7 @@ constraints! {
     AntiAffinityOverZones, AntiAffinityOverNodes, AntiAffinityPreferred, AntiAffinityToOthers,
     AffinityNamespaces, AffinityNamespaceSelector, AffinityMatchLabelKeys, AffinityMismatchLabelKeys,
     HostPort, SidecarHostPort, InitContainer, Sidecar, Overhead, PodLevelResources, LimitRangeDefault,
-    BoundVolume, LateVolume, EphemeralVolume, ExtendedResource, Priority, SchedulingGate, NodeLimit,
+    BoundVolume, LateVolume, EphemeralVolume, ManyVolumes, ExtendedResource, Priority, SchedulingGate, NodeLimit, StandingNode,
 }
 
 /// Which pod of which set.
@@ -83,19 +86,23 @@ impl Constraint {
             .iter()
             .copied()
             .filter(|constraint| {
-                !matches!(constraint, Self::PreferNoScheduleTaint | Self::NodeLimit)
+                !matches!(
+                    constraint,
+                    Self::PreferNoScheduleTaint | Self::NodeLimit | Self::StandingNode
+                )
             })
             .collect()
     }
 
-    /// Writes it into a pod, and what it needs into the objects of the set.
+    /// Writes it into a pod, and what it needs into the objects of the set. False where the pod cannot carry it
+    /// beside what it has, and is left as it was.
     pub(crate) fn add(
         self,
         pod: &mut Value,
         objects: &mut Vec<Value>,
         place: Place<'_>,
         numbers: &mut Numbers,
-    ) {
+    ) -> bool {
         match self {
             Self::NodeSelector
             | Self::NodeAffinityAlternatives
@@ -111,10 +118,12 @@ impl Constraint {
             | Self::SpreadIgnoringAffinity
             | Self::SpreadHonoringTaints
             | Self::SpreadMatchLabelKeys
-            | Self::SpreadAnyway => self.add_spread(pod, place, numbers),
+            | Self::SpreadAnyway => return self.add_spread(pod, place, numbers),
             Self::BoundVolume | Self::LateVolume | Self::EphemeralVolume => {
                 self.add_volume(pod, objects, place, numbers);
             }
+            Self::ManyVolumes => add_many_volumes(pod),
+            Self::SchedulingGate if place.index > 0 => return false,
             Self::HostPort
             | Self::SidecarHostPort
             | Self::InitContainer
@@ -124,10 +133,11 @@ impl Constraint {
             | Self::LimitRangeDefault
             | Self::ExtendedResource
             | Self::Priority
-            | Self::SchedulingGate => self.add_containers(pod, objects, place, numbers),
-            Self::PreferNoScheduleTaint | Self::NodeLimit => {}
+            | Self::SchedulingGate => self.add_containers(pod, objects, numbers),
+            Self::PreferNoScheduleTaint | Self::NodeLimit | Self::StandingNode => return false,
             _ => self.add_company(pod, place, numbers),
         }
+        true
     }
 
     fn add_nodes(self, pod: &mut Value, numbers: &mut Numbers) {
@@ -200,7 +210,8 @@ impl Constraint {
         }
     }
 
-    fn add_spread(self, pod: &mut Value, place: Place<'_>, numbers: &mut Numbers) {
+    /// False where the pod has a spread over that label already: the API server refuses the same key twice.
+    fn add_spread(self, pod: &mut Value, place: Place<'_>, numbers: &mut Numbers) -> bool {
         let skew = 1 + numbers.below(2);
         let mut spread = json!({"topologyKey": ZONE, "maxSkew": skew,
             "whenUnsatisfiable": "DoNotSchedule", "labelSelector": place.app()});
@@ -215,10 +226,7 @@ impl Constraint {
                 spread["nodeAffinityPolicy"] = json!("Ignore");
             }
             Self::SpreadHonoringTaints => spread["nodeTaintsPolicy"] = json!("Honor"),
-            Self::SpreadMatchLabelKeys => {
-                pod["metadata"]["labels"]["revision"] = json!(format!("r{}", place.index % 2));
-                spread["matchLabelKeys"] = json!(["revision"]);
-            }
+            Self::SpreadMatchLabelKeys => spread["matchLabelKeys"] = json!(["revision"]),
             Self::SpreadAnyway => spread["whenUnsatisfiable"] = json!("ScheduleAnyway"),
             _ => {}
         }
@@ -227,10 +235,14 @@ impl Constraint {
             known["topologyKey"] == spread["topologyKey"]
                 && known["whenUnsatisfiable"] == spread["whenUnsatisfiable"]
         });
-        // The API server refuses the same key twice.
-        if !known {
-            append(pod, "spec.topologySpreadConstraints", spread);
+        if known {
+            return false;
         }
+        append(pod, "spec.topologySpreadConstraints", spread);
+        if self == Self::SpreadMatchLabelKeys {
+            pod["metadata"]["labels"]["revision"] = json!(format!("r{}", place.index % 2));
+        }
+        true
     }
 
     fn add_company(self, pod: &mut Value, place: Place<'_>, numbers: &mut Numbers) {
@@ -273,13 +285,7 @@ impl Constraint {
         }
     }
 
-    fn add_containers(
-        self,
-        pod: &mut Value,
-        objects: &mut Vec<Value>,
-        place: Place<'_>,
-        numbers: &mut Numbers,
-    ) {
+    fn add_containers(self, pod: &mut Value, objects: &mut Vec<Value>, numbers: &mut Numbers) {
         let port = json!([{"containerPort": 80, "hostPort": 8080}]);
         let extra = |name: &str, cpu: &str| {
             json!({"name": name, "image": "example.com/none",
@@ -321,7 +327,7 @@ impl Constraint {
             Self::Priority => {
                 pod["spec"]["priorityClassName"] = json!(*numbers.pick(&["high", "higher"]));
             }
-            Self::SchedulingGate if place.index == 0 => {
+            Self::SchedulingGate => {
                 pod["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
             }
             _ => {}
@@ -369,6 +375,20 @@ impl Constraint {
             pod,
             "spec.volumes",
             json!({"name": volume_name, "persistentVolumeClaim": {"claimName": name}}),
+        );
+    }
+}
+
+/// More volumes than the smallest machine attaches: it is they that decide how many pods share a node.
+fn add_many_volumes(pod: &mut Value) {
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "late",
+        "resources": {"requests": {"storage": "1Gi"}}});
+    for index in 0..3 {
+        append(
+            pod,
+            "spec.volumes",
+            json!({"name": format!("scratch-{index}"),
+                "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}),
         );
     }
 }

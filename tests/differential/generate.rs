@@ -60,8 +60,19 @@ pub(crate) struct Set {
     /// Objects to create before the pods.
     pub(crate) objects: Vec<Value>,
     pub(crate) pods: Vec<Value>,
-    /// What occurs in it.
+    /// Nodes that stand before anything is planned.
+    pub(crate) standing: Vec<Standing>,
+    /// What its pods and pools really carry.
     pub(crate) used: BTreeSet<Constraint>,
+}
+
+/// A node that stands already, with a pod that runs on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) name: String,
+    pub(crate) zone: &'static str,
+    pub(crate) machine: Machine,
+    pub(crate) occupant: Value,
 }
 
 pub(crate) fn machines() -> [Machine; 3] {
@@ -113,6 +124,7 @@ pub(crate) fn set(number: usize) -> Set {
         pools: pools(&name, number),
         objects: namespaces(&name),
         pods: Vec::new(),
+        standing: Vec::new(),
         used: BTreeSet::new(),
         name,
     };
@@ -126,7 +138,33 @@ pub(crate) fn set(number: usize) -> Set {
     for workload in 0..workloads {
         add_workload(&mut set, number, workload, workloads, &mut numbers);
     }
+    if number.is_multiple_of(3) {
+        set.standing = standing(&set.name, &mut numbers);
+        set.used.insert(Constraint::StandingNode);
+    }
     set
+}
+
+/// One or two nodes of the first pool, each with a pod of the first workload's app on it.
+fn standing(name: &str, numbers: &mut Numbers) -> Vec<Standing> {
+    let count = 1 + numbers.below(2);
+    let node = |index: usize| Standing {
+        name: format!("{name}-standing-{index}"),
+        zone: numbers.pick::<&str>(&ZONES),
+        machine: numbers.pick(&machines()).clone(),
+        occupant: json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": name, "name": format!("{name}-occupant-{index}"),
+                "labels": {"app": "app-0", "group": "all"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "nodeName": format!("{name}-standing-{index}"),
+                "containers": [{"name": "main", "image": "example.com/none",
+                    "resources": {"requests": {"cpu": "300m", "memory": "200Mi"}}}],
+            },
+        }),
+    };
+    (0..count).map(node).collect()
 }
 
 fn pools(name: &str, number: usize) -> Vec<Pool> {
@@ -209,6 +247,7 @@ fn add_workload(
         .collect();
     for constraint in wanted {
         let draw = numbers.below(1 << 20);
+        let mut carried = false;
         for (index, pod) in pods.iter_mut().enumerate() {
             let mut same = Numbers(draw as u64);
             let place = crate::constraints::Place {
@@ -217,9 +256,11 @@ fn add_workload(
                 workloads,
                 index,
             };
-            constraint.add(pod, &mut set.objects, place, &mut same);
+            carried |= constraint.add(pod, &mut set.objects, place, &mut same);
         }
-        set.used.insert(constraint);
+        if carried {
+            set.used.insert(constraint);
+        }
     }
     set.pods.extend(pods);
 }

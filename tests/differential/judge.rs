@@ -76,6 +76,9 @@ pub(crate) async fn batch(cluster: &Cluster, sets: &[Set]) -> Verdict {
     };
     let (mut nodes, zones) = plan_nodes(&cases);
     verdict.nodes = nodes.len();
+    let (standing, where_they_are) = standing_nodes(sets);
+    nodes.extend(standing);
+    let zones = zones.into_iter().chain(where_they_are).collect();
     carry_out(cluster, &cases, &nodes, &zones, &mut verdict).await;
     let every = try_the_rest(cluster, &cases, zones, &mut verdict).await;
     nodes.extend(every);
@@ -164,6 +167,9 @@ async fn planned<'sets>(cluster: &Cluster, sets: &'sets [Set]) -> Vec<Case<'sets
         .map(|set| {
             let own = keys(set);
             let mut all = objects::pools(set);
+            // They come into the cluster with the plan's nodes, or their room would be taken before the plan.
+            all.extend(objects::standing(set).into_iter().flatten());
+            all.extend(objects::occupants(set));
             all.extend(world.iter().cloned());
             all.extend(
                 pods.iter()
@@ -220,6 +226,14 @@ fn plan_nodes(cases: &[Case<'_>]) -> (Vec<[Value; 2]>, BTreeMap<String, String>)
     (nodes, zones)
 }
 
+/// The nodes that stand already, with their zones.
+fn standing_nodes(sets: &[Set]) -> (Vec<[Value; 2]>, BTreeMap<String, String>) {
+    let nodes = sets.iter().flat_map(objects::standing).collect();
+    let all = sets.iter().flat_map(|set| &set.standing);
+    let zones = all.map(|found| (found.name.clone(), found.zone.to_owned()));
+    (nodes, zones.collect())
+}
+
 /// Creates the plan's nodes; every pod that it placed must be bound, and no other.
 async fn carry_out(
     cluster: &Cluster,
@@ -235,6 +249,9 @@ async fn carry_out(
                 placed.insert(pod.clone(), node_name(case.set, index));
             }
         }
+        for (node, pods) in &case.plan.existing {
+            placed.extend(pods.iter().map(|pod| (pod.clone(), node.clone())));
+        }
     }
     // Pods are held until all nodes are ready and every pod is nominated, so that the first node does
     // not take what others were bought for. What was left out is tried afterwards.
@@ -247,6 +264,9 @@ async fn carry_out(
     remove_pods(cluster, &left).await;
     remove_pods(cluster, &held).await;
     create_nodes(cluster, nodes).await;
+    let sets = cases.iter().map(|case| case.set);
+    let occupants: Vec<Value> = sets.flat_map(objects::occupants).collect();
+    cluster.create_all(&occupants).await;
     let all_bound = |pods: &BTreeMap<String, Value>| placed.keys().all(|name| is_bound(pods, name));
     offer(cluster, &held, &placed).await;
     let mut pods = quiet(cluster, zones, &placed, all_bound).await;
@@ -434,7 +454,9 @@ async fn remove_pods(cluster: &Cluster, pods: &[Value]) {
 
 async fn remove(cluster: &Cluster, sets: &[Set], nodes: &[[Value; 2]]) {
     let nodes: Vec<Value> = nodes.iter().flatten().cloned().collect();
-    let pods: Vec<Value> = sets.iter().flat_map(|set| set.pods.clone()).collect();
+    let occupants = sets.iter().flat_map(objects::occupants);
+    let pods = sets.iter().flat_map(|set| set.pods.clone());
+    let pods: Vec<Value> = pods.chain(occupants).collect();
     cluster.delete_all(&pods).await;
     cluster.delete_all(&nodes).await;
     let spaces: Vec<Value> = sets

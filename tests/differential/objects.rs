@@ -80,6 +80,19 @@ pub(crate) fn node(name: &str, pool: &Pool, machine: &Machine, zone: &str) -> [V
     [storage, node]
 }
 
+/// The nodes that stand already in a set.
+pub(crate) fn standing(set: &Set) -> Vec<[Value; 2]> {
+    let nodes = set.standing.iter();
+    nodes
+        .map(|found| node(&found.name, &set.pools[0], &found.machine, found.zone))
+        .collect()
+}
+
+/// The pods that run on them.
+pub(crate) fn occupants(set: &Set) -> impl Iterator<Item = Value> {
+    set.standing.iter().map(|found| found.occupant.clone())
+}
+
 /// One node of everything that a set may buy.
 pub(crate) fn every_offering(set: &Set) -> Vec<[Value; 2]> {
     let mut nodes = Vec::new();

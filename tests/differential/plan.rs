@@ -13,6 +13,8 @@ use crate::generate::catalogue;
 pub(crate) struct Planned {
     /// Pool, instance type, zone and pods of each node.
     pub(crate) nodes: Vec<(String, String, String, Vec<String>)>,
+    /// Pods of each node that stands already.
+    pub(crate) existing: Vec<(String, Vec<String>)>,
     /// Pods left out, with the first reason that counts.
     pub(crate) left_out: BTreeMap<String, String>,
 }
@@ -68,6 +70,13 @@ fn read(plan: &Value) -> Planned {
             )
         })
         .collect();
+    let existing = list(&plan["existing"])
+        .iter()
+        .map(|node| {
+            let pods = list(&node["pods"]).iter().map(text).collect();
+            (text(&node["node"]), pods)
+        })
+        .collect();
     let left_out = list(&plan["unschedulable"])
         .iter()
         .map(|left| {
@@ -78,5 +87,9 @@ fn read(plan: &Value) -> Planned {
             (text(&left["pod"]), reasons.join("; "))
         })
         .collect();
-    Planned { nodes, left_out }
+    Planned {
+        nodes,
+        existing,
+        left_out,
+    }
 }
