@@ -118,6 +118,8 @@ open_enum! {
         PlacementGroupNotFound = "PlacementGroupNotFound",
         /// The placement group could not be looked up.
         PlacementGroupResolutionFailed = "PlacementGroupResolutionFailed",
+        /// Where new nodes reach the API server is not given, and EKS does not say it.
+        ClusterEndpointUnknown = "ClusterEndpointUnknown",
         /// The service CIDR of the cluster could not be found out.
         ClusterCidrResolutionFailed = "ClusterCIDRResolutionFailed",
         /// The kubelet configuration does not make sense.

@@ -48,13 +48,6 @@ pub(super) enum ControllerError {
     #[cfg(feature = "aws")]
     #[error(transparent)]
     Joining(#[from] crate::cluster::joining::JoiningError),
-    /// Where new nodes reach the API server.
-    #[cfg(feature = "aws")]
-    #[error(
-        "--cluster-endpoint: is not given and cannot be asked of EKS; give the URL of the API server as nodes reach it, \
-         or allow eks:DescribeCluster on the cluster"
-    )]
-    Endpoint(#[source] crate::cloud::CloudError),
     /// EC2.
     #[cfg(feature = "aws")]
     #[error(transparent)]
@@ -89,9 +82,9 @@ mod running {
     use crate::cli::stop::wait_for_signal;
     use crate::cloud::buckets::{BucketSize, BucketSizes};
     use crate::cloud::cluster::ClusterFacts;
-    use crate::cloud::ec2::{Ec2Cloud, Queue, control_plane};
+    use crate::cloud::ec2::{Ec2Cloud, Queue};
     use crate::cloud::notices::NoticeSource;
-    use crate::cloud::settings::{CloudSettings, OnDemandStrategy, SpotStrategy};
+    use crate::cloud::settings::{CloudSettings, EndpointSource, OnDemandStrategy, SpotStrategy};
     use crate::cluster::Mirror;
     use crate::cluster::client::{ConnectOptions, connect_listening};
     use crate::cluster::joining;
@@ -169,7 +162,8 @@ mod running {
         Ok(())
     }
 
-    /// The flags, with what new nodes join with where they do not say it.
+    /// The flags, with what the cluster says of how new nodes join it where they do not say it. Where nodes reach the
+    /// API server is not known in the cluster: EKS is asked for it when a class is looked at.
     async fn joining(
         flags: &ControllerFlags,
         options: &ConnectOptions,
@@ -178,13 +172,6 @@ mod running {
         let mut flags = flags.clone();
         if flags.mode == Mode::Observe {
             return Ok(flags);
-        }
-        if flags.cluster_endpoint.is_empty() {
-            let what = "where new nodes reach the API server (--cluster-endpoint says it, too)";
-            let known = cloud_settings(&flags);
-            let ask = async || control_plane::endpoint(&known).await;
-            let found = joining::persistently(what, control_plane::passes, ask).await;
-            flags.cluster_endpoint = found.map_err(ControllerError::Endpoint)?;
         }
         if flags.cluster_ca_bundle.is_empty() {
             flags.cluster_ca_bundle = joining::certificate_authority(options).await?;
@@ -246,6 +233,7 @@ mod running {
     fn cloud_settings(flags: &ControllerFlags) -> CloudSettings {
         CloudSettings {
             region: flags.region.clone(),
+            endpoint: endpoint_source(flags),
             spot_strategy: match flags.spot_strategy {
                 SpotChoice::PriceCapacityOptimized => SpotStrategy::PriceCapacityOptimized,
                 SpotChoice::CapacityOptimized => SpotStrategy::CapacityOptimized,
@@ -260,6 +248,15 @@ mod running {
             image_refresh: flags.image_refresh,
             buckets: bucket_sizes(&flags.rates),
             ..CloudSettings::new(cluster_facts(flags))
+        }
+    }
+
+    fn endpoint_source(flags: &ControllerFlags) -> EndpointSource {
+        // Who only observes launches nothing, and needs no permission for it.
+        if flags.cluster_endpoint.is_empty() && flags.mode == Mode::Run {
+            EndpointSource::Eks
+        } else {
+            EndpointSource::Settings
         }
     }
 

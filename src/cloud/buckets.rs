@@ -35,7 +35,7 @@ pub enum Bucket {
     Tag,
     /// Describe calls with filters, ids or pages: one token a call.
     Describe,
-    /// Everything else, which is what IAM, SSM and Pricing are asked: one token a call.
+    /// Everything else, which is what IAM, SSM, EKS and Pricing are asked: one token a call.
     Other,
 }
 
@@ -47,6 +47,8 @@ impl Bucket {
             "RunInstances" => Some(Self::RunInstances),
             "TerminateInstances" => Some(Self::Terminate),
             "CreateTags" => Some(Self::Tag),
+            // EKS has limits of its own.
+            "DescribeCluster" => Some(Self::Other),
             other if other.starts_with("Describe") => Some(Self::Describe),
             "GetProducts" | "GetParameters" => Some(Self::Other),
             other if other.contains("InstanceProfile") => Some(Self::Other),

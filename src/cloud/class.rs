@@ -45,6 +45,11 @@ impl Family {
     pub fn runs_on(self, instance_type: &str) -> bool {
         !(self == Self::Al2023 && instance_type.starts_with("a1."))
     }
+
+    /// True where the user data that we make says what the cluster is.
+    pub fn is_told_of_the_cluster(self) -> bool {
+        self != Self::Custom
+    }
 }
 
 /// A node class in plain units.

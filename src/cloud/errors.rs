@@ -217,6 +217,11 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
             missing_actions(operation, message),
             role_of(message).map_or_else(String::new, |role| format!(" {role}"))
         ),
+        // A region that does not exist has no hosts.
+        Transient if code == NO_ANSWER && message.contains("dns error") => {
+            "no host has that name: check the region (--region, AWS_REGION) and the name servers"
+                .to_owned()
+        }
         QuotaExceeded => format!("raise the quota for {} in Service Quotas", quota_of(code)),
         _ => return message.to_owned(),
     };
@@ -425,6 +430,13 @@ mod tests {
                 format!("allow {actions} for the controller's role")
             );
         }
+    }
+
+    #[test]
+    fn a_host_that_is_not_found_is_of_the_region_or_of_the_network() {
+        let said = |text: &str| cloud_error("DescribeSubnets", NO_ANSWER, text, None).message;
+        assert!(said("io error: dns error: not known").contains("check the region"));
+        assert_eq!(said("io error: refused"), "io error: refused");
     }
 
     #[test]

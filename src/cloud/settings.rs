@@ -52,6 +52,17 @@ impl OnDemandStrategy {
     }
 }
 
+/// Who says where new nodes reach the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum EndpointSource {
+    /// The facts of the cluster in the settings. Where nothing is launched they need not say it.
+    #[default]
+    Settings,
+    /// EKS, of the cluster that has the name in the settings. Until it has answered nothing is launched that is told
+    /// of the cluster.
+    Eks,
+}
+
 /// Everything the EC2 side is told.
 #[derive(Debug, Clone)]
 pub struct CloudSettings {
@@ -59,6 +70,8 @@ pub struct CloudSettings {
     pub region: Option<String>,
     /// The cluster that machines join.
     pub cluster: ClusterFacts,
+    /// Who says where machines reach its API server.
+    pub endpoint: EndpointSource,
     /// What changes the meaning of node classes.
     pub class: ClassDefaults,
     /// Client-side rate limits.
@@ -88,6 +101,7 @@ impl CloudSettings {
         Self {
             region: None,
             cluster,
+            endpoint: EndpointSource::default(),
             class: ClassDefaults::default(),
             buckets: BucketSizes::default(),
             spot_strategy: SpotStrategy::default(),

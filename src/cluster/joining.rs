@@ -130,11 +130,8 @@ fn address_of(service: &Service) -> Option<IpAddr> {
     Some(address.into())
 }
 
-/// Asks again after errors that pass, for two minutes.
-///
-/// # Errors
-/// What does not pass, or has not by then.
-pub async fn persistently<T, E: Display>(
+/// Asks again after errors that pass, for two minutes; an error is one that does not pass, or has not by then.
+async fn persistently<T, E: Display>(
     what: &str,
     passes: impl Fn(&E) -> bool,
     ask: impl AsyncFn() -> Result<T, E>,

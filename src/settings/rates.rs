@@ -99,7 +99,7 @@ pub struct RateFlags {
         default_value = "20/100"
     )]
     pub describe_calls: Rate,
-    /// All other calls: those to IAM, SSM and the price list
+    /// All other calls: those to IAM, SSM, EKS and the price list
     #[arg(
         id = "ec2-other-calls",
         long = "ec2-other-calls",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_ec2::config::Credentials;
+use aws_sdk_ec2::config::{Credentials, HttpClient, ProvideCredentials};
 use serde_json::{Value, json};
 use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
@@ -250,10 +250,18 @@ pub(crate) async fn connected(
     settings: CloudSettings,
     world: &World,
 ) -> Ec2Cloud {
+    connected_through(Connector::new(endpoint), credentials(), settings, world).await
+}
+
+/// The adapter with an HTTP client and credentials of a test's own.
+pub(crate) async fn connected_through(
+    client: impl HttpClient + 'static,
+    credentials: impl ProvideCredentials + 'static,
+    settings: CloudSettings,
+    world: &World,
+) -> Ec2Cloud {
     Ec2Cloud::connect_with(in_region(settings), world.clone(), |loader| {
-        loader
-            .http_client(Connector::new(endpoint))
-            .credentials_provider(credentials())
+        loader.http_client(client).credentials_provider(credentials)
     })
     .await
     .unwrap()

@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod consistency;
+mod control_plane;
 mod credentials;
 mod endpoint;
 #[path = "../cloud/images.rs"]

@@ -217,7 +217,7 @@ async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
 }
 
 /// What a node class says of its validation: status, reason and message.
-fn validation(world: &Embedded) -> Option<(String, String, String)> {
+pub(crate) fn validation(world: &Embedded) -> Option<(String, String, String)> {
     let key = Key::new(Resource::NodeClass, "", "default");
     let object = world.api.get(&key)?;
     let conditions = object["status"]["conditions"].as_array()?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::controllers::assembly::Connections;
 use tonnage::settings::Mode;
@@ -50,7 +51,18 @@ impl Controller {
             .with_policy(policy);
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
         let settings = CloudSettings::new(facts(&world.options.cluster));
-        let cloud = Arc::new(connected(endpoint, settings, &adapter).await);
+        let cloud = connected(endpoint, settings, &adapter).await;
+        Self::with(world, (cloud, adapter), life, mode)
+    }
+
+    /// Starts one with an adapter, which runs in a world of its own.
+    pub(crate) fn with(
+        world: &Embedded,
+        (cloud, adapter): (Ec2Cloud, World),
+        life: Life,
+        mode: Mode,
+    ) -> Self {
+        let cloud = Arc::new(cloud);
         let options = ProcessOptions {
             life: life.clone(),
             ..ProcessOptions::new(world.options.seed, default_settings(mode, 2))
@@ -64,6 +76,12 @@ impl Controller {
             life,
             adapter,
         }
+    }
+
+    /// Ends it in order.
+    pub(crate) async fn stop(self) {
+        self.process.stop().await;
+        self.adapter.shut_down().await;
     }
 
     /// What is left of one that died.
@@ -150,8 +168,7 @@ async fn a_burst_is_bought_and_ended_through_the_real_adapter() {
     assert_eq!(calls["CreateFleet"].calls, 2, "{calls:?}");
     assert_eq!(calls["CreateLaunchTemplate"].calls, 2, "{calls:?}");
     assert_eq!(calls["RunInstances"].calls, 1, "{calls:?}");
-    controller.process.stop().await;
-    controller.adapter.shut_down().await;
+    controller.stop().await;
     world.end().await;
 }
 

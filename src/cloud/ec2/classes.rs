@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use moka::future::Cache;
 
 use super::Api;
+use super::control_plane;
 use super::images;
 use super::market::MarketWatch;
 use super::placement_groups;
@@ -208,6 +209,7 @@ async fn look_up(
     let remarks = remarks(&subnets.nothing, &groups.nothing, &found, &reserved);
     let (subnets, groups) = (subnets.items, groups.items);
     let settings = class::read(spec, api.settings.class);
+    let validation = check_settings(api, settings.as_ref()).await;
     let of_subnets = selectors::check_subnets(&spec.subnet_selector_terms, &subnets);
     let of_groups = selectors::check_groups(&spec.security_group_selector_terms, &groups, &subnets);
     let checks = [
@@ -218,10 +220,7 @@ async fn look_up(
             ConditionType::InstanceProfileReady,
             api.profiles.check(api, object),
         ),
-        (
-            ConditionType::ValidationSucceeded,
-            check_settings(settings.as_ref().err()),
-        ),
+        (ConditionType::ValidationSucceeded, validation),
         (
             ConditionType::PlacementGroupReady,
             check_group(placement_group.as_ref()),
@@ -346,11 +345,18 @@ fn check_group(found: Option<&Result<PlacementGroup, Unresolved>>) -> Result<(),
     })
 }
 
-fn check_settings(problems: Option<&class::ClassError>) -> Result<(), Unresolved> {
-    problems.map_or(Ok(()), |problems| {
-        Err(Unresolved {
-            reason: "NodeClassValidationFailed",
-            message: problems.to_string(),
-        })
-    })
+/// Whether a class makes sense, and whether it is known what its machines join the cluster with.
+async fn check_settings(
+    api: &Api,
+    settings: Result<&ClassSettings, &class::ClassError>,
+) -> Result<(), Unresolved> {
+    let settings = settings.map_err(|problems| Unresolved {
+        reason: "NodeClassValidationFailed",
+        message: problems.to_string(),
+    })?;
+    if settings.family.is_told_of_the_cluster() {
+        let found = api.control_plane.find(api).await;
+        found.map_err(|error| control_plane::unresolved(&error))?;
+    }
+    Ok(())
 }

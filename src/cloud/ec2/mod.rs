@@ -7,7 +7,7 @@
 mod answers;
 mod call;
 mod classes;
-pub mod control_plane;
+mod control_plane;
 mod fleet;
 mod images;
 mod instances;
@@ -34,6 +34,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use self::classes::Classes;
+use self::control_plane::ControlPlane;
 use self::market::MarketWatch;
 use self::parameters::Parameters;
 use self::profiles::Profiles;
@@ -62,6 +63,8 @@ struct Api {
     pricing: aws_sdk_pricing::Client,
     iam: aws_sdk_iam::Client,
     ssm: aws_sdk_ssm::Client,
+    eks: aws_sdk_eks::Client,
+    control_plane: Arc<ControlPlane>,
     parameters: Arc<Parameters>,
     profiles: Arc<Profiles>,
     buckets: Arc<Buckets>,
@@ -156,6 +159,8 @@ impl Ec2Cloud {
             pricing: aws_sdk_pricing::Client::from_conf(pricing),
             iam: aws_sdk_iam::Client::new(config),
             ssm: aws_sdk_ssm::Client::new(config),
+            eks: aws_sdk_eks::Client::new(config),
+            control_plane: Arc::default(),
             parameters: Arc::default(),
             profiles: Arc::default(),
             taken: Arc::default(),

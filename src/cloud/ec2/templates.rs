@@ -128,8 +128,13 @@ pub(super) fn grouped(
         .map_err(|problems| errors::refused(CREATE, problems.to_string()))?;
     let instance_profile = profiles::name_of(api, object);
     let taken = api.taken().clone();
+    let cluster = if settings.family.is_told_of_the_cluster() {
+        api.control_plane.known(api)?
+    } else {
+        &api.settings.cluster
+    };
     let source = Source {
-        cluster: &api.settings.cluster,
+        cluster,
         spec: &object.spec,
         settings: &settings,
         resolved,
