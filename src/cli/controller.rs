@@ -130,6 +130,7 @@ mod running {
         let flags = &joining(flags, &options, &client).await?;
         let cloud_settings = CloudSettings {
             kubernetes_version: version::follow(client.clone(), &world),
+            endpoint: endpoint_source(flags, &options).await?,
             ..cloud_settings(flags)
         };
         let notices = match &flags.interruption_queue {
@@ -233,7 +234,6 @@ mod running {
     fn cloud_settings(flags: &ControllerFlags) -> CloudSettings {
         CloudSettings {
             region: flags.region.clone(),
-            endpoint: endpoint_source(flags),
             spot_strategy: match flags.spot_strategy {
                 SpotChoice::PriceCapacityOptimized => SpotStrategy::PriceCapacityOptimized,
                 SpotChoice::CapacityOptimized => SpotStrategy::CapacityOptimized,
@@ -251,12 +251,16 @@ mod running {
         }
     }
 
-    fn endpoint_source(flags: &ControllerFlags) -> EndpointSource {
+    async fn endpoint_source(
+        flags: &ControllerFlags,
+        options: &ConnectOptions,
+    ) -> Result<EndpointSource, ControllerError> {
         // Who only observes launches nothing, and needs no permission for it.
         if flags.cluster_endpoint.is_empty() && flags.mode == Mode::Run {
-            EndpointSource::Eks
+            let trusted = joining::trusted(options).await?;
+            Ok(EndpointSource::Eks { trusted })
         } else {
-            EndpointSource::Settings
+            Ok(EndpointSource::Settings)
         }
     }
 

@@ -67,11 +67,19 @@ pub enum JoiningError {
 /// # Errors
 /// The connection cannot be read, or has none.
 pub async fn certificate_authority(options: &ConnectOptions) -> Result<String, JoiningError> {
-    let found = certificates(options).await?;
+    let found = trusted(options).await?;
     if found.is_empty() {
         return Err(JoiningError::NoAuthority);
     }
     Ok(in_base64(found))
+}
+
+/// The certificates, in DER, that this process trusts the API server by; empty where they are those of the system.
+///
+/// # Errors
+/// The connection cannot be read.
+pub async fn trusted(options: &ConnectOptions) -> Result<Vec<Vec<u8>>, JoiningError> {
+    Ok(certificates(options).await?)
 }
 
 /// Certificates in DER as a kubeconfig has them.

@@ -19,7 +19,9 @@ fn asking(scene: &Scene) -> CloudSettings {
             endpoint: String::new(),
             ..settings.cluster
         },
-        endpoint: EndpointSource::Eks,
+        endpoint: EndpointSource::Eks {
+            trusted: Vec::new(),
+        },
         ..settings
     }
 }

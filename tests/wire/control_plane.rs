@@ -10,6 +10,8 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tonnage::cloud::cluster::ClusterFacts;
 use tonnage::cloud::ec2::Ec2Cloud;
@@ -105,13 +107,28 @@ fn asking(settings: CloudSettings) -> CloudSettings {
             endpoint: String::new(),
             ..settings.cluster
         },
-        endpoint: EndpointSource::Eks,
+        endpoint: EndpointSource::Eks {
+            trusted: vec![vec![1], OWN.to_vec()],
+        },
         ..settings
     }
 }
 
+/// The certificate authority of the controller's cluster.
+const OWN: &[u8] = &[7; 100];
+
+/// What EKS says of a cluster with a certificate authority.
+fn of_authority(certificate: &[u8]) -> Value {
+    let data = pem::encode(&pem::Pem::new("CERTIFICATE", certificate));
+    json!({ "cluster": {
+        "endpoint": "https://blue.eks.example",
+        "status": "ACTIVE",
+        "certificateAuthority": { "data": STANDARD.encode(data) },
+    } })
+}
+
 fn is_there() -> Value {
-    json!({ "cluster": { "endpoint": "https://blue.eks.example", "status": "ACTIVE" } })
+    of_authority(OWN)
 }
 
 fn denied() -> Value {
@@ -218,6 +235,23 @@ async fn a_cluster_that_eks_does_not_know_or_still_makes_is_named() {
         assert!(message.contains("settings.clusterEndpoint"), "{message}");
         world.shut_down().await;
     }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn nothing_joins_another_cluster_of_the_same_name() {
+    let scene = Scene::new("foreign").await;
+    let eks = Eks::of(&scene, 200, of_authority(b"another"));
+    let world = scene.endpoint.world();
+    let cloud = eks.connect(&scene, &world).await;
+    let resolution = cloud.resolve(&class(&json!({}))).await.unwrap();
+    let (reason, message) = invalid(&resolution);
+    assert_eq!(reason, "ClusterEndpointUnknown");
+    for said in ["us-east-1", "--cluster-endpoint", "--cluster-ca-bundle"] {
+        assert!(message.contains(said), "{said}: {message}");
+    }
+    assert!(!resolution.class.ready);
+    world.shut_down().await;
     scene.end().await;
 }
 
