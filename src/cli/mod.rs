@@ -19,6 +19,7 @@ mod record;
 mod sim;
 mod simulate;
 mod stop;
+mod unknown_types;
 
 use std::error::Error;
 use std::io::{self, Write};

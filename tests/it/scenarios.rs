@@ -23,6 +23,11 @@ fn scenario(name: &str) -> [PathBuf; 2] {
 }
 
 fn tonnage(arguments: &[&str], name: &str) -> String {
+    run(arguments, name).0
+}
+
+/// What the binary prints, and what it says on standard error.
+fn run(arguments: &[&str], name: &str) -> (String, String) {
     let [base, scene] = scenario(name);
     let output = Command::new(env!("CARGO_BIN_EXE_tonnage"))
         .args(arguments)
@@ -33,12 +38,9 @@ fn tonnage(arguments: &[&str], name: &str) -> String {
         .args(["--budget-ms", &BUDGET_MS.to_string()])
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    (String::from_utf8(output.stdout).unwrap(), said)
 }
 
 /// The plan without what differs between runs, or is proven elsewhere.
@@ -127,6 +129,7 @@ scenarios! {
     machines_on_their_way_keep_their_pods: "starting",
     wishes_keep_no_pod_from_running: "soft",
     pods_that_end_are_there_until_they_are_gone: "ending",
+    types_that_the_catalogue_lacks_are_planned_without: "unknown-types",
 }
 
 #[test]
@@ -143,6 +146,23 @@ fn explain_names_the_smallest_change() {
     );
     let text = tonnage(&["explain", "pod", "gated"], "contested.yaml");
     assert!(text.contains("waits for its scheduling gates"), "{text}");
+}
+
+#[test]
+fn what_the_catalogue_does_not_know_is_said() {
+    for arguments in [&["plan"][..], &["explain", "pod", "cache"], &["advise"]] {
+        let (_text, said) = run(arguments, "unknown-types.yaml");
+        let expected = ["memory", "typed"].map(|pool| {
+            let names = if pool == "memory" { "r6i" } else { "c5.colossal" };
+            format!(
+                "warning: NodePool {pool} names what the catalogue does not know, so it is planned without: {names}; \
+                 give what your region offers with --catalog\n"
+            )
+        });
+        assert_eq!(said, expected.concat(), "{arguments:?}");
+    }
+    let (_text, said) = run(&["plan"], "executors.yaml");
+    assert_eq!(said, "");
 }
 
 /// Kube-scheduler puts the cluster's defaults onto pods of sets without a spread of their own, and onto no

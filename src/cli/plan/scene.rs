@@ -12,8 +12,8 @@ use crate::api::labels::{
     LEARNED_HAZARDS, LEARNED_MEMORY, LEARNED_NO_SHOWS, LEARNED_SHORTAGES, REGION,
 };
 use crate::api::node_class::EC2NodeClass;
-use crate::cli::write_stderr;
-use crate::cloud::{builtin, catalogue, class};
+use crate::cli::{unknown_types, write_stderr};
+use crate::cloud::{builtin, catalogue, class, facts};
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::cluster::manifests::{
     Document, LiveError, ManifestError, Manifests, read_cluster, read_files,
@@ -189,11 +189,30 @@ impl SceneArgs {
                  give what {region} offers with --catalog\n"
             ));
         }
+        for warning in unknown(&snapshot, custom.as_deref()) {
+            write_stderr(&warning);
+        }
         Ok(Scene {
             snapshot,
             price_region,
             measured,
         })
+    }
+}
+
+/// Warnings of what NodePools name that the built-in catalogue, or a given one, does not know.
+fn unknown(snapshot: &Snapshot, custom: Option<&Catalogue>) -> Vec<String> {
+    let pools = snapshot.node_pools.values().map(AsRef::as_ref);
+    let advice = "give what your region offers with --catalog";
+    match custom {
+        Some(catalogue) => {
+            let known = catalogue.types.keys().map(AsRef::as_ref);
+            unknown_types::warnings(pools, known, advice)
+        }
+        None => {
+            let known = facts::built_in().types.keys().map(AsRef::as_ref);
+            unknown_types::warnings(pools, known, advice)
+        }
     }
 }
 

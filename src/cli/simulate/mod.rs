@@ -13,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::thread;
@@ -21,6 +22,8 @@ use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{Output as Form, PlanError, structured};
+use super::unknown_types;
+use crate::cloud::facts;
 use crate::cluster::manifests::{Document, ManifestError, read_files, read_text};
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
 use crate::sim::ec2::market::Weather;
@@ -267,6 +270,7 @@ impl Args {
         for variant in &mut variants {
             variant.volume_claims.extend(work.volume_claims.clone());
         }
+        self.warn(&variants);
         let scenario = Scenario {
             begin: frame.begin,
             duration: frame.duration,
@@ -320,6 +324,21 @@ impl Args {
                     .map(|generated| generated.profile().duration())
             })
             .unwrap_or(USUAL_DURATION)
+    }
+
+    /// Names what the variants' NodePools ask for and no simulation has.
+    fn warn(&self, variants: &[Variant]) {
+        let pools = variants
+            .iter()
+            .flat_map(|variant| variant.node_pools.values());
+        let known = facts::built_in().types.keys().map(AsRef::as_ref);
+        let advice = "what is simulated has the types of the built-in catalogue alone";
+        let all = unknown_types::warnings(pools.map(AsRef::as_ref), known, advice);
+        // Variants have most of their NodePools in common.
+        let once: BTreeSet<String> = all.into_iter().filter(|_one| !self.quiet).collect();
+        for warning in once {
+            super::write_stderr(&warning);
+        }
     }
 
     /// Says what was taken for granted.
