@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test it iam_templates` writes them anew.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -28,6 +29,11 @@ fn each_string(value: &Value, change: &impl Fn(&str) -> Value) -> Value {
     }
 }
 
+/// What EC2 is called where a role is passed to it, in the partition `aws`.
+const EC2: &str = "ec2.amazonaws.com";
+/// The name of the queue of announcements in the policy's ARN.
+const QUEUE: &str = ":tonnage-CLUSTER";
+
 /// The placeholders of `docs/iam.md`, replaced by what a tool calls them.
 fn named(text: &str, names: [&str; 4]) -> String {
     let [partition, region, account, cluster] = names;
@@ -48,6 +54,14 @@ fn cloud_formation() -> Value {
         if text.ends_with(":role/NODE-ROLE") {
             return json!({ "Fn::GetAtt": ["NodeRole", "Arn"] });
         }
+        if text == EC2 {
+            return json!([EC2, { "Fn::Sub": "ec2.${AWS::URLSuffix}" }]);
+        }
+        if let Some(before) = text.strip_suffix(QUEUE) {
+            let arn = named(before, names) + ":tonnage-${Name}";
+            let name = json!({ "Fn::If": ["HasShortName", { "Ref": "ShortName" }, { "Ref": "ClusterName" }] });
+            return json!({ "Fn::Sub": [arn, { "Name": name }] });
+        }
         let replaced = named(text, names);
         if replaced == text {
             json!(text)
@@ -61,6 +75,10 @@ fn cloud_formation() -> Value {
 fn terraform_gives_the_controller_the_documented_policy() {
     let names = ["${partition}", "${region}", "${account}", "${cluster}"];
     let policy = each_string(&policy(), &|text| {
+        if text == EC2 {
+            return json!([EC2, "${ec2}"]);
+        }
+        let text = text.replace(QUEUE, ":${queue}");
         named(&text.replace("NODE-ROLE", "${node_role}"), names).into()
     });
     let expected = serde_json::to_string_pretty(&policy).unwrap() + "\n";
@@ -81,6 +99,73 @@ fn cloud_formation_gives_the_controller_the_documented_policy() {
     let expected =
         format!("{before}          PolicyDocument:\n            {indented}\nOutputs:\n{after}");
     golden(path, &expected);
+}
+
+/// Whom the controller may pass the role of nodes to, by a template of this text, where EC2 is called so.
+fn passed_to(policy: &Value, variable: &str, called: &str) -> BTreeSet<String> {
+    let statements = policy["Statement"].as_array().unwrap().iter();
+    let pass: Vec<&Value> = statements
+        .filter(|statement| statement["Action"] == "iam:PassRole")
+        .collect();
+    let [pass] = pass.as_slice() else {
+        panic!("{pass:?}");
+    };
+    let services = pass["Condition"]["StringEquals"]["iam:PassedToService"].as_array();
+    let text = |service: &Value| {
+        let named = service.get("Fn::Sub").unwrap_or(service);
+        named.as_str().unwrap().replace(variable, called)
+    };
+    services.unwrap().iter().map(text).collect()
+}
+
+#[test]
+fn the_role_of_nodes_is_passed_to_ec2_as_each_partition_calls_it_and_to_nobody_else() {
+    let read = fs::read_to_string("docs/aws/terraform/controller-policy.json.tftpl").unwrap();
+    let module: Value = serde_json::from_str(&read).unwrap();
+    let stack = cloud_formation();
+    for (suffix, expected) in [
+        ("amazonaws.com", &[EC2][..]),
+        ("amazonaws.com.cn", &[EC2, "ec2.amazonaws.com.cn"]),
+    ] {
+        let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
+        let called = format!("ec2.{suffix}");
+        assert_eq!(
+            passed_to(&stack, "ec2.${AWS::URLSuffix}", &called),
+            expected
+        );
+        assert_eq!(passed_to(&module, "${ec2}", &called), expected);
+    }
+    // Who may pass on the role need be no other than who may take it.
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    let stack = read("docs/aws/roles.yaml");
+    assert!(stack.contains("Principal: {Service: !Sub \"ec2.${AWS::URLSuffix}\"}"));
+    let module = read("docs/aws/terraform/main.tf");
+    assert!(module.contains("Principal = { Service = local.ec2 }"));
+    assert!(module.contains("ec2 = \"ec2.${data.aws_partition.current.dns_suffix}\""));
+}
+
+/// Source: IAM, SQS and EventBridge quotas: 64, 80 and 64 characters. EKS: 100 for the name of a cluster.
+#[test]
+fn names_fit_whatever_a_cluster_is_called() {
+    let read = |path: &str| fs::read_to_string(path).unwrap();
+    let stack = read("docs/aws/roles.yaml");
+    let queue = read("docs/aws/interruption-queue.yaml");
+    let module = read("docs/aws/terraform/main.tf");
+    for text in [&stack, &module] {
+        assert!(text.contains("[0-9A-Za-z][0-9A-Za-z_-]{0,99}"), "{text}");
+    }
+    let fits = |text: &str, most: usize, pattern: &str, names: &[(&str, usize)]| {
+        assert!(text.contains(pattern), "{pattern}");
+        for (around, limit) in names {
+            assert!(around.len() + most <= *limit, "{around}");
+        }
+    };
+    let roles = [("tonnage-controller-", 64), ("tonnage-node-", 64)];
+    fits(&stack, 45, "([0-9A-Za-z][0-9A-Za-z_-]{0,44})?", &roles);
+    fits(&queue, 72, "[0-9A-Za-z_-]{1,72}", &[("tonnage-", 80)]);
+    fits(&module, 44, "^[0-9A-Za-z][0-9A-Za-z_-]{0,43}$", &roles);
+    let rules = [("tonnage--maintenance", 64), ("tonnage-", 80)];
+    fits(&module, 44, "length(local.name) <= 44", &rules);
 }
 
 #[test]

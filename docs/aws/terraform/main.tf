@@ -16,8 +16,21 @@ variable "cluster_name" {
   type        = string
   description = "Name of the EKS cluster; the chart's settings.clusterName."
   validation {
-    condition     = can(regex("^[0-9A-Za-z][0-9A-Za-z_-]{0,39}$", var.cluster_name))
-    error_message = "Letters, digits, - and _, at most 40: names of roles hold it."
+    condition     = can(regex("^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$", var.cluster_name))
+    error_message = "Letters, digits, - and _, at most 100, as EKS has it."
+  }
+}
+
+# Names hold the cluster's, and may be shorter than it: roles and rules have 64 characters, queues 80. Up to 44 characters of
+# the cluster's name fit into all of them.
+
+variable "short_name" {
+  type        = string
+  default     = null
+  description = "What names of roles, queue and rules hold instead of the cluster's name; needed where that is longer than 44."
+  validation {
+    condition     = can(regex("^[0-9A-Za-z][0-9A-Za-z_-]{0,43}$", coalesce(var.short_name, "unset")))
+    error_message = "Letters, digits, - and _, at most 44: the longest name is tonnage-NAME-maintenance."
   }
 }
 
@@ -41,20 +54,29 @@ locals {
   partition = data.aws_partition.current.partition
   account   = data.aws_caller_identity.current.account_id
   region    = data.aws_region.current.name
+  name      = coalesce(var.short_name, var.cluster_name)
+  # EC2 as it is called in the partition: in China ec2.amazonaws.com.cn.
+  ec2 = "ec2.${data.aws_partition.current.dns_suffix}"
 }
 
 # The machines
 
 resource "aws_iam_role" "node" {
-  name = "tonnage-node-${var.cluster_name}"
+  name = "tonnage-node-${local.name}"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"
-      Principal = { Service = "ec2.amazonaws.com" }
+      Principal = { Service = local.ec2 }
       Action    = "sts:AssumeRole"
     }]
   })
+  lifecycle {
+    precondition {
+      condition     = length(local.name) <= 44
+      error_message = "The cluster's name is too long for names that hold it: give short_name, at most 44 characters."
+    }
+  }
 }
 
 resource "aws_iam_role_policy_attachment" "node" {
@@ -81,7 +103,7 @@ resource "aws_eks_access_entry" "node" {
 # The controller
 
 resource "aws_iam_role" "controller" {
-  name = "tonnage-controller-${var.cluster_name}"
+  name = "tonnage-controller-${local.name}"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -101,6 +123,8 @@ resource "aws_iam_role_policy" "controller" {
     account   = local.account
     cluster   = var.cluster_name
     node_role = aws_iam_role.node.name
+    queue     = aws_sqs_queue.announcements.name
+    ec2       = local.ec2
   })
 }
 
@@ -114,7 +138,7 @@ resource "aws_eks_pod_identity_association" "controller" {
 # What EC2 announces
 
 resource "aws_sqs_queue" "announcements" {
-  name = "tonnage-${var.cluster_name}"
+  name = "tonnage-${local.name}"
   # Maintenance is announced weeks ahead, and the controller may be away for a while.
   message_retention_seconds = 345600
   sqs_managed_sse_enabled   = true
@@ -175,7 +199,7 @@ locals {
 
 resource "aws_cloudwatch_event_rule" "announcements" {
   for_each      = toset(keys(local.announcements))
-  name          = "tonnage-${var.cluster_name}-${each.value}"
+  name          = "tonnage-${local.name}-${each.value}"
   event_pattern = jsonencode(local.announcements[each.value])
 }
 
