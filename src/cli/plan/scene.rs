@@ -204,15 +204,12 @@ impl SceneArgs {
 fn unknown(snapshot: &Snapshot, custom: Option<&Catalogue>) -> Vec<String> {
     let pools = snapshot.node_pools.values().map(AsRef::as_ref);
     let advice = "give what your region offers with --catalog";
-    match custom {
-        Some(catalogue) => {
-            let known = catalogue.types.keys().map(AsRef::as_ref);
-            unknown_types::warnings(pools, known, advice)
-        }
-        None => {
-            let known = facts::built_in().types.keys().map(AsRef::as_ref);
-            unknown_types::warnings(pools, known, advice)
-        }
+    if let Some(catalogue) = custom {
+        let known = catalogue.types.keys().map(AsRef::as_ref);
+        unknown_types::warnings(pools, known, advice)
+    } else {
+        let known = facts::built_in().types.keys().map(AsRef::as_ref);
+        unknown_types::warnings(pools, known, advice)
     }
 }
 
