@@ -104,13 +104,10 @@ fn cloud_formation_gives_the_controller_the_documented_policy() {
 /// Whom the controller may pass the role of nodes to, by a template of this text, where EC2 is called so.
 fn passed_to(policy: &Value, variable: &str, called: &str) -> BTreeSet<String> {
     let statements = policy["Statement"].as_array().unwrap().iter();
-    let pass: Vec<&Value> = statements
-        .filter(|statement| statement["Action"] == "iam:PassRole")
-        .collect();
-    let [pass] = pass.as_slice() else {
-        panic!("{pass:?}");
-    };
-    let services = pass["Condition"]["StringEquals"]["iam:PassedToService"].as_array();
+    let passes = statements.filter(|statement| statement["Action"] == "iam:PassRole");
+    let passes: Vec<&Value> = passes.collect();
+    assert_eq!(passes.len(), 1);
+    let services = passes[0]["Condition"]["StringEquals"]["iam:PassedToService"].as_array();
     let text = |service: &Value| {
         let named = service.get("Fn::Sub").unwrap_or(service);
         named.as_str().unwrap().replace(variable, called)

@@ -295,11 +295,14 @@ fn decide_batch(
         .map(|claim| Arc::clone(claim))
         .collect();
     carriers.sort_by(|left, right| left.uid.cmp(&right.uid));
-    let waiting: Vec<&Arc<Claim>> = claims
+    let mut waiting: Vec<&Arc<Claim>> = claims
         .iter()
         .copied()
         .filter(|claim| is_waiting(claim))
         .collect();
+    // The oldest first, as when they were proposed the first time: of a type on trial and under a ceiling it is they who
+    // go on.
+    waiting.sort_by_key(|claim| (claim.created, &claim.uid));
     if waiting.is_empty() {
         return;
     }

@@ -263,17 +263,31 @@ fn what_closed(left: &Left<'_>, fitting: &[usize], found: &[&Offering]) -> Strin
         .and_then(|index| left.supply.candidates.get(*index))
         .and_then(|candidate| left.supply.variants.get(candidate.variant));
     let class = variant.map_or("", |variant| variant.class.name.as_str());
+    let is_no_show = |offering: &&&Offering| offering.outlook.no_shows > 0;
+    let no_shows = found.iter().filter(is_no_show).count();
     // What was never refused for want of capacity was refused for what the class asks.
-    if found.iter().any(|offering| offering.outlook.no_shows > 0) {
-        format!(
-            "the last machines of EC2NodeClass {class} did not join the cluster, so what fits is left alone, and tried \
-             with one machine at a time; look at {WHAT_TO_LOOK_AT}"
-        )
-    } else if found.iter().all(|offering| offering.outlook.refusals == 0) {
-        "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for what fits"
-            .to_owned()
+    let refused = found.iter().filter(|offering| !is_no_show(offering));
+    let refused = if refused
+        .clone()
+        .all(|offering| offering.outlook.refusals == 0)
+    {
+        "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for"
     } else {
-        "EC2 has no capacity now for what fits".to_owned()
+        "EC2 has no capacity now for"
+    };
+    let fits = match no_shows {
+        0 => return format!("{refused} what fits"),
+        all if all == found.len() => "what fits".to_owned(),
+        some => format!("{some} of what fits"),
+    };
+    let left_alone = format!(
+        "the last machines of EC2NodeClass {class} did not join the cluster, so {fits} is left alone, and tried with one \
+         machine at a time; look at {WHAT_TO_LOOK_AT}"
+    );
+    if no_shows == found.len() {
+        left_alone
+    } else {
+        format!("{left_alone}; {refused} the rest")
     }
 }
 

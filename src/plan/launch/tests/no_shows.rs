@@ -60,6 +60,20 @@ fn while_it_rests_claims_are_bought_as_something_else_and_then_one_of_them_tries
     assert_eq!(proposed(1_502, &claims, &memory), other);
 }
 
+/// The names of claims say nothing of their age, and only the oldest of those that want a type on trial may try it.
+#[test]
+fn a_batch_that_is_bought_again_lets_its_oldest_claim_try() {
+    let mut claims = [claim("a", &[SPOT_A]), claim("b", &[SPOT_A])];
+    claims[0].created = at(1);
+    let before = LaunchMemory::new(at(0));
+    let start = world(2, &claims, &[], &[]);
+    let (record, claims) = recorded(&proposal(decide(&start, &before)));
+    let mut memory = doubted("c5.xlarge");
+    memory.answered(&record, None, &LaunchOutcome::default(), at(900));
+    let tried = [said("b", "c5.xlarge")];
+    assert_eq!(proposed(1_500, &claims, &memory), tried);
+}
+
 #[test]
 fn a_claim_that_can_be_nothing_else_is_given_up_and_says_what_to_look_at() {
     let memory = doubted("c5.xlarge");

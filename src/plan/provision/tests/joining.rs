@@ -166,3 +166,37 @@ fn a_node_takes_no_more_volumes_before_its_driver_says_how_many() {
     snapshot.volume_room.insert(driver, 4);
     assert_eq!(on_node(&snapshot), 4, "as the driver says");
 }
+
+#[test]
+fn types_that_did_not_join_are_told_from_those_that_are_short() {
+    let said = |no_shows: &[&str]| {
+        let mut snapshot = world(vec![pool("executors", &["c5.xlarge", "c5.2xlarge"])]);
+        let mut class = NodeClass::clone(&snapshot.node_classes["default"]);
+        for offering in &mut Arc::make_mut(&mut class.catalogue).offerings {
+            offering.available = false;
+            if no_shows.contains(&&*offering.key.instance_type) {
+                offering.outlook.no_shows = 2;
+            } else {
+                offering.outlook.refusals = 1;
+            }
+        }
+        let class = ("default".to_owned(), Arc::new(class));
+        snapshot.node_classes.extend([class]);
+        add_pods(&mut snapshot, "pod", 1, &spec(1500, 2048));
+        let plan = plan(&snapshot);
+        let reason = &plan.unschedulable.values().next().unwrap().reasons[0];
+        reason.detail.clone()
+    };
+    let (joined, short) = (
+        "so what fits is left alone",
+        "EC2 has no capacity now for what fits",
+    );
+    assert!(said(&["c5.xlarge", "c5.2xlarge"]).contains(joined));
+    assert!(said(&[]).starts_with(short), "{}", said(&[]));
+    let both = said(&["c5.xlarge"]);
+    assert!(both.contains(" of what fits is left alone"), "{both}");
+    assert!(
+        both.contains("; EC2 has no capacity now for the rest ("),
+        "{both}"
+    );
+}
