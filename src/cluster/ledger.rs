@@ -63,7 +63,9 @@ impl Ledger {
 
     /// A claim was removed for good: it had no finalizer left.
     pub(super) fn removed(&mut self, name: &str, uid: &str) {
-        if self.gone.contains_key(uid) {
+        // The claim that has the name by now is another one, and was written since.
+        let is_followed = self.writes.get(name).is_some_and(|write| write.uid != uid);
+        if is_followed || self.gone.contains_key(uid) {
             return;
         }
         self.writes.insert(

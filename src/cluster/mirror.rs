@@ -4,7 +4,7 @@
 //! [`Subscription`]s. Objects are cut down to what is read of them as they arrive. Nothing is
 //! decided here and nothing is written to the API server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,10 +161,20 @@ impl Mirror {
         self.lock().claim_written(claim);
     }
 
-    /// Every claim of ours as the API server listed them, asked at that time. False when the watch of claims shows
-    /// something else, which nobody but a restored API server makes older.
-    pub(super) fn claims_listed(&self, claims: Vec<Claim>, asked: Instant) -> bool {
-        self.lock().claims_listed(claims, asked)
+    /// The claims as the watch shows them, without own writes.
+    pub(super) fn claims_shown(&self) -> Arc<BTreeMap<String, Arc<Claim>>> {
+        Arc::clone(self.lock().claims.objects())
+    }
+
+    /// Every claim of ours as the API server listed them, asked at that time, when the watch showed those others. Gives
+    /// back whether they agree; where they do not the watch is behind, or the API server was restored.
+    pub(super) fn claims_listed(
+        &self,
+        claims: Vec<Claim>,
+        shown: &BTreeMap<String, Arc<Claim>>,
+        asked: Instant,
+    ) -> bool {
+        self.lock().claims_listed(claims, shown, asked)
     }
 
     pub(super) fn claim_removed(&self, name: &str, uid: &str) {

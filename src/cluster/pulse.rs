@@ -52,10 +52,15 @@ impl Pulse {
     pub(super) fn heard(&mut self, kind: Kind) {
         self.heard.insert(kind, Instant::now());
         self.cut.remove(&kind);
-        self.awaited.remove(&kind);
         if let Some(failing) = self.failing.get_mut(&kind) {
             failing.is_silent = false;
         }
+    }
+
+    /// A complete list of a kind is in.
+    pub(super) fn listed(&mut self, kind: Kind) {
+        self.awaited.remove(&kind);
+        self.heard(kind);
     }
 
     /// The connection of a watch ended, as connections do. That of pods is never silent for long, so the others' may

@@ -177,6 +177,7 @@ impl State {
         let health = self.health.entry(kind).or_default();
         health.lists = record;
         self.works(kind);
+        self.pulse.listed(kind);
     }
 
     /// Records that a watch works.
@@ -302,18 +303,27 @@ impl State {
         self.publish(&one_claim(&claim.name));
     }
 
-    /// Takes in a list of every claim of ours beside the watch. Gives back whether the watch shows the same claims, none
-    /// of them newer than in the list.
-    pub(super) fn claims_listed(&mut self, claims: Vec<Claim>, asked: Instant) -> bool {
-        let listed: BTreeMap<String, String> = claims
+    /// Takes in a list of every claim of ours beside the watch, and what the watch had shown when it was asked for. Gives
+    /// back whether they agree: the list has each claim that the watch still shows, as new as it was then.
+    pub(super) fn claims_listed(
+        &mut self,
+        claims: Vec<Claim>,
+        shown: &BTreeMap<String, Arc<Claim>>,
+        asked: Instant,
+    ) -> bool {
+        let listed: BTreeMap<&str, &str> = claims
             .iter()
-            .map(|claim| (claim.uid.clone(), claim.resource_version.clone()))
+            .map(|claim| (claim.uid.as_str(), claim.resource_version.as_str()))
             .collect();
-        let agrees = |known: &Arc<Claim>| {
-            let version = listed.get(&known.uid);
-            version.is_some_and(|version| !is_before(version, &known.resource_version))
-        };
-        let agrees = self.claims.objects().values().all(agrees);
+        let current = self.claims.objects();
+        let agrees = shown
+            .values()
+            .all(|claim| match listed.get(claim.uid.as_str()) {
+                Some(version) => !is_before(version, &claim.resource_version),
+                None => current
+                    .get(&claim.name)
+                    .is_none_or(|current| current.uid != claim.uid),
+            });
         for claim in claims {
             self.ledger.exists(&claim.uid, asked);
             self.claim_written(&mut Arc::new(claim));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::assembly::Parts;
+use crate::cluster::Kind;
 use crate::cluster::lease::{Election, Term};
 use crate::world::World;
 
@@ -44,14 +45,26 @@ pub(super) async fn lead_by_turns(parts: Arc<Parts>, mut election: Election, wor
 async fn serve(parts: Arc<Parts>, term: Term, part: World) {
     let kubernetes = parts.kubernetes(&term, &part);
     let caught_up = async {
-        parts.mirror.synced().await;
+        let mirror = &parts.mirror;
+        mirror.synced().await;
+        let mut lists_again = false;
         loop {
             match kubernetes.catch_up().await {
                 // A list that has nothing where claims are known is no list of what there is.
-                Ok(0) if !parts.mirror.view().claims.is_empty() => {
+                Ok(found) if found.claims == 0 && !mirror.view().claims.is_empty() => {
                     tracing::warn!("nothing is done while claims are known and none are listed");
                 }
-                Ok(_claims) => break,
+                // Once: a list that is awaited ends by itself, and what an API server says that has just been
+                // restored may change from list to list.
+                Ok(found) if !found.agrees && !lists_again => {
+                    tracing::info!(
+                        "the watches are behind what the API server lists: everything is listed again"
+                    );
+                    mirror.list_again();
+                    lists_again = true;
+                }
+                Ok(_found) if lists_again && mirror.may_be_behind(&[Kind::NodeClaim]) => {}
+                Ok(_found) => break,
                 Err(error) => {
                     tracing::warn!("nothing is done before the claims are listed: {error}");
                 }

@@ -365,7 +365,7 @@ async fn give_up(
     if reason == GiveUp::LaunchTimeout && context.launches(|memory| memory.is_looked_for(claim)) {
         // The claim is as old as its backup, and its machine may be young.
         let why = "a restore took its launch back, and its machine is looked for first";
-        return Err(StepError::Outdated(why.to_owned()));
+        return Err(StepError::Blocked(why.to_owned()));
     }
     if reason == GiveUp::InstanceEnded {
         learn_from_the_end(context, claim);

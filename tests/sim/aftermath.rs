@@ -46,9 +46,11 @@ impl Aftermath {
         }
     }
 
-    /// A claim was made for a machine that had lost its own.
+    /// A claim was made for a machine that runs, as those get that a restore took theirs from.
     pub(crate) fn taken_back(&mut self, uid: &str) {
-        self.late.insert(uid.to_owned());
+        if self.restored.is_some() {
+            self.late.insert(uid.to_owned());
+        }
     }
 
     /// True for a claim that nobody would have made who had known of a restore, or that buys nothing.

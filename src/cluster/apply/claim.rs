@@ -270,19 +270,15 @@ impl Kubernetes {
     }
 
     /// Puts every claim of ours as the API server has it into the ledger. Whoever begins to act where
-    /// another has just stopped must not decide by a watch that is behind what the other wrote last. Gives
-    /// back how many there are.
-    pub async fn catch_up(&self) -> Result<usize, WriteError> {
-        let asked = Instant::now();
+    /// another has just stopped must not decide by a watch that is behind what the other wrote last.
+    pub async fn catch_up(&self) -> Result<CaughtUp, WriteError> {
+        let mirror = &self.shared.mirror;
+        let (asked, shown) = (Instant::now(), mirror.claims_shown());
         let claims = self.list_claims().await?;
-        let count = claims.len();
-        if !self.shared.mirror.claims_listed(claims, asked) {
-            tracing::info!(
-                "the watches show other NodeClaims than the API server lists: everything is listed again"
-            );
-            self.shared.mirror.list_again();
-        }
-        Ok(count)
+        Ok(CaughtUp {
+            claims: claims.len(),
+            agrees: mirror.claims_listed(claims, &shown, asked),
+        })
     }
 
     /// Puts an answered claim into the ledger.
@@ -291,6 +287,15 @@ impl Kubernetes {
         self.shared.mirror.claim_written(&mut claim);
         claim
     }
+}
+
+/// What [`Kubernetes::catch_up`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// How many claims of ours there are.
+    pub claims: usize,
+    /// The watch shows them as well. Where it does not it is behind, or the API server was restored.
+    pub agrees: bool,
 }
 
 /// The uids of a claim's owners.

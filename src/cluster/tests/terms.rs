@@ -99,7 +99,8 @@ async fn a_term_begins_with_what_the_last_leader_wrote() {
     script.on("GET", CLAIMS, 200, &list("9", &[object()]));
     let kubernetes = kubernetes(&script, &Term::without_lease());
     assert!(kubernetes.mirror().view().claims.is_empty());
-    kubernetes.catch_up().await.unwrap();
+    let found = kubernetes.catch_up().await.unwrap();
+    assert!(found.agrees, "a watch that shows less is only behind");
     let view = kubernetes.mirror().view();
     assert_eq!(view.claims["general-x7k2p"].resource_version, "7");
 }
@@ -134,7 +135,9 @@ async fn a_term_begins_with_what_a_restored_api_server_holds() {
     let behind = || mirror.may_be_behind(&[Kind::NodeClaim]);
     assert!(!behind() && !mirror.went_back_within(Duration::from_mins(2)));
 
-    assert_eq!(kubernetes.catch_up().await.unwrap(), 2);
+    let found = kubernetes.catch_up().await.unwrap();
+    assert_eq!((found.claims, found.agrees), (2, false));
+    mirror.list_again();
     assert_eq!(mirror.view().claims["general-x7k2p"].resource_version, "3");
     assert!(behind(), "nothing is bought before the claims are listed");
     until("they are", || !behind()).await;

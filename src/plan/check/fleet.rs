@@ -165,6 +165,8 @@ fn existing(
     labels
         .entry("kubernetes.io/hostname".to_owned())
         .or_insert_with(|| node.name.clone());
+    // Who ends on a node that is leaving is gone before a machine can take the node's place.
+    let leaves = node.is_closing() || claim.is_some_and(|claim| claim.deleting_since.is_some());
     FutureNode {
         name: node.name.clone(),
         labels,
@@ -173,6 +175,7 @@ fn existing(
         present: snapshot
             .pods_on(&node.name)
             .filter(|pod| !moving.contains(&pod.key))
+            .filter(|pod| !leaves || pod.deleting_until.is_none())
             .cloned()
             .collect(),
         planned,

@@ -83,7 +83,8 @@ fn term_selects(snapshot: &Snapshot, owner: &PodSpec, term: &PodTerm, other: &Po
         )
 }
 
-/// The pods of a node. Those that are ending are among them until they are gone; no spread counts them.
+/// The pods of a node. Those that are ending are among them until they are gone: they keep others away, and neither
+/// company nor spread counts them.
 fn pods(node: &FutureNode) -> impl Iterator<Item = &Arc<Pod>> {
     node.present.iter().chain(&node.planned).chain(&node.coming)
 }
@@ -174,7 +175,7 @@ fn check_affinity(
     let mut far = false;
     for other in &fleet.nodes {
         let matching = pods(other)
-            .filter(|found| found.key != pod.key)
+            .filter(|found| found.key != pod.key && found.deleting_until.is_none())
             .any(|found| selects_all(&found.spec));
         if matching {
             let value = other.labels.get(&term.topology_key);

@@ -3,7 +3,8 @@
 //! Given what claims say, round by round, it remembers how far each has come, and so notices a claim that is as it
 //! was before: what was bought for it since is written down nowhere. [`decide`] gives back the looks at EC2 that
 //! find it, and which claims wait for them. What another process did before this one began cannot be noticed, so
-//! the batches of claims that were there already are asked about once. Nothing is bought or written here.
+//! the batches of claims that were there already are asked about once, or as long as EC2 may hide machines where a restore is
+//! known. Nothing is bought or written here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -167,8 +168,8 @@ impl LaunchMemory {
                 .is_some_and(|uids| claims.iter().any(|claim| uids.contains(claim.uid.as_str())))
     }
 
-    /// EC2 was asked about a batch of which a restore may have taken back that it was bought, and showed nothing: it is
-    /// looked for as long as EC2 may hide what it has.
+    /// EC2 was asked about a batch of which a restore may have taken back that it was bought, and did not show
+    /// all of it: it is looked for as long as EC2 may hide what it has.
     pub fn suspects(&mut self, batch: &str, claims: &[Arc<Claim>], asked: Timestamp) {
         let lost = self.recalls.lost.entry(batch.to_owned()).or_default();
         let uids = claims.iter().map(|claim| claim.uid.clone());

@@ -1,8 +1,9 @@
 //! Pods that run already, as the groups see them.
 //!
 //! Given a snapshot and groups; given back how many members and owners of each group are on each
-//! node, as kube-scheduler counts them: pods that are ending count until they are gone, but not for
-//! spreads. Pods that need a new place themselves do not count.
+//! node. Pods that are ending keep others away until they are gone, as for kube-scheduler. Nothing follows them, and
+//! no spread counts them: a machine for company that is gone when it joins would be bought in vain. Pods that need a
+//! new place themselves do not count, and no pod that ends on a node which is leaving.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,12 +28,12 @@ struct Role {
 }
 
 impl Role {
-    /// What a pod is while it ends: kube-scheduler leaves it out of spreads (`podtopologyspread`,
+    /// What a pod is while it ends. Kube-scheduler leaves it out of spreads (`podtopologyspread`,
     /// `countPodsMatchSelector`), and of nothing else.
-    fn leave_spreads(&mut self, groups: &Groups) {
+    fn only_keeps_away(&mut self, groups: &Groups) {
         self.member.retain(|index| {
             let group = groups.groups.get(*index);
-            group.is_some_and(|group| !matches!(group.kind, Kind::Spread { .. }))
+            group.is_some_and(|group| matches!(group.kind, Kind::Anti | Kind::Port))
         });
     }
 }
@@ -69,10 +70,11 @@ impl Placed {
             let Some(node) = pod.node_name.as_deref() else {
                 continue;
             };
-            if !pod.is_active_on_node() || (leaving.contains(node) && demand::will_move(pod)) {
+            let ends = pod.deleting_until.is_some();
+            let leaves = leaving.contains(node) && (ends || demand::will_move(pod));
+            if !pod.is_active_on_node() || leaves {
                 continue;
             }
-            let ends = pod.deleting_until.is_some();
             let identity = (Arc::as_ptr(&pod.spec), ends);
             let role = *known.entry(identity).or_insert_with(|| {
                 let mut role = Role {
@@ -80,7 +82,7 @@ impl Placed {
                     owner: index.owned(snapshot, &groups.groups, &pod.spec),
                 };
                 if ends {
-                    role.leave_spreads(groups);
+                    role.only_keeps_away(groups);
                 }
                 placed.roles.push(role);
                 placed.roles.len() - 1
