@@ -39,7 +39,7 @@ fn holder(stage: &Stage) -> String {
     held.unwrap_or_default()
 }
 
-async fn until_held_by(stage: &Stage, who: &str, most: Duration) -> Duration {
+pub(super) async fn until_held_by(stage: &Stage, who: &str, most: Duration) -> Duration {
     let begin = Instant::now();
     while holder(stage) != who {
         assert!(
@@ -68,7 +68,7 @@ fn deeds(lines: &mut UnboundedReceiver<Line>, who: &str) -> Vec<(String, String)
 }
 
 /// Two controllers, the first of which leads.
-async fn two(stage: &Stage) -> (Process, Process) {
+pub(super) async fn two(stage: &Stage) -> (Process, Process) {
     let a = start(stage, "a", Mode::Run);
     until_held_by(stage, "a", Duration::from_secs(12)).await;
     let b = start(stage, "b", Mode::Run);

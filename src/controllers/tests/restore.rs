@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
+use super::leader::{two, until_held_by};
 use crate::api::labels;
 use crate::model::instance::Instance;
 use crate::settings::Mode;
@@ -303,6 +304,38 @@ async fn what_another_controller_bought_since_the_backup_is_not_bought_again() {
         tokio::time::sleep(Duration::from_mins(4)).await;
         stage.each_claim_has_one_machine();
         assert_eq!(stage.machines().len(), 1, "nothing more was bought");
+    }
+}
+
+/// It stood by during the restore, and EC2 need not show at once what the other bought.
+#[tokio::test(start_paused = true)]
+async fn what_ec2_hides_from_the_next_leader_after_a_restore_is_not_bought_again() {
+    for hidden in [1, 2] {
+        let stage = Stage::new();
+        // Another token than that of the first attempt buys.
+        stage.fail_launches(&[CallFault::Denied]);
+        let (first, _second) = two(&stage).await;
+        stage.pod("a");
+        stage.pod("b");
+        let are_there = |stage: &Stage| stage.all(NodeClaim).len() == 2;
+        stage.at_once("there are two claims", are_there).await;
+        let backup = stage.world.api.backup();
+        stage
+            .until(300, "both pods run", |stage| stage.running_pods() == 2)
+            .await;
+        first.kill();
+        let machines = stage.machines();
+        let hidden = machines.iter().take(hidden);
+        hidden
+            .clone()
+            .for_each(|machine| stage.world.ec2.hide(&machine.id));
+        stage.world.api.restore(&backup, Versions::Raised);
+        until_held_by(&stage, "b", Duration::from_secs(15)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        hidden.for_each(|machine| stage.world.ec2.reveal(&machine.id));
+        tokio::time::sleep(Duration::from_mins(4)).await;
+        stage.each_claim_has_one_machine();
+        assert_eq!(stage.machines().len(), 2, "nothing more was bought");
     }
 }
 

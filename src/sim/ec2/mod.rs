@@ -334,6 +334,11 @@ impl Ec2 {
         self.locked().hidden.insert(id.to_owned());
     }
 
+    /// From now on it is shown again.
+    pub fn reveal(&self, id: &str) {
+        self.locked().hidden.remove(id);
+    }
+
     /// The markets.
     pub fn markets(&self) -> Markets {
         self.locked().markets.clone()
