@@ -130,7 +130,6 @@ mod running {
         let flags = &joining(flags, &options, &client).await?;
         let cloud_settings = CloudSettings {
             kubernetes_version: version::follow(client.clone(), &world),
-            endpoint: endpoint_source(flags, &options).await?,
             ..cloud_settings(flags)
         };
         let notices = match &flags.interruption_queue {
@@ -247,20 +246,17 @@ mod running {
             price_refresh: flags.prices.price_refresh,
             image_refresh: flags.image_refresh,
             buckets: bucket_sizes(&flags.rates),
+            endpoint: endpoint_source(flags),
             ..CloudSettings::new(cluster_facts(flags))
         }
     }
 
-    async fn endpoint_source(
-        flags: &ControllerFlags,
-        options: &ConnectOptions,
-    ) -> Result<EndpointSource, ControllerError> {
+    fn endpoint_source(flags: &ControllerFlags) -> EndpointSource {
         // Who only observes launches nothing, and needs no permission for it.
         if flags.cluster_endpoint.is_empty() && flags.mode == Mode::Run {
-            let trusted = joining::trusted(options).await?;
-            Ok(EndpointSource::Eks { trusted })
+            EndpointSource::Eks
         } else {
-            Ok(EndpointSource::Settings)
+            EndpointSource::Settings
         }
     }
 

@@ -53,18 +53,14 @@ impl OnDemandStrategy {
 }
 
 /// Who says where new nodes reach the API server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum EndpointSource {
     /// The facts of the cluster in the settings. Where nothing is launched they need not say it.
     #[default]
     Settings,
-    /// EKS, of the cluster that has the name in the settings. Until it has answered nothing is launched that is told
-    /// of the cluster.
-    Eks {
-        /// The certificates, in DER, that the controller trusts its own API server by; empty where it trusts it by those
-        /// of the system, or by none. A cluster that is known by none of them is another one of the same name.
-        trusted: Vec<Vec<u8>>,
-    },
+    /// EKS, of the cluster that has the name in the settings, and a certificate authority of those in the settings: another
+    /// one of the same name has none of them. Until it has answered nothing is launched that is told of the cluster.
+    Eks,
 }
 
 /// Everything the EC2 side is told.

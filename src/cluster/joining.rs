@@ -4,7 +4,6 @@
 //! trusts the API server by, the range that the API server gives Services addresses from, and the address of the
 //! cluster's DNS. Where nodes reach the API server is not known inside the cluster: EKS is asked for it.
 
-use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -67,19 +66,11 @@ pub enum JoiningError {
 /// # Errors
 /// The connection cannot be read, or has none.
 pub async fn certificate_authority(options: &ConnectOptions) -> Result<String, JoiningError> {
-    let found = trusted(options).await?;
+    let found = certificates(options).await?;
     if found.is_empty() {
         return Err(JoiningError::NoAuthority);
     }
     Ok(in_base64(found))
-}
-
-/// The certificates, in DER, that this process trusts the API server by; empty where they are those of the system.
-///
-/// # Errors
-/// The connection cannot be read.
-pub async fn trusted(options: &ConnectOptions) -> Result<Vec<Vec<u8>>, JoiningError> {
-    Ok(certificates(options).await?)
 }
 
 /// Certificates in DER as a kubeconfig has them.
@@ -96,8 +87,7 @@ fn in_base64(certificates: Vec<Vec<u8>>) -> String {
 /// It cannot be read, or there is none.
 pub async fn service_range(client: Client) -> Result<String, JoiningError> {
     let ranges: Api<ServiceCIDR> = Api::all(client);
-    let what = "the range of Service addresses";
-    let found = persistently(what, passes, || ranges.get(DEFAULT)).await;
+    let found = persistently("the range of Service addresses", || ranges.get(DEFAULT)).await;
     let found = found.map_err(|error| JoiningError::NoRange(Box::new(error)))?;
     let cidrs = found.spec.map(|spec| spec.cidrs.unwrap_or_default());
     cidrs
@@ -110,7 +100,7 @@ pub async fn service_range(client: Client) -> Result<String, JoiningError> {
 pub async fn dns_address(client: Client) -> Option<IpAddr> {
     let services: Api<Service> = Api::namespaced(client, SYSTEM);
     for name in DNS_SERVICES {
-        match persistently("the cluster's DNS", passes, || services.get_opt(name)).await {
+        match persistently("the cluster's DNS", || services.get_opt(name)).await {
             Ok(found) => {
                 if let Some(address) = found.and_then(|found| address_of(&found)) {
                     return Some(address);
@@ -139,11 +129,7 @@ fn address_of(service: &Service) -> Option<IpAddr> {
 }
 
 /// Asks again after errors that pass, for two minutes; an error is one that does not pass, or has not by then.
-async fn persistently<T, E: Display>(
-    what: &str,
-    passes: impl Fn(&E) -> bool,
-    ask: impl AsyncFn() -> Result<T, E>,
-) -> Result<T, E> {
+async fn persistently<T>(what: &str, ask: impl AsyncFn() -> kube::Result<T>) -> kube::Result<T> {
     let until = Instant::now() + ASKED_FOR;
     while Instant::now() < until {
         match ask().await {

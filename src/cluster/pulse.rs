@@ -60,7 +60,6 @@ impl Pulse {
     /// A complete list of a kind is in.
     pub(super) fn listed(&mut self, kind: Kind) {
         self.awaited.remove(&kind);
-        self.heard(kind);
     }
 
     /// The connection of a watch ended, as connections do. That of pods is never silent for long, so the others' may

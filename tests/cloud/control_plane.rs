@@ -19,9 +19,7 @@ fn asking(scene: &Scene) -> CloudSettings {
             endpoint: String::new(),
             ..settings.cluster
         },
-        endpoint: EndpointSource::Eks {
-            trusted: Vec::new(),
-        },
+        endpoint: EndpointSource::Eks,
         ..settings
     }
 }

@@ -105,11 +105,10 @@ fn asking(settings: CloudSettings) -> CloudSettings {
     CloudSettings {
         cluster: ClusterFacts {
             endpoint: String::new(),
+            certificate_authority: authorities(&[&[1], OWN]),
             ..settings.cluster
         },
-        endpoint: EndpointSource::Eks {
-            trusted: vec![vec![1], OWN.to_vec()],
-        },
+        endpoint: EndpointSource::Eks,
         ..settings
     }
 }
@@ -117,13 +116,19 @@ fn asking(settings: CloudSettings) -> CloudSettings {
 /// The certificate authority of the controller's cluster.
 const OWN: &[u8] = &[7; 100];
 
+/// Certificates as kubeconfigs and EKS have them.
+fn authorities(certificates: &[&[u8]]) -> String {
+    let all = certificates.iter();
+    let all: Vec<_> = all.map(|one| pem::Pem::new("CERTIFICATE", *one)).collect();
+    STANDARD.encode(pem::encode_many(&all))
+}
+
 /// What EKS says of a cluster with a certificate authority.
 fn of_authority(certificate: &[u8]) -> Value {
-    let data = pem::encode(&pem::Pem::new("CERTIFICATE", certificate));
     json!({ "cluster": {
         "endpoint": "https://blue.eks.example",
         "status": "ACTIVE",
-        "certificateAuthority": { "data": STANDARD.encode(data) },
+        "certificateAuthority": { "data": authorities(&[certificate]) },
     } })
 }
 
@@ -271,14 +276,20 @@ async fn who_brings_all_user_data_needs_no_endpoint() {
     scene.end().await;
 }
 
-#[tokio::test]
-async fn a_controller_that_may_not_ask_eks_says_so_waits_and_buys_once_it_may() {
+/// An embedded world for a controller, the world of its adapter, EKS, and settings that leave the endpoint to it.
+fn with_controller(status: u16, body: Value) -> (Embedded, World, Eks, CloudSettings) {
     tokio::time::pause();
     let world = begin();
     let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster);
-    let eks = Eks::beside(endpoint, 403, denied());
+    let eks = Eks::beside(endpoint, status, body);
     let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
     let settings = asking(CloudSettings::new(facts(&world.options.cluster)));
+    (world, adapter, eks, settings)
+}
+
+#[tokio::test]
+async fn a_controller_that_may_not_ask_eks_says_so_waits_and_buys_once_it_may() {
+    let (world, adapter, eks, settings) = with_controller(403, denied());
     let cloud = connected_through(eks.clone(), credentials(), settings, &adapter).await;
     let controller = Controller::with(&world, (cloud, adapter), Life::new(), Mode::Run);
     eventually("the class says it", 120, async || {
@@ -303,12 +314,7 @@ async fn a_controller_that_may_not_ask_eks_says_so_waits_and_buys_once_it_may() 
 
 #[tokio::test]
 async fn without_credentials_the_class_says_how_to_give_some_and_nothing_is_asked() {
-    tokio::time::pause();
-    let world = begin();
-    let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster);
-    let eks = Eks::beside(endpoint, 200, is_there());
-    let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
-    let settings = asking(CloudSettings::new(facts(&world.options.cluster)));
+    let (world, adapter, eks, settings) = with_controller(200, is_there());
     let connecting = Ec2Cloud::connect_with(in_region(settings), adapter.clone(), |loader| {
         loader.http_client(eks.clone()).no_credentials()
     });

@@ -66,9 +66,7 @@ impl ControlPlane {
     ) -> Result<&'api ClusterFacts, CloudError> {
         match &api.settings.endpoint {
             EndpointSource::Settings => Ok(&api.settings.cluster),
-            EndpointSource::Eks { trusted } => {
-                self.known.get_or_try_init(|| self.ask(api, trusted)).await
-            }
+            EndpointSource::Eks => self.known.get_or_try_init(|| self.ask(api)).await,
         }
     }
 
@@ -79,7 +77,7 @@ impl ControlPlane {
     ) -> Result<&'api ClusterFacts, CloudError> {
         match &api.settings.endpoint {
             EndpointSource::Settings => Ok(&api.settings.cluster),
-            EndpointSource::Eks { .. } => self.known.get().ok_or_else(|| {
+            EndpointSource::Eks => self.known.get().ok_or_else(|| {
                 let failure = self.failed().clone();
                 failure.map_or_else(
                     || errors::refused(OPERATION, "EKS has not been asked yet"),
@@ -90,12 +88,12 @@ impl ControlPlane {
     }
 
     /// Asks, unless it was asked in vain a moment ago.
-    async fn ask(&self, api: &Api, trusted: &[Vec<u8>]) -> Result<ClusterFacts, CloudError> {
+    async fn ask(&self, api: &Api) -> Result<ClusterFacts, CloudError> {
         let before = self.failed().clone();
         if let Some(failure) = before.as_ref().filter(|it| it.until > api.world.now()) {
             return Err(failure.error.clone());
         }
-        match describe(api, trusted).await {
+        match describe(api).await {
             Ok(endpoint) => {
                 tracing::info!(endpoint, "EKS says where new nodes reach the API server");
                 Ok(ClusterFacts {
@@ -118,7 +116,7 @@ impl ControlPlane {
 }
 
 /// The URL of the API server of the cluster, as its nodes reach it.
-async fn describe(api: &Api, trusted: &[Vec<u8>]) -> Result<String, CloudError> {
+async fn describe(api: &Api) -> Result<String, CloudError> {
     let name = &api.settings.cluster.name;
     api.buckets.take(Bucket::Other, 1).await;
     let answer = api.eks.describe_cluster().name(name).send().await;
@@ -133,15 +131,14 @@ async fn describe(api: &Api, trusted: &[Vec<u8>]) -> Result<String, CloudError> 
     };
     let authority = cluster.as_ref().and_then(Cluster::certificate_authority);
     let said = certificates(authority.and_then(|authority| authority.data()));
-    // New machines trust the API server by the second of these, whoever the controller trusts.
-    let given = certificates(Some(&api.settings.cluster.certificate_authority));
-    if is_another(&[trusted, &given].concat(), &said) {
+    let own = certificates(Some(&api.settings.cluster.certificate_authority));
+    if is_another(&own, &said) {
         return Err(another_cluster(name, &api.region, endpoint));
     }
     Ok(endpoint.to_owned())
 }
 
-/// The certificates in DER of what EKS says, PEM in base64; none where it cannot be read.
+/// The certificates in DER of what a kubeconfig or EKS says, PEM in base64; none where it cannot be read.
 fn certificates(said: Option<&str>) -> Vec<Vec<u8>> {
     let decoded = said.and_then(|text| STANDARD.decode(text.trim()).ok());
     let all = pem::parse_many(decoded.unwrap_or_default()).unwrap_or_default();
@@ -149,17 +146,18 @@ fn certificates(said: Option<&str>) -> Vec<Vec<u8>> {
     certificates.map(pem::Pem::into_contents).collect()
 }
 
-/// True for a cluster that has none of the certificate authorities that the controller trusts its API server by.
-fn is_another(trusted: &[Vec<u8>], said: &[Vec<u8>]) -> bool {
-    if trusted.is_empty() || said.is_empty() {
+/// True for a cluster that has none of the certificate authorities by which new machines are to trust the API server: those
+/// of the settings, or what the controller itself trusts.
+fn is_another(own: &[Vec<u8>], said: &[Vec<u8>]) -> bool {
+    if own.is_empty() || said.is_empty() {
         tracing::debug!(
-            trusted = trusted.len(),
+            own = own.len(),
             said = said.len(),
             "the certificate authority that EKS names is not compared: one side has none"
         );
         return false;
     }
-    !said.iter().any(|certificate| trusted.contains(certificate))
+    !said.iter().any(|certificate| own.contains(certificate))
 }
 
 fn another_cluster(name: &str, region: &str, endpoint: &str) -> CloudError {
@@ -169,7 +167,7 @@ fn another_cluster(name: &str, region: &str, endpoint: &str) -> CloudError {
         code: ANOTHER_CLUSTER.to_owned(),
         message: format!(
             "the EKS cluster {name} of this account in {region}, at {endpoint}, is not the one that the controller runs \
-             for: its certificate authority is none that the controller trusts its API server by"
+             for: its certificate authority is none by which new nodes are to trust the API server"
         ),
     }
 }
@@ -210,13 +208,13 @@ mod tests {
             STANDARD.encode(pem::encode_many(&all))
         };
         let said = |text: &str| certificates(Some(text));
-        let trusted = [vec![1], vec![2]];
-        assert!(!is_another(&trusted, &said(&bundle(&[2]))));
-        assert!(!is_another(&trusted, &said(&bundle(&[3, 1]))));
-        assert!(is_another(&trusted, &said(&bundle(&[3]))));
+        let own = [vec![1], vec![2]];
+        assert!(!is_another(&own, &said(&bundle(&[2]))));
+        assert!(!is_another(&own, &said(&bundle(&[3, 1]))));
+        assert!(is_another(&own, &said(&bundle(&[3]))));
         // What one side does not know is not compared.
-        for (trusted, text) in [(&trusted[..0], bundle(&[3])), (&trusted, "Q0E=".to_owned())] {
-            assert!(!is_another(trusted, &said(&text)));
+        for (own, text) in [(&own[..0], bundle(&[3])), (&own, "Q0E=".to_owned())] {
+            assert!(!is_another(own, &said(&text)));
         }
         assert_eq!(certificates(None), Vec::<Vec<u8>>::new());
     }
