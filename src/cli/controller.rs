@@ -154,6 +154,7 @@ mod running {
             notices,
             mirror,
             metrics,
+            plans: None,
             host: std::env::var("HOSTNAME").unwrap_or_else(|_unset| "tonnage".to_owned()),
         };
         // Set once; whoever asks before sees a process that has not listed everything yet.

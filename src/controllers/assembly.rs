@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kube::Client;
 
-use super::context::{self, Acting, Context, Eyes};
+use super::context::{self, Acting, Context, Eyes, PlanListener};
 use super::guard::Guarded;
 use super::leader::lead_by_turns;
 use crate::cloud::Cloud;
@@ -44,6 +44,8 @@ pub struct Connections {
     pub mirror: Mirror,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
+    /// Who wants to see every plan by which something is bought.
+    pub plans: Option<PlanListener>,
     /// The name of the host that the process runs on; what it is called in events and in the lease
     /// begins with it.
     pub host: String,
@@ -67,6 +69,7 @@ pub(super) struct Parts {
     notices: Option<Arc<dyn NoticeSource>>,
     pub(super) mirror: Mirror,
     pub(super) metrics: Arc<Metrics>,
+    plans: Option<PlanListener>,
     identity: String,
     settings: Settings,
 }
@@ -82,6 +85,7 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         notices,
         mirror,
         metrics,
+        plans,
         host,
     } = connections;
     mirror.set_pool_defaults(PoolDefaults {
@@ -99,6 +103,7 @@ pub fn assemble(connections: Connections, settings: Settings, world: &World) -> 
         notices,
         mirror,
         metrics,
+        plans,
         identity: format!("{host}_{suffix}"),
         settings,
     });
@@ -175,6 +180,7 @@ impl Parts {
             eyes: Eyes::new(Arc::clone(&self.cloud)),
             recorder,
             metrics: Arc::clone(&self.metrics),
+            plans: self.plans.clone(),
             settings: self.settings.clone(),
         }));
         let cloud = Arc::new(Guarded::new(Arc::clone(&self.cloud), term));

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::node_memory;
@@ -33,6 +33,7 @@ use crate::cluster::{Kind, Mirror};
 use crate::metrics::{Loop, Metrics, RemovalReason};
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
+use crate::model::report::ProvisioningPlan;
 use crate::model::snapshot::Snapshot;
 use crate::plan::collect::{CollectMemory, Halt};
 use crate::plan::condition::ConditionChange;
@@ -240,6 +241,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What the controller was started with.
     pub settings: Settings,
+    plans: Option<PlanListener>,
     classes: Mutex<BTreeMap<String, Arc<Resolution>>>,
     launches: Mutex<LaunchMemory>,
     instances: Mutex<InstanceView>,
@@ -252,6 +254,9 @@ pub struct Context {
     planned: Mutex<Option<Arc<Planned>>>,
     wakers: BTreeMap<Loop, Arc<Notify>>,
 }
+
+/// Takes every plan by which something is bought, and when it was made.
+pub type PlanListener = mpsc::UnboundedSender<(Timestamp, ProvisioningPlan)>;
 
 /// What a [`Context`] is made of.
 #[derive(Debug)]
@@ -268,6 +273,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Figures for users.
     pub metrics: Arc<Metrics>,
+    /// Who wants to see plans.
+    pub plans: Option<PlanListener>,
     /// What the controller was started with.
     pub settings: Settings,
 }
@@ -301,6 +308,7 @@ impl Context {
             recorder: parts.recorder,
             metrics: parts.metrics,
             settings: parts.settings,
+            plans: parts.plans,
             classes: Mutex::default(),
             launches: Mutex::new(launches),
             instances: Mutex::new(instances),
@@ -500,6 +508,14 @@ impl Context {
         self.wake(Loop::Emptiness);
         if first {
             self.wake(Loop::Registration);
+        }
+    }
+
+    /// Shows a plan by which something is bought to whoever wants to see it.
+    pub fn show_plan(&self, made: Timestamp, plan: &ProvisioningPlan) {
+        if let Some(plans) = &self.plans {
+            // Who has stopped listening wants to see no more.
+            plans.send((made, plan.clone())).ok();
         }
     }
 

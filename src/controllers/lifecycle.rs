@@ -151,7 +151,9 @@ async fn carry_out(
             nominate::say(&context, &claim, &node).await;
             let change = ConditionChange::holds(ConditionType::Initialized);
             say(&context, &claim, &change, None).await?;
-            reached(&context, &claim, ClaimStep::Initialized);
+            if !claim.is(ConditionType::Initialized.as_str()) {
+                reached(&context, &claim, ClaimStep::Initialized);
+            }
             tracing::info!(claim = claim.name, node = node.name, "initialized");
             Ok(())
         }
@@ -209,8 +211,10 @@ async fn register(
     let turn = open(context, registrations, (claim, node), &registration).await?;
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;
-    reached(context, claim, ClaimStep::Registered);
-    no_shows::joined(context, claim);
+    if !claim.is(ConditionType::Registered.as_str()) {
+        reached(context, claim, ClaimStep::Registered);
+        no_shows::joined(context, claim);
+    }
     tracing::info!(claim = claim.name, node = node.name, "registered");
     registrations.unnamed.add(
         &instance.id,

@@ -233,6 +233,7 @@ impl Embedded {
             cloud,
             mirror: Mirror::new(),
             metrics: Arc::new(Metrics::new()),
+            plans: None,
             host: who,
         };
         assemble(change(connections), settings, &world);

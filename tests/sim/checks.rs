@@ -12,8 +12,11 @@ use tonnage::sim::history::Line;
 
 use crate::acts::Acts;
 use crate::aftermath::Aftermath;
+use crate::duplicates::{Bought, without_a_claim};
 use crate::leadership::{Leadership, Renewals};
+use crate::limits;
 use crate::phases::{self, Phase, text};
+use crate::trial::LIMITED;
 
 /// The annotation of a pod that must not be disrupted.
 pub(crate) const PROTECTED: &str = "karpenter.sh/do-not-disrupt";
@@ -26,6 +29,8 @@ const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
 const ENDING: SignedDuration = SignedDuration::from_mins(5);
 /// How long before EC2 takes a machine back Tonnage may end it with pods on it.
 const LAST_SECONDS: SignedDuration = SignedDuration::from_secs(10);
+/// The batch of machines that somebody else has started.
+const STRAY: &str = "stray";
 
 /// What was seen so far.
 #[derive(Debug)]
@@ -52,13 +57,14 @@ pub(crate) struct Checks {
 
 /// A claim as the checks see it.
 #[derive(Debug, Clone)]
-struct Claim {
+pub(crate) struct Claim {
     name: String,
     uid: String,
     phase: Phase,
     node: String,
     pool: String,
-    provider_id: String,
+    pub(crate) provider_id: String,
+    instance_type: String,
     batch: String,
     deleting: bool,
 }
@@ -75,7 +81,7 @@ fn is_taken_back(world: &Embedded, claim: &Claim) -> bool {
     })
 }
 
-fn claims(world: &Embedded) -> Vec<Claim> {
+pub(crate) fn claims(world: &Embedded) -> Vec<Claim> {
     let mut claims = Vec::new();
     world.api.each(Resource::NodeClaim, |_key, claim| {
         let text = |pointer: &str| text(claim, pointer).to_owned();
@@ -86,6 +92,7 @@ fn claims(world: &Embedded) -> Vec<Claim> {
             node: text("/status/nodeName"),
             pool: text("/metadata/labels/karpenter.sh~1nodepool"),
             provider_id: text("/status/providerID"),
+            instance_type: text("/metadata/labels/node.kubernetes.io~1instance-type"),
             batch: phases::batch_of(claim).to_owned(),
             deleting: claim["metadata"]["deletionTimestamp"].is_string(),
         });
@@ -117,7 +124,7 @@ impl Checks {
     }
 
     /// Looks at everything once.
-    pub(crate) fn step(&mut self, world: &Embedded, limits: &BTreeMap<String, usize>) {
+    pub(crate) fn step(&mut self, world: &Embedded) {
         self.tally.read(&world.history);
         let now = world.now();
         let evictions = self.tally.voluntary_evictions;
@@ -151,7 +158,7 @@ impl Checks {
                 .or_default()
                 .insert(claim.uid.clone());
         }
-        self.limits(&claims, limits);
+        self.limits(&claims);
         self.machines(world, &claims);
         self.held(world, &claims);
         self.undead(world, &claims);
@@ -231,19 +238,15 @@ impl Checks {
         self.violations.extend(bound);
     }
 
-    /// No NodePool has more nodes than it may.
-    fn limits(&mut self, claims: &[Claim], limits: &BTreeMap<String, usize>) {
-        for (pool, limit) in limits {
-            let count = claims
-                .iter()
-                .filter(|claim| claim.pool == *pool && !claim.deleting)
-                .filter(|claim| !self.aftermath.is_late(&claim.uid))
-                .count();
-            if count > *limit {
-                self.violated(format!(
-                    "NodePool {pool} has {count} claims, its limit is {limit}"
-                ));
-            }
+    /// The NodePool with limits has no more than it may.
+    fn limits(&mut self, claims: &[Claim]) {
+        let counted = claims
+            .iter()
+            .filter(|claim| claim.pool == LIMITED && !claim.deleting)
+            .filter(|claim| !self.aftermath.is_late(&claim.uid));
+        let exceeded = limits::exceeded(counted.map(|claim| claim.instance_type.as_str()));
+        for what in exceeded {
+            self.violated(format!("NodePool {LIMITED} has {what}"));
         }
     }
 
@@ -251,6 +254,7 @@ impl Checks {
     fn machines(&mut self, world: &Embedded, claims: &[Claim]) {
         let now = world.now();
         let mut alive: BTreeMap<String, usize> = BTreeMap::new();
+        let mut bought = Vec::new();
         let mut ownerless = BTreeSet::new();
         for machine in world.ec2.alive() {
             let Some(shown) = machine.shown(now) else {
@@ -262,13 +266,30 @@ impl Checks {
                 claim.provider_id == shown.provider_id()
                     || (claim.provider_id.is_empty() && claim.batch == batch)
             });
+            if batch != STRAY {
+                let of_batch = self.batches.get(&batch).into_iter().flatten().cloned();
+                let of_id = claims
+                    .iter()
+                    .filter(|claim| claim.provider_id == shown.provider_id())
+                    .map(|claim| claim.uid.clone());
+                let claims = of_id.chain(of_batch).collect();
+                bought.push(Bought {
+                    id: shown.id.clone(),
+                    claims,
+                });
+            }
             if !owned {
                 ownerless.insert(shown.id);
             }
         }
+        for id in without_a_claim(&bought) {
+            self.violated(format!(
+                "machine {id} is one of two machines for one claim, or for none"
+            ));
+        }
         for (batch, count) in alive {
             let claims = self.batches.get(&batch).map_or(0, BTreeSet::len);
-            if batch != "stray" && count > claims {
+            if batch != STRAY && count > claims {
                 self.violated(format!(
                     "batch {batch} has {count} machines for {claims} claims"
                 ));
@@ -338,66 +359,4 @@ impl Checks {
 /// The id of the machine with a provider id.
 fn instance_of(provider_id: &str) -> &str {
     provider_id.rsplit('/').next().unwrap_or_default()
-}
-
-/// Pods that neither run nor have ended.
-pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
-    let mut waiting = Vec::new();
-    world.api.each(Resource::Pod, |key, pod| {
-        if !matches!(
-            pod["status"]["phase"].as_str(),
-            Some("Running" | "Succeeded")
-        ) {
-            waiting.push(key.to_string());
-        }
-    });
-    waiting
-}
-
-/// What is left of machines, nodes and claims.
-pub(crate) fn left(world: &Embedded) -> Vec<String> {
-    let mut left: Vec<String> = world
-        .ec2
-        .alive()
-        .iter()
-        .map(|machine| format!("machine {}", machine.id()))
-        .collect();
-    for resource in [Resource::Node, Resource::NodeClaim] {
-        world
-            .api
-            .each(resource, |key, _object| left.push(key.to_string()));
-    }
-    left
-}
-
-/// Claims, nodes and machines that do not belong together.
-pub(crate) fn mismatches(world: &Embedded) -> Vec<String> {
-    let now = world.now();
-    let claims: BTreeSet<String> = claims(world)
-        .into_iter()
-        .map(|claim| claim.provider_id)
-        .collect();
-    let mut nodes = BTreeSet::new();
-    world.api.each(Resource::Node, |_key, node| {
-        nodes.insert(text(node, "/spec/providerID").to_owned());
-    });
-    let machines: BTreeSet<String> = world
-        .ec2
-        .alive()
-        .iter()
-        .filter_map(|machine| machine.shown(now))
-        .map(|shown| shown.provider_id())
-        .collect();
-    let all: BTreeSet<&String> = claims.iter().chain(&nodes).chain(&machines).collect();
-    all.into_iter()
-        .filter(|id| !(claims.contains(*id) && nodes.contains(*id) && machines.contains(*id)))
-        .map(|id| {
-            format!(
-                "`{id}`: claim {}, node {}, machine {}",
-                claims.contains(id),
-                nodes.contains(id),
-                machines.contains(id)
-            )
-        })
-        .collect()
 }

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::faults::Counts;
 use crate::kinds::Fault;
 use crate::phases::Phase;
-use crate::trial::Report;
+use crate::trial::{HOUR, Report};
 
-/// From so many worlds on, what they have not covered is a failure: chance does not explain it.
-const ENOUGH: usize = 100;
+/// From so many hours on, what they have not covered is a failure: chance does not explain it.
+const ENOUGH: u64 = 100;
 
 /// What the median world must have at least.
 const LEAST: [(&str, usize); 4] = [("pods", 150), ("nodes", 20), ("faults", 10), ("kinds", 6)];
@@ -21,6 +21,7 @@ const LEAST: [(&str, usize); 4] = [("pods", 150), ("nodes", 20), ("faults", 10),
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     worlds: usize,
+    seconds: u64,
     counts: Counts,
     /// How often a controller took a lease.
     terms: usize,
@@ -31,6 +32,7 @@ impl Coverage {
     /// Takes in a world.
     pub(crate) fn add(&mut self, report: &Report) {
         self.worlds += 1;
+        self.seconds += report.seconds;
         self.terms += report.terms;
         for (fault, count) in &report.counts.of {
             *self.counts.of.entry(*fault).or_default() += count;
@@ -45,6 +47,7 @@ impl Coverage {
             ("faults", report.counts.of.values().sum()),
             ("kinds", report.counts.of.len()),
             ("minutes", minutes),
+            ("requests", report.busiest),
         ] {
             self.figures.entry(name).or_default().push(figure);
         }
@@ -60,9 +63,9 @@ impl Coverage {
         self.counts.met.get(&(fault, phase)).copied().unwrap_or(0)
     }
 
-    /// What is missing, if there were worlds enough to say so.
+    /// What is missing, if they lasted long enough to say so.
     pub(crate) fn gaps(&self) -> Vec<String> {
-        if self.worlds < ENOUGH {
+        if self.seconds < ENOUGH * HOUR {
             return Vec::new();
         }
         let mut gaps = Vec::new();
@@ -107,13 +110,15 @@ impl Coverage {
         }
         writeln!(
             out,
-            "the median of {} worlds: {} pods, {} nodes, {} faults of {} kinds, {} minutes",
+            "the median of {} worlds: {} pods, {} nodes, {} faults of {} kinds, {} minutes, {} requests in the \
+             busiest second",
             self.worlds,
             self.median("pods"),
             self.median("nodes"),
             self.median("faults"),
             self.median("kinds"),
             self.median("minutes"),
+            self.median("requests"),
         )
     }
 

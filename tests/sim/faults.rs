@@ -30,6 +30,8 @@ struct State {
     /// Those whom the API server does not hear, until when, and whether connections are refused or silent.
     cut_off: BTreeMap<String, (Instant, bool)>,
     counts: Counts,
+    /// Requests since somebody asked how many there were.
+    requests: usize,
 }
 
 /// The weather of one trial; clones share it.
@@ -109,6 +111,11 @@ impl Storm {
         }
     }
 
+    /// Requests to the API server since this was asked before.
+    pub(crate) fn requests(&self) -> usize {
+        std::mem::take(&mut self.locked().requests)
+    }
+
     /// Faults so far.
     pub(crate) fn counts(&self) -> Counts {
         self.locked().counts.clone()
@@ -146,6 +153,7 @@ fn refusal(code: u16, reason: &'static str) -> RequestFault {
 
 impl Faults for Storm {
     fn request(&self, who: &str, method: &Method, path: &str) -> Journey {
+        self.locked().requests += 1;
         if let Some(journey) = self.unheard(who) {
             return journey;
         }

@@ -1,11 +1,12 @@
 //! Random worlds with random work and faults: the controllers must be safe at every step, and once it
 //! is quiet everything that can run must run, and nothing else may be left.
 //!
-//! `hack/sim --seeds N --start S` runs more of them than the default. Each seed is run twice and must
-//! give the same history. A failing seed prints what was violated, the smallest set of what was done
+//! `hack/sim --seeds N --start S` runs more and longer ones than the test suite, an hour each. Each of those seeds is
+//! run twice and must give the same history. A failing seed prints what was violated, the smallest set of what was done
 //! to its world that still fails, the end of that history, and the command that replays it.
 //!
-//! A run of the test suite also breaks the controllers on purpose, in every way of [`mutations::ALL`],
+//! A run of the test suite has a few such seeds and hundreds of short ones, looks whether another process gives a
+//! seed the same history, and breaks the controllers on purpose, in every way of [`mutations::ALL`],
 //! and fails when the checks do not find one of them.
 
 mod acts;
@@ -13,11 +14,14 @@ mod aftermath;
 mod checks;
 mod controllers;
 mod coverage;
+mod duplicates;
 mod faults;
 mod kinds;
 mod leadership;
+mod limits;
 mod mutations;
 mod phases;
+mod quiet;
 mod script;
 mod server;
 mod shrink;
@@ -25,38 +29,48 @@ mod strikes;
 mod trial;
 mod verdict;
 mod wander;
+mod watchdog;
 mod workers;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::thread;
 
 use coverage::Coverage;
 use mutations::Mutation;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonnage::settings::LogFormat;
 use tonnage::telemetry::start_logs;
-use trial::Plan;
-use verdict::{judged, show};
+use trial::{HOUR, Plan, Report};
+use verdict::{judged, judged_once, show};
 use workers::in_parallel;
 
 /// As in the binary: worlds are many small strings and maps.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Seeds that are run when nobody says how many.
+/// Seeds of an hour that are run when nobody says how many.
 const SEEDS: u64 = 2;
+/// Seeds of a short world that are run besides.
+const SHORT_SEEDS: u64 = 200;
+/// How long those last at least, seconds.
+const SHORT: u64 = 600;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 
+#[derive(Debug, Clone)]
 struct Args {
     /// `None` is a run of the test suite, which also looks whether the checks find what they should.
     seeds: Option<u64>,
     start: u64,
+    /// How long each world lasts at least.
+    seconds: u64,
     /// Worlds that are run at the same time.
     jobs: usize,
     history: bool,
+    /// Say what the history comes to, and nothing else.
+    digest: bool,
     log: Option<String>,
     /// Disturbances that are left out.
     without: BTreeSet<usize>,
@@ -69,8 +83,10 @@ fn args() -> Result<Args, String> {
     let mut args = Args {
         seeds: None,
         start: 1,
+        seconds: HOUR,
         jobs: thread::available_parallelism().map_or(1, usize::from),
         history: false,
+        digest: false,
         log: None,
         without: BTreeSet::new(),
         mutation: None,
@@ -85,8 +101,10 @@ fn args() -> Result<Args, String> {
         match word.as_str() {
             "--seeds" => args.seeds = Some(number(value())?),
             "--start" => args.start = number(value())?,
+            "--minutes" => args.seconds = number(value())?.saturating_mul(60),
             "--jobs" => args.jobs = usize::try_from(number(value())?).unwrap_or(1),
             "--history" => args.history = true,
+            "--digest" => args.digest = true,
             "--log" => args.log = Some(value()),
             "--without" => args.without = shrink::read(&value())?,
             "--mutation" => args.mutation = Some(mutations::named(&value())?),
@@ -98,6 +116,7 @@ fn args() -> Result<Args, String> {
 
 fn main() -> ExitCode {
     verdict::count_panics();
+    watchdog::watch();
     match args().and_then(|args| run(&args).map_err(|error| error.to_string())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -115,44 +134,106 @@ fn run(args: &Args) -> io::Result<bool> {
         start_logs(LogFormat::Text, filter).map_err(io::Error::other)?;
     }
     let mut out = io::stdout().lock();
-    let mut coverage = Coverage::default();
-    let mut violations = Vec::new();
-    let mut failed: u64 = 0;
-    let seeds = args.seeds.unwrap_or(SEEDS);
-    let all = args.start..args.start.saturating_add(seeds);
-    let work = |seed| judged(&plan(args, seed));
-    in_parallel(all, args.jobs, work, |seed, report| {
-        coverage.add(&report);
-        if args.history {
-            writeln!(out, "{}", report.history.join("\n"))?;
-        }
-        if !report.violations.is_empty() {
-            failed += 1;
-            show(&mut out, &plan(args, seed), &report)?;
-            let of_seed = |violation| json!({ "seed": seed, "violation": violation });
-            violations.extend(report.violations.iter().map(of_seed));
-        }
-        if seed % PROGRESS == 0 {
-            writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
-        }
-        Ok(())
-    })?;
+    if args.digest {
+        let report = trial::run(&plan(args, args.start))?;
+        writeln!(out, "{}", digest(&report))?;
+        return Ok(true);
+    }
+    let mut runs = Runs::default();
+    runs.run(&mut out, args, args.seeds.unwrap_or(SEEDS), judged)?;
     let mut found = true;
     if args.seeds.is_none() {
-        found = mutations_are_found(&mut out, args)?;
+        found = another_process_agrees(&mut out, args.start, runs.first.as_deref())?;
+        let short = Args {
+            seconds: SHORT,
+            ..args.clone()
+        };
+        runs.run(&mut out, &short, SHORT_SEEDS, judged_once)?;
+        found &= mutations_are_found(&mut out, args)?;
     }
+    let Runs {
+        coverage,
+        passed,
+        failed,
+        violations,
+        ..
+    } = runs;
     coverage.show(&mut out)?;
     let gaps = coverage.gaps();
     for gap in &gaps {
         writeln!(out, "gap: {gap}")?;
     }
     let mut summary = coverage.json();
-    summary["seeds"] = json!(seeds);
+    summary["seeds"] = json!(passed + failed);
     summary["violations"] = json!(violations);
     summary["gaps"] = json!(gaps);
     writeln!(out, "{summary}")?;
-    writeln!(out, "{} passed, {failed} failed", seeds - failed)?;
+    writeln!(out, "{passed} passed, {failed} failed")?;
     Ok(failed == 0 && found && gaps.is_empty())
+}
+
+/// What came of the seeds so far.
+#[derive(Debug, Default)]
+struct Runs {
+    coverage: Coverage,
+    passed: u64,
+    failed: u64,
+    violations: Vec<Value>,
+    /// What the history of the first seed comes to.
+    first: Option<String>,
+}
+
+impl Runs {
+    /// Runs so many seeds, as long as the arguments have it, and judges each.
+    fn run(
+        &mut self,
+        out: &mut impl Write,
+        args: &Args,
+        seeds: u64,
+        judge: fn(&Plan) -> io::Result<Report>,
+    ) -> io::Result<()> {
+        let all = args.start..args.start.saturating_add(seeds);
+        let work = |seed| judge(&plan(args, seed));
+        in_parallel(all, args.jobs, work, |seed, report| {
+            self.coverage.add(&report);
+            self.first.get_or_insert_with(|| digest(&report));
+            if args.history {
+                writeln!(out, "{}", report.history.join("\n"))?;
+            }
+            if report.violations.is_empty() {
+                self.passed += 1;
+            } else {
+                self.failed += 1;
+                show(out, &plan(args, seed), &report)?;
+                let of_seed = |violation| json!({ "seed": seed, "violation": violation });
+                self.violations
+                    .extend(report.violations.iter().map(of_seed));
+            }
+            if seed % PROGRESS == 0 {
+                let failed = self.failed;
+                writeln!(io::stderr(), "seed {seed} done, {failed} failed so far")?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a history comes to.
+fn digest(report: &Report) -> String {
+    format!("{:016x} {}", report.digest.0, report.digest.1)
+}
+
+/// Whether a process of its own gives a seed the same history.
+fn another_process_agrees(out: &mut impl Write, seed: u64, here: Option<&str>) -> io::Result<bool> {
+    let mut other = Command::new(std::env::current_exe()?);
+    let output = other
+        .args(["--start", &seed.to_string(), "--digest"])
+        .output()?;
+    let there = String::from_utf8_lossy(&output.stdout);
+    let agrees = here.is_some_and(|here| here == there.trim());
+    let word = if agrees { "the same" } else { "ANOTHER" };
+    writeln!(out, "in another process seed {seed} has {word} history")?;
+    Ok(agrees)
 }
 
 fn plan(args: &Args, seed: u64) -> Plan {
@@ -160,6 +241,7 @@ fn plan(args: &Args, seed: u64) -> Plan {
         .mutation
         .map_or_else(|| Plan::of(seed), |broken| Plan::mutated(seed, broken));
     Plan {
+        seconds: args.seconds,
         without: args.without.clone(),
         ..plan
     }

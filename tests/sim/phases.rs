@@ -129,7 +129,9 @@ impl<'path> Target<'path> {
             "CreateLaunchTemplate" => Self::Those(&[Phase::Planned, Phase::Launching]),
             "CreateTags" => Self::Those(&[Phase::Booting, Phase::Joining, Phase::Used]),
             "TerminateInstances" => Self::Those(&[Phase::Draining, Phase::Ending]),
-            _ => Self::Everything,
+            // What is known of every claim's machine, and whether it has one, comes from there.
+            "DescribeInstances" => Self::Everything,
+            _ => Self::Nothing,
         }
     }
 

@@ -8,6 +8,7 @@ use tonnage::world::{RandomStream, World};
 
 use crate::kinds::Fault;
 use crate::phases::Phase;
+use crate::trial::HOUR;
 
 /// How long one gust of a kind lasts, seconds.
 pub(crate) const GUST: u64 = 300;
@@ -118,9 +119,9 @@ const OF_SERVER: [Fault; 3] = [
 const ONE_IN: u64 = 3;
 
 impl Script {
-    /// The script of a world; `elect` says whether its controllers need a lease.
-    pub(crate) fn draw(world: &World, elect: bool) -> Self {
-        let length = 2_100 + world.random("script/length").below(900);
+    /// The script of a world of so many seconds; `elect` says whether its controllers need a lease.
+    pub(crate) fn draw(world: &World, seconds: u64, elect: bool) -> Self {
+        let length = (2_100 + world.random("script/length").below(900)) * seconds / HOUR;
         let mut disturbances = works(&world.random("script/works"), length);
         disturbances.extend(gusts(&world.random("script/gusts"), length));
         disturbances.extend(strikes(&world.random("script/strikes"), length));

@@ -1,4 +1,4 @@
-//! One seed: an hour of a cluster's life, most of it work under faults, then quiet, then nothing.
+//! One seed: an hour of a cluster's life or less, most of it work under faults, then quiet, then nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,26 +12,30 @@ use tonnage::sim::scene::{Pool, node_class};
 use tonnage::sim::{Embedded, Options, runtime};
 use tonnage::world::RandomStream;
 
-use crate::checks::{self, Checks};
+use crate::checks::Checks;
 use crate::controllers::{Controllers, Places};
 use crate::faults::{Counts, Storm};
 use crate::kinds::Fault;
 use crate::leadership::Leadership;
+use crate::limits;
 use crate::mutations::Mutation;
 use crate::phases::{Phase, Target};
+use crate::quiet;
 use crate::script::{self, Deed, Disturbance, GUST, Script};
 use crate::server::Server;
 use crate::wander::Wander;
+use crate::watchdog;
 
 pub(crate) const CLUSTER: &str = "trial";
-/// How long a world lasts at least, seconds.
-const HOUR: u64 = 3_600;
+/// How long a world lasts at least unless somebody says otherwise, seconds.
+pub(crate) const HOUR: u64 = 3_600;
 /// How long everything may take to run once it is quiet, seconds: timeouts of claims, and back-offs.
 const PATIENCE: u64 = 2_400;
-/// The NodePool that has a limit.
+/// The NodePool that has limits.
 pub(crate) const LIMITED: &str = "limited";
-/// Its limit, which one job can reach.
-pub(crate) const LIMIT: usize = 2;
+/// The most that controllers may ask of the API server in one second of a world of this size: what asks more
+/// asks in a circle.
+const MOST_REQUESTS: usize = 2_000;
 /// How long something waits for a claim in a phase, seconds.
 const AIMED: u64 = 120;
 /// How often it looks for one: some phases are over within a fraction of a second.
@@ -41,6 +45,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// How long the world lasts at least, seconds.
+    pub(crate) seconds: u64,
     pub(crate) controllers: Controllers,
     /// Disturbances that are left out, by number.
     pub(crate) without: BTreeSet<usize>,
@@ -55,6 +61,7 @@ impl Plan {
     pub(crate) fn of(seed: u64) -> Self {
         Self {
             seed,
+            seconds: HOUR,
             controllers: Controllers::of(seed),
             without: BTreeSet::new(),
             mutation: None,
@@ -84,6 +91,8 @@ pub(crate) struct Report {
     pub(crate) nodes: usize,
     /// How long the world lasted.
     pub(crate) seconds: u64,
+    /// The most requests to the API server in one second.
+    pub(crate) busiest: usize,
     pub(crate) history: Vec<String>,
     pub(crate) digest: (u64, u64),
     /// Everything that was done to it, left out or not.
@@ -97,7 +106,9 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
         trial.storm().await;
         trial.quiet().await;
         trial.rest().await;
-        trial.end().await
+        let report = trial.end().await;
+        watchdog::rests();
+        report
     })
 }
 
@@ -121,7 +132,8 @@ pub(crate) struct Trial {
     pub(crate) server: Server,
     plan: Plan,
     script: Script,
-    limits: BTreeMap<String, usize>,
+    /// The most requests in one second so far.
+    busiest: usize,
 }
 
 impl Trial {
@@ -150,15 +162,15 @@ impl Trial {
             looked_at: 0,
             shortage_until: None,
             server: Server::default(),
-            script: Script::draw(world.world(), elect),
-            limits: BTreeMap::from([(LIMITED.to_owned(), LIMIT)]),
+            script: Script::draw(world.world(), plan.seconds, elect),
+            busiest: 0,
             plan,
             world,
         };
         trial.apply(node_class("default", CLUSTER, 20));
-        for (name, most_nodes) in [("general", None), (LIMITED, u32::try_from(LIMIT).ok())] {
-            // Small machines only, so that the limit is met.
-            let limited = most_nodes.is_some();
+        for name in ["general", LIMITED] {
+            // Small machines only, so that each of the limits is met.
+            let limited = name == LIMITED;
             let pool = Pool {
                 name,
                 node_class: "default",
@@ -171,9 +183,13 @@ impl Trial {
                 taint: limited.then_some(("dedicated", "limited")),
                 empty_seconds: 10,
                 weight: None,
-                most_nodes,
+                most_nodes: None,
             };
-            trial.apply(pool.manifest());
+            let mut manifest = pool.manifest();
+            if limited {
+                manifest["spec"]["limits"] = limits::of_pool();
+            }
+            trial.apply(manifest);
         }
         if elect {
             trial.checks.leadership = Some(Leadership::default());
@@ -271,7 +287,16 @@ impl Trial {
         }
         self.world.pass(left).await;
         self.second += 1;
-        self.checks.step(&self.world, &self.limits);
+        self.checks.step(&self.world);
+        let requests = self.storm.requests();
+        self.busiest = self.busiest.max(requests);
+        if requests > MOST_REQUESTS {
+            let second = self.second;
+            let violation =
+                format!("the controllers asked the API server {requests} times in second {second}");
+            self.checks.violations.insert(violation);
+        }
+        watchdog::lives(self.plan.seed, self.second);
     }
 
     /// Nothing goes wrong any more: everything runs, then everything is deleted, and nothing is left.
@@ -282,14 +307,16 @@ impl Trial {
             }
             self.pass().await;
             // Machines of a calm world may still be reclaimed; what counts is one moment of rest.
-            let waiting = checks::waiting(&self.world);
-            if waiting.is_empty() && checks::mismatches(&self.world).is_empty() {
+            let waiting = quiet::waiting(&self.world);
+            let mismatches = quiet::mismatches(&self.world);
+            let idle = quiet::idle(&self.world);
+            if waiting.is_empty() && mismatches.is_empty() && idle.is_empty() {
                 break;
             }
             if second + 1 == PATIENCE {
                 let violation = format!(
-                    "after {PATIENCE} quiet seconds wait {waiting:?}, and do not match {:?}",
-                    checks::mismatches(&self.world)
+                    "after {PATIENCE} quiet seconds wait {waiting:?}, do not match {mismatches:?}, and are idle \
+                     {idle:?}"
                 );
                 self.checks.violations.insert(violation);
             }
@@ -308,7 +335,7 @@ impl Trial {
                 return;
             }
             self.pass().await;
-            let left = checks::left(&self.world);
+            let left = quiet::left(&self.world);
             if left.is_empty() && self.world.api.count(Resource::Pod) == 0 {
                 break;
             }
@@ -328,15 +355,15 @@ impl Trial {
         self.world.api.delete("user", key, &options).ok();
     }
 
-    /// The rest of the hour: nothing comes back.
+    /// The rest of the time: nothing comes back.
     async fn rest(&mut self) {
         let clean = self.checks.violations.is_empty();
-        while self.second < HOUR && !self.is_over() {
+        while self.second < self.plan.seconds && !self.is_over() {
             self.pass().await;
         }
-        let left = checks::left(&self.world);
+        let left = quiet::left(&self.world);
         if clean && !left.is_empty() {
-            let violation = format!("at the end of the hour there are {left:?} again");
+            let violation = format!("at the end of its time there are {left:?} again");
             self.checks.violations.insert(violation);
         }
     }
@@ -352,6 +379,7 @@ impl Trial {
             pods: self.checks.tally.pods,
             nodes: self.checks.tally.nodes_bought,
             seconds: self.second,
+            busiest: self.busiest,
             violations: self.checks.violations.into_iter().collect(),
             history: history.iter().map(Line::text).collect(),
             digest: self.world.history.digest(),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Write};
 
 use crate::shrink;
-use crate::trial::{self, Plan, Report};
+use crate::trial::{self, HOUR, Plan, Report};
 
 /// Lines of a failing history that are shown.
 const SHOWN: usize = 40;
@@ -23,10 +23,19 @@ pub(crate) fn count_panics() {
     }));
 }
 
+/// Runs a seed.
+pub(crate) fn judged_once(plan: &Plan) -> io::Result<Report> {
+    let panics = PANICS.get();
+    let mut report = trial::run(plan)?;
+    if PANICS.get() > panics {
+        report.violations.push("something panicked".to_owned());
+    }
+    Ok(report)
+}
+
 /// Runs a seed twice.
 pub(crate) fn judged(plan: &Plan) -> io::Result<Report> {
-    let panics = PANICS.get();
-    let mut first = trial::run(plan)?;
+    let mut first = judged_once(plan)?;
     let second = trial::run(plan)?;
     if first.digest != second.digest {
         let parted = first
@@ -38,9 +47,6 @@ pub(crate) fn judged(plan: &Plan) -> io::Result<Report> {
             "two runs of the seed differ, first in {parted:?} (lines {} and {})",
             first.digest.1, second.digest.1
         ));
-    }
-    if PANICS.get() > panics {
-        first.violations.push("something panicked".to_owned());
     }
     Ok(first)
 }
@@ -91,7 +97,12 @@ pub(crate) fn show(out: &mut impl Write, plan: &Plan, report: &Report) -> io::Re
     let broken = plan
         .mutation
         .map_or_else(String::new, |found| format!(" --mutation {}", found.name));
-    let replay = format!("hack/sim --seeds 1 --start {}{broken}", plan.seed);
+    let minutes = if plan.seconds == HOUR {
+        String::new()
+    } else {
+        format!(" --minutes {}", plan.seconds / 60)
+    };
+    let replay = format!("hack/sim --seeds 1 --start {}{minutes}{broken}", plan.seed);
     let without = shrink::write(
         &(0..count)
             .filter(|number| !shrunk.kept.contains(number))

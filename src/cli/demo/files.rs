@@ -1,29 +1,35 @@
-//! What the demo leaves in a folder: the history, a line for each event, and the figures.
+//! What the demo leaves in a folder: the history, a line for each event; every plan by which something was bought, a
+//! line for each, in the form of `tonnage plan --output json`; and the figures.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 
 use super::Failure;
-use crate::sim::demo::Summary;
-use crate::sim::history::History;
+use crate::cli::plan;
+use crate::sim::demo::{Play, Summary};
+use crate::sim::history::Line;
 
-/// Writes both files; the folder is made if it is not there.
-pub(super) fn write(folder: &Path, history: &History, summary: &Summary) -> Result<(), Failure> {
+/// The region that the demo's prices are of.
+const PRICE_REGION: &str = "us-east-1";
+
+/// Writes the files; the folder is made if it is not there.
+pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|source| Failure::Write {
         path: folder.to_owned(),
         source,
     })?;
-    let path = folder.join("history.jsonl");
-    let failed = |source| Failure::Write {
-        path: path.clone(),
-        source,
-    };
-    let mut file = BufWriter::new(File::create(&path).map_err(failed)?);
-    for line in history.since(0) {
-        writeln!(file, "{}", line.text()).map_err(failed)?;
-    }
-    file.flush().map_err(failed)?;
+    let history = play.world.history.since(0);
+    let history = history.iter().map(Line::text);
+    write_lines(folder.join("history.jsonl"), history)?;
+    // They take no virtual time.
+    let plans = play.plans().map(|(at, made)| {
+        let made = plan::document(&made, PRICE_REGION, 0);
+        json!({ "at": at.to_string(), "plan": made }).to_string()
+    });
+    write_lines(folder.join("plans.jsonl"), plans)?;
     let path = folder.join("summary.json");
     let failed = |source| Failure::Write {
         path: path.clone(),
@@ -31,4 +37,15 @@ pub(super) fn write(folder: &Path, history: &History, summary: &Summary) -> Resu
     };
     let text = serde_json::to_string_pretty(summary).map_err(|error| failed(error.into()))?;
     fs::write(&path, text + "\n").map_err(failed)
+}
+
+fn write_lines(path: PathBuf, lines: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let write = || {
+        let mut file = BufWriter::new(File::create(&path)?);
+        for line in lines {
+            writeln!(file, "{line}")?;
+        }
+        file.flush()
+    };
+    write().map_err(|source| Failure::Write { path, source })
 }

@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// fast as possible elsewhere
     #[arg(long)]
     speed: Option<Speed>,
-    /// Write history.jsonl and summary.json into this folder
+    /// Write history.jsonl, plans.jsonl and summary.json into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         Speed::Max
     });
-    let (summary, play) = runtime::run(async {
+    let (summary, mut play) = runtime::run(async {
         let mut play = Play::begin(args.seed)?;
         let mut onlooker = Onlooker {
             pace: Pace::new(speed),
@@ -85,9 +85,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     .map_err(Failure::Runtime)??;
     super::write_stdout(&closing(&summary))?;
     if let Some(folder) = &args.out {
-        files::write(folder, &play.world.history, &summary)?;
+        files::write(folder, &mut play, &summary)?;
         let told = format!(
-            "history.jsonl and summary.json are in {}\n",
+            "history.jsonl, plans.jsonl and summary.json are in {}\n",
             folder.display()
         );
         super::write_stdout(&told)?;

@@ -7,7 +7,7 @@ pub(super) mod catalog;
 mod render;
 pub(super) mod scene;
 
-pub(super) use render::{columns, reasons, sentences};
+pub(super) use render::{columns, document, reasons, sentences};
 
 use std::io;
 use std::time::Instant;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     let (plan, elapsed) = planned(&scene, &args.scene);
     let text = match args.output {
         Output::Table => render::table(&plan, &scene.price_region),
-        form => structured(&render::document(&plan, &scene.price_region, elapsed), form)?,
+        form => structured(&document(&plan, &scene.price_region, elapsed), form)?,
     };
     super::write_stdout(&text)?;
     Ok(())

@@ -17,7 +17,11 @@ fn names(pods: &[PodKey]) -> Vec<String> {
 }
 
 /// The plan as one document, whose form is stable.
-pub(super) fn document(plan: &ProvisioningPlan, price_region: &str, elapsed_ms: u64) -> Value {
+pub(in crate::cli) fn document(
+    plan: &ProvisioningPlan,
+    price_region: &str,
+    elapsed_ms: u64,
+) -> Value {
     let nodes: Vec<Value> = plan.new_nodes.iter().map(node).collect();
     let existing: Vec<Value> = plan
         .existing

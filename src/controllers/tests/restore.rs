@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Stage;
 use super::leader::{two, until_held_by};
+use super::{Stage, ids};
 use crate::api::labels;
 use crate::model::instance::Instance;
 use crate::settings::Mode;
@@ -230,6 +230,35 @@ async fn a_pod_that_was_bound_in_the_backup_starts_once_more() {
         1,
         "its machine is still the claim's"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    let machine = ids(&stage.machines());
+    let nodes = stage.all(Node);
+    let name = nodes[0]["metadata"]["name"].as_str().unwrap();
+    // What a kubelet does whose Node is gone.
+    stage.change(Node, name, |node| {
+        node["metadata"]["finalizers"] = json!([]);
+        let present = node["metadata"]["labels"].as_object_mut().unwrap();
+        present.retain(|label, _value| !label.starts_with("karpenter.sh/"));
+        node["spec"]["taints"] =
+            json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
+    });
+    stage.pod("b");
+    let is_open = |stage: &Stage| {
+        let node = &stage.all(Node)[0];
+        let label = &node["metadata"]["labels"][labels::INITIALIZED];
+        label == "true" && node["spec"]["taints"].as_array().is_none_or(Vec::is_empty)
+    };
+    stage.until(60, "it is open again", is_open).await;
+    stage
+        .until(60, "its pod runs", |stage| stage.running_pods() > 0)
+        .await;
+    assert_eq!(ids(&stage.machines()), machine, "nothing else was bought");
 }
 
 #[tokio::test(start_paused = true)]

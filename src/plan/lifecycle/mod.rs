@@ -6,19 +6,21 @@
 //! reported and left alone. Nothing is written here.
 
 mod agreement;
+mod joined;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use self::agreement::{disagreement, has_left_its_reservation};
+use self::agreement::disagreement;
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Instance};
 use crate::model::node::Node;
 use crate::model::snapshot::Snapshot;
+use crate::model::taint::Taint;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::{InstanceView, Sight};
@@ -407,10 +409,7 @@ impl Turn<'_> {
                 None if !bound => {
                     bound = true;
                     let unmarked = !node.labels.contains_key(labels::REGISTERED)
-                        && !node
-                            .taints
-                            .iter()
-                            .any(|taint| taint.key == labels::UNREGISTERED_TAINT);
+                        && !node.taints.iter().any(is_unregistered);
                     decision.push(LifecycleStep::Register {
                         claim: Arc::clone(self.claim),
                         node: Arc::clone(node),
@@ -444,107 +443,11 @@ impl Turn<'_> {
             message,
         });
     }
-
-    fn registered(&self, nodes: &[&Arc<Node>], decision: &mut Decision<LifecycleStep>) {
-        let mut own = None;
-        for node in nodes {
-            if node.name == self.claim.node_name {
-                own = Some(*node);
-            } else {
-                let message = format!("that instance is Node {}", self.claim.node_name);
-                self.impostor(node, message, decision);
-            }
-        }
-        if let Some(node) = own.filter(|_node| has_left_its_reservation(self.claim, self.instances))
-        {
-            decision.push(LifecycleStep::LeaveReservation {
-                claim: Arc::clone(self.claim),
-                node: Arc::clone(node),
-            });
-            return;
-        }
-        if self.claim.is(ConditionType::Initialized.as_str()) {
-            return;
-        }
-        let waits = match own {
-            None => Some((
-                ConditionReason::NodeNotFound,
-                format!("Node {} does not exist", self.claim.node_name),
-            )),
-            Some(node) => not_usable(self.claim, node),
-        };
-        match (waits, own) {
-            (None, Some(node)) => decision.push(LifecycleStep::Initialize {
-                claim: Arc::clone(self.claim),
-                node: Arc::clone(node),
-            }),
-            (Some((reason, message)), _) => self.wait_for_use(own, reason, message, decision),
-            (None, None) => {}
-        }
-    }
-
-    fn wait_for_use(
-        &self,
-        node: Option<&Arc<Node>>,
-        reason: ConditionReason,
-        message: String,
-        decision: &mut Decision<LifecycleStep>,
-    ) {
-        // Pods that run already show that the node is of use to somebody.
-        let works = node.is_some_and(|node| {
-            self.snapshot
-                .pods_on(&node.name)
-                .any(|pod| !pod.is_daemon() && !pod.mirror)
-        });
-        if let Some(timeout) = self.timeouts.initialization_timeout.filter(|_limit| !works) {
-            let text = || format!("the node was not usable within {timeout:#}: {message}");
-            let start = self.since(ConditionType::Registered);
-            if self.expired(
-                start,
-                timeout,
-                GiveUp::InitializationTimeout,
-                text,
-                decision,
-            ) {
-                return;
-            }
-        }
-        self.report(
-            ConditionChange::unknown(ConditionType::Initialized, reason, message),
-            decision,
-        );
-    }
 }
 
-/// What keeps pods from using all of a node, if anything.
-fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
-    if !node.ready {
-        let message = format!("Node {} is not Ready", node.name);
-        return Some((ConditionReason::NodeNotReady, message));
-    }
-    let startup = claim
-        .startup_taints
-        .iter()
-        .find(|taint| node.taints.iter().any(|present| present.matches(taint)));
-    if let Some(taint) = startup {
-        let message = format!(
-            "startup taint {taint} is still on the Node; whatever should remove it has not"
-        );
-        return Some((ConditionReason::StartupTaintsExist, message));
-    }
-    if let Some(taint) = node.taints.iter().find(|taint| taint.is_ephemeral()) {
-        let message = format!("taint {taint} is still on the Node");
-        return Some((ConditionReason::KnownEphemeralTaintsExist, message));
-    }
-    let missing = claim
-        .requests
-        .iter()
-        .find(|(name, amount)| *amount > 0 && node.allocatable.get(name) <= 0);
-    missing.map(|(name, _amount)| {
-        let message =
-            format!("resource {name} is not on the Node yet; a device plugin must register it");
-        (ConditionReason::ResourceNotRegistered, message)
-    })
+/// The taint that machines join with.
+fn is_unregistered(taint: &Taint) -> bool {
+    taint.key == labels::UNREGISTERED_TAINT
 }
 
 #[cfg(test)]

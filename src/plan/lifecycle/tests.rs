@@ -148,6 +148,38 @@ fn a_node_is_usable_only_when_nothing_holds_pods_off() {
 }
 
 #[test]
+fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
+    let claims = [initialized("a")];
+    let view = seen(&[instance("a")]);
+    let moments_later = decide_at(54, &claims, &[booted("a")], &view);
+    assert_eq!(
+        (moments_later.steps.len(), moments_later.wake),
+        (0, Some(at(55)))
+    );
+    let unknown = decide_at(70, &claims, &[booted("a")], &InstanceView::default());
+    assert_eq!(unknown.steps, []);
+    assert_eq!(unknown.look_at, BTreeSet::from(["i-a".to_owned()]));
+    let known = decide_at(70, &claims, &[booted("a")], &view);
+    assert!(matches!(
+        known.steps.as_slice(),
+        [LifecycleStep::Register { unmarked: false, node, .. }] if node.name == "ip-a"
+    ));
+    let mut stopped = instance("a");
+    stopped.state = InstanceState::Stopped;
+    let off = decide_at(70, &claims, &[booted("a")], &seen(&[stopped]));
+    assert_eq!(off.steps, []);
+    let mut open = node("a");
+    open.labels.remove(labels::INITIALIZED);
+    let opened = decide_at(70, &claims, &[open.clone()], &view);
+    assert!(matches!(
+        opened.steps.as_slice(),
+        [LifecycleStep::Initialize { .. }]
+    ));
+    open.ready = false;
+    assert_eq!(decide_at(70, &claims, &[open], &view).steps, []);
+}
+
+#[test]
 fn timeouts_of_the_pool_give_a_claim_up() {
     let view = InstanceView::default();
     let waiting = [claim("a", &["c5.xlarge/us-east-1a/spot"])];

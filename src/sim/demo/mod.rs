@@ -16,6 +16,7 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 pub use bound::Bound;
 pub use day::{Arrival, arrivals};
@@ -27,7 +28,9 @@ use super::ec2::machine::Machine;
 use super::ec2::market::Weather;
 use super::embedded::{Embedded, Options, Process, ProcessOptions, default_settings};
 use super::scene::{Pool, Work, node_class};
+use crate::controllers::assembly::Connections;
 use crate::model::offering::CapacityType;
+use crate::model::report::ProvisioningPlan;
 use crate::settings::Mode;
 use crate::world::RandomStream;
 
@@ -85,6 +88,7 @@ pub struct Play {
     /// What is going on, for people.
     pub act: &'static str,
     process: Process,
+    plans: mpsc::UnboundedReceiver<(Timestamp, ProvisioningPlan)>,
     began: Timestamp,
     reclaims: RandomStream,
     next_reclaim: Timestamp,
@@ -112,7 +116,12 @@ impl Play {
             world.apply(pool.manifest())?;
         }
         let settings = default_settings(Mode::Run, PLAN_BUDGET_MS);
-        let process = world.start(ProcessOptions::new(seed, settings));
+        let (shown, plans) = mpsc::unbounded_channel();
+        let options = ProcessOptions::new(seed, settings);
+        let process = world.start_with(options, |connections| Connections {
+            plans: Some(shown),
+            ..connections
+        });
         let reclaims = world.world().random("demo/reclaims");
         let began = world.now();
         Ok(Self {
@@ -120,6 +129,7 @@ impl Play {
             bound: Bound::new(&world, BOUND_BUDGET_MS),
             act: "",
             process,
+            plans,
             began,
             reclaims,
             next_reclaim: began,
@@ -140,6 +150,11 @@ impl Play {
         self.process.stop().await;
         self.world.end().await;
         Ok(self.summary())
+    }
+
+    /// The plans by which machines were bought, that nobody has asked for yet, and when each was made.
+    pub fn plans(&mut self) -> impl Iterator<Item = (Timestamp, ProvisioningPlan)> + '_ {
+        std::iter::from_fn(|| self.plans.try_recv().ok())
     }
 
     fn summary(&self) -> Summary {

@@ -14,7 +14,7 @@ use tonnage::controllers::assembly::Connections;
 use tower::Service;
 
 use crate::checks::PROTECTED;
-use crate::trial::LIMIT;
+use crate::limits;
 
 /// A request as it is sent.
 pub(super) struct Asked {
@@ -86,10 +86,11 @@ pub(super) fn without_finalizers(asked: Asked) -> Way {
     Way::Sent(asked.with(&claim))
 }
 
-/// The limit of a NodePool is read as higher than it is.
+/// The limits of a NodePool are read as higher than they are.
 pub(super) fn limit_raised(asked: Asked) -> Way {
-    let limit = |count: usize| format!("\"limits\":{{\"nodes\":\"{count}\"}}");
-    asked.misread("/nodepools", limit(LIMIT), limit(9))
+    let limits = |limits: Value| format!("\"limits\":{limits}");
+    let raised = json!({ "cpu": "99", "memory": "999Gi", "nodes": "9" });
+    asked.misread("/nodepools", limits(limits::of_pool()), limits(raised))
 }
 
 /// A list of claims that has nothing has one that nobody needs, and so no reason to be doubted.

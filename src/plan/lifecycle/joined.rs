@@ -1,0 +1,169 @@
+//! What a claim whose Node has registered still waits for.
+//!
+//! Given a claim and the Nodes with its provider id; given back in the decision: that the Node is usable, what keeps
+//! it from being so, or that its kubelet has registered it anew and it must be opened again. Nothing is written here.
+
+use std::sync::Arc;
+
+use super::agreement::{disagreement, has_left_its_reservation};
+use super::{ASK_AGAIN, GiveUp, LifecycleStep, Turn, is_unregistered};
+use crate::api::conditions::{ConditionReason, ConditionType};
+use crate::api::labels;
+use crate::model::claim::Claim;
+use crate::model::node::Node;
+use crate::plan::condition::ConditionChange;
+use crate::plan::decision::Decision;
+use crate::plan::instances::Sight;
+
+impl Turn<'_> {
+    pub(super) fn registered(&self, nodes: &[&Arc<Node>], decision: &mut Decision<LifecycleStep>) {
+        let mut own = None;
+        for node in nodes {
+            if node.name == self.claim.node_name {
+                own = Some(*node);
+            } else {
+                let message = format!("that instance is Node {}", self.claim.node_name);
+                self.impostor(node, message, decision);
+            }
+        }
+        if let Some(node) = own.filter(|_node| has_left_its_reservation(self.claim, self.instances))
+        {
+            decision.push(LifecycleStep::LeaveReservation {
+                claim: Arc::clone(self.claim),
+                node: Arc::clone(node),
+            });
+            return;
+        }
+        let is_closed = |node: &&Arc<Node>| {
+            node.deleting_since.is_none() && node.taints.iter().any(is_unregistered)
+        };
+        if let Some(node) = own.filter(is_closed) {
+            return self.registered_anew(node, decision);
+        }
+        let is_initialized = self.claim.is(ConditionType::Initialized.as_str());
+        if is_initialized {
+            let is_told = |node: &&Arc<Node>| node.labels.contains_key(labels::INITIALIZED);
+            let untold =
+                own.filter(|node| !is_told(node) && not_usable(self.claim, node).is_none());
+            if let Some(node) = untold
+                && self.is_settled(ConditionType::Initialized, decision)
+            {
+                decision.push(LifecycleStep::Initialize {
+                    claim: Arc::clone(self.claim),
+                    node: Arc::clone(node),
+                });
+            }
+            return;
+        }
+        let waits = match own {
+            None => Some((
+                ConditionReason::NodeNotFound,
+                format!("Node {} does not exist", self.claim.node_name),
+            )),
+            Some(node) => not_usable(self.claim, node),
+        };
+        match (waits, own) {
+            (None, Some(node)) => decision.push(LifecycleStep::Initialize {
+                claim: Arc::clone(self.claim),
+                node: Arc::clone(node),
+            }),
+            (Some((reason, message)), _) => self.wait_for_use(own, reason, message, decision),
+            (None, None) => {}
+        }
+    }
+
+    /// The Node of a registered claim is closed as one that has just joined: a kubelet whose Node is gone, as after
+    /// a restore, registers it anew, without anything that was written to it. It is registered again, as long as it
+    /// is the claim's machine.
+    fn registered_anew(&self, node: &Arc<Node>, decision: &mut Decision<LifecycleStep>) {
+        if !self.is_settled(ConditionType::Registered, decision) {
+            return;
+        }
+        let id = self.claim.instance_id().unwrap_or_default();
+        let Sight::Seen(instance) = self.instances.get(id) else {
+            return self.ask(id, decision);
+        };
+        if !instance.state.is_off() && disagreement(self.claim, node, &instance).is_none() {
+            decision.push(LifecycleStep::Register {
+                claim: Arc::clone(self.claim),
+                node: Arc::clone(node),
+                instance,
+                unmarked: false,
+            });
+        }
+    }
+
+    /// Whether a condition is older than what a watch may be behind: the Node is written before the claim, and may be
+    /// seen after it.
+    fn is_settled(&self, condition: ConditionType, decision: &mut Decision<LifecycleStep>) -> bool {
+        let since = self.since(condition);
+        let due = since.saturating_add(ASK_AGAIN).unwrap_or(since);
+        if self.snapshot.now < due {
+            decision.wake_at(due);
+        }
+        self.snapshot.now >= due
+    }
+
+    fn wait_for_use(
+        &self,
+        node: Option<&Arc<Node>>,
+        reason: ConditionReason,
+        message: String,
+        decision: &mut Decision<LifecycleStep>,
+    ) {
+        // Pods that run already show that the node is of use to somebody.
+        let works = node.is_some_and(|node| {
+            self.snapshot
+                .pods_on(&node.name)
+                .any(|pod| !pod.is_daemon() && !pod.mirror)
+        });
+        if let Some(timeout) = self.timeouts.initialization_timeout.filter(|_limit| !works) {
+            let text = || format!("the node was not usable within {timeout:#}: {message}");
+            let start = self.since(ConditionType::Registered);
+            if self.expired(
+                start,
+                timeout,
+                GiveUp::InitializationTimeout,
+                text,
+                decision,
+            ) {
+                return;
+            }
+        }
+        self.report(
+            ConditionChange::unknown(ConditionType::Initialized, reason, message),
+            decision,
+        );
+    }
+}
+
+/// What keeps pods from using all of a node, if anything.
+fn not_usable(claim: &Claim, node: &Node) -> Option<(ConditionReason, String)> {
+    if !node.ready {
+        let message = format!("Node {} is not Ready", node.name);
+        return Some((ConditionReason::NodeNotReady, message));
+    }
+    let startup = claim
+        .startup_taints
+        .iter()
+        .find(|taint| node.taints.iter().any(|present| present.matches(taint)));
+    if let Some(taint) = startup {
+        let message = format!(
+            "startup taint {taint} is still on the Node; whatever should remove it has not"
+        );
+        return Some((ConditionReason::StartupTaintsExist, message));
+    }
+    if let Some(taint) = node.taints.iter().find(|taint| taint.is_ephemeral()) {
+        let message = format!("taint {taint} is still on the Node");
+        return Some((ConditionReason::KnownEphemeralTaintsExist, message));
+    }
+    let missing = claim
+        .requests
+        .iter()
+        .find(|(name, amount)| *amount > 0 && node.allocatable.get(name) <= 0);
+    missing.map(|(name, _amount)| {
+        let message =
+            format!("resource {name} is not on the Node yet; a device plugin must register it");
+        (ConditionReason::ResourceNotRegistered, message)
+    })
+}

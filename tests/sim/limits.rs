@@ -1,0 +1,44 @@
+//! The limits of a NodePool, which small machines meet, and whether they are kept.
+
+use serde_json::{Value, json};
+
+/// The most machines.
+const NODES: u64 = 2;
+/// The most vCPUs: less than two of the largest machines have, enough for the largest pod.
+const CPU: u64 = 12;
+/// The most memory, GiB: less again.
+const MEMORY: u64 = 40;
+
+/// The vCPUs and the memory in GiB that EC2 says of machines of the family t3.
+const SIZES: [(&str, u64, u64); 4] = [
+    ("t3.medium", 2, 4),
+    ("t3.large", 2, 8),
+    ("t3.xlarge", 4, 16),
+    ("t3.2xlarge", 8, 32),
+];
+
+/// What the NodePool says.
+pub(crate) fn of_pool() -> Value {
+    json!({ "cpu": CPU.to_string(), "memory": format!("{MEMORY}Gi"), "nodes": NODES.to_string() })
+}
+
+/// The limits that the claims of the NodePool exceed, by their types; a claim without a machine has none yet.
+pub(crate) fn exceeded<'claim>(types: impl Iterator<Item = &'claim str>) -> Vec<String> {
+    let (mut nodes, mut cpu, mut memory) = (0, 0, 0);
+    for name in types {
+        nodes += 1;
+        let known = SIZES.iter().find(|(size, ..)| *size == name);
+        let (_size, vcpus, gib) = known.copied().unwrap_or_default();
+        cpu += vcpus;
+        // A tenth of what EC2 says may never reach the machine's kernel; what does counts.
+        memory += gib * 9;
+    }
+    let checks = [
+        ("claims", nodes, NODES),
+        ("vCPUs", cpu, CPU),
+        ("tenths of GiB", memory, MEMORY * 10),
+    ];
+    let over = checks.into_iter().filter(|(_what, has, limit)| has > limit);
+    over.map(|(what, has, limit)| format!("{has} {what}, its limit is {limit}"))
+        .collect()
+}

@@ -1,0 +1,93 @@
+//! What must hold once nothing goes wrong any more: everything runs, nothing is idle, and what belongs together is
+//! there together.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::Resource;
+
+use crate::checks::claims;
+use crate::phases::text;
+
+/// Pods that neither run nor have ended.
+pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
+    let mut waiting = Vec::new();
+    world.api.each(Resource::Pod, |key, pod| {
+        if !matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Running" | "Succeeded")
+        ) {
+            waiting.push(key.to_string());
+        }
+    });
+    waiting
+}
+
+/// Nodes that no pod is on but those of DaemonSets.
+pub(crate) fn idle(world: &Embedded) -> Vec<String> {
+    let mut used = BTreeSet::new();
+    world.api.each(Resource::Pod, |_key, pod| {
+        let owners = pod["metadata"]["ownerReferences"].as_array();
+        let is_daemon = |owner: &Value| owner["kind"] == "DaemonSet";
+        let phase = text(pod, "/status/phase");
+        if phase != "Succeeded" && !owners.into_iter().flatten().any(is_daemon) {
+            used.insert(text(pod, "/spec/nodeName").to_owned());
+        }
+    });
+    let mut idle = Vec::new();
+    world.api.each(Resource::Node, |key, _node| {
+        if !used.contains(&key.name) {
+            idle.push(key.name.clone());
+        }
+    });
+    idle
+}
+
+/// What is left of machines, nodes and claims.
+pub(crate) fn left(world: &Embedded) -> Vec<String> {
+    let mut left: Vec<String> = world
+        .ec2
+        .alive()
+        .iter()
+        .map(|machine| format!("machine {}", machine.id()))
+        .collect();
+    for resource in [Resource::Node, Resource::NodeClaim] {
+        world
+            .api
+            .each(resource, |key, _object| left.push(key.to_string()));
+    }
+    left
+}
+
+/// Claims, nodes and machines that do not belong together.
+pub(crate) fn mismatches(world: &Embedded) -> Vec<String> {
+    let now = world.now();
+    let claims: BTreeSet<String> = claims(world)
+        .into_iter()
+        .map(|claim| claim.provider_id)
+        .collect();
+    let mut nodes = BTreeSet::new();
+    world.api.each(Resource::Node, |_key, node| {
+        nodes.insert(text(node, "/spec/providerID").to_owned());
+    });
+    let machines: BTreeSet<String> = world
+        .ec2
+        .alive()
+        .iter()
+        .filter_map(|machine| machine.shown(now))
+        .map(|shown| shown.provider_id())
+        .collect();
+    let all: BTreeSet<&String> = claims.iter().chain(&nodes).chain(&machines).collect();
+    all.into_iter()
+        .filter(|id| !(claims.contains(*id) && nodes.contains(*id) && machines.contains(*id)))
+        .map(|id| {
+            format!(
+                "`{id}`: claim {}, node {}, machine {}",
+                claims.contains(id),
+                nodes.contains(id),
+                machines.contains(id)
+            )
+        })
+        .collect()
+}
