@@ -285,6 +285,18 @@ pub struct TopologySpread {
     pub honor_node_taints: bool,
 }
 
+impl TopologySpread {
+    /// The selector by which pods are counted for a pod with this spread. One that says nothing, with the labels that
+    /// `matchLabelKeys` add, selects everything elsewhere, but kube-scheduler counts no pod by it.
+    pub fn counted(&self, spec: &PodSpec) -> Option<&LabelSelector> {
+        let adds = |key: &String| spec.labels.contains_key(key);
+        let says_something = |selector: &&LabelSelector| {
+            **selector != LabelSelector::default() || self.match_label_keys.iter().any(adds)
+        };
+        self.selector.as_ref().filter(says_something)
+    }
+}
+
 /// One pod affinity or anti-affinity term.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodTerm {

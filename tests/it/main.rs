@@ -6,6 +6,7 @@
 )]
 
 mod crds;
+mod demo;
 mod iam;
 mod iam_templates;
 mod layering;

@@ -125,6 +125,7 @@ scenarios! {
     labels_have_old_names_too: "old-label-names",
     node_affinity_asks_with_every_operator: "node-affinity-operators",
     spreads_count_the_nodes_that_affinity_allows: "node-policies",
+    a_selector_that_says_nothing_counts_no_pod_for_a_spread: "spread-empty-selector",
     a_spread_counts_only_nodes_with_the_labels_of_all_that_must_hold: "spread-over-two-labels",
     machines_on_their_way_keep_their_pods: "starting",
     wishes_keep_no_pod_from_running: "soft",

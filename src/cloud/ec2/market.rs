@@ -32,6 +32,8 @@ const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
 const SPOT_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// The same while there is no market: nothing is bought then, and whoever has mended a role or a route looks on.
+const LONGEST_WITHOUT_MARKET: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 enum State {
@@ -181,13 +183,17 @@ impl Due {
         }
     }
 
-    fn settle(&mut self, now: Timestamp, every: SignedDuration, is_read: bool) {
-        let pause = if is_read {
-            self.pauses = growing_pauses();
-            every
-        } else {
-            let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
-            SignedDuration::try_from(pause).unwrap_or(every)
+    /// When to read again after an answer, or after a failure, for which there is a longest pause.
+    fn settle(&mut self, now: Timestamp, answer: Result<SignedDuration, Duration>) {
+        let pause = match answer {
+            Ok(every) => {
+                self.pauses = growing_pauses();
+                every
+            }
+            Err(longest) => {
+                let pause = self.pauses.next().unwrap_or(longest).min(longest);
+                SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
+            }
         };
         self.at = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
     }
@@ -246,18 +252,27 @@ impl Refresh {
             let now = world.now();
             if due.at <= now {
                 let answer = read().await;
-                due.settle(now, every, answer.is_ok());
-                if let Err(error) = answer {
+                if let Err(error) = &answer {
                     tracing::warn!(
                         %error,
                         "the catalogue could not be refreshed; what is known is kept"
                     );
                 }
                 self.publish();
+                let longest = self.longest_pause();
+                due.settle(now, answer.map(|()| every).map_err(|_told| longest));
             }
             if !pause(world, due.at, jitter.below(1000)).await {
                 return;
             }
+        }
+    }
+
+    fn longest_pause(&self) -> Duration {
+        if matches!(&*self.sender.borrow(), State::Ready(_)) {
+            LONGEST_PAUSE
+        } else {
+            LONGEST_WITHOUT_MARKET
         }
     }
 
@@ -390,6 +405,36 @@ mod tests {
             known("us-east-1").state("us-east-1"),
             State::Loading
         ));
+    }
+
+    #[test]
+    fn who_mends_a_role_waits_for_the_first_market_half_a_minute_at_most() {
+        let start = Timestamp::UNIX_EPOCH;
+        let pauses = |longest| {
+            let mut due = Due::now(start);
+            let pause = |_time| {
+                due.settle(start, Err(longest));
+                due.at.duration_since(start).as_secs()
+            };
+            (0..10).map(pause).collect::<Vec<i64>>()
+        };
+        let without = pauses(LONGEST_WITHOUT_MARKET);
+        assert_eq!((without.first(), without.last()), (Some(&2), Some(&30)));
+        assert_eq!(pauses(LONGEST_PAUSE).last(), Some(&300));
+        let mut due = Due::now(start);
+        for answer in [
+            Err(LONGEST_PAUSE),
+            Err(LONGEST_PAUSE),
+            Ok(TYPES_EVERY),
+            Err(LONGEST_PAUSE),
+        ] {
+            due.settle(start, answer);
+        }
+        assert_eq!(
+            due.at.duration_since(start).as_secs(),
+            2,
+            "an answer ends the growing"
+        );
     }
 
     #[test]

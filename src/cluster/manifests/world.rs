@@ -208,7 +208,8 @@ impl Manifests {
         pods
     }
 
-    /// How many pods of a template there are already.
+    /// How many pods of a template there are already, as its controller counts: one that is ending is made anew at once,
+    /// but for those of a StatefulSet, whose names must be free first.
     fn existing(&self, template: &Template) -> usize {
         let Some(selector) = template
             .selector
@@ -225,7 +226,9 @@ impl Manifests {
                     .status
                     .as_ref()
                     .and_then(|status| status.phase.as_deref());
+                let is_ending = pod.metadata.deletion_timestamp.is_some();
                 namespace(&pod.metadata) == namespace(&template.metadata)
+                    && !(is_ending && template.kind != "StatefulSet")
                     && !matches!(phase, Some("Succeeded" | "Failed"))
                     && selector.matches(&labels)
             })

@@ -97,6 +97,7 @@ fn check_spread(
     wrong: &mut Vec<String>,
 ) {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    let selector = spread.counted(&pod.spec);
     for other in &fleet.nodes {
         // A node counts for a spread only if it has the labels of all of them.
         if !keys.iter().all(|key| other.labels.contains_key(*key)) {
@@ -118,7 +119,7 @@ fn check_spread(
                 found.deleting_until.is_none()
                     && found.spec.namespace == pod.spec.namespace
                     && selects(
-                        spread.selector.as_ref(),
+                        selector,
                         &pod.spec,
                         &spread.match_label_keys,
                         &[],

@@ -40,20 +40,8 @@ impl Turn<'_> {
         if let Some(node) = own.filter(is_closed) {
             return self.registered_anew(node, decision);
         }
-        let is_initialized = self.claim.is(ConditionType::Initialized.as_str());
-        if is_initialized {
-            let is_told = |node: &&Arc<Node>| node.labels.contains_key(labels::INITIALIZED);
-            let untold =
-                own.filter(|node| !is_told(node) && not_usable(self.claim, node).is_none());
-            if let Some(node) = untold
-                && self.is_settled(ConditionType::Initialized, decision)
-            {
-                decision.push(LifecycleStep::Initialize {
-                    claim: Arc::clone(self.claim),
-                    node: Arc::clone(node),
-                });
-            }
-            return;
+        if self.claim.is(ConditionType::Initialized.as_str()) {
+            return self.initialized(own, decision);
         }
         let waits = match own {
             None => Some((
@@ -69,6 +57,21 @@ impl Turn<'_> {
             }),
             (Some((reason, message)), _) => self.wait_for_use(own, reason, message, decision),
             (None, None) => {}
+        }
+    }
+
+    /// A Node that was registered anew has lost the label that says it is usable as well.
+    fn initialized(&self, own: Option<&Arc<Node>>, decision: &mut Decision<LifecycleStep>) {
+        let is_untold = |node: &&Arc<Node>| {
+            !node.labels.contains_key(labels::INITIALIZED) && not_usable(self.claim, node).is_none()
+        };
+        if let Some(node) = own.filter(is_untold)
+            && self.is_settled(ConditionType::Initialized, decision)
+        {
+            decision.push(LifecycleStep::Initialize {
+                claim: Arc::clone(self.claim),
+                node: Arc::clone(node),
+            });
         }
     }
 

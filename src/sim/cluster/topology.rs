@@ -77,6 +77,7 @@ impl<Entry: Borrow<Node>> Placed<'_, Entry> {
         let Some(domain) = node.labels.get(&spread.topology_key) else {
             return false;
         };
+        let selector = spread.counted(spec);
         let mut counts: BTreeMap<&String, i32> = BTreeMap::new();
         for candidate in self.nodes.values().map(Borrow::borrow) {
             let counted =
@@ -88,12 +89,7 @@ impl<Entry: Borrow<Node>> Placed<'_, Entry> {
         for (pod, place) in &self.pods {
             let counts_here = pod.deleting_until.is_none()
                 && pod.spec.namespace == spec.namespace
-                && selected(
-                    spread.selector.as_ref(),
-                    &spread.match_label_keys,
-                    spec,
-                    &pod.spec,
-                );
+                && selected(selector, &spread.match_label_keys, spec, &pod.spec);
             let domain = self
                 .nodes
                 .get(place)
@@ -110,7 +106,7 @@ impl<Entry: Borrow<Node>> Placed<'_, Entry> {
         } else {
             counts.values().copied().min().unwrap_or(0)
         };
-        let own = i32::from(selected(spread.selector.as_ref(), &[], spec, spec));
+        let own = i32::from(selected(selector, &[], spec, spec));
         counts.get(domain).copied().unwrap_or(0) + own - least <= spread.max_skew
     }
 }

@@ -431,7 +431,7 @@ fn spread_identity(
         affinity: counted,
         taints: spread.honor_node_taints.then(|| spec.tolerations.clone()),
     };
-    let selector = spread.selector.as_ref().map(|selector| SelectorKey {
+    let selector = spread.counted(spec).map(|selector| SelectorKey {
         selector: selector.clone(),
         also: also(spec, &spread.match_label_keys, &[]),
     });
