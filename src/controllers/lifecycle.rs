@@ -151,9 +151,7 @@ async fn carry_out(
             nominate::say(&context, &claim, &node).await;
             let change = ConditionChange::holds(ConditionType::Initialized);
             say(&context, &claim, &change, None).await?;
-            if !claim.is(ConditionType::Initialized.as_str()) {
-                reached(&context, &claim, ClaimStep::Initialized);
-            }
+            reached(&context, &claim, ClaimStep::Initialized);
             tracing::info!(claim = claim.name, node = node.name, "initialized");
             Ok(())
         }

@@ -30,7 +30,7 @@ struct State {
     /// Those whom the API server does not hear, until when, and whether connections are refused or silent.
     cut_off: BTreeMap<String, (Instant, bool)>,
     counts: Counts,
-    /// Requests since somebody asked how many there were.
+    /// Requests and calls since somebody asked how many there were.
     requests: usize,
 }
 
@@ -111,7 +111,7 @@ impl Storm {
         }
     }
 
-    /// Requests to the API server since this was asked before.
+    /// Requests to the API server and calls to EC2 since this was asked before.
     pub(crate) fn requests(&self) -> usize {
         std::mem::take(&mut self.locked().requests)
     }
@@ -191,6 +191,7 @@ impl Faults for Storm {
     }
 
     fn call(&self, _who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+        self.locked().requests += 1;
         let launch = operation == "CreateFleet";
         let takes = match operation {
             "CreateFleet" => 500 + self.calls.below(1_500),

@@ -4,17 +4,25 @@ use serde_json::{Value, json};
 
 /// The most machines.
 const NODES: u64 = 2;
-/// The most vCPUs: less than two of the largest machines have, enough for the largest pod.
+/// The most vCPUs: two machines of the family c5 meet it long before the memory.
 const CPU: u64 = 12;
-/// The most memory, GiB: less again.
-const MEMORY: u64 = 40;
+/// The most memory, GiB: two machines of the family t3 meet it before the vCPUs, or with one of c5.
+const MEMORY: u64 = 32;
 
-/// The vCPUs and the memory in GiB that EC2 says of machines of the family t3.
-const SIZES: [(&str, u64, u64); 4] = [
+/// The families that the NodePool has.
+pub(crate) const FAMILIES: &[&str] = &["c5", "t3"];
+
+/// The vCPUs and the memory in GiB that EC2 says of their sizes that are within the limits.
+const SIZES: [(&str, u64, u64); 9] = [
+    ("c5.large", 2, 4),
+    ("c5.xlarge", 4, 8),
+    ("c5.2xlarge", 8, 16),
+    ("t3.small", 2, 2),
     ("t3.medium", 2, 4),
     ("t3.large", 2, 8),
     ("t3.xlarge", 4, 16),
     ("t3.2xlarge", 8, 32),
+    ("t3.micro", 2, 1),
 ];
 
 /// What the NodePool says.
@@ -22,13 +30,17 @@ pub(crate) fn of_pool() -> Value {
     json!({ "cpu": CPU.to_string(), "memory": format!("{MEMORY}Gi"), "nodes": NODES.to_string() })
 }
 
-/// The limits that the claims of the NodePool exceed, by their types; a claim without a machine has none yet.
+/// The limits that the claims of the NodePool exceed, by their types; a claim without a machine has none yet. A size
+/// that is not known exceeds them by itself.
 pub(crate) fn exceeded<'claim>(types: impl Iterator<Item = &'claim str>) -> Vec<String> {
     let (mut nodes, mut cpu, mut memory) = (0, 0, 0);
     for name in types {
         nodes += 1;
         let known = SIZES.iter().find(|(size, ..)| *size == name);
-        let (_size, vcpus, gib) = known.copied().unwrap_or_default();
+        let none = (name, 0, 0);
+        let unknown = (name, CPU + 1, MEMORY + 1);
+        let otherwise = if name.is_empty() { none } else { unknown };
+        let (_size, vcpus, gib) = known.copied().unwrap_or(otherwise);
         cpu += vcpus;
         // A tenth of what EC2 says may never reach the machine's kernel; what does counts.
         memory += gib * 9;

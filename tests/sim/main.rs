@@ -111,6 +111,10 @@ fn args() -> Result<Args, String> {
             _ => {}
         }
     }
+    let is_suite = args.seeds.is_none() && !args.digest;
+    if is_suite && (args.seconds != HOUR || args.mutation.is_some() || !args.without.is_empty()) {
+        return Err("--minutes, --mutation and --without need --seeds".to_owned());
+    }
     Ok(args)
 }
 
@@ -168,6 +172,9 @@ fn run(args: &Args) -> io::Result<bool> {
     summary["violations"] = json!(violations);
     summary["gaps"] = json!(gaps);
     writeln!(out, "{summary}")?;
+    if !found {
+        writeln!(out, "beside the seeds something failed that is said above")?;
+    }
     writeln!(out, "{passed} passed, {failed} failed")?;
     Ok(failed == 0 && found && gaps.is_empty())
 }
@@ -230,9 +237,13 @@ fn another_process_agrees(out: &mut impl Write, seed: u64, here: Option<&str>) -
         .args(["--start", &seed.to_string(), "--digest"])
         .output()?;
     let there = String::from_utf8_lossy(&output.stdout);
-    let agrees = here.is_some_and(|here| here == there.trim());
+    let agrees = output.status.success() && here == Some(there.trim());
     let word = if agrees { "the same" } else { "ANOTHER" };
     writeln!(out, "in another process seed {seed} has {word} history")?;
+    if !agrees {
+        writeln!(out, "here: {here:?}; there: {}, {there:?}", output.status)?;
+        out.write_all(&output.stderr)?;
+    }
     Ok(agrees)
 }
 

@@ -1,7 +1,7 @@
 //! What must hold once nothing goes wrong any more: everything runs, nothing is idle, and what belongs together is
 //! there together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tonnage::sim::Embedded;
@@ -24,8 +24,48 @@ pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
     waiting
 }
 
+/// How long a Node may be idle while nothing waits, seconds: it is let go after ten, and its pods' deletion, what is
+/// asked before a machine ends and faults of the calm market take some more.
+const IDLE: u64 = 300;
+
+/// Since when Nodes have been idle.
+#[derive(Debug, Default)]
+pub(crate) struct Idle {
+    since: BTreeMap<String, u64>,
+}
+
+/// Nodes that are idle at a moment.
+#[derive(Debug)]
+pub(crate) struct IdleNow {
+    pub(crate) now: usize,
+    /// What is wrong if one has been so for too long.
+    pub(crate) too_long: Option<String>,
+}
+
+impl Idle {
+    /// Looks in a second; a Node counts only while nothing else is going on.
+    pub(crate) fn look(&mut self, world: &Embedded, is_settled: bool, second: u64) -> IdleNow {
+        let idle = idle(world);
+        self.since
+            .retain(|name, _since| is_settled && idle.contains(name));
+        let mut too_long = None;
+        for name in idle.iter().filter(|_name| is_settled) {
+            let since = *self.since.entry(name.clone()).or_insert(second);
+            if second - since > IDLE {
+                too_long = Some(format!(
+                    "Node {name} has been idle for {IDLE} quiet seconds"
+                ));
+            }
+        }
+        IdleNow {
+            now: idle.len(),
+            too_long,
+        }
+    }
+}
+
 /// Nodes that no pod is on but those of DaemonSets.
-pub(crate) fn idle(world: &Embedded) -> Vec<String> {
+fn idle(world: &Embedded) -> Vec<String> {
     let mut used = BTreeSet::new();
     world.api.each(Resource::Pod, |_key, pod| {
         let owners = pod["metadata"]["ownerReferences"].as_array();

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Write};
 
 use crate::shrink;
-use crate::trial::{self, HOUR, Plan, Report};
+use crate::trial::{self, Plan, Report};
 
 /// Lines of a failing history that are shown.
 const SHOWN: usize = 40;
@@ -94,15 +94,7 @@ pub(crate) fn show(out: &mut impl Write, plan: &Plan, report: &Report) -> io::Re
     for line in small.history.iter().skip(from) {
         writeln!(out, "  {line}")?;
     }
-    let broken = plan
-        .mutation
-        .map_or_else(String::new, |found| format!(" --mutation {}", found.name));
-    let minutes = if plan.seconds == HOUR {
-        String::new()
-    } else {
-        format!(" --minutes {}", plan.seconds / 60)
-    };
-    let replay = format!("hack/sim --seeds 1 --start {}{minutes}{broken}", plan.seed);
+    let replay = plan.replay();
     let without = shrink::write(
         &(0..count)
             .filter(|number| !shrunk.kept.contains(number))

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,23 +13,46 @@ const LOOK: Duration = Duration::from_secs(10);
 /// After so many looks without another second the world hangs: a second takes milliseconds.
 const LOOKS: u32 = 30;
 
-/// What each thread's world was last seen at, and how many looks have seen nothing else since.
-static WORLDS: Mutex<BTreeMap<String, (u64, u64, u32)>> = Mutex::new(BTreeMap::new());
+/// A world that runs.
+struct World {
+    /// The command that runs it again.
+    replay: String,
+    second: u64,
+    /// How many looks have seen no other second.
+    looks: u32,
+}
+
+/// The world of each thread.
+static WORLDS: Mutex<BTreeMap<String, World>> = Mutex::new(BTreeMap::new());
+
+fn worlds() -> MutexGuard<'static, BTreeMap<String, World>> {
+    WORLDS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn thread() -> String {
     format!("{:?}", thread::current().id())
 }
 
-/// A second of a seed's world has passed.
-pub(crate) fn lives(seed: u64, second: u64) {
-    let mut worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
-    worlds.insert(thread(), (seed, second, 0));
+/// A world begins on this thread, which a command runs again.
+pub(crate) fn begins(replay: String) {
+    let world = World {
+        replay,
+        second: 0,
+        looks: 0,
+    };
+    worlds().insert(thread(), world);
+}
+
+/// A second of this thread's world has passed.
+pub(crate) fn lives(second: u64) {
+    if let Some(world) = worlds().get_mut(&thread()) {
+        (world.second, world.looks) = (second, 0);
+    }
 }
 
 /// The world of this thread has ended.
 pub(crate) fn rests() {
-    let mut worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
-    worlds.remove(&thread());
+    worlds().remove(&thread());
 }
 
 #[expect(
@@ -41,15 +64,14 @@ pub(crate) fn watch() {
     thread::spawn(|| {
         loop {
             thread::park_timeout(LOOK);
-            let mut worlds = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
-            for (seed, second, looks) in worlds.values_mut() {
-                *looks += 1;
-                if *looks > LOOKS {
-                    let waited = LOOK * LOOKS;
+            for world in worlds().values_mut() {
+                world.looks += 1;
+                if world.looks > LOOKS {
+                    let (second, waited, replay) = (world.second, LOOK * LOOKS, &world.replay);
                     writeln!(
                         io::stderr(),
-                        "seed {seed} hangs: second {second} has been its last for {waited:?}. See what goes \
-                         round: hack/sim --seeds 1 --start {seed} --log tonnage=debug"
+                        "a world hangs: second {second} has been its last for {waited:?}. See what goes round: \
+                         {replay} --log tonnage=debug"
                     )
                     .ok();
                     process::exit(3);

@@ -1,5 +1,5 @@
 //! What the demo leaves in a folder: the history, a line for each event; every plan by which something was bought, a
-//! line for each, in the form of `tonnage plan --output json`; and the figures.
+//! line for each, in the form of `tonnage plan --output json` without its time; and the figures.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -24,9 +24,12 @@ pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result
     let history = play.world.history.since(0);
     let history = history.iter().map(Line::text);
     write_lines(folder.join("history.jsonl"), history)?;
-    // They take no virtual time.
     let plans = play.plans().map(|(at, made)| {
-        let made = plan::document(&made, PRICE_REGION, 0);
+        let mut made = plan::document(&made, PRICE_REGION, 0);
+        // Planning takes no virtual time, and real time would differ from run to run.
+        if let Some(fields) = made.as_object_mut() {
+            fields.remove("elapsedMs");
+        }
         json!({ "at": at.to_string(), "plan": made }).to_string()
     });
     write_lines(folder.join("plans.jsonl"), plans)?;

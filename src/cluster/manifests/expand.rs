@@ -20,6 +20,8 @@ pub(super) struct Template {
     pub pods: PodTemplateSpec,
     /// Which existing pods are some of them.
     pub selector: Option<LabelSelector>,
+    /// Whether a pod that is ending is made anew before it is gone.
+    pub replaces_ending: bool,
     /// Claims that each pod gets of its own.
     pub claims: Vec<PersistentVolumeClaim>,
 }
@@ -34,6 +36,7 @@ impl Template {
             count: spec.replicas.unwrap_or(1),
             pods: spec.template,
             selector: Some(spec.selector),
+            replaces_ending: true,
             claims: Vec::new(),
             metadata: deployment.metadata,
         }
@@ -55,12 +58,13 @@ impl Template {
             count: spec.replicas.unwrap_or(1),
             pods: template,
             selector: Some(spec.selector),
+            replaces_ending: true,
             claims: Vec::new(),
             metadata: set.metadata,
         })
     }
 
-    /// The pods of a StatefulSet, each with claims of its own.
+    /// The pods of a StatefulSet, each with claims of its own, and a name that must be free before it is made anew.
     pub(super) fn of_stateful_set(set: StatefulSet) -> Self {
         let spec = set.spec;
         Self {
@@ -69,6 +73,7 @@ impl Template {
             count: spec.replicas.unwrap_or(1),
             pods: spec.template,
             selector: Some(spec.selector),
+            replaces_ending: false,
             claims: spec.volume_claim_templates.unwrap_or_default(),
             metadata: set.metadata,
         }
@@ -90,12 +95,18 @@ impl Template {
             spec.completions
                 .map_or(parallel, |wanted| parallel.min(wanted.saturating_sub(done)))
         };
+        // A failure that its own policy judges must be over first.
+        let replaces_ending = match spec.pod_replacement_policy.as_deref() {
+            Some(policy) => policy != "Failed",
+            None => spec.pod_failure_policy.is_none(),
+        };
         Self {
             kind: "Job",
             api_version: "batch/v1",
             count,
             pods: spec.template,
             selector: spec.selector,
+            replaces_ending,
             claims: Vec::new(),
             metadata: job.metadata,
         }

@@ -208,8 +208,7 @@ impl Manifests {
         pods
     }
 
-    /// How many pods of a template there are already, as its controller counts: one that is ending is made anew at once,
-    /// but for those of a StatefulSet, whose names must be free first.
+    /// How many pods of a template there are already, as its controller counts.
     fn existing(&self, template: &Template) -> usize {
         let Some(selector) = template
             .selector
@@ -228,7 +227,7 @@ impl Manifests {
                     .and_then(|status| status.phase.as_deref());
                 let is_ending = pod.metadata.deletion_timestamp.is_some();
                 namespace(&pod.metadata) == namespace(&template.metadata)
-                    && !(is_ending && template.kind != "StatefulSet")
+                    && !(is_ending && template.replaces_ending)
                     && !matches!(phase, Some("Succeeded" | "Failed"))
                     && selector.matches(&labels)
             })

@@ -240,15 +240,27 @@ async fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
     let machine = ids(&stage.machines());
     let nodes = stage.all(Node);
     let name = nodes[0]["metadata"]["name"].as_str().unwrap();
-    // What a kubelet does whose Node is gone.
+    // A kubelet that starts and finds no Node makes one, with what it was started with.
+    let mut anew = nodes[0].clone();
+    for field in ["uid", "resourceVersion", "creationTimestamp", "finalizers"] {
+        anew["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    let present = anew["metadata"]["labels"].as_object_mut().unwrap();
+    for label in [labels::REGISTERED, labels::INITIALIZED] {
+        assert!(present.remove(label).is_some(), "{label} was written to it");
+    }
+    anew["spec"]["taints"] = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
     stage.change(Node, name, |node| {
         node["metadata"]["finalizers"] = json!([]);
-        let present = node["metadata"]["labels"].as_object_mut().unwrap();
-        present.retain(|label, _value| !label.starts_with("karpenter.sh/"));
-        node["spec"]["taints"] =
-            json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
     });
-    stage.pod("b");
+    stage.delete(Node, name);
+    let status = anew["status"].take();
+    stage.world.api.create("kubelet", anew).unwrap();
+    stage.change(Node, name, |node| node["status"] = status);
+    stage.pod_with(
+        "b",
+        &json!({ "containers": [{ "name": "main", "resources": { "requests": { "cpu": "100m" } } }] }),
+    );
     let is_open = |stage: &Stage| {
         let node = &stage.all(Node)[0];
         let label = &node["metadata"]["labels"][labels::INITIALIZED];
@@ -256,7 +268,7 @@ async fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
     };
     stage.until(60, "it is open again", is_open).await;
     stage
-        .until(60, "its pod runs", |stage| stage.running_pods() > 0)
+        .until(60, "a pod runs there", |stage| stage.running_pods() > 0)
         .await;
     assert_eq!(ids(&stage.machines()), machine, "nothing else was bought");
 }

@@ -11,6 +11,7 @@ use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
+use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::Sight;
@@ -34,14 +35,14 @@ impl Turn<'_> {
             });
             return;
         }
-        let is_closed = |node: &&Arc<Node>| {
-            node.deleting_since.is_none() && node.taints.iter().any(is_unregistered)
-        };
-        if let Some(node) = own.filter(is_closed) {
-            return self.registered_anew(node, decision);
+        let anew = own.filter(|node| is_anew(node));
+        if let Some(node) = anew
+            && self.registered_anew(node, decision)
+        {
+            return;
         }
         if self.claim.is(ConditionType::Initialized.as_str()) {
-            return self.initialized(own, decision);
+            return;
         }
         let waits = match own {
             None => Some((
@@ -60,51 +61,40 @@ impl Turn<'_> {
         }
     }
 
-    /// A Node that was registered anew has lost the label that says it is usable as well.
-    fn initialized(&self, own: Option<&Arc<Node>>, decision: &mut Decision<LifecycleStep>) {
-        let is_untold = |node: &&Arc<Node>| {
-            !node.labels.contains_key(labels::INITIALIZED) && not_usable(self.claim, node).is_none()
-        };
-        if let Some(node) = own.filter(is_untold)
-            && self.is_settled(ConditionType::Initialized, decision)
-        {
-            decision.push(LifecycleStep::Initialize {
-                claim: Arc::clone(self.claim),
-                node: Arc::clone(node),
-            });
-        }
-    }
-
-    /// The Node of a registered claim is closed as one that has just joined: a kubelet whose Node is gone, as after
-    /// a restore, registers it anew, without anything that was written to it. It is registered again, as long as it
-    /// is the claim's machine.
-    fn registered_anew(&self, node: &Arc<Node>, decision: &mut Decision<LifecycleStep>) {
-        if !self.is_settled(ConditionType::Registered, decision) {
-            return;
-        }
-        let id = self.claim.instance_id().unwrap_or_default();
-        let Sight::Seen(instance) = self.instances.get(id) else {
-            return self.ask(id, decision);
-        };
-        if !instance.state.is_off() && disagreement(self.claim, node, &instance).is_none() {
-            decision.push(LifecycleStep::Register {
-                claim: Arc::clone(self.claim),
-                node: Arc::clone(node),
-                instance,
-                unmarked: false,
-            });
-        }
-    }
-
-    /// Whether a condition is older than what a watch may be behind: the Node is written before the claim, and may be
-    /// seen after it.
-    fn is_settled(&self, condition: ConditionType, decision: &mut Decision<LifecycleStep>) -> bool {
-        let since = self.since(condition);
+    /// A Node that lacks what registration wrote to it: its kubelet has registered it anew, as one does that starts and
+    /// finds no Node, which a restore may have taken. It counts as one that has just joined, and is registered again
+    /// as long as it is the claim's machine. Says whether there is a step.
+    fn registered_anew(&self, node: &Arc<Node>, decision: &mut Decision<LifecycleStep>) -> bool {
+        // The Node is written before the claim, and a watch may show it after the claim.
+        let since = self.since(ConditionType::Registered);
         let due = since.saturating_add(ASK_AGAIN).unwrap_or(since);
         if self.snapshot.now < due {
             decision.wake_at(due);
+            return false;
         }
-        self.snapshot.now >= due
+        if self.claim.is(ConditionType::Initialized.as_str()) {
+            let message = format!("Node {} was registered anew by its kubelet", node.name);
+            let reason = ConditionReason::NodeNotReady;
+            self.report(
+                ConditionChange::unknown(ConditionType::Initialized, reason, message),
+                decision,
+            );
+            return true;
+        }
+        let id = self.claim.instance_id().unwrap_or_default();
+        let Sight::Seen(instance) = self.instances.get(id) else {
+            self.ask(id, decision);
+            return false;
+        };
+        if let Some(message) = disagreement(self.claim, node, &instance) {
+            self.impostor(node, message, decision);
+            return false;
+        }
+        let is_off = instance.state.is_off();
+        if !is_off {
+            decision.push(self.register(node, instance));
+        }
+        !is_off
     }
 
     fn wait_for_use(
@@ -122,7 +112,9 @@ impl Turn<'_> {
         });
         if let Some(timeout) = self.timeouts.initialization_timeout.filter(|_limit| !works) {
             let text = || format!("the node was not usable within {timeout:#}: {message}");
-            let start = self.since(ConditionType::Registered);
+            // Later than the registration where the Node was registered anew.
+            let registered = self.since(ConditionType::Registered);
+            let start = registered.max(self.since(ConditionType::Initialized));
             if self.expired(
                 start,
                 timeout,
@@ -138,6 +130,14 @@ impl Turn<'_> {
             decision,
         );
     }
+}
+
+/// Whether a Node lacks what registration writes to it, or has been left half open by it: a kubelet's own taint evicts.
+fn is_anew(node: &Node) -> bool {
+    let is_left_closed =
+        |taint: &Taint| is_unregistered(taint) && taint.effect == TaintEffect::NoSchedule;
+    node.deleting_since.is_none()
+        && (!node.labels.contains_key(labels::REGISTERED) || node.taints.iter().any(is_left_closed))
 }
 
 /// What keeps pods from using all of a node, if anything.

@@ -1,9 +1,9 @@
 //! From a launched instance to a usable node: registration, initialization, and giving up.
 //!
 //! Given a snapshot, what is known of instances and the default timeouts, [`decide`] gives back what
-//! to do about every claim that is not initialized and not being deleted. A Node belongs to a claim
-//! only when provider id, instance and claim agree; a Node that claims another's provider id is
-//! reported and left alone. Nothing is written here.
+//! to do about every claim that is not initialized and not being deleted, or whose Node has lost what was written to
+//! it. A Node belongs to a claim only when provider id, instance and claim agree; a Node that claims another's
+//! provider id is reported and left alone. Nothing is written here.
 
 mod agreement;
 mod joined;
@@ -408,14 +408,7 @@ impl Turn<'_> {
             match disagreement(self.claim, node, instance) {
                 None if !bound => {
                     bound = true;
-                    let unmarked = !node.labels.contains_key(labels::REGISTERED)
-                        && !node.taints.iter().any(is_unregistered);
-                    decision.push(LifecycleStep::Register {
-                        claim: Arc::clone(self.claim),
-                        node: Arc::clone(node),
-                        instance: Arc::clone(instance),
-                        unmarked,
-                    });
+                    decision.push(self.register(node, Arc::clone(instance)));
                 }
                 None => self.impostor(node, "another Node is that instance".to_owned(), decision),
                 Some(message) => self.impostor(node, message, decision),
@@ -433,6 +426,17 @@ impl Turn<'_> {
                 ),
                 decision,
             );
+        }
+    }
+
+    fn register(&self, node: &Arc<Node>, instance: Arc<Instance>) -> LifecycleStep {
+        let unmarked = !node.labels.contains_key(labels::REGISTERED)
+            && !node.taints.iter().any(is_unregistered);
+        LifecycleStep::Register {
+            claim: Arc::clone(self.claim),
+            node: Arc::clone(node),
+            instance,
+            unmarked,
         }
     }
 

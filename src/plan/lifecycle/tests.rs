@@ -148,35 +148,86 @@ fn a_node_is_usable_only_when_nothing_holds_pods_off() {
 }
 
 #[test]
-fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
-    let claims = [initialized("a")];
+fn a_node_that_its_kubelet_registers_anew_is_registered_again() {
     let view = seen(&[instance("a")]);
-    let moments_later = decide_at(54, &claims, &[booted("a")], &view);
+    let used = [initialized("a")];
+    let moments_later = decide_at(54, &used, &[booted("a")], &view);
     assert_eq!(
         (moments_later.steps.len(), moments_later.wake),
         (0, Some(at(55)))
     );
-    let unknown = decide_at(70, &claims, &[booted("a")], &InstanceView::default());
-    assert_eq!(unknown.steps, []);
-    assert_eq!(unknown.look_at, BTreeSet::from(["i-a".to_owned()]));
-    let known = decide_at(70, &claims, &[booted("a")], &view);
-    assert!(matches!(
-        known.steps.as_slice(),
-        [LifecycleStep::Register { unmarked: false, node, .. }] if node.name == "ip-a"
-    ));
+    let said = decide_at(70, &used, &[booted("a")], &view);
+    assert_eq!(
+        reported(&said),
+        [("Initialized", "NodeNotReady".to_owned())]
+    );
+
+    let mut claim = initialized("a");
+    let unknown = crate::model::claim::ConditionStatus::Unknown;
+    set(&mut claim, "Initialized", unknown, at(70));
+    let claims = [claim];
+    let unseen = decide_at(80, &claims, &[booted("a")], &InstanceView::default());
+    assert_eq!(unseen.look_at, BTreeSet::from(["i-a".to_owned()]));
+    let is_registered = |node: &Node, view: &InstanceView| {
+        let decision = decide_at(80, &claims, slice::from_ref(node), view);
+        decision.steps.iter().any(|step| {
+            matches!(step, LifecycleStep::Register { node: found, .. } if found.name == node.name)
+        })
+    };
+    assert!(is_registered(&booted("a"), &view));
+    let mut untainted = booted("a");
+    untainted.taints.clear();
+    assert!(is_registered(&untainted, &view), "whatever it came with");
+    let mut half_open = node("a");
+    let closed = |effect| Taint::new(labels::UNREGISTERED_TAINT, "", effect);
+    half_open.taints.push(closed(TaintEffect::NoSchedule));
+    assert!(
+        is_registered(&half_open, &view),
+        "who opened it was cut off"
+    );
+    let mut tainted = node("a");
+    tainted.taints.push(closed(TaintEffect::NoExecute));
+    assert!(
+        !is_registered(&tainted, &view),
+        "somebody else's taint stays"
+    );
+    let mut leaving = booted("a");
+    leaving.deleting_since = Some(at(75));
+    assert!(!is_registered(&leaving, &view));
     let mut stopped = instance("a");
     stopped.state = InstanceState::Stopped;
-    let off = decide_at(70, &claims, &[booted("a")], &seen(&[stopped]));
-    assert_eq!(off.steps, []);
-    let mut open = node("a");
-    open.labels.remove(labels::INITIALIZED);
-    let opened = decide_at(70, &claims, &[open.clone()], &view);
-    assert!(matches!(
-        opened.steps.as_slice(),
-        [LifecycleStep::Initialize { .. }]
-    ));
-    open.ready = false;
-    assert_eq!(decide_at(70, &claims, &[open], &view).steps, []);
+    assert!(!is_registered(&booted("a"), &seen(&[stopped])));
+    let mut other = instance("a");
+    other.private_dns_name = "ip-b".to_owned();
+    assert!(!is_registered(&booted("a"), &seen(&[other])));
+}
+
+#[test]
+fn who_registers_anew_has_its_time_to_become_usable_again() {
+    let mut claim = initialized("a");
+    let unknown = crate::model::claim::ConditionStatus::Unknown;
+    set(&mut claim, "Initialized", unknown, at(1_000));
+    let mut machine = node("a");
+    machine.ready = false;
+    let settings = LifecycleSettings {
+        initialization_timeout: Some(SignedDuration::from_secs(100)),
+        ..LifecycleSettings::default()
+    };
+    let steps = |second| {
+        let snapshot = world(
+            second,
+            slice::from_ref(&claim),
+            slice::from_ref(&machine),
+            &[],
+        );
+        decide(&snapshot, &InstanceView::default(), &settings).steps
+    };
+    let is_given_up = |steps: Vec<LifecycleStep>| {
+        let gives_up = |step: &LifecycleStep| matches!(step, LifecycleStep::GiveUp { .. });
+        steps.iter().any(gives_up)
+    };
+    assert!(!is_given_up(steps(1_099)));
+    assert!(is_given_up(steps(1_100)));
 }
 
 #[test]

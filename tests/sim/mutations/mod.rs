@@ -45,7 +45,7 @@ const fn alone(
 }
 
 /// Every mutation.
-pub(crate) static ALL: [Mutation; 15] = [
+pub(crate) static ALL: [Mutation; 17] = [
     Mutation {
         name: "lease-ignored",
         wrong: "who has led once believes that it leads for ever",
@@ -59,25 +59,25 @@ pub(crate) static ALL: [Mutation; 15] = [
     alone(
         "token-skipped",
         "each call of a launch has a client token of its own",
-        "machines for",
+        "has no claim of its own",
         |world, connections| region::broken(world, connections, region::Broken::FreshToken),
     ),
     alone(
         "double-launch",
         "a launch whose answer is lost is made again at once, as another one",
-        "machines for",
+        "has no claim of its own",
         |world, connections| region::broken(world, connections, region::Broken::SecondCall),
     ),
     alone(
         "lost-answer-is-no",
         "a launch without an answer is taken for one that found no capacity",
-        "machines for",
+        "has no claim of its own",
         |world, connections| region::broken(world, connections, region::Broken::NoMeansNothing),
     ),
     alone(
         "tag-skipped",
         "machines do not carry the tag of the launch that they come from",
-        "machines for 0 claims",
+        "has no claim of its own",
         |world, connections| region::broken(world, connections, region::Broken::NoTag),
     ),
     alone(
@@ -106,9 +106,21 @@ pub(crate) static ALL: [Mutation; 15] = [
     ),
     alone(
         "limit-checked-late",
-        "claims beyond the limit of a NodePool are made before they are counted",
-        "its limit is",
-        |_world, connections| requests::between(connections, requests::limit_raised),
+        "claims beyond the nodes that a NodePool may have are made before they are counted",
+        "claims, its limit is",
+        |_world, connections| requests::between(connections, requests::more_nodes),
+    ),
+    alone(
+        "limit-of-cpu-unread",
+        "what machines have of a resource is not held against the limit",
+        "vCPUs, its limit is",
+        |_world, connections| requests::between(connections, requests::more_cpu),
+    ),
+    alone(
+        "idle-kept",
+        "machines that nothing runs on are kept",
+        "has been idle for",
+        |_world, connections| requests::between(connections, requests::never_empty),
     ),
     alone(
         "stale-read",

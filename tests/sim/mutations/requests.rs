@@ -86,11 +86,29 @@ pub(super) fn without_finalizers(asked: Asked) -> Way {
     Way::Sent(asked.with(&claim))
 }
 
-/// The limits of a NodePool are read as higher than they are.
-pub(super) fn limit_raised(asked: Asked) -> Way {
-    let limits = |limits: Value| format!("\"limits\":{limits}");
-    let raised = json!({ "cpu": "99", "memory": "999Gi", "nodes": "9" });
-    asked.misread("/nodepools", limits(limits::of_pool()), limits(raised))
+/// One limit of a NodePool is read as higher than it is.
+fn with_limit(asked: Asked, name: &str, raised: &str) -> Way {
+    let limits = |limits: &Value| format!("\"limits\":{limits}");
+    let real = limits::of_pool();
+    let mut changed = real.clone();
+    changed[name] = json!(raised);
+    asked.misread("/nodepools", limits(&real), limits(&changed))
+}
+
+/// More machines than a NodePool may have.
+pub(super) fn more_nodes(asked: Asked) -> Way {
+    with_limit(asked, "nodes", "9")
+}
+
+/// More vCPUs than a NodePool may have.
+pub(super) fn more_cpu(asked: Asked) -> Way {
+    with_limit(asked, "cpu", "99")
+}
+
+/// Machines are never taken for empty.
+pub(super) fn never_empty(asked: Asked) -> Way {
+    let after = |after: &str| format!("\"consolidateAfter\":\"{after}\"");
+    asked.misread("/nodepools", after("10s"), after("Never"))
 }
 
 /// A list of claims that has nothing has one that nobody needs, and so no reason to be doubted.
