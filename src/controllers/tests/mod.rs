@@ -10,6 +10,7 @@ mod ceilings;
 mod clocks;
 mod edited;
 mod harm;
+mod known_faults;
 mod leader;
 mod learning;
 mod no_shows;
@@ -19,7 +20,6 @@ mod refused;
 mod reservations;
 mod restore;
 mod roles;
-mod scenes;
 mod stories;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

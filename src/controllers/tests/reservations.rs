@@ -13,7 +13,7 @@ use crate::sim::Process;
 use crate::sim::api_server::Resource;
 
 /// A reservation of so many machines of the size that the pods need.
-fn described(id: &str, total: u32) -> Described {
+pub(super) fn described(id: &str, total: u32) -> Described {
     Described {
         id: id.to_owned(),
         owner: "123456789012".to_owned(),
@@ -43,7 +43,7 @@ impl Stage {
     }
 
     /// A class that selects one reservation, and a pool that may use it beside what else it may buy.
-    fn reserved(total: u32, others: &[&str]) -> Self {
+    pub(super) fn reserved(total: u32, others: &[&str]) -> Self {
         let stage = Self::new();
         stage.reserve("cr-1", total);
         stage.select(&json!([{ "id": "cr-1" }]));
@@ -297,51 +297,6 @@ async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
         })
         .await;
     assert!(!stage.bought_as().contains(&CapacityType::Reserved));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_machine_whose_reservation_has_ended_is_said_to_be_on_demand_and_stays() {
-    let stage = Stage::reserved(1, &["on-demand"]);
-    let hour = SignedDuration::from_hours(1);
-    let ends = stage.world.now().checked_add(hour).unwrap();
-    stage.world.ec2.reserve(Described {
-        ends: Some(ends),
-        ..described("cr-1", 1)
-    });
-    let _process = stage.run();
-    stage.one_pod_runs().await;
-    let before = ids(&stage.running());
-    let labels = |stage: &Stage, resource| {
-        let all = stage.all(resource);
-        all[0]["metadata"]["labels"].clone()
-    };
-    tokio::time::sleep(std::time::Duration::from_mins(57)).await;
-    for resource in [Resource::NodeClaim, Resource::Node] {
-        let labels = labels(&stage, resource);
-        assert_eq!(labels["karpenter.sh/capacity-type"], "reserved", "{labels}");
-    }
-    stage
-        .until(300, "claim and Node are on-demand", |stage| {
-            [Resource::NodeClaim, Resource::Node]
-                .iter()
-                .all(|resource| {
-                    let labels = labels(stage, *resource);
-                    labels["karpenter.sh/capacity-type"] == "on-demand"
-                        && labels
-                            .as_object()
-                            .unwrap()
-                            .keys()
-                            .all(|key| !key.starts_with("karpenter.k8s.aws/capacity-reservation"))
-                })
-        })
-        .await;
-    assert!(stage.world.now() >= ends);
-    assert_eq!(ids(&stage.running()), before, "the machine stays");
-    assert_eq!(stage.running_pods(), 1);
-    let told = stage.told("ReservationEnded");
-    let price =
-        "cr-1 has ended; EC2 bills the machine as on-demand from now on, at 0.170 USD per hour";
-    assert!(told.iter().any(|said| said.contains(price)), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
-use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
 use crate::sim::faults::CallFault;
@@ -250,72 +249,6 @@ async fn a_pod_that_a_slow_watch_hides_keeps_its_node() {
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert_eq!(stage.running_pods(), 1, "the second pod was not touched");
     assert_eq!(stage.machines().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_limit_on_nodes_is_exact_within_one_burst() {
-    let stage = Stage::new();
-    stage.change(NodePool, "general", |pool| {
-        pool["spec"]["limits"] = json!({ "nodes": "2" });
-    });
-    let _process = stage.run();
-    for name in ["a", "b", "c", "d", "e"] {
-        stage.pod(name);
-    }
-    stage
-        .until(120, "as many run as may", |stage| stage.running_pods() == 2)
-        .await;
-    tokio::time::sleep(Duration::from_mins(5)).await;
-    assert_eq!(stage.machines().len(), 2);
-    let told = stage.told("FailedScheduling");
-    assert!(
-        told.iter().any(|message| message.contains("limit")),
-        "{told:?}"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_claim_walks_on_in_place_when_its_first_choice_is_sold_out() {
-    let stage = Stage::new();
-    let spot = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
-    stage.world.ec2.dry(&spot, 30);
-    let _process = stage.run();
-    stage.one_pod_runs().await;
-    let bought = &stage.machines()[0];
-    assert_eq!(bought.offering.capacity_type, CapacityType::OnDemand);
-    let history = stage.world.history.since(0);
-    let made = history
-        .iter()
-        .filter(|line| line.event == "ClaimMade")
-        .count();
-    assert_eq!(made, 1, "the claim was never given up");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_claim_that_cannot_be_bought_stalls_nobody_else() {
-    let stage = Stage::new();
-    for capacity_type in [CapacityType::Spot, CapacityType::OnDemand] {
-        let offering = OfferingKey::new("c5.xlarge", "us-east-1a", capacity_type);
-        stage.world.ec2.dry(&offering, 60);
-    }
-    let _process = stage.run();
-    stage.pod("a");
-    stage
-        .until(60, "its claim waits", |stage| {
-            stage.all(NodeClaim).len() == 1
-        })
-        .await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    stage.change(NodePool, "general", |pool| {
-        pool["spec"]["template"]["spec"]["requirements"][2]["values"] =
-            json!(["us-east-1a", "us-east-1b"]);
-    });
-    stage.pod("b");
-    stage
-        .until(120, "another pod runs meanwhile", |stage| {
-            stage.running_pods() >= 1
-        })
-        .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,9 +14,11 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{CapacityType, InstanceType, Offering};
+use crate::model::pod::Pod;
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
+use crate::plan::provision::promise;
 use crate::plan::provision::reach::Reach;
 use crate::plan::provision::slots::{self, Slots};
 use crate::plan::provision::{limits, supply};
@@ -126,7 +128,7 @@ pub(super) fn none_left(
 /// Something that the claims' NodePool may buy now, once they are gone, that is not known to be short, and that
 /// is large enough for what the first was made for, though it does not name it: what cost too much beside
 /// the claim's own offerings while those could be had. Its pods may ask for a zone or an architecture, so
-/// only those that the claim names count.
+/// only those that the claim names count, unless the plan itself chose the zone.
 fn something_else(
     snapshot: &Snapshot,
     claims: &[&Arc<Claim>],
@@ -140,6 +142,7 @@ fn something_else(
     let catalogue = &class.catalogue;
     let architecture = |instance: &InstanceType| instance.labels.get(labels::ARCH).cloned();
     let zones: BTreeSet<&str> = claim.offerings.iter().map(|key| &*key.zone).collect();
+    let anywhere = has_chosen_zone(snapshot, claim);
     let architectures: BTreeSet<Option<String>> = claim
         .offerings
         .iter()
@@ -157,13 +160,33 @@ fn something_else(
         };
         is_other
             && offering.available
-            && zones.contains(&*offering.key.zone)
+            && (anywhere || zones.contains(&*offering.key.zone))
             && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))
             && limits::leaves(&room, &instance.capacity)
             && !shortages.is_short(&offering.key, snapshot.now)
     });
     found.map(|(_instance, offering)| offering.key.to_string())
+}
+
+/// True when a pod that a claim was made for goes by zones where other pods are, so that its zone may be one of
+/// several that it could have had. What it has to stay in all the same, the next plan finds out, and makes no claim
+/// for it before that can be had again.
+fn has_chosen_zone(snapshot: &Snapshot, claim: &Claim) -> bool {
+    let promised = promise::read(&claim.annotations);
+    let by_zone = |pod: &Arc<Pod>| {
+        pod.spec.constraints.as_ref().is_some_and(|constraints| {
+            let spread = constraints.spread.iter().map(|spread| &spread.topology_key);
+            let terms = constraints
+                .affinity
+                .iter()
+                .chain(&constraints.anti_affinity);
+            let mut keys = spread.chain(terms.map(|term| &term.topology_key));
+            keys.any(|key| key == labels::ZONE)
+        })
+    };
+    let mut waiting = snapshot.pods.values().filter(|pod| pod.node_name.is_none());
+    waiting.any(|pod| by_zone(pod) && promised.contains_key(&promise::class_hash(&pod.spec)))
 }
 
 /// True for the offering of a capacity reservation that a claim does not name and that has a free slot.

@@ -3,8 +3,10 @@
 use super::*;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::Offering;
+use crate::model::pod::{Pod, PodConstraints, PodKey, PodSpec, TopologySpread};
 use crate::model::resources::Resources;
 use crate::plan::examples::node_class;
+use crate::plan::provision::promise;
 
 /// What EC2 offers.
 fn set_offerings(snapshot: &mut Snapshot, change: impl Fn(&mut Vec<Offering>)) {
@@ -176,6 +178,56 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
     let again = proposal(decide(&nothing_else(62), &memory));
     assert_eq!(again.attempt, 4);
     assert_eq!(again.offerings, [offering(SPOT_A), offering(SPOT_B)]);
+}
+
+/// The zone was the plan's choice: to a pod that is spread over zones another is as good, to no other pod.
+#[test]
+fn a_claim_that_a_spread_put_into_a_zone_is_given_up_for_another_zone() {
+    let constraints = PodConstraints {
+        spread: vec![TopologySpread {
+            topology_key: "topology.kubernetes.io/zone".to_owned(),
+            max_skew: 1,
+            min_domains: None,
+            required: true,
+            selector: None,
+            match_label_keys: Vec::new(),
+            honor_node_affinity: true,
+            honor_node_taints: false,
+        }],
+        ..PodConstraints::default()
+    };
+    for (constraints, leaves) in [(Some(Arc::new(constraints)), true), (None, false)] {
+        let spec = PodSpec {
+            constraints,
+            ..PodSpec::default()
+        };
+        let class = promise::class_hash(&spec);
+        let pod = Pod::waiting(PodKey::new("default", "p"), Arc::new(spec));
+        let around = |claims: &[Claim]| {
+            let mut snapshot = world(1, claims, &[], std::slice::from_ref(&pod));
+            let is_spot =
+                |offering: &Offering| [SPOT_A, SPOT_B].contains(&&*offering.key.to_string());
+            set_offerings(&mut snapshot, |offerings| offerings.retain(is_spot));
+            snapshot
+        };
+        let mut memory = LaunchMemory::new(at(0));
+        let mut claim = claim("a", &[SPOT_A]);
+        let promised = promise::write(&[(class, 1)].into());
+        claim
+            .annotations
+            .insert(promise::PROMISE.to_owned(), promised);
+        let proposal = proposal(decide(&around(&[claim]), &memory));
+        let (record, claims) = recorded(&proposal);
+        let outcome = LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![short(SPOT_A)],
+        };
+        memory.answered(&record, None, &outcome, at(1));
+        let step = only(decide(&around(&claims), &memory));
+        let is_given_up =
+            matches!(&step, LaunchStep::GiveUp { message, .. } if message.contains(SPOT_B));
+        assert_eq!(is_given_up, leaves, "{step:#?}");
+    }
 }
 
 /// Throttling inside a good answer closes nothing: without a rest it would be asked for twice a second.
