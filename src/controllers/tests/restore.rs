@@ -249,14 +249,21 @@ async fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
     for label in [labels::REGISTERED, labels::INITIALIZED] {
         assert!(present.remove(label).is_some(), "{label} was written to it");
     }
-    anew["spec"]["taints"] = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
+    let joins = json!([{ "key": labels::UNREGISTERED_TAINT, "effect": "NoExecute" }]);
+    anew["spec"]["taints"] = joins.clone();
     stage.change(Node, name, |node| {
         node["metadata"]["finalizers"] = json!([]);
     });
     stage.delete(Node, name);
     let status = anew["status"].take();
     stage.world.api.create("kubelet", anew).unwrap();
-    stage.change(Node, name, |node| node["status"] = status);
+    let (api, key) = (&stage.world.api, Stage::key(Node, name));
+    api.change("kubelet", &key, Some("status"), |node| {
+        node["status"] = status
+    })
+    .unwrap();
+    // It is ready, and so kube-controller-manager takes off what admission puts on.
+    stage.change(Node, name, |node| node["spec"]["taints"] = joins);
     stage.pod_with(
         "b",
         &json!({ "containers": [{ "name": "main", "resources": { "requests": { "cpu": "100m" } } }] }),

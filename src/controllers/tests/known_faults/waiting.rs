@@ -16,7 +16,8 @@ impl Stage {
             &json!({
                 "topologySpreadConstraints": [{
                     "topologyKey": "topology.kubernetes.io/zone", "maxSkew": skew,
-                    "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {},
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": { "matchExpressions": [{ "key": "no-such-label", "operator": "DoesNotExist" }] },
                 }],
                 "containers": [{"name": "main", "resources": {"requests": {"cpu": "3", "memory": "4Gi"}}}],
             }),
