@@ -259,11 +259,13 @@ async fn a_node_that_its_kubelet_registers_anew_is_opened_again() {
     stage.world.api.create("kubelet", anew).unwrap();
     let (api, key) = (&stage.world.api, Stage::key(Node, name));
     api.change("kubelet", &key, Some("status"), |node| {
-        node["status"] = status
+        node["status"] = status;
     })
     .unwrap();
     // It is ready, and so kube-controller-manager takes off what admission puts on.
-    stage.change(Node, name, |node| node["spec"]["taints"] = joins);
+    stage.change(Node, name, |node| {
+        node["spec"]["taints"] = joins;
+    });
     stage.pod_with(
         "b",
         &json!({ "containers": [{ "name": "main", "resources": { "requests": { "cpu": "100m" } } }] }),
