@@ -274,30 +274,25 @@ impl Checks {
                 continue;
             };
             let batch = shown.tags.get(tags::BATCH).cloned().unwrap_or_default();
-            let owned = claims.iter().any(|claim| {
-                claim.provider_id == shown.provider_id()
-                    || (claim.provider_id.is_empty() && claim.batch == batch)
-            });
+            let id = shown.provider_id();
+            let named = claims.iter().filter(|claim| claim.provider_id == id);
+            let mut waiting = claims.iter().filter(|claim| claim.provider_id.is_empty());
+            if named.clone().next().is_none() && !waiting.any(|claim| claim.batch == batch) {
+                ownerless.insert(shown.id.clone());
+            }
             if batch != STRAY {
                 let of_batch = self.batches.get(&batch).into_iter().flatten();
-                let of_batch = of_batch.filter(|uid| !self.ended.contains(*uid)).cloned();
-                let of_id = claims
-                    .iter()
-                    .filter(|claim| claim.provider_id == shown.provider_id())
-                    .map(|claim| claim.uid.clone());
-                let claims = of_id.chain(of_batch).collect();
+                let of_batch = of_batch.filter(|uid| !self.ended.contains(*uid));
+                let claims = named.map(|claim| &claim.uid).chain(of_batch);
                 bought.push(Bought {
-                    id: shown.id.clone(),
-                    claims,
+                    id: shown.id,
+                    claims: claims.map(String::as_str).collect(),
                 });
             }
-            if !owned {
-                ownerless.insert(shown.id);
-            }
         }
-        for id in without_a_claim(&bought) {
-            self.violated(format!("machine {id} has no claim of its own"));
-        }
+        let left_over = without_a_claim(&bought);
+        let told = left_over.map(|id| format!("machine {id} has no claim of its own"));
+        self.violations.extend(told);
         self.ownerless.retain(|id, _since| ownerless.contains(id));
         for id in ownerless {
             let since = *self.ownerless.entry(id.clone()).or_insert(now);

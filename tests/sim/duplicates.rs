@@ -5,39 +5,37 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A machine that runs.
 #[derive(Debug)]
-pub(crate) struct Bought {
+pub(crate) struct Bought<'claim> {
     pub(crate) id: String,
     /// The claims that have it or that its launch was for, by uid.
-    pub(crate) claims: Vec<String>,
+    pub(crate) claims: Vec<&'claim str>,
 }
 
 /// The machines that are left over when as many as possible have a claim of their own.
-pub(crate) fn without_a_claim(machines: &[Bought]) -> Vec<&str> {
+pub(crate) fn without_a_claim<'bought>(
+    machines: &'bought [Bought<'_>],
+) -> impl Iterator<Item = &'bought str> {
     let mut owners = BTreeMap::new();
-    let mut left_over = Vec::new();
-    for (index, machine) in machines.iter().enumerate() {
-        if !finds(machines, index, &mut owners, &mut BTreeSet::new()) {
-            left_over.push(machine.id.as_str());
-        }
-    }
-    left_over
+    let all = machines.iter().enumerate();
+    all.filter_map(move |(index, machine)| {
+        let is_owned = finds(machines, index, &mut owners, &mut BTreeSet::new());
+        (!is_owned).then_some(machine.id.as_str())
+    })
 }
 
 /// Gives a machine a claim; who has that one already must find another: Kuhn's augmenting paths.
 fn finds<'claim>(
-    machines: &'claim [Bought],
+    machines: &[Bought<'claim>],
     index: usize,
     owners: &mut BTreeMap<&'claim str, usize>,
     tried: &mut BTreeSet<&'claim str>,
 ) -> bool {
-    let claims = machines
-        .get(index)
-        .map_or(&[][..], |machine| &machine.claims);
-    for claim in claims {
+    let machine = machines.get(index);
+    for claim in machine.into_iter().flat_map(|machine| &machine.claims) {
         if !tried.insert(claim) {
             continue;
         }
-        let owner = owners.get(claim.as_str()).copied();
+        let owner = owners.get(claim).copied();
         if owner.is_none_or(|owner| finds(machines, owner, owners, tried)) {
             owners.insert(claim, index);
             return true;

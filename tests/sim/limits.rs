@@ -17,12 +17,12 @@ const SIZES: [(&str, u64, u64); 9] = [
     ("c5.large", 2, 4),
     ("c5.xlarge", 4, 8),
     ("c5.2xlarge", 8, 16),
+    ("t3.micro", 2, 1),
     ("t3.small", 2, 2),
     ("t3.medium", 2, 4),
     ("t3.large", 2, 8),
     ("t3.xlarge", 4, 16),
     ("t3.2xlarge", 8, 32),
-    ("t3.micro", 2, 1),
 ];
 
 /// What the NodePool says.
@@ -36,11 +36,11 @@ pub(crate) fn exceeded<'claim>(types: impl Iterator<Item = &'claim str>) -> Vec<
     let (mut nodes, mut cpu, mut memory) = (0, 0, 0);
     for name in types {
         nodes += 1;
-        let known = SIZES.iter().find(|(size, ..)| *size == name);
-        let none = (name, 0, 0);
-        let unknown = (name, CPU + 1, MEMORY + 1);
-        let otherwise = if name.is_empty() { none } else { unknown };
-        let (_size, vcpus, gib) = known.copied().unwrap_or(otherwise);
+        let (vcpus, gib) = match SIZES.iter().find(|(size, ..)| *size == name) {
+            Some((_size, vcpus, gib)) => (*vcpus, *gib),
+            None if name.is_empty() => (0, 0),
+            None => (CPU + 1, 2 * MEMORY),
+        };
         cpu += vcpus;
         // A tenth of what EC2 says may never reach the machine's kernel; what does counts.
         memory += gib * 9;

@@ -9,11 +9,9 @@ use serde_json::json;
 
 use super::Failure;
 use crate::cli::plan;
+use crate::cloud::facts::BUILT_IN_REGION;
 use crate::sim::demo::{Play, Summary};
 use crate::sim::history::Line;
-
-/// The region that the demo's prices are of.
-const PRICE_REGION: &str = "us-east-1";
 
 /// Writes the files; the folder is made if it is not there.
 pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result<(), Failure> {
@@ -25,11 +23,7 @@ pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result
     let history = history.iter().map(Line::text);
     write_lines(folder.join("history.jsonl"), history)?;
     let plans = play.plans().map(|(at, made)| {
-        let mut made = plan::document(&made, PRICE_REGION, 0);
-        // Planning takes no virtual time, and real time would differ from run to run.
-        if let Some(fields) = made.as_object_mut() {
-            fields.remove("elapsedMs");
-        }
+        let made = plan::document(&made, BUILT_IN_REGION);
         json!({ "at": at.to_string(), "plan": made }).to_string()
     });
     write_lines(folder.join("plans.jsonl"), plans)?;

@@ -72,7 +72,11 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     let (plan, elapsed) = planned(&scene, &args.scene);
     let text = match args.output {
         Output::Table => render::table(&plan, &scene.price_region),
-        form => structured(&document(&plan, &scene.price_region, elapsed), form)?,
+        form => {
+            let mut document = document(&plan, &scene.price_region);
+            document["elapsedMs"] = elapsed.into();
+            structured(&document, form)?
+        }
     };
     super::write_stdout(&text)?;
     Ok(())

@@ -16,12 +16,8 @@ fn names(pods: &[PodKey]) -> Vec<String> {
     pods.iter().map(ToString::to_string).collect()
 }
 
-/// The plan as one document, whose form is stable.
-pub(in crate::cli) fn document(
-    plan: &ProvisioningPlan,
-    price_region: &str,
-    elapsed_ms: u64,
-) -> Value {
+/// The plan as one document, whose form is stable, without the time that it took.
+pub(in crate::cli) fn document(plan: &ProvisioningPlan, price_region: &str) -> Value {
     let nodes: Vec<Value> = plan.new_nodes.iter().map(node).collect();
     let existing: Vec<Value> = plan
         .existing
@@ -48,7 +44,6 @@ pub(in crate::cli) fn document(
         "usdPerHour": plan.price.to_string(),
         "lowerBoundUsdPerHour": plan.lower_bound.to_string(),
         "priceRegion": price_region,
-        "elapsedMs": elapsed_ms,
         "certificate": certificate(plan),
     })
 }

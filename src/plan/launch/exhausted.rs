@@ -3,6 +3,7 @@
 //! Given claims whose offerings are all known to be short; given back what they say while they wait, or the steps
 //! that give them up. Nothing is bought here.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::ptr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::model::pod::Pod;
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 use crate::plan::launch::LaunchMemory;
-use crate::plan::provision::promise;
+use crate::plan::provision::promise::{self, Hashes};
 use crate::plan::provision::reach::Reach;
 use crate::plan::provision::slots::{self, Slots};
 use crate::plan::provision::{limits, supply};
@@ -142,7 +143,7 @@ fn something_else(
     let catalogue = &class.catalogue;
     let architecture = |instance: &InstanceType| instance.labels.get(labels::ARCH).cloned();
     let zones: BTreeSet<&str> = claim.offerings.iter().map(|key| &*key.zone).collect();
-    let anywhere = has_chosen_zone(snapshot, claim);
+    let anywhere = LazyCell::new(|| has_chosen_zone(snapshot, claim));
     let architectures: BTreeSet<Option<String>> = claim
         .offerings
         .iter()
@@ -160,11 +161,11 @@ fn something_else(
         };
         is_other
             && offering.available
-            && (anywhere || zones.contains(&*offering.key.zone))
             && architectures.contains(&architecture(instance))
             && wanted.all(|(name, amount)| amount <= allocatable.get(name))
             && limits::leaves(&room, &instance.capacity)
             && !shortages.is_short(&offering.key, snapshot.now)
+            && (zones.contains(&*offering.key.zone) || *anywhere)
     });
     found.map(|(_instance, offering)| offering.key.to_string())
 }
@@ -186,7 +187,8 @@ fn has_chosen_zone(snapshot: &Snapshot, claim: &Claim) -> bool {
         })
     };
     let mut waiting = snapshot.pods.values().filter(|pod| pod.node_name.is_none());
-    waiting.any(|pod| by_zone(pod) && promised.contains_key(&promise::class_hash(&pod.spec)))
+    let mut hashes = Hashes::default();
+    waiting.any(|pod| by_zone(pod) && promised.contains_key(&hashes.of(&pod.spec)))
 }
 
 /// True for the offering of a capacity reservation that a claim does not name and that has a free slot.

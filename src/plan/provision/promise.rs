@@ -45,6 +45,21 @@ pub fn class_hash(spec: &PodSpec) -> u64 {
     hasher.finish()
 }
 
+/// Hashes of classes that were made already: pods of one template share their spec, so that most are
+/// known by its address alone.
+#[derive(Debug, Default)]
+pub struct Hashes(BTreeMap<*const PodSpec, u64>);
+
+impl Hashes {
+    /// As [`class_hash`], of a spec that lives as long as these do.
+    pub fn of(&mut self, spec: &Arc<PodSpec>) -> u64 {
+        *self
+            .0
+            .entry(Arc::as_ptr(spec))
+            .or_insert_with(|| class_hash(spec))
+    }
+}
+
 /// Writes a promise.
 pub fn write(promised: &BTreeMap<u64, u32>) -> String {
     promised

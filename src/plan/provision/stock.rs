@@ -11,12 +11,12 @@ use super::class::EBS_DRIVER;
 use super::daemons::Daemons;
 use super::demand;
 use super::labels::{HOSTNAME, Labelled};
-use super::promise;
+use super::promise::{self, Hashes};
 use crate::api::labels::{INITIALIZED, REGISTERED};
 use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::offering::{InstanceType, OfferingKey};
-use crate::model::pod::{Pod, PodKey, PodSpec};
+use crate::model::pod::{Pod, PodKey};
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -134,20 +134,6 @@ pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
             .then_with(|| left.name.cmp(&right.name))
     });
     bins
-}
-
-/// Hashes of classes that were made already: pods of one template share their spec, so that most are
-/// known by its address alone.
-#[derive(Debug, Default)]
-struct Hashes(BTreeMap<*const PodSpec, u64>);
-
-impl Hashes {
-    fn of(&mut self, spec: &Arc<PodSpec>) -> u64 {
-        *self
-            .0
-            .entry(Arc::as_ptr(spec))
-            .or_insert_with(|| promise::class_hash(spec))
-    }
 }
 
 fn of_node(

@@ -9,8 +9,12 @@ use super::Stage;
 use crate::sim::api_server::Resource::{Node, Pod};
 
 impl Stage {
-    /// A pod of one core that another scheduler has in its hands, which says that it finds no node.
-    fn picky(&self) {
+    /// A small pod runs, and one of one core comes that another scheduler has in its hands, which says that it finds no
+    /// node.
+    async fn a_picky_pod_comes_where_another_runs(&self) {
+        self.small("a", "1", &json!({}));
+        self.until(120, "it runs", |stage| stage.running_pods() == 1)
+            .await;
         self.pod_with(
             "picky",
             &json!({
@@ -87,11 +91,7 @@ async fn pods_that_kube_scheduler_puts_elsewhere_than_planned_cost_nothing_more(
 async fn a_pod_that_its_scheduler_keeps_off_a_node_gets_another() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.small("a", "1", &json!({}));
-    stage
-        .until(120, "it runs", |stage| stage.running_pods() == 1)
-        .await;
-    stage.picky();
+    stage.a_picky_pod_comes_where_another_runs().await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     stage.small("b", "500m", &json!({}));
     tokio::time::sleep(Duration::from_mins(1)).await;
@@ -128,11 +128,7 @@ async fn a_pod_that_its_scheduler_keeps_off_a_node_gets_another() {
 async fn a_pod_that_its_scheduler_puts_nowhere_costs_one_machine_and_no_more() {
     let stage = Stage::new();
     let _process = stage.run();
-    stage.small("a", "1", &json!({}));
-    stage
-        .until(120, "it runs", |stage| stage.running_pods() == 1)
-        .await;
-    stage.picky();
+    stage.a_picky_pod_comes_where_another_runs().await;
     let first = json!({ "kubernetes.io/hostname": stage.machines()[0].private_dns_name });
     for number in 0..8 {
         tokio::time::sleep(Duration::from_mins(1)).await;

@@ -21,6 +21,15 @@ const BOUGHT: u64 = 5;
 const GONE: u64 = 20;
 
 impl Stage {
+    /// A pod comes, and what is made for it finds nothing to buy.
+    async fn one_claim_waits_for(&self, pod: &str) {
+        self.pod(pod);
+        self.until(10, "its claim waits", |stage| {
+            stage.all(NodeClaim).len() == 1
+        })
+        .await;
+    }
+
     /// A pod of the second NodePool comes, has a machine at once, ends, and its machine goes at its time.
     async fn another_comes_and_goes(&self, name: &str) {
         let before = self.machines().len();
@@ -48,12 +57,7 @@ async fn one_claim_that_cannot_launch_stalls_nobody_else() {
     stage.another_zone();
     stage.sold_out("c5.xlarge", 60);
     let _process = stage.run();
-    stage.pod("stuck");
-    stage
-        .until(10, "its claim waits", |stage| {
-            stage.all(NodeClaim).len() == 1
-        })
-        .await;
+    stage.one_claim_waits_for("stuck").await;
     // Long enough for the claim to be given up and made anew.
     for number in 0..4 {
         stage
@@ -186,12 +190,7 @@ async fn a_claim_whose_every_choice_is_sold_out_starves_nobody_and_is_bought_in_
     stage.sold_out("c5.xlarge", 2);
     stage.another_zone();
     let _process = stage.run();
-    stage.pod("first");
-    stage
-        .until(10, "its claim waits", |stage| {
-            stage.all(NodeClaim).len() == 1
-        })
-        .await;
+    stage.one_claim_waits_for("first").await;
     let waits = stage.all(NodeClaim)[0]["metadata"]["uid"].clone();
     stage.another_comes_and_goes("second").await;
     assert_eq!(stage.phase("first"), "Pending");
