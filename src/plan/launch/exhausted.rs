@@ -14,7 +14,7 @@ use super::{LaunchStep, Shortages, WHAT_TO_LOOK_AT, give_up, reservation_of, wan
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node_class::NodeClass;
-use crate::model::offering::{CapacityType, InstanceType, Offering};
+use crate::model::offering::{CapacityType, InstanceType, Offering, OfferingKey};
 use crate::model::pod::Pod;
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
@@ -26,6 +26,8 @@ use crate::plan::provision::{limits, supply};
 
 /// The reason of a claim that waits for capacity.
 pub(super) const REASON: &str = "InsufficientCapacity";
+/// The reason of a claim whose choices would all meet a quota of the account.
+const QUOTA: &str = "QuotaExceeded";
 /// The reason of a claim whose class asks for what EC2 refuses.
 pub const REFUSED: &str = "NodeClassRefused";
 /// The reason of a claim whose class makes machines that do not join.
@@ -36,6 +38,8 @@ pub const NO_SHOWS: &str = "MachinesDoNotJoin";
 enum Obstacle<'here> {
     /// EC2 has nothing of it.
     Capacity,
+    /// A quota of the account is used up, for which this was refused.
+    Quota(&'here OfferingKey),
     /// EC2 refused something of it for how the class makes machines.
     Refused(&'here str),
     /// The last machines of such a type did not join.
@@ -57,16 +61,25 @@ impl<'here> Obstacle<'here> {
         let first = types.clone().next();
         let is_doubted = types.all(|name| memory.no_shows.is_doubted(class, name));
         let doubted = first.filter(|_first| is_doubted);
-        match (refused, doubted) {
-            (Some(why), _) => Self::Refused(why),
-            (None, Some(name)) => Self::NoShows(name),
-            (None, None) => Self::Capacity,
+        let quota = |key| memory.shortages.quota_refused(key, now);
+        let is_quota = claim.offerings.iter().all(|key| quota(key).is_some());
+        let met = claim
+            .offerings
+            .first()
+            .filter(|_key| is_quota)
+            .and_then(quota);
+        match (refused, doubted, met) {
+            (Some(why), ..) => Self::Refused(why),
+            (None, Some(name), _) => Self::NoShows(name),
+            (None, None, Some(key)) => Self::Quota(key),
+            (None, None, None) => Self::Capacity,
         }
     }
 
     const fn reason(self) -> &'static str {
         match self {
             Self::Capacity => REASON,
+            Self::Quota(_) => QUOTA,
             Self::Refused(_) => REFUSED,
             Self::NoShows(_) => NO_SHOWS,
         }
@@ -79,6 +92,11 @@ impl<'here> Obstacle<'here> {
             Self::Capacity => {
                 format!("EC2 has no capacity now for any of the {count} offerings of this claim")
             }
+            Self::Quota(key) => format!(
+                "a quota of the account is used up ({key} was refused), which each of the {count} offerings of this \
+                 claim would meet; raise the quota of {} vCPUs for such instances in Service Quotas",
+                key.capacity_type.as_str()
+            ),
             Self::Refused(why) => format!(
                 "EC2 refuses machines as EC2NodeClass {class} makes them: {why}; so none of the {count} offerings \
                  of this claim can be bought now"
@@ -91,15 +109,15 @@ impl<'here> Obstacle<'here> {
     }
 }
 
-/// Nothing that the claims name can be bought now: what they say while they wait for it, or nothing when they are
-/// given up because their NodePool may buy something else.
+/// Nothing that the claims name can be bought now: why, as a reason and for people, while they wait for it, or nothing
+/// when they are given up because their NodePool may buy something else.
 pub(super) fn none_left(
     snapshot: &Snapshot,
     memory: &LaunchMemory,
     claims: &[&Arc<Claim>],
     class: &Arc<NodeClass>,
     decision: &mut Decision<LaunchStep>,
-) -> Option<String> {
+) -> Option<(&'static str, String)> {
     let (first, now) = (claims.first()?, snapshot.now);
     let obstacle = Obstacle::of(memory, class, first, now);
     let reason = obstacle.reason();
@@ -111,7 +129,7 @@ pub(super) fn none_left(
     });
     // Another NodePool may serve the pods of a class that makes no machines: they do not wait for it.
     let elsewhere = || format!("{against}; its pods are planned anew");
-    let is_of_the_class = !matches!(obstacle, Obstacle::Capacity);
+    let is_of_the_class = matches!(obstacle, Obstacle::Refused(_) | Obstacle::NoShows(_));
     if let Some(message) = other.or_else(|| is_of_the_class.then(elsewhere)) {
         give_up(claims, reason, &message, decision);
         return None;
@@ -123,7 +141,7 @@ pub(super) fn none_left(
     if let Some(until) = ends.min() {
         decision.wake_at(until);
     }
-    Some(exhausted_message(first, &against))
+    Some((reason, exhausted_message(first, &against, obstacle)))
 }
 
 /// Something that the claims' NodePool may buy now, once they are gone, that is not known to be short, and that
@@ -202,7 +220,7 @@ fn is_free(class: &NodeClass, offering: &Offering, claim: &Claim, slots: &Slots)
     })
 }
 
-fn exhausted_message(claim: &Claim, against: &str) -> String {
+fn exhausted_message(claim: &Claim, against: &str, obstacle: Obstacle<'_>) -> String {
     if claim.offerings.is_empty() {
         return "the claim names nothing that may be bought (annotation tonnage.dev/offerings); let \
                 the controller make claims from pending pods"
@@ -219,9 +237,14 @@ fn exhausted_message(claim: &Claim, against: &str) -> String {
         .map(|offering| &*offering.zone)
         .collect();
     let join = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let helps = match obstacle {
+        Obstacle::Quota(_) => {
+            "smaller sizes, another capacity type or other families may have room"
+        }
+        _ => "more instance types, zones or capacity types in the NodePool would help",
+    };
     format!(
-        "{against} ({} in {}); they are tried again; more instance types, zones or capacity types in the \
-         NodePool would help",
+        "{against} ({} in {}); they are tried again; {helps}",
         join(types),
         join(zones)
     )

@@ -465,9 +465,9 @@ fn propose(
     let (remaining, tried) = tries::narrowed(known, node_class, claims, affordable);
     let claims = claims.get(..tried).unwrap_or(claims);
     let Some(capacity_type) = remaining.first().map(|offering| offering.capacity_type) else {
-        if let Some(message) = exhausted::none_left(snapshot, memory, claims, node_class, decision)
-        {
-            report(ConditionReason::from(exhausted::REASON), message, decision);
+        let told = exhausted::none_left(snapshot, memory, claims, node_class, decision);
+        if let Some((reason, message)) = told {
+            report(ConditionReason::from(reason), message, decision);
         }
         return;
     };

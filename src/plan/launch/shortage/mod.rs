@@ -46,6 +46,8 @@ pub struct Shortages {
     beliefs: BTreeMap<OfferingKey, Belief>,
     proofs: BTreeMap<OfferingKey, Proof>,
     full: Full,
+    /// Quotas of the account that were met, by what shares them, with what was refused.
+    quotas: Full,
 }
 
 impl Shortages {
@@ -89,6 +91,7 @@ impl Shortages {
             return;
         }
         for instance in &outcome.instances {
+            self.quota_left_room(&instance.offering);
             self.beliefs.remove(&instance.offering);
             self.proofs.insert(instance.offering.clone(), Proof(now));
         }
@@ -119,6 +122,9 @@ impl Shortages {
                             && quota::is_shared(&named.instance_type, &offering.instance_type)
                     };
                     self.note_those(record, shortfall.class, now, meets);
+                    if quota::is_of_machines(&shortfall.code) {
+                        self.quotas.note(&quota::shared_by(named), named, now);
+                    }
                 }
                 Some(offering) => self.note_wanted((offering, reservation), shortfall.class, now),
                 None => {
@@ -160,7 +166,36 @@ impl Shortages {
     /// Until when an offering is left alone. Only what EC2 refused itself ever is, and never for
     /// longer than one half-life without another refusal.
     pub fn until(&self, offering: &OfferingKey, now: Timestamp) -> Option<Timestamp> {
-        self.beliefs.get(offering)?.closed_until(now)
+        let own = self.beliefs.get(offering);
+        let own = own.and_then(|belief| belief.closed_until(now));
+        own.max(
+            self.met_quota(offering)
+                .and_then(|(_refused, belief)| belief.closed_until(now)),
+        )
+    }
+
+    /// What was refused for the quota of the account that an offering would meet too, while it is left alone for that.
+    pub fn quota_refused(&self, offering: &OfferingKey, now: Timestamp) -> Option<&OfferingKey> {
+        let (refused, belief) = self.met_quota(offering)?;
+        belief.closed_until(now).map(|_until| refused)
+    }
+
+    /// The quota that an offering shares with one that was refused for it. What is smaller than that may have room,
+    /// and so may what was bought since.
+    fn met_quota(&self, offering: &OfferingKey) -> Option<&(OfferingKey, Belief)> {
+        let met = self.quotas.0.get(&quota::shared_by(offering))?;
+        let (refused, belief) = met;
+        let is_smaller = quota::size(&offering.instance_type) < quota::size(&refused.instance_type);
+        let proof = self.proofs.get(offering);
+        let is_bought = proof.is_some_and(|proof| proof.0 >= belief.at);
+        (!is_smaller && !is_bought).then_some(met)
+    }
+
+    /// What was bought had room in its quota: so has whatever is not larger, and what is larger may have it.
+    fn quota_left_room(&mut self, offering: &OfferingKey) {
+        if self.met_quota(offering).is_some() {
+            self.quotas.remove(&quota::shared_by(offering));
+        }
     }
 
     /// As [`Self::until`], of what is to be had from a capacity reservation too.
@@ -198,6 +233,7 @@ impl Shortages {
         self.proofs
             .retain(|_offering, proof| proof.level(now) >= FAINT);
         self.full.forget(now);
+        self.quotas.forget(now);
     }
 
     /// As text, for [`Shortages::read`].
@@ -216,6 +252,7 @@ impl Shortages {
     /// Takes over what others learned; what was learned later wins.
     pub fn absorb(&mut self, other: Self) {
         self.full.absorb(other.full);
+        self.quotas.absorb(other.quotas);
         for (offering, belief) in other.beliefs {
             let newer = |known: &Belief| known.at >= belief.at;
             let bought = self.proofs.get(&offering);
@@ -239,7 +276,7 @@ impl Shortages {
     pub fn mark(&self, snapshot: &mut Snapshot) {
         let now = snapshot.now;
         self.mark_full(snapshot);
-        if self.current(now).next().is_none() {
+        if self.current(now).next().is_none() && self.quotas.0.is_empty() {
             return;
         }
         let hearsay = Hearsay::of(self.current(now));
@@ -296,7 +333,7 @@ impl Shortages {
         Outlook {
             shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
             refusals: own.map_or(0, |belief| belief.refusals),
-            closed_until: own.and_then(|belief| belief.closed_until(now)),
+            closed_until: self.until(key, now),
             ..Outlook::default()
         }
     }

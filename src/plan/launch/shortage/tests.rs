@@ -1,6 +1,8 @@
 //! What beliefs must never do: close without a refusal, stay for ever, depend on anything but the
 //! evidence.
 
+use std::slice;
+
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -86,7 +88,7 @@ fn live(story: &[(usize, Evidence)]) -> (Shortages, i64) {
         match evidence {
             Evidence::Refused(class) => shortages.note(key, *class, at(second)),
             Evidence::Bought => {
-                shortages.learn(&record(std::slice::from_ref(key)), &bought(key), at(second));
+                shortages.learn(&record(slice::from_ref(key)), &bought(key), at(second));
             }
             Evidence::Time(seconds) => second += seconds,
         }
@@ -105,7 +107,7 @@ fn what_a_purchase_proves_silences_hearsay_for_a_while() {
     let (spot, sibling) = (&keys[0], &keys[4]);
     let mut shortages = Shortages::default();
     shortages.learn(
-        &record(std::slice::from_ref(sibling)),
+        &record(slice::from_ref(sibling)),
         &bought(sibling),
         at(0),
     );
@@ -189,7 +191,7 @@ fn what_was_learned_later_wins() {
     let mut refused = Shortages::default();
     refused.note(&key, ErrorClass::InsufficientCapacity, at(10));
     let mut proven = Shortages::default();
-    proven.learn(&record(std::slice::from_ref(&key)), &bought(&key), at(20));
+    proven.learn(&record(slice::from_ref(&key)), &bought(&key), at(20));
     let mut one = proven.clone();
     one.absorb(refused.clone());
     assert!(!one.is_short(&key, at(21)), "bought since");
@@ -220,6 +222,50 @@ fn a_quota_is_met_once_and_not_type_by_type() {
         !shortages.is_short(&keys[1], at(1)),
         "on-demand has its own"
     );
+}
+
+#[test]
+fn a_quota_that_was_met_stops_what_shares_it_and_is_not_smaller_whoever_asks() {
+    let key = |name: &str, capacity_type| OfferingKey::new(name, "us-east-1b", capacity_type);
+    let refused = key("m5.2xlarge", CapacityType::OnDemand);
+    let outcome = |code: &str| LaunchOutcome {
+        instances: Vec::new(),
+        shortfalls: vec![Shortfall {
+            offering: Some(refused.clone()),
+            class: ErrorClass::QuotaExceeded,
+            code: code.to_owned(),
+            message: String::new(),
+        }],
+    };
+    let asked = record(slice::from_ref(&refused));
+    let mut shortages = Shortages::default();
+    shortages.learn(&asked, &outcome("VcpuLimitExceeded"), at(0));
+    let kept = Shortages::read(&shortages.write(at(1)), at(1)).unwrap();
+    for known in [&shortages, &kept] {
+        let is_short = |name: &str, capacity_type| known.is_short(&key(name, capacity_type), at(1));
+        assert!(is_short("c6i.2xlarge", CapacityType::OnDemand));
+        assert!(is_short("r5.24xlarge", CapacityType::OnDemand));
+        assert!(
+            !is_short("c6i.xlarge", CapacityType::OnDemand),
+            "it is smaller"
+        );
+        assert!(
+            !is_short("c6i.2xlarge", CapacityType::Spot),
+            "spot has its own"
+        );
+        assert!(
+            !is_short("g5.2xlarge", CapacityType::OnDemand),
+            "graphics have their own"
+        );
+        assert!(!known.is_short(&key("c6i.2xlarge", CapacityType::OnDemand), at(61)));
+    }
+    let large = key("c5.4xlarge", CapacityType::OnDemand);
+    shortages.learn(&record(slice::from_ref(&large)), &bought(&large), at(2));
+    assert!(!shortages.is_short(&key("c6i.2xlarge", CapacityType::OnDemand), at(3)));
+
+    let mut of_volumes = Shortages::default();
+    of_volumes.learn(&asked, &outcome("VolumeLimitExceeded"), at(0));
+    assert!(!of_volumes.is_short(&key("c6i.2xlarge", CapacityType::OnDemand), at(1)));
 }
 
 #[test]
@@ -310,7 +356,7 @@ proptest! {
     ) {
         let (mut shortages, second) = live(&story);
         let key = &universe()[index];
-        shortages.learn(&record(std::slice::from_ref(key)), &bought(key), at(second));
+        shortages.learn(&record(slice::from_ref(key)), &bought(key), at(second));
         let outlook = outlook(&shortages, key, second);
         prop_assert_eq!(outlook, Outlook::default());
     }
@@ -338,7 +384,7 @@ fn a_reservation_that_is_full_says_nothing_of_others_and_is_kept_across_a_restar
     let key = offering("c5.xlarge/us-east-1a/reserved");
     let into = |id: &str| LaunchRecord {
         reservation: Some(id.to_owned()),
-        ..record(std::slice::from_ref(&key))
+        ..record(slice::from_ref(&key))
     };
     let mut shortages = Shortages::default();
     shortages.note_all(&into("cr-1"), ErrorClass::InsufficientCapacity, at(0));

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::belief::{Belief, CERTAIN, FIRST_HALF_LIFE, LONGEST_HALF_LIFE, MOST_REFUSALS};
-use super::{Proof, Shortages};
+use super::{Proof, Shortages, quota};
 use crate::model::offering::OfferingKey;
 
 /// Most entries of each kind that are written, the strongest first: they stay well below the
@@ -34,6 +34,9 @@ struct Refused {
     /// The capacity reservation that was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reservation: Option<String>,
+    /// The quota of the account that was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<String>,
     level: u32,
     at: Timestamp,
     half_life_seconds: i64,
@@ -47,16 +50,30 @@ struct Bought {
     at: Timestamp,
 }
 
+/// What was short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Of<'shortages> {
+    /// An offering of the region.
+    Region,
+    /// A capacity reservation.
+    Reservation(&'shortages String),
+    /// A quota of the account.
+    Quota(&'shortages String),
+}
+
 /// Writes what is still believed at a time.
 pub(super) fn write(shortages: &Shortages, now: Timestamp) -> String {
     let full = shortages.full.0.iter();
-    let full = full.map(|(id, (key, belief))| (Some(id), key, belief));
+    let full = full.map(|(id, (key, belief))| (Of::Reservation(id), key, belief));
+    let quotas = shortages.quotas.0.iter();
+    let quotas = quotas.map(|(id, (key, belief))| (Of::Quota(id), key, belief));
     let sold = shortages.beliefs.iter();
-    let mut strongest: Vec<(u32, Option<&String>, &OfferingKey, &Belief)> = sold
-        .map(|(key, belief)| (None, key, belief))
+    let mut strongest: Vec<(u32, Of<'_>, &OfferingKey, &Belief)> = sold
+        .map(|(key, belief)| (Of::Region, key, belief))
         .chain(full)
-        .map(|(id, key, belief)| (belief.level(now), id, key, belief))
-        .filter(|(level, _id, _key, _belief)| *level > 0)
+        .chain(quotas)
+        .map(|(of, key, belief)| (belief.level(now), of, key, belief))
+        .filter(|(level, _of, _key, _belief)| *level > 0)
         .collect();
     strongest.sort_by(|one, other| {
         (other.0.cmp(&one.0)).then_with(|| (one.2, one.1).cmp(&(other.2, other.1)))
@@ -67,9 +84,16 @@ pub(super) fn write(shortages: &Shortages, now: Timestamp) -> String {
         refused: strongest
             .into_iter()
             .take(MOST_ENTRIES)
-            .map(|(_level, id, key, belief)| Refused {
+            .map(|(_level, of, key, belief)| Refused {
                 offering: key.to_string(),
-                reservation: id.cloned(),
+                reservation: match of {
+                    Of::Reservation(id) => Some(id.clone()),
+                    Of::Region | Of::Quota(_) => None,
+                },
+                quota: match of {
+                    Of::Quota(id) => Some(id.clone()),
+                    Of::Region | Of::Reservation(_) => None,
+                },
                 level: belief.level,
                 at: belief.at,
                 half_life_seconds: belief.half_life.as_secs(),
@@ -107,9 +131,14 @@ pub(super) fn read(text: &str, now: Timestamp) -> Result<Shortages, UnreadableSh
             half_life: SignedDuration::from_secs(half_life),
             refusals: entry.refusals.clamp(1, MOST_REFUSALS),
         };
-        match entry.reservation {
-            Some(id) => drop(shortages.full.0.insert(id, (key, belief))),
-            None => drop(shortages.beliefs.insert(key, belief)),
+        match (entry.reservation, entry.quota) {
+            (Some(id), _) => drop(shortages.full.0.insert(id, (key, belief))),
+            // What shares it is known by what was refused.
+            (None, Some(_quota)) => {
+                let shared = quota::shared_by(&key);
+                drop(shortages.quotas.0.insert(shared, (key, belief)));
+            }
+            (None, None) => drop(shortages.beliefs.insert(key, belief)),
         }
     }
     for entry in document.bought {

@@ -88,6 +88,38 @@ fn what_ec2_refuses_to_a_class_is_said_so_and_held_against_no_other_class() {
     assert_eq!(told, ["NodeClassRefused", "b"]);
 }
 
+#[test]
+fn a_claim_that_a_quota_of_the_account_stops_says_so_and_tries_no_other_type_of_it() {
+    let mut memory = LaunchMemory::new(at(0));
+    let on_demand = |offerings: &mut Vec<Offering>| {
+        offerings.retain(|found| found.key.capacity_type == CapacityType::OnDemand);
+    };
+    let mut snapshot = world(1, &[claim("a", &[DEMAND_A])], &[], &[]);
+    set_offerings(&mut snapshot, on_demand);
+    let (record, claims) = recorded(&proposal(decide(&snapshot, &memory)));
+    let outcome = LaunchOutcome {
+        instances: Vec::new(),
+        shortfalls: vec![Shortfall {
+            class: ErrorClass::QuotaExceeded,
+            code: "VcpuLimitExceeded".to_owned(),
+            ..short(DEMAND_A)
+        }],
+    };
+    memory.answered(&record, None, &outcome, at(1));
+    let mut snapshot = world(2, &claims, &[], &[]);
+    set_offerings(&mut snapshot, on_demand);
+    let steps = decide(&snapshot, &memory).steps;
+    let [LaunchStep::Report { change, .. }] = steps.as_slice() else {
+        panic!("{steps:#?}");
+    };
+    assert_eq!(change.reason.as_str(), "QuotaExceeded");
+    assert!(
+        change.message.contains("Service Quotas"),
+        "{}",
+        change.message
+    );
+}
+
 /// Giving a claim up for something that its pods will not get would have them planned, bought for and given
 /// up in a circle.
 #[test]
