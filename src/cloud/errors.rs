@@ -209,13 +209,20 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
             "the account is not ready to use EC2 in this region".to_owned()
         }
         Unauthorized if is_identity_problem(code) => {
-            "the credentials were not accepted; check the controller's role and the clock"
+            "the credentials were not accepted; check the controller's role, the clock, and that the account has \
+             enabled the region (--region, AWS_REGION)"
                 .to_owned()
         }
+        // The shipped policy allows reads in the cluster's region alone.
         Unauthorized => format!(
-            "allow {} for the controller's role{}",
+            "allow {} for the controller's role{}{}",
             missing_actions(operation, message),
-            role_of(message).map_or_else(String::new, |role| format!(" {role}"))
+            role_of(message).map_or_else(String::new, |role| format!(" {role}")),
+            if operation.starts_with("Describe") {
+                " in this region (--region, AWS_REGION)"
+            } else {
+                ""
+            }
         ),
         // A region that does not exist has no hosts.
         Transient if code == NO_ANSWER && message.contains("dns error") => {
@@ -394,7 +401,7 @@ mod tests {
         assert_eq!(
             plain.message,
             "You are not authorized to perform this operation; allow ec2:DescribeSubnets for the \
-             controller's role"
+             controller's role in this region (--region, AWS_REGION)"
         );
         let named = cloud_error(
             "CreateFleet",
@@ -425,10 +432,9 @@ mod tests {
                 "iam:AddRoleToInstanceProfile and iam:PassRole",
             ),
         ] {
-            assert_eq!(
-                cloud_error(operation, "AccessDenied", "", Some(403)).message,
-                format!("allow {actions} for the controller's role")
-            );
+            let said = cloud_error(operation, "AccessDenied", "", Some(403)).message;
+            let advice = format!("allow {actions} for the controller's role");
+            assert!(said.starts_with(&advice), "{said}");
         }
     }
 

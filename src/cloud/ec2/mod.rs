@@ -257,10 +257,7 @@ impl Cloud for Ec2Cloud {
                 let subnets = self.classes.subnets(&node_class.name_any()).await;
                 fleet::go_on_in_sisters(&self.api, outcome, &subnets);
             }
-            if launched
-                .as_ref()
-                .is_err_and(|error| error.class == ErrorClass::NotFound)
-            {
+            if lacks_its_template(&launched) {
                 self.templates.forget(record).await;
             }
             if let Ok(outcome) = &launched
@@ -363,5 +360,15 @@ impl Cloud for Ec2Cloud {
             .remove(&self.api, name)
             .map(|removed| self.api.heed(removed))
             .boxed()
+    }
+}
+
+/// True when what a launch was to be made from is not there: EC2 says so of the whole call, or of each override.
+fn lacks_its_template(launched: &Result<LaunchOutcome, CloudError>) -> bool {
+    match launched {
+        Err(error) => error.class == ErrorClass::NotFound,
+        Ok(outcome) => outcome.shortfalls.iter().any(|found| {
+            found.class == ErrorClass::NotFound && found.code.contains("LaunchTemplate")
+        }),
     }
 }

@@ -106,11 +106,7 @@ fn what_a_purchase_proves_silences_hearsay_for_a_while() {
     let keys = universe();
     let (spot, sibling) = (&keys[0], &keys[4]);
     let mut shortages = Shortages::default();
-    shortages.learn(
-        &record(slice::from_ref(sibling)),
-        &bought(sibling),
-        at(0),
-    );
+    shortages.learn(&record(slice::from_ref(sibling)), &bought(sibling), at(0));
     shortages.note(spot, ErrorClass::InsufficientCapacity, at(0));
     assert_eq!(outlook(&shortages, sibling, 0).shortage, 0);
     let later = outlook(&shortages, sibling, 20).shortage;
