@@ -29,7 +29,7 @@ constraints! {
     NodeSelector, NodeAffinityAlternatives, NodeAffinityOperators, NodePreference, NodeContradiction,
     Toleration, PreferNoScheduleTaint,
     SpreadOverZones, SpreadOverNodes, SpreadMinDomains, SpreadIgnoringAffinity, SpreadHonoringTaints,
-    SpreadMatchLabelKeys, SpreadAnyway,
+    SpreadMatchLabelKeys, SpreadAnyway, SpreadSelectingNothing,
     AffinityOverZones, AffinityOverNodes, AffinityPreferred, AffinityToOthers,
     AntiAffinityOverZones, AntiAffinityOverNodes, AntiAffinityPreferred, AntiAffinityToOthers,
     AffinityNamespaces, AffinityNamespaceSelector, AffinityMatchLabelKeys, AffinityMismatchLabelKeys,
@@ -118,7 +118,8 @@ impl Constraint {
             | Self::SpreadIgnoringAffinity
             | Self::SpreadHonoringTaints
             | Self::SpreadMatchLabelKeys
-            | Self::SpreadAnyway => return self.add_spread(pod, place, numbers),
+            | Self::SpreadAnyway
+            | Self::SpreadSelectingNothing => return self.add_spread(pod, place, numbers),
             Self::BoundVolume | Self::LateVolume | Self::EphemeralVolume => {
                 self.add_volume(pod, objects, place, numbers);
             }
@@ -228,6 +229,7 @@ impl Constraint {
             Self::SpreadHonoringTaints => spread["nodeTaintsPolicy"] = json!("Honor"),
             Self::SpreadMatchLabelKeys => spread["matchLabelKeys"] = json!(["revision"]),
             Self::SpreadAnyway => spread["whenUnsatisfiable"] = json!("ScheduleAnyway"),
+            Self::SpreadSelectingNothing => spread["labelSelector"] = json!({}),
             _ => {}
         }
         let list = pod["spec"]["topologySpreadConstraints"].as_array().cloned();

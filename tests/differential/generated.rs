@@ -35,7 +35,7 @@ fn every_constraint_is_carried_by_enough_sets() {
 #[test]
 fn a_spread_that_a_set_counts_is_on_one_of_its_pods() {
     type Mark = fn(&Value) -> bool;
-    let marks: [(Constraint, Mark); 5] = [
+    let marks: [(Constraint, Mark); 6] = [
         (Constraint::SpreadMinDomains, |spread| {
             spread["minDomains"].is_number()
         }),
@@ -50,6 +50,9 @@ fn a_spread_that_a_set_counts_is_on_one_of_its_pods() {
         }),
         (Constraint::SpreadAnyway, |spread| {
             spread["whenUnsatisfiable"] == "ScheduleAnyway"
+        }),
+        (Constraint::SpreadSelectingNothing, |spread| {
+            spread["labelSelector"] == serde_json::json!({})
         }),
     ];
     for set in sets() {
