@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -13,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::context::Acting;
 use super::names::Unnamed;
 use super::no_shows;
-use super::nominate::{self, Turn, Turns};
+use super::nominate::{self, Turns};
+use super::open::open;
 use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, labels};
-use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration, Opening};
+use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange, NodeRegistration};
 use crate::cluster::events::{EventKind, Subject};
 use crate::cluster::{Changes, Kind};
 use crate::metrics::{ClaimStep, Loop, RemovalReason};
@@ -32,12 +32,8 @@ use crate::plan::lifecycle::{self, GiveUp, LifecycleStep};
 use crate::plan::provision::promise::PROMISE;
 
 /// How long after the start Nodes wait for the first plan before they open for pods: it says which
-/// pods to nominate to them, and kube-scheduler would else put pods where others were planned.
+/// pods to nominate or to bind to them, and kube-scheduler would else put pods where others were planned.
 const FIRST_PLAN: SignedDuration = SignedDuration::from_secs(15);
-
-/// How long after a Node lost a taint that evicts kube-controller-manager may still go by it: it learns of
-/// Nodes and of pods apart, and deletes a pod that it sees on a Node first (`pkg/controller/tainteviction`).
-const STILL_EVICTS: Duration = Duration::from_secs(1);
 
 /// The loop that binds Nodes to claims.
 #[derive(Debug)]
@@ -108,7 +104,8 @@ impl Controller for Lifecycle {
             .filter(|step| matches!(step, LifecycleStep::Impostor { .. }))
             .map(LifecycleStep::key)
             .collect();
-        let waits = context.settings.nominate_pods
+        let settings = &context.settings;
+        let waits = (settings.nominate_pods || settings.bind_pods)
             && context.planned().is_none()
             && snapshot.now < self.opens;
         let mut wake = decision.wake;
@@ -206,7 +203,7 @@ async fn register(
             .cloned()
             .collect(),
     };
-    let turn = open(context, registrations, (claim, node), &registration).await?;
+    let turn = open(context, &registrations.turns, (claim, node), &registration).await?;
     let change = ConditionChange::holds(ConditionType::Registered);
     say(context, claim, &change, Some(node.name.clone())).await?;
     if !claim.is(ConditionType::Registered.as_str()) {
@@ -222,37 +219,6 @@ async fn register(
         turn.end(context, claim, node).await;
     }
     Ok(())
-}
-
-/// Registers a Node when its turn comes, and opens it once nobody is evicted from it any more.
-async fn open(
-    context: &Acting,
-    registrations: &Registrations,
-    (claim, node): (&Claim, &Node),
-    registration: &NodeRegistration,
-) -> Result<Option<Turn>, StepError> {
-    let kubernetes = &context.kubernetes;
-    let view = context.mirror.view();
-    let is_ready = view.nodes.get(&node.name).is_some_and(|node| node.ready);
-    let mut was_held = false;
-    if is_ready {
-        // Before its turn, so that nobody waits for it.
-        let opening = kubernetes.register_node(node, registration, false).await?;
-        was_held = opening == Opening::Held;
-    }
-    loop {
-        if was_held {
-            tokio::time::sleep(STILL_EVICTS).await;
-        }
-        let turn = registrations.turns.take(context, claim, node).await;
-        let opening = kubernetes.register_node(node, registration, was_held);
-        if opening.await? == Opening::Open {
-            return Ok(turn);
-        }
-        // Ready since it was looked at. Others open meanwhile.
-        drop(turn);
-        was_held = true;
-    }
 }
 
 /// The claim, with the partition that EC2 chose for its machine among its labels: the Node gets them all.

@@ -6,6 +6,7 @@
 //! tried again. Of several processes one acts: see [`mod@leader`].
 
 pub mod assembly;
+mod bind;
 pub mod collect;
 pub mod context;
 mod edited;
@@ -24,6 +25,7 @@ pub mod node_memory;
 pub mod node_pool;
 mod nominate;
 pub mod notices;
+mod open;
 mod profiles;
 pub mod provision;
 pub mod queue;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::context::Acting;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
-use crate::model::pod::Pod;
+use crate::model::pod::{Pod, PodKey};
 
 /// How long kube-scheduler must have tried no pod before pods are nominated. It takes milliseconds for each of
 /// those that the Node's appearance has woken.
@@ -77,7 +77,7 @@ async fn quiet(context: &Acting) {
     looking_until(|| context.mirror.waiting_pods_quiet_for() >= QUIET).await;
 }
 
-async fn looking_until(holds: impl Fn() -> bool) {
+pub(super) async fn looking_until(holds: impl Fn() -> bool) {
     while !holds() {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -118,20 +118,25 @@ pub(super) async fn say(context: &Acting, claim: &Claim, node: &Node) -> usize {
     unsaid.len()
 }
 
-/// The pods that the latest plan put onto the Node and that are not bound yet.
-fn expected(context: &Acting, claim: &Claim, node: &Node) -> Vec<Arc<Pod>> {
-    let Some(planned) = context
-        .planned()
-        .filter(|_planned| context.settings.nominate_pods)
-    else {
+/// The pods that the latest plan put onto the Node.
+pub(super) fn planned_onto(context: &Acting, claim: &Claim, node: &Node) -> Vec<PodKey> {
+    let Some(planned) = context.planned() else {
         return Vec::new();
     };
-    let view = context.mirror.view();
     // A plan calls a Node by its name as soon as there is one.
     let names = [&claim.name, &node.name];
     let planned = names.into_iter().filter_map(|name| planned.onto.get(name));
-    planned
-        .flatten()
+    planned.flatten().cloned().collect()
+}
+
+/// Those of them that are to be nominated to it: they are not bound yet.
+fn expected(context: &Acting, claim: &Claim, node: &Node) -> Vec<Arc<Pod>> {
+    if !context.settings.nominate_pods {
+        return Vec::new();
+    }
+    let view = context.mirror.view();
+    planned_onto(context, claim, node)
+        .iter()
         .filter_map(|key| view.pods.get(key))
         .filter(|pod| pod.node_name.is_none() && pod.deleting_until.is_none())
         .map(Arc::clone)

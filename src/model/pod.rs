@@ -10,6 +10,9 @@ use super::requirement::Requirement;
 use super::resources::Resources;
 use super::taint::Toleration;
 
+/// `spec.schedulerName` of pods that do not say otherwise.
+pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
 /// Namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodKey {

@@ -96,6 +96,12 @@ impl Taint {
         }
     }
 
+    /// True for what keeps new pods off a Node of ours that is registered and not open yet. It evicts nobody, and goes
+    /// when the Node opens.
+    pub fn is_hold(&self) -> bool {
+        self.key == labels::UNREGISTERED_TAINT && self.effect == TaintEffect::NoSchedule
+    }
+
     /// True when both have the same key and effect, which is what makes two taints the same.
     pub fn matches(&self, other: &Self) -> bool {
         self.key == other.key && self.effect == other.effect

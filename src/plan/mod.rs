@@ -9,6 +9,7 @@
 )]
 
 pub mod advise;
+pub mod bind;
 pub mod budget;
 pub mod check;
 pub mod collect;

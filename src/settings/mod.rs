@@ -5,6 +5,7 @@
 
 mod ceilings;
 mod joining;
+mod keeping;
 mod learned;
 mod lease;
 mod page;
@@ -21,6 +22,7 @@ use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 
 pub use ceilings::CeilingFlags;
+pub use keeping::KeepingFlags;
 pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
 pub use page::markdown as flags_markdown;
@@ -134,10 +136,9 @@ pub struct ControllerFlags {
     /// Alternatives of a node may cost this many percent more than the cheapest
     #[arg(long, env = "TONNAGE_PRICE_BAND_PERCENT", default_value_t = 100)]
     pub price_band_percent: u32,
-    /// Tell kube-scheduler which node a pod was planned onto (status.nominatedNodeName), so that
-    /// pods fill the nodes that were bought for them
-    #[arg(long, env = "TONNAGE_NOMINATE_PODS", action = clap::ArgAction::Set, default_value_t = true)]
-    pub nominate_pods: bool,
+    /// What keeps a plan
+    #[command(flatten)]
+    pub keeping: KeepingFlags,
     /// A claim that nothing could be bought for is given up after this long
     #[arg(long, env = "TONNAGE_LAUNCH_TIMEOUT", value_parser = duration, default_value = "5m")]
     pub launch_timeout: Duration,
@@ -236,6 +237,8 @@ pub struct Settings {
     pub price_band_percent: u32,
     /// Planned pods are nominated to their nodes.
     pub nominate_pods: bool,
+    /// Planned pods are bound to their nodes before those open.
+    pub bind_pods: bool,
     /// Timeouts of claims whose NodePool does not say.
     pub lifecycle: LifecycleSettings,
     /// Time between two complete lists of instances.
@@ -314,7 +317,8 @@ impl ControllerFlags {
             batch_max: self.batch_max,
             plan_budget_ms: u64::try_from(self.plan_budget.as_millis()).unwrap_or(u64::MAX),
             price_band_percent: self.price_band_percent,
-            nominate_pods: self.nominate_pods,
+            nominate_pods: self.keeping.nominate_pods,
+            bind_pods: self.keeping.bind_pods,
             lifecycle: LifecycleSettings {
                 launch_timeout: signed(self.launch_timeout),
                 registration_timeout: signed(self.registration_timeout),
@@ -380,6 +384,8 @@ mod tests {
         assert_eq!(settings.mode, Mode::Run);
         assert_eq!(settings.batch_idle, Duration::from_secs(1));
         assert_eq!(settings.provision(), ProvisionSettings::default());
+        assert!(settings.nominate_pods);
+        assert!(!settings.bind_pods, "that is asked for");
         let lease = settings.lease.unwrap();
         assert_eq!(lease, LeaseSettings::default());
         assert_eq!(lease.duration, Duration::from_secs(9));

@@ -5,9 +5,10 @@
 
 use clap::Command;
 
-/// The page: leader election, ceilings, prices, rates, what is learned.
+/// The page: leader election, what keeps a plan, ceilings, prices, rates, what is learned.
 pub fn markdown() -> String {
     super::lease::markdown()
+        + &super::keeping::markdown()
         + &super::ceilings::markdown()
         + &super::prices::markdown()
         + &super::rates::markdown()

@@ -126,6 +126,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         plan_budget_ms,
         price_band_percent: 100,
         nominate_pods: true,
+        bind_pods: false,
         lifecycle: LifecycleSettings::default(),
         orphan_sweep: SignedDuration::from_secs(30),
         resolve_again: SignedDuration::from_mins(1),

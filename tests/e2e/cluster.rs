@@ -55,7 +55,13 @@ impl Cluster {
 
     /// Installs or upgrades the chart without a pod: the binary under test runs beside it.
     pub(crate) fn install_chart(mode: &str) {
+        Self::install_chart_with(mode, &[]);
+    }
+
+    /// The same with further values, as `--set` takes them.
+    pub(crate) fn install_chart_with(mode: &str, further: &[&str]) {
         let mut values = vec![format!("settings.mode={mode}"), "replicas=0".to_owned()];
+        values.extend(further.iter().map(|value| (*value).to_owned()));
         for (value, name) in [
             ("clusterName", "TONNAGE_CLUSTER_NAME"),
             ("clusterEndpoint", "TONNAGE_CLUSTER_ENDPOINT"),

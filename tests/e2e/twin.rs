@@ -16,7 +16,7 @@ use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, runtime};
 
-use crate::cluster::run;
+use crate::cluster::{Cluster, run};
 use crate::controller::{Controller, Route};
 use crate::waiting::eventually;
 use crate::world::World;
@@ -34,6 +34,14 @@ const BOOTS_APART: u32 = 3;
 const TO_RUNNING: u64 = 120;
 /// Seconds from the end of the work to nothing.
 const TO_NOTHING: u64 = 90;
+
+/// What keeps the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Nominations,
+    /// The pods are bound by the controller, under the right that the chart gives for it, and the machines boot at once.
+    Bindings,
+}
 
 /// NodePools, and work that is there at once.
 #[derive(Debug, Clone)]
@@ -163,7 +171,7 @@ fn fleet(nodes: &[Value], pods: &[Value]) -> Fleet {
 }
 
 /// Plays a scene in the embedded world.
-async fn embedded(scene: &Scene) -> Fleet {
+async fn embedded(scene: &Scene, keeps: Keeps) -> Fleet {
     let world = Embedded::begin(Options {
         cluster: DISCOVERED_AS.to_owned(),
         ..Options::calm(1)
@@ -179,7 +187,9 @@ async fn embedded(scene: &Scene) -> Fleet {
             .ok_or_else(|| pods.to_string())
     })
     .await;
-    let settings = default_settings(Mode::Run, PLAN_BUDGET);
+    let mut settings = default_settings(Mode::Run, PLAN_BUDGET);
+    settings.bind_pods = keeps == Keeps::Bindings;
+    settings.nominate_pods = keeps == Keeps::Nominations;
     let process = world.start(ProcessOptions::new(1, settings));
     eventually("the pods run", 600, async || {
         let pods = world.api.all(Resource::Pod);
@@ -219,15 +229,26 @@ async fn embedded(scene: &Scene) -> Fleet {
 }
 
 /// Plays a scene on the real control plane, with the real binary.
-async fn real(scene: &Scene) -> Fleet {
+async fn real(scene: &Scene, keeps: Keeps) -> Fleet {
     let world = World::fresh().await;
-    world.endpoint.boot_apart(BOOTS_APART).await;
+    let mut arguments: &[&str] = &[];
+    if keeps == Keeps::Bindings {
+        let values = ["rbac.bindPods=true", "rbac.nominatePods=false"];
+        Cluster::install_chart_with("run", &values);
+        arguments = &["--bind-pods=true", "--nominate-pods=false"];
+    } else {
+        world.endpoint.boot_apart(BOOTS_APART).await;
+    }
     for object in [class()].iter().chain(&scene.pools).chain(&scene.work) {
         world.cluster.apply(object.clone()).await;
     }
     world.cluster.wait_for_waiting(scene.pods).await;
-    let controller = Controller::start(Route::Direct, &[]).await;
+    let controller = Controller::start(Route::Direct, arguments).await;
     world.cluster.wait_for_started(scene.pods, TO_RUNNING).await;
+    if keeps == Keeps::Bindings {
+        let bound = bound_by(&controller).await;
+        assert_eq!(bound, scene.pods, "kube-scheduler found nothing left to do");
+    }
     let listed = world.cluster.pods().list(&ListParams::default()).await;
     let pods = listed.unwrap().items;
     let pods: Vec<Value> = pods.iter().map(|pod| json!(pod)).collect();
@@ -246,12 +267,29 @@ async fn real(scene: &Scene) -> Fleet {
     bought
 }
 
+/// How many pods a controller has bound.
+async fn bound_by(controller: &Controller) -> usize {
+    let metrics = controller.metrics_text().await;
+    let mut lines = metrics.lines();
+    let bound = lines.find(|line| {
+        line.starts_with("tonnage_kubernetes_calls_total{")
+            && line.contains("create pods/binding")
+            && line.contains("success")
+    });
+    let bound = bound.and_then(|line| line.rsplit(' ').next());
+    bound.map_or(0, |count| count.parse().unwrap())
+}
+
 /// Plays a scene in both worlds.
 async fn twin(scene: &Scene) {
+    twin_kept_by(scene, Keeps::Nominations).await;
+}
+
+async fn twin_kept_by(scene: &Scene, keeps: Keeps) {
     let copy = scene.clone();
     // Virtual time wants a runtime, and so a thread, of its own.
-    let embedded = std::thread::spawn(move || runtime::run(embedded(&copy)).unwrap());
-    let real = real(scene).await;
+    let embedded = std::thread::spawn(move || runtime::run(embedded(&copy, keeps)).unwrap());
+    let real = real(scene, keeps).await;
     let embedded = embedded.join().unwrap();
     assert_eq!(
         embedded, real,
@@ -292,6 +330,19 @@ async fn a_burst_of_fifty_executors_buys_the_same_machines_in_both_worlds() {
         ],
     ))
     .await;
+}
+
+#[tokio::test]
+async fn a_burst_of_three_sizes_is_bound_as_planned_in_both_worlds() {
+    let scene = scene(
+        &[pool("general", &["c5", "m5", "r5"])],
+        vec![
+            work("executor", 15, "3", "6Gi").deployment(),
+            work("cache", 20, "1", "6Gi").deployment(),
+            work("small", 40, "500m", "700Mi").deployment(),
+        ],
+    );
+    twin_kept_by(&scene, Keeps::Bindings).await;
 }
 
 #[tokio::test]

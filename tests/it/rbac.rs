@@ -1,6 +1,6 @@
 //! The chart's ClusterRoles and its Role against what the code asks the API server for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::Value;
@@ -80,6 +80,40 @@ fn every_call_is_allowed_by_the_chart() {
         let needed = owned(operation.permission());
         assert!(allowed.contains(&needed), "no rule for {needed:?}");
     }
+}
+
+/// Who may create bindings may put any pod onto any node: it is asked for.
+#[test]
+fn what_not_everybody_grants_is_given_by_a_value_of_the_chart() {
+    let role = fs::read_to_string("charts/tonnage/templates/clusterrole.yaml").unwrap();
+    let text = fs::read_to_string("charts/tonnage/values.yaml").unwrap();
+    let values: Value = serde_saphyr::from_str(&text).unwrap();
+    let mut optional = BTreeMap::new();
+    for operation in Operation::ALL {
+        let Some(value) = operation.chart_value() else {
+            continue;
+        };
+        let (verb, group, resource) = operation.permission();
+        let rule = format!(
+            "  {{{{- if .Values.{value} }}}}\n  - apiGroups: [\"{group}\"]\n    resources: [\"{resource}\"]\n    \
+             verbs: [\"{verb}\"]\n  {{{{- end }}}}\n"
+        );
+        assert!(role.contains(&rule), "{operation}: no\n{rule}");
+        let named = format!("\"{resource}\"]\n    verbs: [\"{verb}\"]");
+        assert_eq!(
+            role.matches(&named).count(),
+            1,
+            "{operation} is given twice"
+        );
+        let path = format!("/{}", value.replace('.', "/"));
+        optional.insert(value, values.pointer(&path).and_then(Value::as_bool));
+    }
+    let expected = [
+        ("rbac.bindPods", Some(false)),
+        ("rbac.forceDeletePods", Some(true)),
+        ("rbac.nominatePods", Some(true)),
+    ];
+    assert_eq!(optional, BTreeMap::from(expected));
 }
 
 /// Asked once, before anything is followed.

@@ -138,9 +138,12 @@ impl WriteError {
             )
         } else if class == WriteErrorClass::Forbidden {
             let (verb, group, resource) = operation.permission();
+            let chart = operation.chart_value().map_or_else(String::new, |value| {
+                format!(", which the chart does where {value} is true")
+            });
             format!(
                 "not allowed; give the ServiceAccount the verb {verb} on {resource} of API group \
-                 \"{group}\" ({})",
+                 \"{group}\"{chart} ({})",
                 status.message
             )
         } else {

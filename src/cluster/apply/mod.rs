@@ -29,7 +29,7 @@ pub use claim::{ClaimMetadataChange, ClaimStatusChange};
 pub use error::{WriteError, WriteErrorClass};
 pub use learned::{Learned, LearnedPlace};
 pub use new_claim::new_claim;
-pub use node::{NodeRegistration, Opening};
+pub use node::{Hold, NodeRegistration, Opening};
 pub use operation::Operation;
 pub use pod::Eviction;
 pub use status::FinalizedKind;

@@ -24,10 +24,21 @@ const CONFLICT_ATTEMPTS: usize = 5;
 pub enum Opening {
     /// It does, as far as registration is concerned.
     Open,
-    /// Pods would come at once, since it is ready or was a moment ago, and it has or had a taint that evicts. kube-controller-manager
-    /// learns of Nodes and of pods apart, and deletes pods for a taint that it still sees. So the taint only keeps
-    /// pods away now; registering once more a little later, as one that was held, takes it off.
+    /// It has or had a taint that evicts, and pods would come at once, since it is ready or was a moment ago, or are to be bound.
+    /// kube-controller-manager learns of Nodes and of pods apart, and deletes pods for a taint that it still sees. So the
+    /// taint only keeps pods away now; registering once more a little later, as one that was held, takes it off.
     Held,
+}
+
+/// Which Nodes stay closed for a moment when they are registered, by a taint that keeps pods away and evicts nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Those that pods would come to at once.
+    IfTaken,
+    /// All: pods are bound to it before kube-scheduler may put others there.
+    Always,
+    /// It was held: only one whose taint evicts all the same, and that pods would come to.
+    Over,
 }
 
 /// What registration puts onto a Node.
@@ -43,18 +54,18 @@ pub struct NodeRegistration {
 
 impl Kubernetes {
     /// Binds a Node to its claim in one write: finalizer, labels, annotations and taints,
-    /// and takes the taint `karpenter.sh/unregistered` off: from a Node that pods would come to at once only if it `was_held`, which
-    /// means that its taint is known to have evicted nobody for long enough. A Node that is registered already keeps
+    /// and takes the taint `karpenter.sh/unregistered` off, unless the Node is to be held: one that pods would come to at once
+    /// opens only when its taint is known to have evicted nobody for long enough. A Node that is registered already keeps
     /// its taints as they are, so startup taints that were removed do not come back. The claim does not
     /// own the Node: were claims ever lost, Kubernetes would collect every Node under running pods.
     pub async fn register_node(
         &self,
         node: &Node,
         registration: &NodeRegistration,
-        was_held: bool,
+        hold: Hold,
     ) -> Result<Opening, WriteError> {
         let registered = self
-            .written_node(node, |object| register(object, registration, was_held))
+            .written_node(node, |object| register(object, registration, hold))
             .await?;
         let taints = registered.spec.and_then(|spec| spec.taints);
         let is_held = |taint: &core::Taint| taint.key == labels::UNREGISTERED_TAINT;
@@ -307,7 +318,7 @@ fn is_kept(node: &Node, why: &str) -> WriteError {
 }
 
 /// What [`Kubernetes::register_node`] makes of a Node.
-fn register(object: &mut core::Node, registration: &NodeRegistration, was_held: bool) {
+fn register(object: &mut core::Node, registration: &NodeRegistration, hold: Hold) {
     let metadata = &mut object.metadata;
     let finalizers = metadata.finalizers.get_or_insert_default();
     if !finalizers
@@ -347,7 +358,11 @@ fn register(object: &mut core::Node, registration: &NodeRegistration, was_held: 
             return true;
         }
         let evicts = taint.effect == TaintEffect::NoExecute.as_str();
-        let is_held = takes_pods && (evicts || !was_held);
+        let is_held = match hold {
+            Hold::IfTaken => takes_pods,
+            Hold::Always => true,
+            Hold::Over => takes_pods && evicts,
+        };
         TaintEffect::NoSchedule
             .as_str()
             .clone_into(&mut taint.effect);

@@ -38,6 +38,8 @@ pub enum Operation {
     DeletePod,
     /// Nominates a node for a pod.
     PatchPodStatus,
+    /// Binds a pod to a node.
+    BindPod,
     /// Changes the status of a NodePool.
     UpdateNodePoolStatus,
     /// Reads one EC2NodeClass.
@@ -66,7 +68,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::GetClaim,
         Self::ListClaims,
         Self::CreateClaim,
@@ -81,6 +83,7 @@ impl Operation {
         Self::EvictPod,
         Self::DeletePod,
         Self::PatchPodStatus,
+        Self::BindPod,
         Self::UpdateNodePoolStatus,
         Self::GetNodeClass,
         Self::PatchNodeClass,
@@ -114,6 +117,7 @@ impl Operation {
             Self::EvictPod => ("create", "", "pods/eviction"),
             Self::DeletePod => ("delete", "", "pods"),
             Self::PatchPodStatus => ("patch", "", "pods/status"),
+            Self::BindPod => ("create", "", "pods/binding"),
             Self::UpdateNodePoolStatus => ("update", KARPENTER, "nodepools/status"),
             Self::GetNodeClass => ("get", TONNAGE, "ec2nodeclasses"),
             Self::PatchNodeClass => ("patch", TONNAGE, "ec2nodeclasses"),
@@ -126,6 +130,16 @@ impl Operation {
             Self::GetLearned => ("get", "", "configmaps"),
             Self::CreateLearned => ("create", "", "configmaps"),
             Self::UpdateLearned => ("update", "", "configmaps"),
+        }
+    }
+
+    /// The value of the chart that gives the permission, where it is not given always.
+    pub const fn chart_value(self) -> Option<&'static str> {
+        match self {
+            Self::DeletePod => Some("rbac.forceDeletePods"),
+            Self::PatchPodStatus => Some("rbac.nominatePods"),
+            Self::BindPod => Some("rbac.bindPods"),
+            _ => None,
         }
     }
 
@@ -167,6 +181,7 @@ impl Operation {
             Self::EvictPod => "create pods/eviction",
             Self::DeletePod => "delete pods",
             Self::PatchPodStatus => "patch pods/status",
+            Self::BindPod => "create pods/binding",
             Self::UpdateNodePoolStatus => "update nodepools/status",
             Self::GetNodeClass => "get ec2nodeclasses",
             Self::PatchNodeClass => "patch ec2nodeclasses",

@@ -1,4 +1,4 @@
-//! Pods: list on purpose, evict, delete, nominate.
+//! Pods: list on purpose, evict, delete, nominate, bind.
 
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
@@ -116,6 +116,37 @@ impl Kubernetes {
             {
                 Ok(())
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Binds this very pod to a Node, as kube-scheduler does; true when this call has done it. That somebody else was
+    /// first, or that the pod ends or is gone, is no error.
+    pub async fn bind_pod(&self, pod: &Pod, node_name: &str) -> Result<bool, WriteError> {
+        let object = pod.key.to_string();
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {
+                "name": &*pod.key.name, "namespace": &*pod.key.namespace, "uid": pod.uid,
+            },
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node_name},
+        });
+        let api = self.namespaced::<core::Pod>(&pod.key.namespace);
+        let params = PostParams::default();
+        let bound = self
+            .call(Operation::BindPod, &object, || {
+                api.create_subresource::<_, serde_json::Value>(
+                    "binding",
+                    &pod.key.name,
+                    &params,
+                    &body,
+                )
+            })
+            .await;
+        match bound {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_gone() || error.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
     }

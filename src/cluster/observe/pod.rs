@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod as ApiPod, PodSpec as ApiP
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{constraints, malformed, requests};
-use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
+use crate::model::pod::{DEFAULT_SCHEDULER, DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
 
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
@@ -88,7 +88,7 @@ pub fn pod_spec(
         scheduler_name: spec
             .scheduler_name
             .clone()
-            .unwrap_or_else(|| "default-scheduler".to_owned()),
+            .unwrap_or_else(|| DEFAULT_SCHEDULER.to_owned()),
         gated: spec
             .scheduling_gates
             .as_ref()

@@ -2,6 +2,7 @@
 
 mod deleting;
 mod joining;
+mod pods;
 mod script;
 mod terms;
 mod version;

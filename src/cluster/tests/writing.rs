@@ -11,7 +11,7 @@ use super::script::{Asked, Script, failure, yaml};
 use super::watching::world;
 use crate::api::{ConditionReason, ConditionType, ConditionUpdate, NodeClaim, labels};
 use crate::cluster::apply::{
-    Access, ApplyOptions, ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind,
+    Access, ApplyOptions, ClaimMetadataChange, ClaimStatusChange, Eviction, FinalizedKind, Hold,
     Kubernetes, NodeRegistration, Opening, WriteErrorClass,
 };
 use crate::cluster::events::{Event, EventKind, Recorder, Subject};
@@ -280,7 +280,7 @@ async fn registration_is_one_write_that_keeps_what_others_wrote() {
         ],
     };
     writer(&script)
-        .register_node(&node(), &registration, false)
+        .register_node(&node(), &registration, Hold::IfTaken)
         .await
         .unwrap();
     let asked = script.asked(WRITES);
@@ -340,13 +340,13 @@ async fn loses_the_power_to_evict_before_it_opens(mut ready: Value) {
     let kubernetes = writer(&script);
     let registration = NodeRegistration::default();
     let (kept, gone) = (held["spec"]["taints"].clone(), json!([]));
-    for (was_held, opening, taints) in [
-        (false, Opening::Held, &kept),
-        (false, Opening::Held, &kept),
-        (true, Opening::Open, &gone),
+    for (hold, opening, taints) in [
+        (Hold::IfTaken, Opening::Held, &kept),
+        (Hold::IfTaken, Opening::Held, &kept),
+        (Hold::Over, Opening::Open, &gone),
     ] {
         let node = node();
-        let registered = kubernetes.register_node(&node, &registration, was_held);
+        let registered = kubernetes.register_node(&node, &registration, hold);
         let registered = registered.await;
         assert_eq!(registered.unwrap(), opening);
         let asked = script.asked(WRITES);
@@ -367,7 +367,7 @@ async fn a_registered_node_does_not_get_its_startup_taints_back() {
         ..NodeRegistration::default()
     };
     writer(&script)
-        .register_node(&node(), &registration, false)
+        .register_node(&node(), &registration, Hold::IfTaken)
         .await
         .unwrap();
     let asked = script.asked(WRITES);

@@ -5,6 +5,7 @@
 
 mod absence;
 mod answers;
+mod bindings;
 mod bursts;
 mod ceilings;
 mod clocks;
@@ -31,7 +32,7 @@ use serde_json::{Value, json};
 
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::settings::Mode;
+use crate::settings::{Mode, Settings};
 use crate::sim::api_server::{DeleteOptions, Key, Refusal, Resource};
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::faults::{CallFault, Calm, Faults, Journey, RequestFault};
@@ -43,7 +44,8 @@ use crate::sim::{Embedded, Options, Process};
 struct Trouble {
     launches: Arc<Mutex<VecDeque<CallFault>>>,
     resolves: Arc<Mutex<VecDeque<CallFault>>>,
-    refused: Arc<Mutex<Vec<String>>>,
+    /// Parts of paths that no write may have, and what is said of them.
+    refused: Arc<Mutex<Vec<(String, Refusal)>>>,
     /// The controller's role may not terminate instances.
     keeps_instances: Arc<AtomicBool>,
     /// CreateTags is throttled to nothing.
@@ -81,11 +83,12 @@ impl Faults for Trouble {
         let create = method == http::Method::POST && path.ends_with("/nodeclaims");
         let next = create.then(|| self.creates.lock().unwrap().pop_front());
         let refused = self.refused.lock().unwrap();
-        if next.flatten() == Some(true)
-            || method != http::Method::GET
-                && refused.iter().any(|part| path.contains(part.as_str()))
-        {
-            journey.fault = Some(RequestFault::Refused(Refusal::invalid("not here")));
+        let mut refused = refused.iter().filter(|_part| method != http::Method::GET);
+        let refused = refused.find(|(part, _refusal)| path.contains(part.as_str()));
+        let next = next.flatten().filter(|is_refused| *is_refused);
+        let next = next.map(|_refused| Refusal::invalid("not here"));
+        if let Some(refusal) = next.or_else(|| refused.map(|(_part, refusal)| refusal.clone())) {
+            journey.fault = Some(RequestFault::Refused(refusal));
         }
         journey
     }
@@ -167,7 +170,12 @@ impl Stage {
 
     /// From now on the API server takes no write whose path has this part.
     fn refuse(&self, part: &str) {
-        self.trouble.refused.lock().unwrap().push(part.to_owned());
+        self.refuse_as(part, Refusal::invalid("not here"));
+    }
+
+    fn refuse_as(&self, part: &str, refusal: Refusal) {
+        let mut refused = self.trouble.refused.lock().unwrap();
+        refused.push((part.to_owned(), refusal));
     }
 
     /// The API server refuses those of the next claims that are made.
@@ -200,10 +208,14 @@ impl Stage {
 
     /// Starts a controller.
     fn start(&self, mode: Mode, seed: u64, life: Life) -> Process {
+        self.start_with(default_settings(mode, 1), seed, life)
+    }
+
+    fn start_with(&self, settings: Settings, seed: u64, life: Life) -> Process {
         self.world.start(ProcessOptions {
             life,
             faults: Arc::new(self.trouble.clone()),
-            ..ProcessOptions::new(seed, default_settings(mode, 1))
+            ..ProcessOptions::new(seed, settings)
         })
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
-use crate::settings::Mode;
+use crate::settings::{Mode, Settings};
 use crate::sim::api_server::Resource::{Node, NodeClaim, NodeClass, NodePool, Pod};
+use crate::sim::embedded::default_settings;
 use crate::sim::faults::CallFault;
 use crate::sim::life::Life;
 
@@ -312,20 +313,19 @@ async fn a_paused_pool_buys_nothing_and_lets_nothing_go() {
 
 /// Kills the controller right after each of its writes in turn, that write included, and starts it
 /// again: every end is the same, with nothing leaked and nothing doubled.
-#[tokio::test(start_paused = true)]
-async fn killed_after_any_write_it_ends_the_same() {
+async fn killed_after_any_write_it_ends_the_same(settings: &Settings) {
     let mut deaths = 0;
     for fatal in 1.. {
         let stage = Stage::new();
         let life = Life::fatal_after(Some(fatal));
-        let first = stage.start(Mode::Run, 7, life.clone());
+        let first = stage.start_with(settings.clone(), 7, life.clone());
         stage.pod("a");
         stage.pod("b");
         let mut second = None;
         for _half_second in 0..900 {
             if life.is_dead() && second.is_none() {
                 first.kill();
-                second = Some(stage.start(Mode::Run, 8, Life::new()));
+                second = Some(stage.start_with(settings.clone(), 8, Life::new()));
             }
             if stage.running_pods() == 2 {
                 stage.delete(Pod, "a");
@@ -351,4 +351,18 @@ async fn killed_after_any_write_it_ends_the_same() {
         deaths += 1;
     }
     assert!(deaths > 20, "only {deaths} writes were there to die after");
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_after_any_write_a_controller_that_nominates_pods_ends_the_same() {
+    killed_after_any_write_it_ends_the_same(&default_settings(Mode::Run, 1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_after_any_write_a_controller_that_binds_pods_ends_the_same() {
+    let settings = Settings {
+        bind_pods: true,
+        ..default_settings(Mode::Run, 1)
+    };
+    killed_after_any_write_it_ends_the_same(&settings).await;
 }

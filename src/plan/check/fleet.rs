@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::claim::Claim;
+use crate::model::node::Node;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, InstanceType, Offering, OfferingKey};
@@ -84,6 +85,20 @@ impl Fleet {
         }
         fleet
     }
+
+    /// A Node as it is now, and where that counts all others after it: with what their kubelets say that they have, every
+    /// taint that they carry, and on the first the DaemonSet pods that are still to come.
+    pub fn around(snapshot: &Snapshot, node: &Node, with_others: bool) -> Self {
+        let mut own = existing(snapshot, node, Vec::new(), &BTreeSet::new());
+        own.coming = coming(snapshot, &own);
+        own.allocatable = node.allocatable.clone();
+        own.taints.clone_from(&node.taints);
+        let mut fleet = Self { nodes: vec![own] };
+        if with_others {
+            fleet.nodes.extend(others(snapshot, &node.name));
+        }
+        fleet
+    }
 }
 
 /// The DaemonSet pods that will land on a node and are not there yet, each as the newest of its set asks.
@@ -125,7 +140,7 @@ fn pods(snapshot: &Snapshot, keys: Option<&Vec<PodKey>>) -> Vec<Arc<Pod>> {
 
 fn existing(
     snapshot: &Snapshot,
-    node: &crate::model::node::Node,
+    node: &Node,
     planned: Vec<Arc<Pod>>,
     moving: &BTreeSet<&PodKey>,
 ) -> FutureNode {
@@ -158,13 +173,10 @@ fn existing(
                 || claim.startup_taints.iter().any(|own| own.matches(taint)))
         });
     }
-    let mut labels = node.labels.clone();
+    let mut labels = with_hostname(node);
     if let Some(claim) = claim.filter(|_| !labels.contains_key("karpenter.sh/registered")) {
         add_coming_labels(snapshot, claim, &mut labels);
     }
-    labels
-        .entry("kubernetes.io/hostname".to_owned())
-        .or_insert_with(|| node.name.clone());
     // Who ends on a node that is leaving is gone before a machine can take the node's place.
     let leaves = node.is_closing() || claim.is_some_and(|claim| claim.deleting_since.is_some());
     FutureNode {
@@ -183,6 +195,37 @@ fn existing(
         coming: Vec::new(),
         alternatives: Vec::new(),
     }
+}
+
+/// Every Node but one, with its pods.
+fn others(snapshot: &Snapshot, but: &str) -> Vec<FutureNode> {
+    let mut present: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
+    for pod in snapshot.pods.values().filter(|pod| pod.is_active_on_node()) {
+        let node = pod.node_name.as_deref().unwrap_or_default();
+        present.entry(node).or_default().push(Arc::clone(pod));
+    }
+    let others = snapshot.nodes.values().filter(|node| node.name != but);
+    others
+        .map(|node| FutureNode {
+            name: node.name.clone(),
+            labels: with_hostname(node),
+            taints: node.taints.clone(),
+            allocatable: node.allocatable.clone(),
+            present: present.remove(node.name.as_str()).unwrap_or_default(),
+            planned: Vec::new(),
+            volumes: BTreeMap::new(),
+            coming: Vec::new(),
+            alternatives: Vec::new(),
+        })
+        .collect()
+}
+
+fn with_hostname(node: &Node) -> BTreeMap<String, String> {
+    let mut labels = node.labels.clone();
+    labels
+        .entry("kubernetes.io/hostname".to_owned())
+        .or_insert_with(|| node.name.clone());
+    labels
 }
 
 /// How many more volumes a node takes, as its drivers say, or before they do as the type of its machine does.

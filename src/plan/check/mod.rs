@@ -2,7 +2,8 @@
 //!
 //! Given a snapshot and a plan; given back everything that is wrong with the plan, in words. It
 //! shares no code with the planner beyond the model: labels are plain maps, sums are made anew, and
-//! constraints are judged on the state that the plan would lead to. Tests and the simulator call it.
+//! constraints are judged on the state that the plan would lead to. Tests and the simulator call it, and
+//! [`super::bind`] asks its parts about pods that kube-scheduler will not look at.
 
 pub mod claims;
 pub mod fleet;

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use super::agreement::{disagreement, has_left_its_reservation};
-use super::{ASK_AGAIN, GiveUp, LifecycleStep, Turn, is_unregistered};
+use super::{ASK_AGAIN, GiveUp, LifecycleStep, Turn};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::node::Node;
-use crate::model::taint::{Taint, TaintEffect};
+use crate::model::taint::Taint;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
 use crate::plan::instances::Sight;
@@ -134,10 +134,8 @@ impl Turn<'_> {
 
 /// Whether a Node lacks what registration writes to it, or has been left half open by it: a kubelet's own taint evicts.
 fn is_anew(node: &Node) -> bool {
-    let is_left_closed =
-        |taint: &Taint| is_unregistered(taint) && taint.effect == TaintEffect::NoSchedule;
     node.deleting_since.is_none()
-        && (!node.labels.contains_key(labels::REGISTERED) || node.taints.iter().any(is_left_closed))
+        && (!node.labels.contains_key(labels::REGISTERED) || node.taints.iter().any(Taint::is_hold))
 }
 
 /// What keeps pods from using all of a node, if anything.

@@ -217,7 +217,7 @@ impl ApiServer {
 
     /// Binds a pod to a node.
     pub fn bind(&self, who: &str, key: &Key, node: &str) -> Result<Value, Refusal> {
-        self.locked().bind(who, key, node)
+        self.locked().bind(who, key, (node, ""))
     }
 
     /// What a disruption budget says now.

@@ -21,7 +21,7 @@ use tower::Service;
 use super::delete::DeleteOptions;
 use super::patch::{PatchKind, Sent};
 use super::refusal::Refusal;
-use super::resource::Resource;
+use super::resource::{Resource, text};
 use super::route::{Query, Route};
 use super::store::Store;
 use super::write::Change;
@@ -157,8 +157,8 @@ fn post(
         }
         (true, Some("eviction")) => store.evict(who, &key, body)?,
         (true, Some("binding")) => {
-            let node = body["target"]["name"].as_str().unwrap_or_default();
-            store.bind(who, &key, node)?;
+            let node = text(body, "/target/name");
+            store.bind(who, &key, (node, text(body, "/metadata/uid")))?;
         }
         _ => return Err(not_served(&Method::POST, &key.to_string())),
     }

@@ -97,9 +97,20 @@ impl Store {
         Ok(self.commit(key, after, (who, verb)))
     }
 
-    /// Binds a pod to a node.
-    pub(super) fn bind(&mut self, who: &str, key: &Key, node: &str) -> Result<Value, Refusal> {
+    /// Binds a pod to a node: the very pod of a uid, unless that is empty.
+    pub(super) fn bind(
+        &mut self,
+        who: &str,
+        key: &Key,
+        (node, uid): (&str, &str),
+    ) -> Result<Value, Refusal> {
         let mut pod = self.present(key)?.clone();
+        let own = text(&pod, "/metadata/uid");
+        if !uid.is_empty() && uid != own {
+            return Err(Refusal::conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+            )));
+        }
         if !text(&pod, "/spec/nodeName").is_empty() {
             return Err(Refusal::conflict(format!(
                 "pod {} is already assigned to node {}",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::topology::Placed;
 use super::{Cluster, fit};
 use crate::model::node::Node;
-use crate::model::pod::{Pod, PodPhase};
+use crate::model::pod::{DEFAULT_SCHEDULER, Pod, PodPhase};
 use crate::model::resources::Resources;
 use crate::sim::api_server::{Key, set_condition};
 use crate::sim::clock::api_time;
@@ -24,7 +24,7 @@ impl Cluster {
                     && pod.phase == PodPhase::Pending
                     && pod.deleting_until.is_none()
                     && !pod.spec.gated
-                    && pod.spec.scheduler_name == "default-scheduler"
+                    && pod.spec.scheduler_name == DEFAULT_SCHEDULER
             })
             .map(|(key, pod)| (key.clone(), Arc::clone(pod)))
             .collect();
