@@ -5,12 +5,13 @@
 
 use clap::Command;
 
-/// The page: leader election, ceilings, prices, rates, what is learned.
+/// The page: leader election, ceilings, prices, rates, names, what is learned.
 pub fn markdown() -> String {
     super::lease::markdown()
         + &super::ceilings::markdown()
         + &super::prices::markdown()
         + &super::rates::markdown()
+        + &super::naming::markdown()
         + &super::learned::markdown()
 }
 

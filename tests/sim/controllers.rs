@@ -112,6 +112,8 @@ impl Places {
         let mut settings = default_settings(Mode::Run, 1);
         settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
         settings.lease = self.controllers.elect().then(LeaseSettings::default);
+        // Whatever holds must hold for machines with names of their own and for those without.
+        settings.name_instances = world.options.seed.is_multiple_of(2);
         let options = ProcessOptions {
             who: who.to_owned(),
             faults: Arc::new(storm.clone()),

@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::settings::Mode;
+use crate::settings::{Mode, Settings};
 use crate::sim::api_server::{DeleteOptions, Key, Refusal, Resource};
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::faults::{CallFault, Calm, Faults, Journey, RequestFault};
@@ -200,11 +200,22 @@ impl Stage {
 
     /// Starts a controller.
     fn start(&self, mode: Mode, seed: u64, life: Life) -> Process {
+        self.start_as(default_settings(mode, 1), seed, life)
+    }
+
+    fn start_as(&self, settings: Settings, seed: u64, life: Life) -> Process {
         self.world.start(ProcessOptions {
             life,
             faults: Arc::new(self.trouble.clone()),
-            ..ProcessOptions::new(seed, default_settings(mode, 1))
+            ..ProcessOptions::new(seed, settings)
         })
+    }
+
+    /// Starts a controller that tells each machine its names.
+    fn run_with_names(&self) -> Process {
+        let mut settings = default_settings(Mode::Run, 1);
+        settings.name_instances = true;
+        self.start_as(settings, 7, Life::new())
     }
 
     fn run(&self) -> Process {
