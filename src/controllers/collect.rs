@@ -240,12 +240,14 @@ async fn runs_nothing(context: &Acting, node: &Node) -> Result<(), StepError> {
 
 /// Asks the API server itself for a Node of an instance that is known to have none: by the names that it can have.
 async fn has_no_node(context: &Acting, instance: &Instance) -> Result<(), StepError> {
+    let host = instance.private_dns_name.split('.').next();
     let names = [
-        instance.tags.get(tags::NAME),
-        Some(&instance.private_dns_name),
-        Some(&instance.id),
+        instance.own_name().map(String::as_str),
+        Some(instance.private_dns_name.as_str()),
+        host,
+        Some(instance.id.as_str()),
     ];
-    let names: BTreeSet<&String> = names.into_iter().flatten().collect();
+    let names: BTreeSet<&str> = names.into_iter().flatten().collect();
     for name in names.into_iter().filter(|name| !name.is_empty()) {
         let found = context.kubernetes.provider_id_of_node(name).await?;
         if found.is_some_and(|found| found == instance.provider_id()) {
@@ -359,6 +361,15 @@ fn half_adopted(view: &View, pool: &str, instance: &Instance) -> Half {
     Half::Missing(derived)
 }
 
+/// True when an instance has to say whose it is before the claim that it is taken back with: its Node binds to no other
+/// than the one that it names, and where EC2 tells no host name, to that one alone.
+fn must_name(context: &Acting, instance: &Instance, claim: &str) -> bool {
+    match instance.tags.get(tags::CLAIM) {
+        Some(named) => named != claim,
+        None => context.settings.name_instances || instance.private_dns_name.is_empty(),
+    }
+}
+
 /// Makes the claim of a living Node again. It is made without anything to buy, so that nothing can be
 /// bought for it before its instance is written down.
 async fn readopt(context: &Acting, instance: &Instance, node: &Node) -> Result<(), StepError> {
@@ -398,9 +409,8 @@ async fn readopt(context: &Acting, instance: &Instance, node: &Node) -> Result<(
             context.kubernetes.create_claim(&object).await?
         }
     };
-    // Before the claim says that the instance is its own: the Node binds only to the claim that the
-    // instance names.
-    if instance.tags.get(tags::CLAIM) != Some(&claim.name) {
+    // Before the claim says that the instance is its own.
+    if must_name(context, instance, &claim.name) {
         let named = BTreeMap::from([(tags::CLAIM.to_owned(), claim.name.clone())]);
         context.cloud.tag(&instance.id, &named).await?;
     }

@@ -300,6 +300,7 @@ impl Context {
             .with_rate(parts.settings.launch_rate);
         let instances =
             InstanceView::default().with_ceiling(parts.settings.terminations_per_minute);
+        let sights = CollectMemory::default().with_names(parts.settings.name_instances);
         Self {
             world: parts.world,
             term: parts.term,
@@ -312,7 +313,7 @@ impl Context {
             classes: Mutex::default(),
             launches: Mutex::new(launches),
             instances: Mutex::new(instances),
-            sights: Mutex::default(),
+            sights: Mutex::new(sights),
             began: Instant::now(),
             kept_soon: Notify::new(),
             is_kept_read: AtomicBool::new(false),

@@ -49,7 +49,7 @@ pub struct Lifecycle {
 /// What registrations share.
 #[derive(Debug, Clone, Default)]
 struct Registrations {
-    /// Machines that registered and that EC2 shall be told the names of.
+    /// Machines that registered and that EC2 shall be told the names of, where it is told any.
     unnamed: Unnamed,
     /// Which Node opens next.
     turns: Turns,
@@ -211,10 +211,10 @@ async fn register(
         no_shows::joined(context, claim);
     }
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    registrations.unnamed.add(
-        &instance.id,
-        instance.missing_names(&claim.name, &node.name),
-    );
+    if context.settings.name_instances {
+        let missing = instance.missing_names(&claim.name, &node.name);
+        registrations.unnamed.add(&instance.id, missing);
+    }
     if let Some(turn) = turn {
         turn.end(context, claim, node).await;
     }

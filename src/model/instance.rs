@@ -109,13 +109,24 @@ impl Instance {
         named.is_some_and(|named| named != cluster)
     }
 
+    /// The name that the console shows, unless it is the one that every instance of its NodePool is launched with.
+    pub fn own_name(&self) -> Option<&String> {
+        let name = self.tags.get(tags::NAME)?;
+        (Some(name) != self.tags.get(tags::NODE_POOL)).then_some(name)
+    }
+
     /// The tags with the names of its claim and Node that it lacks. A name that its node class gave it stays.
     pub fn missing_names(&self, claim: &str, node: &str) -> BTreeMap<String, String> {
-        [(tags::CLAIM, claim), (tags::NAME, node)]
-            .into_iter()
-            .filter(|(key, _value)| !self.tags.contains_key(*key))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        let is_claimed = self.tags.contains_key(tags::CLAIM);
+        let is_named = self.own_name().is_some();
+        [
+            (tags::CLAIM, claim, is_claimed),
+            (tags::NAME, node, is_named),
+        ]
+        .into_iter()
+        .filter(|(_key, _value, is_there)| !is_there)
+        .map(|(key, value, _is_there)| (key.to_owned(), value.to_owned()))
+        .collect()
     }
 }
 
@@ -126,7 +137,7 @@ pub fn instance_id_of(provider_id: &str) -> Option<&str> {
 }
 
 /// EC2 tag keys of ours; beside them only the cluster's ownership tag is written, and the name that the console
-/// shows where an instance has none (docs/decisions/0008-the-tag-name.md).
+/// shows where the node class gives none (docs/decisions/0008-the-tag-name.md).
 pub mod tags {
     /// The cluster an instance belongs to.
     pub const CLUSTER: &str = "tonnage.dev/cluster";
@@ -136,9 +147,9 @@ pub mod tags {
     pub const NODE_CLASS: &str = "tonnage.dev/ec2nodeclass";
     /// The launch batch it came from.
     pub const BATCH: &str = "tonnage.dev/launch-batch";
-    /// The NodeClaim it serves.
+    /// The NodeClaim it serves; only where instances are told their names.
     pub const CLAIM: &str = "tonnage.dev/nodeclaim";
-    /// The name that the console shows: the Node's.
+    /// The name that the console shows: the NodePool's, or the Node's where instances are told their names.
     pub const NAME: &str = "Name";
     /// Prefix of the ownership tag: `kubernetes.io/cluster/NAME` = `owned`.
     pub const OWNED_PREFIX: &str = "kubernetes.io/cluster/";

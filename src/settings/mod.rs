@@ -8,6 +8,7 @@ mod joining;
 mod keeping;
 mod learned;
 mod lease;
+mod naming;
 mod page;
 mod prices;
 mod rates;
@@ -25,6 +26,7 @@ pub use ceilings::CeilingFlags;
 pub use keeping::KeepingFlags;
 pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
+pub use naming::NamingFlags;
 pub use page::markdown as flags_markdown;
 pub use prices::PriceFlags;
 pub use rates::{Rate, RateError, RateFlags};
@@ -195,6 +197,9 @@ pub struct ControllerFlags {
     /// How many calls to EC2 are made at most
     #[command(flatten)]
     pub rates: RateFlags,
+    /// What instances are called
+    #[command(flatten)]
+    pub naming: NamingFlags,
     /// Where what is learned is kept
     #[command(flatten)]
     pub learned: LearnedFlags,
@@ -249,6 +254,8 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// Where what is learned is kept; `None` is nowhere.
     pub learned: Option<LearnedSettings>,
+    /// Each instance is told the names of its own Node and claim.
+    pub name_instances: bool,
     /// How many instances EC2 starts for the account.
     pub launch_rate: LaunchRate,
     /// Instances launched within a minute at most; `None` is without a ceiling.
@@ -328,6 +335,7 @@ impl ControllerFlags {
             resolve_again: signed(self.resolve_again),
             lease: self.lease.settings()?,
             learned: self.learned.settings()?,
+            name_instances: self.naming.name_instances,
             launch_rate: self.rates.launch_rate(),
             launches_per_minute: self.ceilings.launches_per_minute,
             terminations_per_minute: self.ceilings.terminations_per_minute,
@@ -389,6 +397,7 @@ mod tests {
         let lease = settings.lease.unwrap();
         assert_eq!(lease, LeaseSettings::default());
         assert_eq!(lease.duration, Duration::from_secs(9));
+        assert!(!settings.name_instances, "a call for each is asked for");
     }
 
     #[test]

@@ -5,13 +5,14 @@
 
 use clap::Command;
 
-/// The page: leader election, what keeps a plan, ceilings, prices, rates, what is learned.
+/// The page: leader election, what keeps a plan, ceilings, prices, rates, names, what is learned.
 pub fn markdown() -> String {
     super::lease::markdown()
         + &super::keeping::markdown()
         + &super::ceilings::markdown()
         + &super::prices::markdown()
         + &super::rates::markdown()
+        + &super::naming::markdown()
         + &super::learned::markdown()
 }
 

@@ -132,6 +132,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         resolve_again: SignedDuration::from_mins(1),
         lease: None,
         learned: Some(LearnedSettings::default()),
+        name_instances: false,
         launch_rate: LaunchRate::default(),
         launches_per_minute: None,
         terminations_per_minute: None,

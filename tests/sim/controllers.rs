@@ -118,6 +118,8 @@ impl Places {
         settings.lifecycle.registration_timeout = SignedDuration::from_mins(5);
         settings.lease = self.controllers.elect().then(LeaseSettings::default);
         settings.bind_pods = binds(seed);
+        // Whatever holds must hold for machines with names of their own and for those without.
+        settings.name_instances = world.options.seed.is_multiple_of(2);
         let options = ProcessOptions {
             who: who.to_owned(),
             faults: Arc::new(storm.clone()),

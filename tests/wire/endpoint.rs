@@ -13,7 +13,7 @@ use tonnage::sim::clock::VirtualClock;
 use tonnage::sim::ec2::limits::Limit;
 use tonnage::sim::ec2::machine::Machine;
 use tonnage::sim::ec2::market::{Markets, Weather};
-use tonnage::sim::ec2::wire::connector::Connector;
+use tonnage::sim::ec2::wire::connector;
 use tonnage::sim::ec2::wire::policy::Policy;
 use tonnage::sim::ec2::{Ec2, wire};
 use tonnage::sim::faults::{CallFault, Calm, Faults};
@@ -53,6 +53,16 @@ impl Rules {
     pub(crate) fn slow(&self, operation: &str, takes: Duration) {
         let mut slow = self.slow.lock().unwrap();
         slow.insert(operation.to_owned(), takes);
+    }
+
+    /// How many calls have still to go wrong.
+    pub(crate) fn left(&self) -> u32 {
+        self.rules
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|rule| rule.times)
+            .sum()
     }
 
     fn next(&self, operation: &str) -> Option<CallFault> {
@@ -250,7 +260,8 @@ pub(crate) async fn connected(
     settings: CloudSettings,
     world: &World,
 ) -> Ec2Cloud {
-    connected_through(Connector::new(endpoint), credentials(), settings, world).await
+    let connecting = connector::connect(endpoint, credentials(), settings, world);
+    connecting.await.unwrap()
 }
 
 /// The adapter with an HTTP client and credentials of a test's own.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::controllers::assembly::Connections;
@@ -11,6 +11,7 @@ use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::wire;
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
+use tonnage::sim::faults::Faults;
 use tonnage::sim::life::Life;
 use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, Process};
@@ -35,8 +36,15 @@ pub(crate) struct Controller {
 impl Controller {
     /// Starts one that dies right after so many writes, to either side.
     async fn start(world: &Embedded, fatal: Option<usize>) -> Self {
-        let policy = Policy::parse(&shipped(world)).unwrap();
-        Self::begin(world, Life::fatal_after(fatal), policy, Mode::Run).await
+        Self::begin(world, Life::fatal_after(fatal), least(world), Mode::Run).await
+    }
+
+    /// Starts one around which things go wrong.
+    pub(crate) async fn in_trouble(world: &Embedded, faults: Arc<dyn Faults>) -> Self {
+        let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
+            .with_faults(faults)
+            .with_policy(least(world));
+        Self::at(world, endpoint, Life::new(), Mode::Run).await
     }
 
     /// Starts one that may do what a policy allows.
@@ -49,6 +57,10 @@ impl Controller {
         let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
             .with_life(life.clone())
             .with_policy(policy);
+        Self::at(world, endpoint, life, mode).await
+    }
+
+    async fn at(world: &Embedded, endpoint: wire::Endpoint, life: Life, mode: Mode) -> Self {
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
         let settings = CloudSettings::new(facts(&world.options.cluster));
         let cloud = connected(endpoint, settings, &adapter).await;
@@ -101,7 +113,22 @@ pub(crate) fn shipped(world: &Embedded) -> String {
     })
 }
 
+/// The shipped policy without what is only needed where instances are told their names, which they are not here.
+fn least(world: &Embedded) -> Policy {
+    let mut policy: Value = serde_json::from_str(&shipped(world)).unwrap();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    let all = statements.len();
+    statements.retain(|statement| statement["Sid"] != "NameOwnInstances");
+    assert_eq!(statements.len() + 1, all);
+    Policy::parse(&policy.to_string()).unwrap()
+}
+
 pub(crate) fn begin() -> Embedded {
+    begin_with(PODS)
+}
+
+/// A calm world to which a burst of so many pods comes.
+pub(crate) fn begin_with(pods: usize) -> Embedded {
     let world = Embedded::begin(Options {
         families: vec!["c5", "m5", "r5"],
         ..Options::calm(1)
@@ -129,7 +156,7 @@ pub(crate) fn begin() -> Embedded {
         gpus: 0,
         tolerates: None,
         role: None,
-        pods: u32::try_from(PODS).unwrap(),
+        pods: u32::try_from(pods).unwrap(),
         seconds: Some(120),
     };
     let class = node_class("default", &world.options.cluster, 20);
@@ -168,6 +195,9 @@ async fn a_burst_is_bought_and_ended_through_the_real_adapter() {
     assert_eq!(calls["CreateFleet"].calls, 2, "{calls:?}");
     assert_eq!(calls["CreateLaunchTemplate"].calls, 2, "{calls:?}");
     assert_eq!(calls["RunInstances"].calls, 1, "{calls:?}");
+    for machine in world.ec2.machines() {
+        assert_eq!(machine.tags()["Name"], "burst", "that of its NodePool");
+    }
     controller.stop().await;
     world.end().await;
 }

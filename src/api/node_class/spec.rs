@@ -132,7 +132,7 @@ pub struct EC2NodeClassSpec {
     #[schemars(range(min = 0))]
     pub ip_prefix_count: Option<i32>,
     /// Tags for everything made in EC2 for this class: instances, volumes, network interfaces, launch
-    /// templates. `Name` may be set. Keys of Kubernetes, EKS, AWS and the provisioner are refused.
+    /// templates. `Name` may be set; without it, it is the NodePool's name. Keys of Kubernetes, EKS, AWS and the provisioner are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "tags")]
     pub tags: BTreeMap<String, String>,

@@ -1,9 +1,9 @@
-//! Bursts from zero and back: pods that each need a machine of their own, at once or in waves, until they are
-//! deleted and nothing is left.
+//! Bursts from zero and back: pods that each need a machine of their own come at once, run, are deleted, and nothing is
+//! left; again and again.
 //!
-//! Given how heavy a shortage is and how many waves there are; given back what they cost in calls and time.
-//! The shortage moves before each wave, so that what was learned in the one before is wrong in the next, and no
-//! offering holds a wave by itself. A wave comes when all pods of the one before run.
+//! Given how heavy a shortage is and how many rounds there are; given back what they cost in calls and time.
+//! The shortage moves before each round, so that what was learned in the one before is wrong in the next, and no
+//! offering holds a burst by itself. Between two rounds EC2's buckets fill up again: each burst is one of its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,31 +11,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{BenchError, Figures};
-use crate::model::instance::tags;
-use crate::settings::Mode;
+use super::BenchError;
+use super::figures::Figures;
+use super::path::Controller;
 use crate::sim::api_server::{DeleteOptions, Key, Resource};
 use crate::sim::ec2::calls::Tally;
 use crate::sim::ec2::limits::Limit;
-use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::scene::{Pool, Work, node_class};
 use crate::sim::{Embedded, Options};
 
-/// How long the pods of a wave may take to run, and tags to be on all machines.
+/// How long the pods of a burst may take to run, and its machines to go.
 const PATIENCE: Duration = Duration::from_mins(30);
 /// How exactly times of launches are taken.
 const STEP: Duration = Duration::from_millis(10);
 /// How exactly the time is taken at which the last pod runs: counting pods takes longer than a step is long.
 const GLANCE: Duration = Duration::from_secs(1);
-/// How long the controller has before the burst to read its world.
+/// How long the controller has before the first burst to read its world.
 const SETTLE: Duration = Duration::from_mins(1);
+/// How long EC2 takes at two a second to have 1000 instances to start again.
+const REST: Duration = Duration::from_secs(500);
 /// Families that the burst may use: twelve types in five zones, spot and on-demand.
 const FAMILIES: [&str; 12] = [
     "c5", "c5a", "c6a", "c6i", "c7i", "m5", "m5a", "m6i", "r5", "r5a", "r5n", "r6i",
 ];
-
-/// The calls that name machines for people once they run, one for each: no two machines have the same names.
-const NAMING: &str = "CreateTags";
 
 /// A shortage.
 #[derive(Debug, Clone, Copy)]
@@ -49,18 +47,23 @@ pub(super) struct Storm {
 /// What comes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
-    /// Pods in all.
+    /// Pods of each burst.
     pub(super) pods: u32,
-    /// Waves that they come in.
-    pub(super) waves: u32,
+    /// Bursts, one after the other.
+    pub(super) rounds: u32,
+}
+
+impl Size {
+    /// Machines that it takes in all.
+    pub(super) const fn machines(self) -> u64 {
+        self.pods as u64 * self.rounds as u64
+    }
 }
 
 /// The name of the Deployment.
 const WORK: &str = "burst";
 
-type Calls = BTreeMap<&'static str, Tally>;
-
-/// Runs a burst.
+/// Runs bursts.
 pub(super) async fn run(
     seed: u64,
     size: Size,
@@ -81,22 +84,20 @@ pub(super) async fn run(
     }
     world.apply(node_class("default", &world.options.cluster, 20))?;
     world.apply(pool())?;
-    let process = world.start(ProcessOptions::new(seed, default_settings(Mode::Run, 100)));
+    let controller = Controller::start(&world, seed).await?;
     world.pass(SETTLE).await;
-    let before = world.ec2.calls();
-    let mut burst = Burst::default();
-    for wave in 1..=size.waves {
-        if wave > 1 {
+    let mut all = Burst::default();
+    for round in 1..=size.rounds {
+        if round > 1 {
+            world.pass(REST).await;
             world.ec2.move_storm();
         }
-        burst.take_in(&wave_of(&world, size.pods * wave / size.waves).await?);
+        all.take_in(&round_of(&world, size.pods).await?);
     }
-    all_named(&world).await?;
-    let mut figures = burst.figures(&world, &before);
-    figures.to_zero_ms = Some(to_zero(&world).await?);
-    process.stop().await;
+    controller.stop().await;
+    let instances = world.ec2.machines().len();
     world.end().await;
-    Ok(figures)
+    Ok(all.figures(u64::try_from(instances).unwrap_or(u64::MAX)))
 }
 
 /// A NodePool of machines with four CPUs.
@@ -136,24 +137,46 @@ fn work(pods: u32) -> Value {
     work.deployment()
 }
 
-/// What was seen of a wave.
+/// What was seen of a round.
 #[derive(Debug)]
-struct Wave {
+struct Round {
     /// From its first claim to the answer to its last launch.
     launched_ms: u64,
     /// From its first claim until the last of its pods runs.
     running_ms: u64,
+    /// From the deletion of its pods until nothing is left of it.
+    to_zero_ms: u64,
+    /// Calls until its last pod ran, by operation.
+    made: Calls,
+    /// Calls from then on until nothing was left.
+    calls_to_zero: u64,
     /// It met the shortage.
     short: bool,
 }
 
-/// Lets pods come until there are so many, and waits until all of them run.
-async fn wave_of(world: &Embedded, pods: u32) -> Result<Wave, BenchError> {
+/// Lets a burst come, waits until all of it runs, and until nothing is left of it.
+async fn round_of(world: &Embedded, pods: u32) -> Result<Round, BenchError> {
+    let before = calls(world);
+    let short = world.ec2.short_fleets();
+    let (launched_ms, running_ms) = landed(world, pods).await?;
+    let landed = calls(world);
+    let to_zero_ms = to_zero(world).await?;
+    Ok(Round {
+        launched_ms,
+        running_ms,
+        to_zero_ms,
+        calls_to_zero: since(&landed, &calls(world)).values().sum(),
+        made: since(&before, &landed),
+        short: world.ec2.short_fleets() > short,
+    })
+}
+
+/// Lets pods come and waits until all of them run; milliseconds from the first claim to the answer to the last launch,
+/// and until the last pod runs.
+async fn landed(world: &Embedded, pods: u32) -> Result<(u64, u64), BenchError> {
     let wanted = usize::try_from(pods).unwrap_or(usize::MAX);
     let until = tokio::time::Instant::now() + PATIENCE;
-    let claims = world.api.count(Resource::NodeClaim);
-    let short = world.ec2.short_fleets();
-    let mut known = launches(&world.ec2.calls());
+    let mut known = last_launch(world);
     let mut launched = None;
     let mut decided = None;
     let mut glance = world.now();
@@ -161,10 +184,10 @@ async fn wave_of(world: &Embedded, pods: u32) -> Result<Wave, BenchError> {
     loop {
         world.pass(STEP).await;
         let now = world.now();
-        if decided.is_none() && world.api.count(Resource::NodeClaim) > claims {
+        if decided.is_none() && world.api.count(Resource::NodeClaim) > 0 {
             decided = Some(now);
         }
-        let answered = launches(&world.ec2.calls());
+        let answered = last_launch(world);
         if answered != known {
             known = answered;
             launched = answered;
@@ -178,11 +201,7 @@ async fn wave_of(world: &Embedded, pods: u32) -> Result<Wave, BenchError> {
         if let (Some(decided), Some(launched)) = (decided, launched)
             && running == wanted
         {
-            return Ok(Wave {
-                launched_ms: milliseconds(decided, launched),
-                running_ms: milliseconds(decided, now),
-                short: world.ec2.short_fleets() > short,
-            });
+            return Ok((milliseconds(decided, launched), milliseconds(decided, now)));
         }
         if tokio::time::Instant::now() >= until {
             return Err(BenchError::NotLanded {
@@ -198,42 +217,23 @@ fn milliseconds(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }
 
-/// Waits until every machine carries the names of its Node and its claim.
-async fn all_named(world: &Embedded) -> Result<(), BenchError> {
-    let until = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let machines = world.ec2.alive();
-        let is_named = |key: &str| machines.iter().all(|one| one.tags().contains_key(key));
-        if is_named(tags::CLAIM) && is_named(tags::NAME) {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() >= until {
-            return Err(BenchError::Unnamed {
-                minutes: PATIENCE.as_secs() / 60,
-            });
-        }
-        world.pass(GLANCE).await;
-    }
-}
-
-/// Deletes the pods and waits until no machine, Node or claim is left; milliseconds from the deletion on.
+/// Deletes the pods and waits until no machine, pod, Node or claim is left; milliseconds from the deletion on.
 async fn to_zero(world: &Embedded) -> Result<u64, BenchError> {
     let key = Key::new(Resource::Deployment, "default", WORK);
     world.api.delete("user", &key, &DeleteOptions::default())?;
     let (begun, until) = (world.now(), tokio::time::Instant::now() + PATIENCE);
     loop {
         world.pass(GLANCE).await;
-        let (machines, claims) = (
-            world.ec2.alive().len(),
-            world.api.count(Resource::NodeClaim),
-        );
-        if machines + claims + world.api.count(Resource::Node) == 0 {
+        let machines = world.ec2.alive().len();
+        let kinds = [Resource::Pod, Resource::NodeClaim, Resource::Node];
+        let objects: usize = kinds.into_iter().map(|kind| world.api.count(kind)).sum();
+        if machines + objects == 0 {
             return Ok(milliseconds(begun, world.now()));
         }
         if tokio::time::Instant::now() >= until {
             return Err(BenchError::Left {
                 machines,
-                claims,
+                objects,
                 minutes: PATIENCE.as_secs() / 60,
             });
         }
@@ -243,21 +243,36 @@ async fn to_zero(world: &Embedded) -> Result<u64, BenchError> {
 /// Says on standard error how far it is: the pods take longer to simulate than the launches.
 fn progress(world: &Embedded, decided: Option<Timestamp>) {
     let after = decided.map_or(0, |decided| milliseconds(decided, world.now()));
-    let calls = world.ec2.calls();
-    let made: Vec<String> = calls
+    let made = calls(world);
+    let made: Vec<String> = made
         .iter()
-        .map(|(name, tally)| format!("{name} {}", tally.calls))
+        .map(|(name, calls)| format!("{name} {calls}"))
         .collect();
     crate::cli::write_stderr(&format!(
         "{after} ms after the first claim: {} machines; {}\n",
-        world.ec2.machines().len(),
+        world.ec2.alive().len(),
         made.join(", ")
     ));
 }
 
 /// When the last launch was answered.
-fn launches(calls: &Calls) -> Option<Timestamp> {
-    calls.get("CreateFleet")?.answered
+fn last_launch(world: &Embedded) -> Option<Timestamp> {
+    world.ec2.calls().get("CreateFleet")?.answered
+}
+
+/// Calls by operation.
+type Calls = BTreeMap<&'static str, u64>;
+
+fn calls(world: &Embedded) -> Calls {
+    let count = |(name, tally): (&'static str, Tally)| (name, tally.calls);
+    world.ec2.calls().into_iter().map(count).collect()
+}
+
+fn since(before: &Calls, now: &Calls) -> Calls {
+    now.iter()
+        .map(|(name, calls)| (*name, calls - before.get(name).copied().unwrap_or(0)))
+        .filter(|(_name, calls)| *calls > 0)
+        .collect()
 }
 
 fn running(world: &Embedded) -> usize {
@@ -268,65 +283,39 @@ fn running(world: &Embedded) -> usize {
     running
 }
 
-/// All waves together: the slowest counts.
+/// All rounds together: calls add up, and of times the slowest counts.
 #[derive(Debug, Default)]
 struct Burst {
     launched_ms: u64,
     running_ms: u64,
-    rounds: u64,
+    to_zero_ms: u64,
+    made: Calls,
+    calls_to_zero: u64,
+    short: u64,
 }
 
 impl Burst {
-    fn take_in(&mut self, wave: &Wave) {
-        self.launched_ms = self.launched_ms.max(wave.launched_ms);
-        self.running_ms = self.running_ms.max(wave.running_ms);
-        self.rounds += u64::from(wave.short);
-    }
-
-    fn figures(&self, world: &Embedded, before: &Calls) -> Figures {
-        let made: BTreeMap<&'static str, u64> = world
-            .ec2
-            .calls()
-            .iter()
-            .map(|(name, tally)| {
-                let earlier = before.get(name).map_or(0, |tally| tally.calls);
-                (*name, tally.calls - earlier)
-            })
-            .filter(|(_name, calls)| *calls > 0)
-            .collect();
-        let naming = made.get(NAMING).copied().unwrap_or(0);
-        Figures {
-            instances: u64::try_from(world.ec2.machines().len()).unwrap_or(u64::MAX),
-            calls: made.values().sum::<u64>() - naming,
-            tag_calls: naming,
-            launch_ms: self.launched_ms,
-            last_pod_ms: Some(self.running_ms),
-            to_zero_ms: None,
-            short_rounds: self.rounds,
-            operations: json!(made),
+    fn take_in(&mut self, round: &Round) {
+        self.launched_ms = self.launched_ms.max(round.launched_ms);
+        self.running_ms = self.running_ms.max(round.running_ms);
+        self.to_zero_ms = self.to_zero_ms.max(round.to_zero_ms);
+        self.calls_to_zero += round.calls_to_zero;
+        self.short += u64::from(round.short);
+        for (name, calls) in &round.made {
+            *self.made.entry(name).or_default() += calls;
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sim::runtime;
-
-    #[test]
-    fn a_small_burst_meets_a_storm_that_moves_in_every_wave() {
-        let size = Size { pods: 48, waves: 4 };
-        let storm = Storm {
-            dry_per_mille: 880,
-            room: 5,
-        };
-        let figures = runtime::run(run(3, size, Some(storm))).unwrap().unwrap();
-        assert_eq!(figures.instances, 48);
-        assert!(figures.short_rounds >= 3, "{figures:?}");
-        // A list that was under way when a machine was named has it named again.
-        assert!((48..60).contains(&figures.tag_calls), "{figures:?}");
-        assert!(figures.calls <= 5 * 48, "{figures:?}");
-        assert!(figures.to_zero_ms.is_some(), "nothing is left");
-        assert!(figures.last_pod_ms > Some(figures.launch_ms), "{figures:?}");
+    fn figures(&self, instances: u64) -> Figures {
+        Figures {
+            instances,
+            calls: self.made.values().sum(),
+            launch_ms: self.launched_ms,
+            last_pod_ms: Some(self.running_ms),
+            to_zero_ms: Some(self.to_zero_ms),
+            calls_to_zero: Some(self.calls_to_zero),
+            short_rounds: self.short,
+            operations: json!(self.made),
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! Given: a node class, read and resolved, a claim and the offerings that may be bought for it.
 //! Given back: contents, named by a hash of themselves, and the offerings grouped by content in
 //! their order. So a name says what is in it: a template is made once, never changed, and a record
-//! that names it repeats the same launch. The user's own tags are in the template, which leaves the
-//! call with nothing that an edit of the node class could change.
+//! that names it repeats the same launch. The user's own tags are in the template, and the name beside
+//! them, which leaves the call with nothing that an edit of the node class could change.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ use super::cluster::ClusterFacts;
 use super::disks::Volume;
 use super::facts::Feature;
 use super::interfaces::Interface;
+use super::tags;
 use super::token::hash_hex;
 use super::user_data::{self, Bootstrap, UserDataError};
 use crate::api::labels;
@@ -102,7 +103,7 @@ pub struct Template {
     /// Virtual machines within are switched on.
     #[serde(skip_serializing_if = "is_off")]
     pub nested_virtualization: bool,
-    /// The user's tags, for instances, volumes, interfaces and spot requests.
+    /// The user's tags and a name, for instances, volumes, interfaces and spot requests.
     pub tags: BTreeMap<String, String>,
     /// `None` is what EC2 does by itself: machines are placed in open reservations that match.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,7 +291,7 @@ fn template(
             .settings
             .features
             .contains(&Feature::NestedVirtualization),
-        tags: spec.tags.clone(),
+        tags: tags_of(spec, claim),
         reserving: reserving(spec, claim, capacity_type),
         placement_group: source
             .resolved
@@ -298,6 +299,16 @@ fn template(
             .as_ref()
             .map(|group| group.id.clone()),
     })
+}
+
+/// The user's tags; with the name of the NodePool for the console to show, unless they give another.
+fn tags_of(spec: &EC2NodeClassSpec, claim: &Claim) -> BTreeMap<String, String> {
+    let mut all = spec.tags.clone();
+    if let Some(node_pool) = &claim.node_pool {
+        all.entry(tags::NAME.to_owned())
+            .or_insert_with(|| node_pool.clone());
+    }
+    all
 }
 
 fn reservation_of(claim: &Claim) -> Option<&String> {

@@ -166,6 +166,21 @@ fn the_name_follows_the_content_and_nothing_else() {
 }
 
 #[test]
+fn machines_are_called_like_their_node_pool_unless_the_class_names_them() {
+    let tags = |spec: &EC2NodeClassSpec| {
+        let mut groups = groups(spec, &claim(), &["c5.xlarge/us-east-1a/spot"]);
+        groups.remove(0).template.tags
+    };
+    let pool = claim().node_pool.unwrap();
+    let expected = [("Name", pool.as_str()), ("team", "data")];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(tags(&spec()), BTreeMap::from(expected));
+    let mut named = spec();
+    named.tags.insert("Name".to_owned(), "ours".to_owned());
+    assert_eq!(tags(&named), named.tags);
+}
+
+#[test]
 fn a_template_holds_what_machines_need_and_imdsv2_by_default() {
     let groups = groups(&spec(), &claim(), &["c5.xlarge/us-east-1a/on-demand"]);
     let template = &groups[0].template;

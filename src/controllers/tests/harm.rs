@@ -337,7 +337,7 @@ async fn an_orphan_that_may_not_be_terminated_is_told_of_where_people_look() {
 async fn tags_that_ec2_does_not_take_hold_no_node_up() {
     let stage = Stage::new();
     stage.trouble.tags_nothing.store(true, Ordering::Relaxed);
-    let _process = stage.run();
+    let _process = stage.run_with_names();
     for number in 0..50 {
         stage.pod(&format!("p{number}"));
     }

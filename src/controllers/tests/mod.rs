@@ -219,6 +219,13 @@ impl Stage {
         })
     }
 
+    /// Starts a controller that tells each machine its names.
+    fn run_with_names(&self) -> Process {
+        let mut settings = default_settings(Mode::Run, 1);
+        settings.name_instances = true;
+        self.start_with(settings, 7, Life::new())
+    }
+
     fn run(&self) -> Process {
         self.start(Mode::Run, 7, Life::new())
     }

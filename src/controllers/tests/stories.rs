@@ -19,23 +19,14 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
     assert_eq!(stage.machines().len(), 2);
     let claims = stage.all(NodeClaim);
     stage
-        .until(
-            10,
-            "claims are ready and machines carry their names",
-            |stage| {
-                let ready = stage.all(NodeClaim).iter().all(|claim| {
-                    let conditions = claim["status"]["conditions"].as_array().unwrap();
-                    conditions
-                        .iter()
-                        .any(|found| found["type"] == "Ready" && found["status"] == "True")
-                });
-                ready
-                    && stage
-                        .machines()
-                        .iter()
-                        .all(|machine| machine.tags.contains_key("tonnage.dev/nodeclaim"))
-            },
-        )
+        .until(10, "claims are ready", |stage| {
+            stage.all(NodeClaim).iter().all(|claim| {
+                let conditions = claim["status"]["conditions"].as_array().unwrap();
+                conditions
+                    .iter()
+                    .any(|found| found["type"] == "Ready" && found["status"] == "True")
+            })
+        })
         .await;
     assert_eq!(claims.len(), 2);
     let pool = &stage.all(NodePool)[0];
@@ -55,6 +46,36 @@ async fn two_pods_become_two_machines_and_nothing_is_left_after_them() {
     stage.delete(Pod, "b");
     stage.until(120, "nothing is left", Stage::is_bare).await;
     assert_eq!(stage.machines().len(), 2, "nothing was bought twice");
+    for machine in stage.machines() {
+        assert_eq!(machine.tags["Name"], "general", "that of its NodePool");
+    }
+    let calls = stage.world.ec2.calls();
+    assert!(!calls.contains_key("CreateTags"), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_are_to_have_names_of_their_own_are_called_like_their_nodes() {
+    let stage = Stage::new();
+    let _process = stage.run_with_names();
+    stage.two_pods_run().await;
+    let named = |stage: &Stage| {
+        let machines = stage.machines();
+        let mut names = machines.iter().map(|machine| &machine.tags["Name"]);
+        let nodes = stage.all(Node);
+        names.all(|name| nodes.iter().any(|node| node["metadata"]["name"] == **name))
+    };
+    stage
+        .until(10, "machines carry the names of Nodes", named)
+        .await;
+    for machine in stage.machines() {
+        let claims = stage.all(NodeClaim);
+        let claim = machine.tags["tonnage.dev/nodeclaim"].as_str();
+        assert!(
+            claims
+                .iter()
+                .any(|found| found["metadata"]["name"] == claim)
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,9 +53,18 @@ pub struct CollectMemory {
     pub(super) held: BTreeSet<String>,
     /// What a person was told of last: it may be allowed, though some of it is gone since.
     pub(super) told: VecDeque<Told>,
+    /// Instances are told the names of their Nodes and claims.
+    pub(super) names_instances: bool,
 }
 
 impl CollectMemory {
+    /// The same, where instances are to be told the names of their Nodes and claims.
+    #[must_use]
+    pub fn with_names(mut self, names_instances: bool) -> Self {
+        self.names_instances = names_instances;
+        self
+    }
+
     /// Takes in a complete list of the cluster's instances that are not terminated. `snapshot` must
     /// have been taken after the list, so that a claim made meanwhile counts.
     pub fn listed(&mut self, at: Timestamp, instances: Vec<Arc<Instance>>, snapshot: &Snapshot) {

@@ -167,7 +167,9 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     }
     collection.decision.steps.append(&mut condemned);
     vanished(snapshot, memory, &mut collection.decision);
-    missing_tags(snapshot, memory, &mut collection.decision);
+    if memory.names_instances {
+        missing_tags(snapshot, memory, &mut collection.decision);
+    }
     collection
 }
 

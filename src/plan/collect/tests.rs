@@ -209,13 +209,30 @@ fn a_silent_node_without_claim_and_instance_is_deleted() {
 #[test]
 fn tags_that_are_missing_are_put_on() {
     let snapshot = world(1_000, &[initialized("a"), initialized("b")], &[], &[]);
-    let mut memory = CollectMemory::default();
+    let mut memory = CollectMemory::default().with_names(true);
     memory.listed(
         at(1_000),
         vec![Arc::new(instance("a")), tagged("b")],
         &snapshot,
     );
     assert_eq!(steps(&decide(&snapshot, &memory)), ["tag i-a"]);
+    let unasked = memory.with_names(false);
+    assert!(steps(&decide(&snapshot, &unasked)).is_empty());
+}
+
+#[test]
+fn the_name_of_the_node_takes_the_place_of_the_node_pools_and_of_no_other() {
+    let mut machine = instance("a");
+    machine
+        .tags
+        .insert(tags::NODE_POOL.to_owned(), "general".to_owned());
+    let mut missing = |name: &str| {
+        machine.tags.insert(tags::NAME.to_owned(), name.to_owned());
+        machine.missing_names("general-a", "ip-a")
+    };
+    assert_eq!(missing("general")[tags::NAME], "ip-a");
+    let given = missing("team-1");
+    assert_eq!(given.keys().collect::<Vec<_>>(), [tags::CLAIM]);
 }
 
 #[test]
@@ -224,7 +241,7 @@ fn missing_tags_are_put_on_once_for_each_list_and_not_before_registration_could(
     let snapshot = world(1_000, &claims, &[node("a")], &[]);
     let untagged = [Arc::new(instance("a"))];
     let registered = claims[0].conditions["Registered"].since;
-    let mut memory = CollectMemory::default();
+    let mut memory = CollectMemory::default().with_names(true);
     for seconds in [-1, 0, 60, 299] {
         let listed = registered + SignedDuration::from_secs(seconds);
         memory.listed(listed, untagged.to_vec(), &snapshot);

@@ -10,6 +10,7 @@ use crate::api::ConditionType;
 use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
 use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults, ClassSettings};
+use crate::cloud::cluster::ClusterFacts;
 use crate::cloud::{Unresolved, builtin, images};
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
@@ -22,6 +23,17 @@ pub const DISCOVERY: &str = "tonnage.dev/discovery";
 pub(super) const GROUP: (&str, &str) = ("sg-0nodes", "nodes");
 /// The network that everything is in.
 pub(super) const NETWORK: &str = "vpc-0nodes";
+
+/// What machines of the embedded world are told of the cluster of this name.
+pub fn cluster(name: &str) -> ClusterFacts {
+    ClusterFacts {
+        name: name.to_owned(),
+        endpoint: "https://api.embedded.invalid".to_owned(),
+        certificate_authority: "Q0E=".to_owned(),
+        service_cidr: "10.100.0.0/16".to_owned(),
+        dns_address: None,
+    }
+}
 
 /// Conditions of a node class by type.
 pub(super) type Conditions = BTreeMap<&'static str, Result<(), Unresolved>>;

@@ -72,13 +72,7 @@ impl SimulatedCloud {
                 life,
                 faults,
             },
-            cluster: ClusterFacts {
-                name: name.to_owned(),
-                endpoint: "https://api.embedded.invalid".to_owned(),
-                certificate_authority: "Q0E=".to_owned(),
-                service_cidr: "10.100.0.0/16".to_owned(),
-                dns_address: None,
-            },
+            cluster: account::cluster(name),
             buckets: Buckets::new(BucketSizes::default()),
             catalogues: Mutex::default(),
         }

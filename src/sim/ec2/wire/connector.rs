@@ -1,6 +1,7 @@
 //! The region as an HTTP client of the AWS SDK, in the same process: requests go to an endpoint without
 //! a network, and so in virtual time.
 
+use aws_sdk_ec2::config::ProvideCredentials;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -11,6 +12,31 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
 use super::Endpoint;
+use crate::cloud::CloudError;
+use crate::cloud::ec2::Ec2Cloud;
+use crate::cloud::facts::BUILT_IN_REGION;
+use crate::cloud::settings::CloudSettings;
+use crate::world::World;
+
+/// The adapter for the real EC2, with the SDK, at an endpoint in this process. It refreshes what it knows in the world
+/// that it is given.
+///
+/// # Errors
+/// As [`Ec2Cloud::connect`].
+pub async fn connect(
+    endpoint: Endpoint,
+    credentials: impl ProvideCredentials + 'static,
+    settings: CloudSettings,
+    world: &World,
+) -> Result<Ec2Cloud, CloudError> {
+    let region = settings.region.or_else(|| Some(BUILT_IN_REGION.to_owned()));
+    let settings = CloudSettings { region, ..settings };
+    Ec2Cloud::connect_with(settings, world.clone(), |loader| {
+        let client = Connector::new(endpoint);
+        loader.http_client(client).credentials_provider(credentials)
+    })
+    .await
+}
 
 /// An endpoint for the SDK's clients.
 #[derive(Debug, Clone)]

@@ -1,0 +1,73 @@
+//! How the controller of a bench reaches EC2: with the feature `aws` through the adapter for the real EC2 and the AWS SDK,
+//! to the simulated region on the wire; without it through the simulated cloud.
+//!
+//! Given a world; given back a controller process in it. Either way EC2 is the same region, in this process and in
+//! virtual time. Announcements come from the region itself: its wire serves no queue.
+
+use super::BenchError;
+use crate::settings::Mode;
+use crate::sim::embedded::{ProcessOptions, default_settings};
+use crate::sim::{Embedded, Process};
+
+/// What the line of a case calls the path.
+pub(super) const NAME: &str = if cfg!(feature = "aws") {
+    "adapter"
+} else {
+    "simulated-cloud"
+};
+
+/// A controller process.
+#[derive(Debug)]
+pub(super) struct Controller {
+    process: Process,
+    #[cfg(feature = "aws")]
+    adapter: crate::world::World,
+}
+
+fn options(seed: u64) -> ProcessOptions {
+    ProcessOptions::new(seed, default_settings(Mode::Run, 100))
+}
+
+impl Controller {
+    /// Starts one.
+    #[cfg(feature = "aws")]
+    pub(super) async fn start(world: &Embedded, seed: u64) -> Result<Self, BenchError> {
+        use std::sync::Arc;
+
+        use aws_sdk_ec2::config::Credentials;
+
+        use crate::cloud::settings::CloudSettings;
+        use crate::controllers::assembly::Connections;
+        use crate::sim::ec2::account;
+        use crate::sim::ec2::wire::{Endpoint, connector};
+        use crate::world::World;
+
+        let options = options(seed);
+        let cluster = &world.options.cluster;
+        let adapter = World::new(Arc::clone(&world.clock), seed);
+        let endpoint = Endpoint::new(&world.ec2, &options.who, cluster);
+        let credentials = Credentials::new("simulated", "simulated", None, None, "bench");
+        let settings = CloudSettings::new(account::cluster(cluster));
+        let cloud = connector::connect(endpoint, credentials, settings, &adapter).await?;
+        let process = world.start_with(options, |connections| Connections {
+            cloud: Arc::new(cloud),
+            ..connections
+        });
+        Ok(Self { process, adapter })
+    }
+
+    /// Starts one.
+    #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unused_async, reason = "the SDK is connected in this place")]
+    pub(super) async fn start(world: &Embedded, seed: u64) -> Result<Self, BenchError> {
+        let process = world.start(options(seed));
+        Ok(Self { process })
+    }
+
+    /// Ends it in order.
+    pub(super) async fn stop(self) {
+        self.process.stop().await;
+        #[cfg(feature = "aws")]
+        self.adapter.shut_down().await;
+    }
+}
