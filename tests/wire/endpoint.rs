@@ -270,7 +270,13 @@ pub(crate) async fn connected_through(
 fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {
     let data = &machine.template.as_ref().unwrap().data;
     let shown = machine.shown(clock.now()).unwrap();
-    let volumes = data.volumes.iter();
+    let volumes = data.volumes.iter().map(|volume| {
+        json!({
+            "deviceName": volume.device_name,
+            "sizeGiB": volume.gib,
+            "encrypted": volume.encrypted,
+        })
+    });
     json!({
         "securityGroups": data.security_groups,
         "subnetId": shown.subnet_id,
@@ -279,7 +285,7 @@ fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {
             "httpTokens": data.metadata.tokens,
             "httpPutResponseHopLimit": data.metadata.hop_limit,
         },
-        "volumes": volumes.map(|volume| json!({ "sizeGiB": volume.gib })).collect::<Vec<_>>(),
+        "volumes": volumes.collect::<Vec<_>>(),
         "instanceProfile": ec2.profile_arn(&data.instance_profile),
         "tags": machine.tags(),
         "userData": machine.user_data,

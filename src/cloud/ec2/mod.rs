@@ -19,6 +19,7 @@ mod profiles;
 mod queue;
 mod rehearsals;
 mod reservations;
+mod root_volume;
 mod selectors;
 mod templates;
 mod types;
