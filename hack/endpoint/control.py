@@ -39,10 +39,17 @@ class Refused(Exception):
 
 def _record(instance: Any) -> dict[str, Any]:
     options = instance.metadata_options
+    known = instance.ec2_backend.volumes
+    attached = [(device, known[block.volume_id]) for device, block in instance.get_block_device_mapping if block.volume_id in known]
     volumes = [
-        {"deviceName": device, "sizeGiB": block.size, "type": instance.ec2_backend.volumes[block.volume_id].volume_type}
-        for device, block in instance.get_block_device_mapping
-        if block.volume_id in instance.ec2_backend.volumes
+        {
+            "deviceName": device,
+            "sizeGiB": volume.size,
+            "type": volume.volume_type,
+            # moto keeps what came over the wire: a word in XML, a flag from its own defaults.
+            "encrypted": str(volume.encrypted).lower() == "true",
+        }
+        for device, volume in attached
     ]
     return {
         "id": instance.id,

@@ -134,7 +134,7 @@ pub const NODE_POOL_HASH_VERSION: &str = "karpenter.sh/nodepool-hash-version";
 pub const NODE_CLASS_HASH: &str = "tonnage.dev/ec2nodeclass-hash";
 /// How [`NODE_CLASS_HASH`] was computed; hashes of different versions are not compared.
 pub const NODE_CLASS_HASH_VERSION: &str = "tonnage.dev/ec2nodeclass-hash-version";
-/// On NodeClaims: when EC2 stops or retires the machine for maintenance, RFC 3339.
+/// On NodeClaims: when EC2 stops, restarts or retires the machine for maintenance, RFC 3339.
 pub const MAINTENANCE: &str = "tonnage.dev/maintenance";
 /// On NodeClaims in a capacity block: when the block ends, RFC 3339, as it was known when the claim was made.
 pub const CAPACITY_BLOCK_END: &str = "tonnage.dev/capacity-block-end";

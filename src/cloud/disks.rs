@@ -13,6 +13,7 @@ use super::fees::{self, VolumePlan, VolumeType};
 use crate::api::node_class::EC2NodeClassSpec;
 use crate::api::node_class::storage::{BlockDevice, BlockDeviceMapping};
 use crate::model::money::UsdPerHour;
+use crate::model::node_class::Image;
 use crate::model::quantity;
 
 const GIB: i64 = 1 << 30;
@@ -30,8 +31,8 @@ pub struct Volume {
     pub device_name: String,
     /// GiB; `None` is the size of the snapshot.
     pub gib: Option<i64>,
-    /// EC2's word for the kind.
-    pub kind: &'static str,
+    /// EC2's word for the kind; `None` is that of the image.
+    pub kind: Option<&'static str>,
     /// IOPS.
     pub iops: Option<i64>,
     /// MiB/s.
@@ -72,7 +73,7 @@ fn defaults(family: Family) -> Vec<Volume> {
     let volume = |device_name: &str, gib: i64| Volume {
         device_name: device_name.to_owned(),
         gib: Some(gib),
-        kind: VolumeType::Gp3.as_str(),
+        kind: Some(VolumeType::Gp3.as_str()),
         iops: None,
         throughput: None,
         encrypted: true,
@@ -112,7 +113,7 @@ fn volume(index: usize, mapping: &BlockDeviceMapping, ebs: &BlockDevice) -> Resu
     Ok(Volume {
         device_name,
         gib: bytes.map(|bytes| bytes.saturating_add(GIB - 1) / GIB),
-        kind: kind.as_str(),
+        kind: Some(kind.as_str()),
         iops: ebs.iops,
         throughput: ebs.throughput,
         encrypted: ebs.encrypted.unwrap_or(true),
@@ -123,12 +124,37 @@ fn volume(index: usize, mapping: &BlockDeviceMapping, ebs: &BlockDevice) -> Resu
     })
 }
 
+/// The volumes of machines that start from an image: those of the class and, where none of them is the image's
+/// root volume, that one, encrypted. A list that names other devices only says nothing of the root volume, and what
+/// nobody spoke of is encrypted here. Everything else about it is left as the image has it: what a launch does not
+/// say of the root volume EC2 takes from there.
+pub(super) fn of_machine(volumes: &[Volume], image: &Image) -> Vec<Volume> {
+    let is_named = |device: &str| volumes.iter().any(|volume| volume.device_name == device);
+    let root = image
+        .plain_root
+        .as_ref()
+        .filter(|root| !is_named(&root.device_name));
+    let root = root.map(|root| Volume {
+        device_name: root.device_name.clone(),
+        gib: None,
+        kind: None,
+        iops: None,
+        throughput: None,
+        encrypted: true,
+        kms_key_id: None,
+        snapshot_id: None,
+        initialization_rate: None,
+        delete_on_termination: root.delete_on_termination,
+    });
+    root.into_iter().chain(volumes.iter().cloned()).collect()
+}
+
 /// The rate of a volume. A volume without size is as large as its snapshot, which is not known
 /// here: it counts as nothing.
 pub(super) fn fee_of(volume: &Volume) -> UsdPerHour {
-    let kind = VolumeType::parse(volume.kind).unwrap_or(VolumeType::Gp3);
+    let kind = volume.kind.and_then(VolumeType::parse);
     fees::volume(&VolumePlan {
-        kind,
+        kind: kind.unwrap_or(VolumeType::Gp3),
         gib: volume.gib.unwrap_or(0),
         iops: volume.iops,
         throughput: volume.throughput,

@@ -18,6 +18,20 @@ use crate::model::notice::{Notice, NoticeKind, Unread};
 const LARGEST: usize = 256 * 1024;
 /// The most machines that one message may name; Health lists at most 100 entities an event page.
 const MOST_MACHINES: usize = 1_000;
+/// Words in the type of a scheduled change after which nothing that ran on the machine runs on. Several types say the
+/// same of different machines and hastes (`PERSISTENT`, `EXPEDITED`, `FLEXIBLE`), so words are looked for and not
+/// types. A machine without power starts anew as one that is rebooted does ("Scheduled events for Amazon EC2
+/// instances" in the EC2 user guide).
+const ENDING: [&str; 6] = [
+    "POWER",
+    "REBOOT",
+    "RETIREMENT",
+    "STOP",
+    "TERMINATE",
+    "TERMINATION",
+];
+/// The longest type of an event ("Event" in the Health API reference).
+const LONGEST_CODE: usize = 100;
 
 /// A message as the queue hands it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +91,7 @@ struct OneMachine {
 #[serde(rename_all = "camelCase")]
 struct Health {
     service: String,
+    event_type_code: String,
     event_type_category: String,
     #[serde(default)]
     status_code: String,
@@ -127,6 +142,12 @@ fn is_instance_id(text: &str) -> bool {
     })
 }
 
+/// The type of an event is copied into events and logs, so it must look like one.
+fn is_event_type(code: &str) -> bool {
+    let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (3..=LONGEST_CODE).contains(&code.len()) && code.bytes().all(is_of_it)
+}
+
 fn one_machine(envelope: Envelope) -> Result<Vec<Notice>, Unread> {
     let ending = ["stopping", "stopped", "shutting-down", "terminated"];
     let kind = match envelope.detail_type.as_str() {
@@ -161,11 +182,20 @@ fn health(envelope: Envelope) -> Result<Vec<Notice>, Unread> {
     if event.service != "EC2" || event.event_type_category != "scheduledChange" {
         return Err(Unread::Irrelevant);
     }
-    let kind = if over {
-        NoticeKind::MaintenanceOver
-    } else {
-        let begins = begins(&event.start_time);
-        NoticeKind::ScheduledChange { begins }
+    if !is_event_type(&event.event_type_code) {
+        return Err(Unread::Malformed);
+    }
+    let mut words = event.event_type_code.split('_');
+    let kind = match (words.any(|word| ENDING.contains(&word)), over) {
+        (true, true) => NoticeKind::MaintenanceOver,
+        (true, false) => NoticeKind::ScheduledChange {
+            begins: begins(&event.start_time),
+        },
+        // Nothing was done about it, so there is nothing to take back: least of all what another event wants.
+        (false, true) => return Err(Unread::Irrelevant),
+        (false, false) => NoticeKind::ScheduledChangeLeftAlone {
+            code: event.event_type_code,
+        },
     };
     let machines: Vec<String> = event
         .affected_entities
@@ -254,31 +284,65 @@ mod tests {
         assert_eq!(runs, Err(Unread::Irrelevant));
     }
 
+    /// A scheduled change of two machines and a volume.
+    fn change(code: &str, status: &str) -> Result<Vec<Notice>, Unread> {
+        let detail = json!({
+            "eventArn": "arn:aws:health:us-east-1::event/EC2/x", "service": "EC2",
+            "eventTypeCode": code,
+            "eventTypeCategory": "scheduledChange", "statusCode": status,
+            "startTime": "Sat, 12 Dec 2026 09:00:00 GMT",
+            "affectedEntities": [
+                {"entityValue": "i-0123456789abcdef0"}, {"entityValue": "vol-1"}, {"entityValue": "i-0123456789abcdef1"},
+            ],
+        });
+        let text = event("aws.health", "AWS Health Event", &detail).to_string();
+        read(&text, &ours())
+    }
+
     #[test]
     fn maintenance_names_its_machines_and_its_beginning() {
-        let detail = |status: &str| {
-            json!({
-                "eventArn": "arn:aws:health:us-east-1::event/EC2/x", "service": "EC2",
-                "eventTypeCode": "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED",
-                "eventTypeCategory": "scheduledChange", "statusCode": status,
-                "startTime": "Sat, 12 Dec 2026 09:00:00 GMT",
-                "affectedEntities": [
-                    {"entityValue": "i-0123456789abcdef0"}, {"entityValue": "vol-1"}, {"entityValue": "i-0123456789abcdef1"},
-                ],
-            })
-        };
-        let text = event("aws.health", "AWS Health Event", &detail("upcoming")).to_string();
-        let notices = read(&text, &ours()).unwrap();
         let begins = Some("2026-12-12T09:00:00Z".parse().unwrap());
-        assert_eq!(notices.len(), 2);
-        assert!(
-            notices
-                .iter()
-                .all(|notice| notice.kind == NoticeKind::ScheduledChange { begins })
-        );
-        let over = event("aws.health", "AWS Health Event", &detail("closed")).to_string();
-        let over = read(&over, &ours()).unwrap();
-        assert_eq!(over[0].kind, NoticeKind::MaintenanceOver);
+        for code in [
+            "AWS_EC2_INSTANCE_POWER_MAINTENANCE_SCHEDULED",
+            "AWS_EC2_INSTANCE_REBOOT_FLEXIBLE_MAINTENANCE_SCHEDULED",
+            "AWS_EC2_INSTANCE_REBOOT_MAINTENANCE_SCHEDULED",
+            "AWS_EC2_INSTANCE_RETIREMENT_EXPEDITED",
+            "AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED",
+            "AWS_EC2_INSTANCE_STOP_SCHEDULED",
+            "AWS_EC2_INSTANCE_TERMINATION_SCHEDULED",
+            "AWS_EC2_PERSISTENT_INSTANCE_RETIREMENT_SCHEDULED",
+            "AWS_EC2_SYSTEM_REBOOT_MAINTENANCE_SCHEDULED",
+        ] {
+            let notices = change(code, "upcoming").unwrap();
+            assert_eq!(notices.len(), 2, "{code}");
+            let kind = NoticeKind::ScheduledChange { begins };
+            assert!(notices.iter().all(|notice| notice.kind == kind), "{code}");
+            for status in ["closed", "completed", "cancelled"] {
+                let over = change(code, status).unwrap();
+                assert_eq!(over[0].kind, NoticeKind::MaintenanceOver, "{code} {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_that_machines_outlive_or_that_nobody_knows_is_told_of_and_no_more() {
+        for code in [
+            "AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED",
+            "AWS_EC2_SYSTEM_MAINTENANCE_EVENT",
+            "AWS_EC2_STOPWATCH_INVENTED_TOMORROW",
+        ] {
+            let notices = change(code, "upcoming").unwrap();
+            let kind = NoticeKind::ScheduledChangeLeftAlone {
+                code: code.to_owned(),
+            };
+            assert_eq!(notices.len(), 2);
+            assert!(notices.iter().all(|notice| notice.kind == kind), "{code}");
+            assert_eq!(change(code, "closed"), Err(Unread::Irrelevant), "{code}");
+        }
+        let long = "A".repeat(LONGEST_CODE + 1);
+        for code in ["", "AWS EC2 STOP", "AWS_EC2_STOP\nforged", &long] {
+            assert_eq!(change(code, "upcoming"), Err(Unread::Malformed), "{code:?}");
+        }
     }
 
     #[test]

@@ -83,6 +83,17 @@ pub struct Image {
     pub deprecated: bool,
     /// The machines it has drivers for.
     pub serves: BTreeSet<Accelerator>,
+    /// The root volume that it brings; `None` where that is encrypted by itself, and where there is none.
+    pub plain_root: Option<PlainRoot>,
+}
+
+/// The root volume of an image, which is not encrypted unless a launch asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainRoot {
+    /// For example `/dev/xvda`.
+    pub device_name: String,
+    /// It goes with its machine.
+    pub delete_on_termination: bool,
 }
 
 impl Image {
@@ -93,6 +104,7 @@ impl Image {
             name: name.into(),
             deprecated: false,
             serves: Accelerator::all(),
+            plain_root: None,
         }
     }
 }

@@ -12,10 +12,15 @@ pub enum NoticeKind {
     ReservationInterruption,
     /// EC2 thinks that the spot machine may soon be taken back. It may never be.
     RebalanceRecommendation,
-    /// Maintenance stops or retires the machine.
+    /// Maintenance stops, restarts or retires the machine.
     ScheduledChange {
         /// When it begins; `None` when the message does not say.
         begins: Option<Timestamp>,
+    },
+    /// Something is planned for the machine that, as far as is known, what runs on it outlives.
+    ScheduledChangeLeftAlone {
+        /// EC2's word for its type.
+        code: String,
     },
     /// Maintenance that was announced is over or called off.
     MaintenanceOver,
@@ -31,6 +36,7 @@ impl NoticeKind {
             Self::ReservationInterruption => "capacity_reservation_interrupted",
             Self::RebalanceRecommendation => "rebalance_recommendation",
             Self::ScheduledChange { .. } => "scheduled_change",
+            Self::ScheduledChangeLeftAlone { .. } => "scheduled_change_left_alone",
             Self::MaintenanceOver => "scheduled_change_over",
             Self::StateChange => "state_change",
         }

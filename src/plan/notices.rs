@@ -4,7 +4,8 @@
 //! machines: a machine that is taken away in two minutes is drained with that as its deadline, so
 //! that its pods end by themselves and their successors are planned at once; maintenance in the
 //! future is written down and acted on when it comes near, so that running jobs are not ended weeks
-//! too early; a recommendation only keeps Tonnage from buying more of the same. Notices about
+//! too early; a change that what runs on the machine outlives is told of; a recommendation only keeps Tonnage
+//! from buying more of the same. Notices about
 //! machines that no claim owns are nobody's business, but while claims wait for their machines a young one is
 //! not decided. Nothing is written here.
 
@@ -186,7 +187,9 @@ fn maintenance(claim: &Arc<Claim>, begins: Timestamp) -> NoticeStep {
         claim: Arc::clone(claim),
         deadline: Some(begins),
         reason: "ScheduledChange",
-        message: format!("EC2 stops or retires the machine at {begins}; its pods are moved before"),
+        message: format!(
+            "EC2 stops, restarts or retires the machine at {begins}; its pods are moved before"
+        ),
     }
 }
 
@@ -211,6 +214,7 @@ impl Heeded {
                 });
             }
             NoticeKind::ScheduledChange { begins } => self.scheduled(now, claim, *begins),
+            NoticeKind::ScheduledChangeLeftAlone { code } => self.left_alone(claim, code),
             NoticeKind::MaintenanceOver => self.over(claim),
             NoticeKind::StateChange => {
                 self.decision.look_at.insert(notice.instance.clone());
@@ -237,6 +241,21 @@ impl Heeded {
         });
     }
 
+    /// Something is planned that does not end what runs on the machine, or is not known to.
+    fn left_alone(&mut self, claim: &Arc<Claim>, code: &str) {
+        if claim.deleting_since.is_some() {
+            return;
+        }
+        self.decision.push(NoticeStep::Tell {
+            claim: Arc::clone(claim),
+            reason: "ScheduledChange",
+            message: format!(
+                "EC2 plans {code} for the machine, which is not known to end or restart it; its pods are left alone. \
+                 Should they be moved all the same, delete the NodeClaim"
+            ),
+        });
+    }
+
     /// What was announced is over or called off.
     fn over(&mut self, claim: &Arc<Claim>) {
         if claim.annotations.contains_key(labels::MAINTENANCE) && claim.deleting_since.is_none() {
@@ -258,7 +277,8 @@ impl Heeded {
                 claim: Arc::clone(claim),
                 deadline: None,
                 reason: "ScheduledChange",
-                message: "EC2 stops or retires the machine and does not say when".to_owned(),
+                message: "EC2 stops, restarts or retires the machine and does not say when"
+                    .to_owned(),
             });
             return;
         };
@@ -272,7 +292,7 @@ impl Heeded {
                 claim: Arc::clone(claim),
                 begins: Some(begins),
                 message: format!(
-                    "EC2 stops or retires the machine at {begins}; the node is drained an hour before, \
+                    "EC2 stops, restarts or retires the machine at {begins}; the node is drained an hour before, \
                      or goes earlier when it is empty"
                 ),
             });
@@ -404,6 +424,24 @@ mod tests {
             near.steps.as_slice(),
             [NoticeStep::End { deadline: Some(found), .. }] if *found == begins
         ));
+    }
+
+    #[test]
+    fn a_change_that_pods_outlive_moves_none_and_a_going_machine_is_not_spoken_of() {
+        let code = "AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED".to_owned();
+        let notices = [notice("a", NoticeKind::ScheduledChangeLeftAlone { code })];
+        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
+        let [NoticeStep::Tell { message, .. }] = heeded.decision.steps.as_slice() else {
+            panic!("{:?}", heeded.decision.steps);
+        };
+        assert!(
+            message.contains("INSTANCE_NETWORK_MAINTENANCE"),
+            "{message}"
+        );
+        let mut going = spot("a");
+        going.deleting_since = Some(at(50));
+        let heeded = decide(&world(101, &[going], &[], &[]), &notices);
+        assert_eq!(heeded.decision.steps, []);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Launch templates: named by content, made once, applied, and removed with their class.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
+use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::Cloud;
 use tonnage::model::launch::ErrorClass;
 
@@ -143,5 +144,83 @@ async fn user_data_that_is_too_long_with_our_part_is_refused_before_a_call() {
         .unwrap_err();
     assert_eq!(error.class, ErrorClass::Invalid);
     assert!(error.message.contains("EC2 takes 16384"), "{error}");
+    scene.end().await;
+}
+
+/// The volumes of a machine that a class makes, and whether they are encrypted.
+async fn volumes(scene: &Scene, class: &EC2NodeClass) -> BTreeMap<String, bool> {
+    let mut record = scene
+        .record(class, 1, &["c5.xlarge/us-east-1a/on-demand"])
+        .await;
+    let generation = class.metadata.generation.unwrap();
+    record.batch = format!("{}-{generation}", record.batch);
+    let outcome = scene.launch(&record, class).await;
+    assert_eq!(outcome.shortfalls, []);
+    let machine = scene.endpoint.instance(&outcome.instances[0].id).await;
+    let volumes = machine["volumes"].as_array().unwrap().iter();
+    let told = volumes.map(|volume| {
+        let device = volume["deviceName"].as_str().unwrap().to_owned();
+        (device, volume["encrypted"].as_bool().unwrap())
+    });
+    told.collect()
+}
+
+#[tokio::test]
+async fn the_root_volume_is_encrypted_unless_its_own_mapping_says_otherwise() {
+    let scene = Scene::new("encrypted").await;
+    let on = |device: &str| json!([{ "deviceName": device, "ebs": { "volumeSize": "50Gi" } }]);
+    let open =
+        json!([{ "deviceName": "/dev/xvda", "ebs": { "volumeSize": "50Gi", "encrypted": false } }]);
+    let (root, data) = (("/dev/xvda", true), ("/dev/xvdb", true));
+    let cases = [
+        ("AL2023", json!([]), vec![root]),
+        ("AL2023", on("/dev/xvda"), vec![root]),
+        ("AL2023", on("/dev/xvdb"), vec![root, data]),
+        ("AL2023", open.clone(), vec![("/dev/xvda", false)]),
+        ("Bottlerocket", json!([]), vec![root, data]),
+        ("Bottlerocket", on("/dev/xvda"), vec![root]),
+        ("Bottlerocket", on("/dev/xvdb"), vec![root, data]),
+        ("Bottlerocket", open.clone(), vec![("/dev/xvda", false)]),
+        ("Custom", json!([]), vec![root]),
+        ("Custom", on("/dev/xvda"), vec![root]),
+        ("Custom", on("/dev/xvdb"), vec![root, data]),
+        ("Custom", open, vec![("/dev/xvda", false)]),
+    ];
+    for (generation, (family, mappings, expected)) in (1..).zip(cases) {
+        let mut class = class(&json!({ "amiFamily": family, "blockDeviceMappings": mappings }));
+        class.metadata.generation = Some(generation);
+        let expected: BTreeMap<String, bool> = expected
+            .into_iter()
+            .map(|(device, encrypted)| (device.to_owned(), encrypted))
+            .collect();
+        assert_eq!(
+            volumes(&scene, &class).await,
+            expected,
+            "{family} {mappings}"
+        );
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_is_learned_of_an_images_root_volume_makes_the_same_template_every_time() {
+    let scene = Scene::new("root-learned").await;
+    let class = class(&json!({ "amiFamily": "Custom" }));
+    let offering = "c5.xlarge/us-east-1a/spot";
+    let before = scene.endpoint.calls("CreateLaunchTemplate").await;
+    let first = scene.prepared(&class, &[offering]).await;
+    let mut looked_at_again = class.clone();
+    looked_at_again.metadata.generation = Some(2);
+    assert_eq!(scene.prepared(&looked_at_again, &[offering]).await, first);
+    let made = scene.endpoint.calls("CreateLaunchTemplate").await - before;
+    assert_eq!(made, 1);
+    let restarted = scene.restarted().await;
+    let resolved = restarted.resolve(&class).await.unwrap().class;
+    let keys = [offering.parse().unwrap()];
+    let again = restarted
+        .prepare(&class, &resolved, &claim(), &keys)
+        .await
+        .unwrap();
+    assert_eq!(again, first);
     scene.end().await;
 }

@@ -49,6 +49,11 @@ impl Rules {
         });
     }
 
+    /// From now on calls go well.
+    pub(crate) fn clear(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
     /// From now on calls take so long.
     pub(crate) fn slow(&self, operation: &str, takes: Duration) {
         let mut slow = self.slow.lock().unwrap();
@@ -204,7 +209,7 @@ impl Endpoint {
 
     /// Ends all faults and limits.
     pub(crate) async fn calm(&self) {
-        self.rules.rules.lock().unwrap().clear();
+        self.rules.clear();
         self.rules.slow.lock().unwrap().clear();
         self.ec2.limit(Vec::new());
     }
@@ -281,7 +286,13 @@ pub(crate) async fn connected_through(
 fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {
     let data = &machine.template.as_ref().unwrap().data;
     let shown = machine.shown(clock.now()).unwrap();
-    let volumes = data.volumes.iter();
+    let volumes = data.volumes.iter().map(|volume| {
+        json!({
+            "deviceName": volume.device_name,
+            "sizeGiB": volume.gib,
+            "encrypted": volume.encrypted,
+        })
+    });
     json!({
         "securityGroups": data.security_groups,
         "subnetId": shown.subnet_id,
@@ -290,7 +301,7 @@ fn described(machine: &Machine, clock: &Arc<dyn Clock>, ec2: &Ec2) -> Value {
             "httpTokens": data.metadata.tokens,
             "httpPutResponseHopLimit": data.metadata.hop_limit,
         },
-        "volumes": volumes.map(|volume| json!({ "sizeGiB": volume.gib })).collect::<Vec<_>>(),
+        "volumes": volumes.collect::<Vec<_>>(),
         "instanceProfile": ec2.profile_arn(&data.instance_profile),
         "tags": machine.tags(),
         "userData": machine.user_data,

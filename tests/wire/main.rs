@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod announcements;
 mod bursts;
 mod catalogue;
 mod consistency;
@@ -26,6 +27,7 @@ mod losses;
 mod markets;
 mod placement_groups;
 mod port;
+mod prices;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
 mod proxies;

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Api;
 use super::call::{failed, filter, tag_filters};
+use super::root_volume;
 use crate::api::image_alias::ImageAlias;
 use crate::api::node_class::selectors::AmiSelectorTerm;
 use crate::cloud::buckets::Bucket;
@@ -248,6 +249,7 @@ fn image_of(image: &ec2::Image, now: Timestamp) -> Option<FoundImage> {
     Some(FoundImage {
         image: Image {
             deprecated,
+            plain_root: root_volume::plain(image),
             ..Image::new(image.image_id()?, image.name().unwrap_or(""))
         },
         architecture: Architecture::parse(image.architecture()?.as_str())?,

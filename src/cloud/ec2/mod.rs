@@ -19,6 +19,7 @@ mod profiles;
 mod queue;
 mod rehearsals;
 mod reservations;
+mod root_volume;
 mod selectors;
 mod templates;
 mod types;
@@ -177,10 +178,6 @@ impl Ec2Cloud {
             api,
         }
     }
-}
-
-async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
-    loader(settings).load().await
 }
 
 fn loader(settings: &CloudSettings) -> ConfigLoader {

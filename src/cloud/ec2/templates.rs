@@ -322,7 +322,7 @@ fn reserving(reserving: &Reserving) -> ec2::LaunchTemplateCapacityReservationSpe
 fn device(volume: &Volume) -> ec2::LaunchTemplateBlockDeviceMappingRequest {
     let narrow = |value: Option<i64>| value.and_then(|value| i32::try_from(value).ok());
     let ebs = ec2::LaunchTemplateEbsBlockDeviceRequest::builder()
-        .volume_type(volume.kind.into())
+        .set_volume_type(volume.kind.map(Into::into))
         .set_volume_size(narrow(volume.gib))
         .set_iops(narrow(volume.iops))
         .set_throughput(narrow(volume.throughput))

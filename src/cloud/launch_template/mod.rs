@@ -14,7 +14,7 @@ use super::addresses::Taken;
 use super::capacity;
 use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
-use super::disks::Volume;
+use super::disks::{self, Volume};
 use super::facts::Feature;
 use super::interfaces::Interface;
 use super::tags;
@@ -24,7 +24,7 @@ use crate::api::labels;
 use crate::api::node_class::EC2NodeClassSpec;
 use crate::model::claim::Claim;
 use crate::model::launch::LaunchOverride;
-use crate::model::node_class::NodeClass;
+use crate::model::node_class::{Image, NodeClass};
 use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
 use crate::model::reservation::ReservationKind;
 use crate::model::resources::{EFA, PODS, Resources};
@@ -208,7 +208,7 @@ fn found<'class>(
     source: &Source<'class>,
     offering: &OfferingKey,
     capacity_type: CapacityType,
-) -> Option<(&'class InstanceType, &'class str, &'class str)> {
+) -> Option<(&'class InstanceType, &'class Image, &'class str)> {
     if offering.capacity_type != capacity_type {
         return None;
     }
@@ -217,13 +217,14 @@ fn found<'class>(
     let architecture = instance_type.labels.get(labels::ARCH)?;
     let image = resolved.image(architecture, instance_type.accelerator())?;
     let subnet = source.taken.best(resolved.subnets.get(&*offering.zone)?)?;
-    Some((instance_type, &image.id, &subnet.id))
+    Some((instance_type, image, &subnet.id))
 }
 
 /// What makes offerings of one claim need different templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Shape {
     image_id: String,
+    volumes: Vec<Volume>,
     pods: i64,
     kept: Resources,
     interfaces: Vec<Interface>,
@@ -232,7 +233,7 @@ struct Shape {
 impl Shape {
     fn of(
         instance_type: &InstanceType,
-        image_id: &str,
+        image: &Image,
         settings: &ClassSettings,
         claim: &Claim,
     ) -> Self {
@@ -242,7 +243,8 @@ impl Shape {
                 .shape
                 .interfaces
                 .of_machine(devices, claim.requests.get(EFA) > 0),
-            image_id: image_id.to_owned(),
+            image_id: image.id.clone(),
+            volumes: disks::of_machine(&settings.volumes, image),
             pods: instance_type.capacity.get(PODS),
             kept: capacity::kube_reserved_of(
                 &instance_type.overhead,
@@ -278,7 +280,7 @@ fn template(
         prefix_count: spec.ip_prefix_count,
         tracking,
         interfaces: shape.interfaces.clone(),
-        volumes: source.settings.volumes.clone(),
+        volumes: shape.volumes.clone(),
         metadata: Metadata {
             endpoint: metadata.http_endpoint.as_str().to_owned(),
             ipv6: metadata.http_protocol_ipv6.as_str().to_owned(),

@@ -7,7 +7,7 @@ use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
 use crate::cloud::builtin;
 use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults};
-use crate::model::node_class::{Accelerator, Image, Subnet};
+use crate::model::node_class::{Accelerator, Image, PlainRoot, Subnet};
 use crate::model::taint::{Taint, TaintEffect};
 
 fn spec() -> EC2NodeClassSpec {
@@ -195,6 +195,34 @@ fn a_template_holds_what_machines_need_and_imdsv2_by_default() {
     );
     assert!(template.user_data.contains("maxPods: 58"));
     assert!(template.user_data.contains("cpu: 80m"));
+}
+
+#[test]
+fn a_root_volume_that_the_class_does_not_name_is_the_images_own_and_encrypted() {
+    let mut spec = spec();
+    spec.ami_family = serde_json::from_value("Custom".into()).unwrap();
+    let settings = class::read(&spec, ClassDefaults::default()).unwrap();
+    assert_eq!(settings.volumes, []);
+    let image = |plain_root| Image {
+        plain_root,
+        ..Image::new("ami-1", "one")
+    };
+    let root = PlainRoot {
+        device_name: "/dev/sda1".to_owned(),
+        delete_on_termination: false,
+    };
+    let volumes = disks::of_machine(&settings.volumes, &image(Some(root)));
+    let [volume] = volumes.as_slice() else {
+        panic!("one volume expected: {volumes:?}");
+    };
+    assert_eq!(
+        (volume.device_name.as_str(), volume.encrypted),
+        ("/dev/sda1", true)
+    );
+    let of_the_image = (volume.gib, volume.kind, volume.delete_on_termination);
+    assert_eq!(of_the_image, (None, None, false));
+    // One that has a key of its own is not spoken of.
+    assert_eq!(disks::of_machine(&settings.volumes, &image(None)), []);
 }
 
 #[test]

@@ -132,7 +132,8 @@ async fn maintenance_weeks_away_is_written_down_and_nobody_is_disturbed() {
         "version": "0", "id": "x", "source": "aws.health", "account": "123456789012", "region": "us-east-1",
         "detail-type": "AWS Health Event", "time": "2026-01-01T00:00:00Z",
         "detail": {
-            "service": "EC2", "eventTypeCategory": "scheduledChange", "statusCode": "upcoming",
+            "service": "EC2", "eventTypeCode": "AWS_EC2_INSTANCE_STOP_SCHEDULED",
+            "eventTypeCategory": "scheduledChange", "statusCode": "upcoming",
             "startTime": begins.to_string(), "affectedEntities": [{"entityValue": id}],
         },
     });

@@ -12,7 +12,7 @@ use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults, ClassSettings};
 use crate::cloud::cluster::ClusterFacts;
 use crate::cloud::{Unresolved, builtin, images};
-use crate::model::node_class::{Image, NodeClass, Subnet};
+use crate::model::node_class::{Image, NodeClass, PlainRoot, Subnet};
 use crate::model::offering::Catalogue;
 
 /// The account that everything embedded happens in.
@@ -21,6 +21,8 @@ pub const ACCOUNT: &str = "123456789012";
 pub const DISCOVERY: &str = "tonnage.dev/discovery";
 /// The account's security group: id and name.
 pub(super) const GROUP: (&str, &str) = ("sg-0nodes", "nodes");
+/// The root volume of its images.
+pub(super) const ROOT_DEVICE: &str = "/dev/xvda";
 /// The network that everything is in.
 pub(super) const NETWORK: &str = "vpc-0nodes";
 
@@ -210,10 +212,17 @@ fn groups(cluster: &str, spec: &EC2NodeClassSpec) -> Vec<String> {
 /// The account's images: one for each architecture.
 pub(super) fn all_images() -> BTreeMap<String, Image> {
     let of_architecture = |architecture: &str| {
-        let image = Image::new(
-            format!("ami-{architecture}"),
-            format!("node-{architecture}-2027.01.01"),
-        );
+        let root = PlainRoot {
+            device_name: ROOT_DEVICE.to_owned(),
+            delete_on_termination: true,
+        };
+        let image = Image {
+            plain_root: Some(root),
+            ..Image::new(
+                format!("ami-{architecture}"),
+                format!("node-{architecture}-2027.01.01"),
+            )
+        };
         (architecture.to_owned(), image)
     };
     ["amd64", "arm64"]

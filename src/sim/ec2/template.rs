@@ -133,7 +133,7 @@ pub(super) fn features(enclaves: bool, nested: bool) -> BTreeSet<Feature> {
 pub(super) fn data_of(template: &Template) -> MachineData {
     let volumes = template.volumes.iter().map(|volume| Volume {
         device_name: volume.device_name.clone(),
-        kind: volume.kind.to_owned(),
+        kind: volume.kind.unwrap_or(VolumeType::Gp3.as_str()).to_owned(),
         gib: volume.gib,
         iops: volume.iops,
         throughput: volume.throughput,

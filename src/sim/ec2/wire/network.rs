@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Desk;
-use super::answer::{Element, set, tag_set, text};
+use super::answer::{Element, set, tag_set, text, within};
 use super::filter::Filters;
 use super::page::{Length, page};
 use crate::model::node_class::{Image, Subnet};
-use crate::sim::ec2::account::{self, ACCOUNT, DISCOVERY, GROUP, NETWORK};
+use crate::sim::ec2::account::{self, ACCOUNT, DISCOVERY, GROUP, NETWORK, ROOT_DEVICE};
 use crate::sim::ec2::published::{self, PUBLISHER, Published};
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::Tags;
@@ -184,12 +184,24 @@ impl<'call> Shown<'call> {
             text("deprecationTime", IMAGE_TIMES.1),
             text("virtualizationType", "hvm"),
             text("rootDeviceType", "ebs"),
-            text("rootDeviceName", "/dev/xvda"),
+            text("rootDeviceName", ROOT_DEVICE),
+            set("blockDeviceMapping", vec![root_volume()]),
             tag_set(&self.tags),
         ];
         found.extend(alias.map(|alias| text("imageOwnerAlias", alias)));
         found
     }
+}
+
+/// The root volume of every image: EC2 encrypts it where it is asked to.
+fn root_volume() -> Vec<Element> {
+    let ebs = vec![
+        text("deleteOnTermination", true),
+        text("encrypted", false),
+        text("volumeSize", 8),
+        text("volumeType", "gp3"),
+    ];
+    vec![text("deviceName", ROOT_DEVICE), within("ebs", ebs)]
 }
 
 pub(super) fn describe_images(desk: &Desk<'_>) -> Result<Vec<Element>, Refusal> {
