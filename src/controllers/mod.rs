@@ -6,6 +6,7 @@
 //! tried again. Of several processes one acts: see [`mod@leader`].
 
 pub mod assembly;
+mod class_status;
 pub mod collect;
 pub mod context;
 mod edited;

@@ -23,6 +23,7 @@ mod interfaces;
 mod launches;
 mod losses;
 mod markets;
+mod one_condition;
 mod placement_groups;
 mod port;
 #[path = "../cloud/profiles.rs"]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::controllers::assembly::Connections;
@@ -21,7 +21,7 @@ use crate::scene::facts;
 use crate::waiting::eventually;
 
 /// Pods of the burst; each needs a machine of its own.
-const PODS: usize = 4;
+pub(crate) const PODS: usize = 4;
 /// The longest that a burst takes from its arrival until nothing is left of it, seconds.
 const PATIENCE: u64 = 3_600;
 
@@ -101,7 +101,13 @@ pub(crate) fn shipped(world: &Embedded) -> String {
     })
 }
 
+/// A world with a burst that waits.
 pub(crate) fn begin() -> Embedded {
+    begin_with(burst())
+}
+
+/// A world with a class, a pool, and work.
+pub(crate) fn begin_with(work: Value) -> Embedded {
     let world = Embedded::begin(Options {
         families: vec!["c5", "m5", "r5"],
         ..Options::calm(1)
@@ -122,7 +128,21 @@ pub(crate) fn begin() -> Embedded {
     requirements.as_array_mut().unwrap().push(json!({
         "key": "karpenter.k8s.aws/instance-cpu", "operator": "In", "values": ["4"],
     }));
-    let work = Work {
+    let class = node_class("default", &world.options.cluster, 20);
+    for object in [class, pool, work] {
+        world.apply(object).unwrap();
+    }
+    world
+}
+
+/// A Job whose pods come all at once.
+pub(crate) fn burst() -> Value {
+    work(Some(120)).job()
+}
+
+/// Pods that each need a machine of their own, and run for so many seconds.
+pub(crate) fn work(seconds: Option<u32>) -> Work<'static> {
+    Work {
         name: "burst",
         cpu: "3",
         memory: "4Gi",
@@ -130,13 +150,8 @@ pub(crate) fn begin() -> Embedded {
         tolerates: None,
         role: None,
         pods: u32::try_from(PODS).unwrap(),
-        seconds: Some(120),
-    };
-    let class = node_class("default", &world.options.cluster, 20);
-    for object in [class, pool, work.job()] {
-        world.apply(object).unwrap();
+        seconds,
     }
-    world
 }
 
 /// Waits until the burst ran and nothing of it is left.
