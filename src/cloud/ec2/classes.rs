@@ -243,10 +243,10 @@ async fn look_up(
 ) -> Result<Found, CloudError> {
     let spec = &object.spec;
     let counted = api.world.now();
+    let moment = api.taken().moment();
     let answers = Box::pin(ask(api, spec)).await?;
-    let found = answers.subnets.items.iter();
-    let counted_ids = found.map(|found| found.subnet.id.as_str());
-    api.taken().counted(counted_ids);
+    let counts = answers.subnets.items.iter().map(|found| &found.subnet);
+    api.taken().counted(moment, counts);
     let settings = class::read(spec, api.settings.class);
     let conditions = judged(api, object, settings.as_ref(), &answers).await;
     let Answers {
