@@ -29,6 +29,7 @@ mod port;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
 mod proxies;
+mod quotas;
 mod rehearsals;
 mod reservations;
 #[path = "../cloud/resolution.rs"]

@@ -1,5 +1,5 @@
-//! What EC2 looks at beside capacity when it starts a machine: the rules of placement groups and the free
-//! addresses of subnets.
+//! What EC2 looks at beside capacity when it starts a machine: the rules of placement groups, the free
+//! addresses of subnets and the quotas of the account.
 //!
 //! Given a choice of a fleet and what runs already; given back how many more machines of it may start, and
 //! why not more. Sources: "Placement groups" and "Error codes" in the EC2 user guide and API reference.
@@ -37,7 +37,7 @@ impl Ec2 {
 }
 
 impl State {
-    /// What a placement group and a subnet leave of a choice: the tighter of the two.
+    /// What a placement group, a subnet and a quota leave of a choice: the tightest of them.
     pub(super) fn bound(
         &self,
         data: &MachineData,
@@ -48,6 +48,7 @@ impl State {
         let bounds = [
             self.bound_of_group(data, offering, now),
             self.bound_of_subnet(data, subnet, now),
+            self.bound_of_quota(offering, now),
         ];
         bounds.into_iter().flatten().min_by_key(|bound| bound.room)
     }
