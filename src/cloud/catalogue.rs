@@ -177,7 +177,12 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
 
 fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> InstanceType {
     let attachments = facts.volume_attachments.unwrap_or(DEFAULT_ATTACHMENTS);
-    let own = u32::try_from(terms.volumes.max(1)).unwrap_or(u32::MAX);
+    let volumes = u32::try_from(terms.volumes.max(1)).unwrap_or(u32::MAX);
+    let interfaces = if facts.interfaces_take_attachments {
+        terms.shape.interfaces.beside_the_first()
+    } else {
+        0
+    };
     let mut labels = labels::of_type(facts, region);
     if let Some(group) = &terms.placement_group {
         labels.insert(PLACEMENT_GROUP_ID.to_owned(), group.id.clone());
@@ -187,7 +192,9 @@ fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> Instance
         labels,
         capacity: capacity::capacity(facts, &terms.shape),
         overhead: capacity::overhead(facts, &terms.shape),
-        volume_limit: attachments.saturating_sub(own),
+        volume_limit: attachments
+            .saturating_sub(volumes)
+            .saturating_sub(interfaces),
     }
 }
 
@@ -232,6 +239,7 @@ fn add_offerings(
 mod tests {
     use super::*;
     use crate::cloud::builtin;
+    use crate::cloud::interfaces::{Interface, Interfaces, Traffic};
 
     fn terms() -> Terms {
         Terms {
@@ -447,5 +455,24 @@ mod tests {
             let catalogue = build(&builtin::market(), &with(volumes));
             assert_eq!(catalogue.types["c5.xlarge"].volume_limit, left);
         }
+    }
+
+    #[test]
+    fn interfaces_take_the_place_of_volumes_unless_the_limit_is_for_volumes_alone() {
+        let interface = |device| Interface {
+            card: 0,
+            device,
+            traffic: Traffic::Interface,
+        };
+        let mut terms = terms();
+        let limit = |terms: &Terms, name: &str| {
+            let catalogue = build(&builtin::market(), terms);
+            catalogue.types[name].volume_limit
+        };
+        let usual = ["c5.xlarge", "c7i.2xlarge"].map(|name| limit(&terms, name));
+        assert_eq!(usual, [26, 31]);
+        terms.shape.interfaces = Interfaces::Listed(vec![interface(0), interface(1), interface(2)]);
+        let listed = ["c5.xlarge", "c7i.2xlarge"].map(|name| limit(&terms, name));
+        assert_eq!(listed, [24, 31]);
     }
 }

@@ -225,7 +225,7 @@ fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> Stri
             }
         ),
         // A region that does not exist has no hosts.
-        Transient if code == NO_ANSWER && message.contains("dns error") => {
+        Transient if is_of_no_host(code, message) => {
             "no host has that name: check the region (--region, AWS_REGION) and the name servers"
                 .to_owned()
         }
@@ -259,6 +259,66 @@ pub fn is_missing_permission(code: &str) -> bool {
         "UnauthorizedOperation",
     ]
     .contains(&code)
+}
+
+/// True for what every call gets alike: AWS does not know who asks, or serves nothing to the account in this region.
+pub fn is_of_the_caller(error: &CloudError) -> bool {
+    is_identity_problem(&error.code)
+        || [
+            NO_CREDENTIALS,
+            "Blocked",
+            "OptInRequired",
+            "PendingVerification",
+        ]
+        .contains(&error.code.as_str())
+}
+
+/// True where the host that was to be asked has no address: that of a region that does not exist, or the network is
+/// without names.
+pub fn has_no_host(error: &CloudError) -> bool {
+    is_of_no_host(&error.code, &error.message)
+}
+
+fn is_of_no_host(code: &str, message: &str) -> bool {
+    code == NO_ANSWER && message.contains("dns error")
+}
+
+/// An error with the region that was asked, where it may be the wrong one.
+pub fn of_region(error: CloudError, region: &str) -> CloudError {
+    let may_be_the_region = error.class == Unauthorized && error.code != NO_CREDENTIALS;
+    if !may_be_the_region && !has_no_host(&error) {
+        return error;
+    }
+    CloudError {
+        message: format!("in {region}: {}", error.message),
+        ..error
+    }
+}
+
+/// What calls that were made together failed for, the same each time while the cause lasts, whichever came back
+/// first: that nobody knows the caller; else the permissions that are missing, all of them; else the first in their order.
+pub fn one_of<'errors>(
+    errors: impl IntoIterator<Item = &'errors CloudError>,
+) -> Option<CloudError> {
+    let errors: Vec<&CloudError> = errors.into_iter().collect();
+    if let Some(error) = errors.iter().find(|error| is_of_the_caller(error)) {
+        return Some((*error).clone());
+    }
+    let mut missing = errors
+        .iter()
+        .filter(|error| error.class == Unauthorized)
+        .map(|error| (*error).clone());
+    let Some(first) = missing.next() else {
+        return errors.first().map(|error| (*error).clone());
+    };
+    Some(missing.fold(first, |said, next| CloudError {
+        message: format!(
+            "{} ({}); {}: {}",
+            said.message, said.code, next.operation, next.message
+        ),
+        code: next.code,
+        ..said
+    }))
 }
 
 /// The role that AWS's message says the caller has.
@@ -443,6 +503,42 @@ mod tests {
         let said = |text: &str| cloud_error("DescribeSubnets", NO_ANSWER, text, None).message;
         assert!(said("io error: dns error: not known").contains("check the region"));
         assert_eq!(said("io error: refused"), "io error: refused");
+    }
+
+    #[test]
+    fn calls_that_fail_together_fail_for_one_cause() {
+        let error = |operation, code: &str| cloud_error(operation, code, "no", Some(400));
+        let slow = error("DescribeSubnets", "RequestLimitExceeded");
+        let groups = error("DescribeSecurityGroups", "UnauthorizedOperation");
+        let images = error("DescribeImages", "UnauthorizedOperation");
+        let unknown = error("DescribePlacementGroups", "AuthFailure");
+        let all = [&slow, &groups, &images, &unknown];
+        assert_eq!(one_of(all), Some(unknown.clone()));
+        let said = one_of([&slow, &groups, &images]).unwrap();
+        assert_eq!(said.operation, "DescribeSecurityGroups");
+        for action in ["ec2:DescribeSecurityGroups", "ec2:DescribeImages"] {
+            assert!(said.message.contains(action), "{said}");
+        }
+        assert_eq!(one_of([&slow]), Some(slow.clone()));
+        assert_eq!(one_of([]), None);
+    }
+
+    #[test]
+    fn the_region_is_named_where_it_may_be_the_wrong_one() {
+        let said = |code, text| {
+            let error = cloud_error("DescribeSubnets", code, text, None);
+            of_region(error, "eu-west-1").message
+        };
+        for (code, text) in [
+            ("AuthFailure", "no"),
+            ("UnauthorizedOperation", "no"),
+            (NO_ANSWER, "dns error: not known"),
+        ] {
+            let message = said(code, text);
+            assert!(message.starts_with("in eu-west-1: "), "{message}");
+            assert!(message.contains("--region, AWS_REGION"), "{message}");
+        }
+        assert_eq!(said("InternalError", "no"), "no");
     }
 
     #[test]

@@ -109,6 +109,8 @@ pub struct InstanceFacts {
     pub ebs_mbps: u32,
     /// Volumes that may be attached, the root volume included; `None` when EC2 does not say.
     pub volume_attachments: Option<u32>,
+    /// Network interfaces beyond the first take the place of volumes.
+    pub interfaces_take_attachments: bool,
     /// Traffic between instances is encrypted by the hardware; `None` when unknown.
     pub encrypted_in_transit: Option<bool>,
     /// May be bought on demand.
@@ -244,6 +246,10 @@ struct TypeRow {
     price: UsdPerHour,
 }
 
+/// The table does not say which limits on volumes are for volumes alone: those from here on, as shared ones are 28 at most,
+/// and 31 on bare metal. Source: "Amazon EBS volume limits for Amazon EC2 instances" in the EC2 user guide.
+const LEAST_DEDICATED: u32 = 32;
+
 /// Burstable types are not in cluster placement groups. Source: "Placement groups" in the EC2 user guide.
 fn is_burstable(name: &str) -> bool {
     name.starts_with('t')
@@ -323,6 +329,7 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         network_mbps: row.number(17)?,
         ebs_mbps: row.number(18)?,
         volume_attachments,
+        interfaces_take_attachments: volume_attachments.is_none_or(|most| most < LEAST_DEDICATED),
         encrypted_in_transit: row.flag(20),
         on_demand: true,
         spot: true,

@@ -128,6 +128,14 @@ impl Interfaces {
         }
     }
 
+    /// Interfaces that every machine has beside its first one.
+    pub fn beside_the_first(&self) -> u32 {
+        let Self::Listed(listed) = self else {
+            return 0;
+        };
+        u32::try_from(listed.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
     /// Interfaces of the first card that have no address, for themselves or for pods.
     pub fn without_addresses(&self) -> u32 {
         let Self::Listed(listed) = self else {

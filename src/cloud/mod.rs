@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod disks;
 #[cfg(feature = "aws")]
 pub mod ec2;
+pub mod elsewhere;
 pub mod errors;
 pub mod facts;
 pub mod fees;
@@ -40,6 +41,7 @@ use futures::future::BoxFuture;
 
 use self::profile::OwnProfile;
 use self::rehearsal::Rehearsal;
+use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
@@ -78,6 +80,9 @@ pub struct Resolution {
     pub instance_profile: String,
 }
 
+/// The reason of what is not known before something else is mended.
+const WAITING: &str = "DependenciesNotReady";
+
 /// A selector that resolved to nothing usable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unresolved {
@@ -85,6 +90,21 @@ pub struct Unresolved {
     pub reason: &'static str,
     /// Names the selector and the fix.
     pub message: String,
+}
+
+impl Unresolved {
+    /// Nothing is known before what another condition says is mended.
+    pub fn waits_for(condition: ConditionType) -> Self {
+        Self {
+            reason: WAITING,
+            message: format!("not known before {condition} holds: see there"),
+        }
+    }
+
+    /// True for what says nothing of its own.
+    pub fn is_waiting(&self) -> bool {
+        self.reason == WAITING
+    }
 }
 
 /// Which instances to list.

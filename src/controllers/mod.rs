@@ -7,6 +7,7 @@
 
 pub mod assembly;
 mod bind;
+mod class_status;
 pub mod collect;
 pub mod context;
 mod edited;

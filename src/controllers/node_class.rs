@@ -8,30 +8,22 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::class_status;
 use super::context::{Acting, Context};
 use super::edited::what_changed;
 use super::profiles;
 use super::run::{Controller, Round, Step, StepError};
-use crate::api::node_class::status::{
-    SelectedAmi, SelectedCapacityReservation, SelectedSecurityGroup, SelectedSubnet,
-};
-use crate::api::{
-    ConditionReason, ConditionType, ConditionUpdate, Conditioned, EC2NodeClass, EC2NodeClassStatus,
-    fields, labels,
-};
+use crate::api::{ConditionType, EC2NodeClass, labels};
 use crate::cloud::class::DELETING;
 use crate::cloud::rehearsal::Rehearsal;
-use crate::cloud::{CloudError, Resolution, images};
+use crate::cloud::{CloudError, Resolution};
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
-use crate::model::launch::ErrorClass;
 use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::CapacityType;
-use crate::model::reservation::Reservation;
 use crate::plan::provision::reach;
 
 /// How often one that is not ready is: somebody is probably mending it.
@@ -213,7 +205,7 @@ async fn resolve(
             context.set_class(&name, Some(Arc::clone(&resolution)));
             if let Some(hands) = &hands {
                 write(hands, &object, &name, |object, now| {
-                    resolved(object, &resolution, now);
+                    class_status::resolved(object, &resolution, now);
                 })
                 .await?;
             }
@@ -221,16 +213,11 @@ async fn resolve(
         }
         Err(error) => error,
     };
+    let is_usable = context.class(&name).is_some_and(|known| known.class.ready);
     not_ready(&context, &object, &name, failure.to_string());
     if let Some(hands) = &hands {
         write(hands, &object, &name, |object, now| {
-            let reason = match failure.class {
-                ErrorClass::Unauthorized => ConditionReason::Unauthorized,
-                _ => ConditionReason::DependenciesNotReady,
-            };
-            let part = part_of(failure.operation);
-            let update = ConditionUpdate::unknown(part, &reason, failure.to_string());
-            object.set_condition(update, now);
+            class_status::failed(object, &failure, is_usable, now);
         })
         .await?;
     }
@@ -283,19 +270,6 @@ async fn rehearsed(
         }
     }
     Ok(resolution)
-}
-
-/// The condition that a failed call says nothing good about.
-fn part_of(operation: &str) -> ConditionType {
-    match operation {
-        "DescribeSubnets" => ConditionType::SubnetsReady,
-        "DescribeSecurityGroups" => ConditionType::SecurityGroupsReady,
-        "DescribeImages" | "GetParameters" => ConditionType::AmisReady,
-        "DescribeCapacityReservations" => ConditionType::CapacityReservationsReady,
-        "DescribePlacementGroups" => ConditionType::PlacementGroupReady,
-        other if other.contains("InstanceProfile") => ConditionType::InstanceProfileReady,
-        _ => ConditionType::ValidationSucceeded,
-    }
 }
 
 /// Remembers why a class cannot be used. What was known of it stays in use; one that was never
@@ -354,89 +328,6 @@ fn unknown(object: &EC2NodeClass, name: &str, why: String) -> Resolution {
         conditions: BTreeMap::new(),
         remarks: BTreeMap::new(),
         instance_profile: String::new(),
-    }
-}
-
-/// Puts what was found into the status.
-fn resolved(object: &mut EC2NodeClass, resolution: &Resolution, now: Timestamp) {
-    let status = object.status.get_or_insert_default();
-    fill(status, &resolution.class, now);
-    let profile = Some(resolution.instance_profile.clone());
-    status.instance_profile = profile.filter(|name| !name.is_empty());
-    for condition in EC2NodeClass::DEPENDENTS {
-        let update = match resolution.conditions.get(condition.as_str()) {
-            None | Some(Ok(())) => match resolution.remarks.get(condition.as_str()) {
-                None => ConditionUpdate::holds(*condition),
-                Some(remark) => ConditionUpdate::holds_because(
-                    *condition,
-                    &ConditionReason::from(remark.reason),
-                    remark.message.as_str(),
-                ),
-            },
-            Some(Err(missing)) => ConditionUpdate::fails(
-                *condition,
-                &ConditionReason::from(missing.reason),
-                missing.message.as_str(),
-            ),
-        };
-        object.set_condition(update, now);
-    }
-    // What is selected is among what is acted on, or not.
-    let notices = fields::fields_condition(&fields::node_class_notices(object));
-    object.set_condition(notices, now);
-}
-
-fn fill(status: &mut EC2NodeClassStatus, class: &NodeClass, now: Timestamp) {
-    let mut subnets: Vec<_> = class.subnets.values().flatten().collect();
-    // By id, not by free addresses, which change with every launch: what is written stays as it is
-    // while the same subnets are selected.
-    subnets.sort_by(|left, right| left.id.cmp(&right.id));
-    status.subnets = subnets
-        .into_iter()
-        .map(|subnet| SelectedSubnet {
-            id: subnet.id.clone(),
-            zone: subnet.zone.clone(),
-            zone_id: Some(subnet.zone_id.clone()).filter(|id| !id.is_empty()),
-        })
-        .collect();
-    status.security_groups = class
-        .security_groups
-        .iter()
-        .map(|id| SelectedSecurityGroup {
-            id: id.clone(),
-            name: None,
-        })
-        .collect();
-    status.amis = class
-        .images
-        .iter()
-        .flat_map(|(arch, images)| images.iter().map(move |image| (arch, image)))
-        .map(|(arch, image)| SelectedAmi {
-            id: image.id.clone(),
-            name: Some(image.name.clone()).filter(|name| !name.is_empty()),
-            deprecated: image.deprecated.then_some(true),
-            requirements: images::requirements(arch, image),
-        })
-        .collect();
-    status.capacity_reservations = class
-        .reservations
-        .iter()
-        .map(|reservation| selected_reservation(reservation, now))
-        .collect();
-}
-
-/// A reservation as the status lists it: without its count, which changes with every launch.
-fn selected_reservation(reservation: &Reservation, now: Timestamp) -> SelectedCapacityReservation {
-    SelectedCapacityReservation {
-        id: reservation.id.clone(),
-        availability_zone: reservation.offering.key.zone.to_string(),
-        instance_type: reservation.offering.key.instance_type.to_string(),
-        instance_match_criteria: reservation.matching.clone(),
-        owner_id: reservation.owner.clone(),
-        reservation_type: reservation.kind.as_str().to_owned(),
-        interruptible: reservation.interruptible.then_some(true),
-        state: reservation.state(now).to_owned(),
-        end_time: reservation.ends.map(Time),
     }
 }
 

@@ -12,7 +12,7 @@ use tonnage::sim::faults::{CallFault, Faults};
 
 use crate::endpoint::Rules;
 use crate::waiting::eventually;
-use crate::whole::{Controller, begin_with, over};
+use crate::whole::{Controller, begin_with, over, work};
 
 /// Machines of the burst.
 const MACHINES: usize = 400;
@@ -41,7 +41,7 @@ fn troubles() -> Arc<Rules> {
 #[tokio::test]
 async fn hundreds_of_machines_come_and_go_in_trouble_with_no_leak_and_no_duplicate() {
     tokio::time::pause();
-    let world = begin_with(MACHINES);
+    let world = begin_with(work(MACHINES, Some(120)).job());
     world.ec2.storm(700);
     world.ec2.limit(vec![Limit {
         instance_type: None,

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonnage::cloud::buckets::{BucketSize, BucketSizes};
 use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::facts::built_in;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
@@ -39,6 +40,28 @@ fn age(at: Option<Timestamp>, scene: &Scene) -> i64 {
     at.unwrap()
         .duration_until(scene.endpoint.clock.now())
         .as_secs()
+}
+
+/// Which limits on volumes are for volumes alone is read of EC2, not guessed.
+#[tokio::test]
+async fn listed_interfaces_leave_room_for_fewer_volumes_where_ec2_says_so() {
+    let scene = Scene::new("attachments").await;
+    let usual = scene.resolved(&class(&json!({}))).await.catalogue;
+    let mut listing = class(&json!({ "networkInterfaces": [
+        { "networkCardIndex": 0, "deviceIndex": 0, "interfaceType": "interface" },
+        { "networkCardIndex": 0, "deviceIndex": 1, "interfaceType": "interface" },
+    ] }));
+    listing.metadata.generation = Some(2);
+    let listed = scene.resolved(&listing).await.catalogue;
+    let mut seen = [0, 0];
+    for (name, found) in &listed.types {
+        let is_shared = built_in().types[name].interfaces_take_attachments;
+        let less = usual.types[name].volume_limit - found.volume_limit;
+        assert_eq!(less, u32::from(is_shared), "{name}");
+        seen[usize::from(is_shared)] += 1;
+    }
+    assert!(seen.iter().all(|count| *count > 5), "{seen:?}");
+    scene.end().await;
 }
 
 /// Machines of a type that no description is known of would count as nothing, and be bought a second time.

@@ -25,12 +25,14 @@ mod interfaces;
 mod launches;
 mod losses;
 mod markets;
+mod one_condition;
 mod placement_groups;
 mod port;
 mod prices;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
 mod proxies;
+mod quotas;
 mod rehearsals;
 mod reservations;
 #[path = "../cloud/resolution.rs"]

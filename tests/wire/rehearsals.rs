@@ -20,7 +20,7 @@ use crate::whole::{Controller, begin, over, shipped};
 const STEPS: [&str; 3] = ["CreateLaunchTemplate", "CreateFleet", "RunInstances"];
 
 /// A policy without an action.
-fn without(policy: &str, action: &str) -> String {
+pub(crate) fn without(policy: &str, action: &str) -> String {
     let mut policy: Value = serde_json::from_str(policy).unwrap();
     let mut found = 0;
     for statement in policy["Statement"].as_array_mut().unwrap() {

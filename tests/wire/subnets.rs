@@ -1,8 +1,9 @@
 //! Addresses of subnets: what is left of them, and where a batch goes on when one is full.
 
 use serde_json::json;
+use tonnage::api::node_class::EC2NodeClass;
 use tonnage::cloud::Cloud;
-use tonnage::model::launch::{ErrorClass, NO_FREE_ADDRESS};
+use tonnage::model::launch::{ErrorClass, LaunchRecord, NO_FREE_ADDRESS};
 use tonnage::model::node_class::Subnet;
 
 use crate::endpoint::Endpoint;
@@ -75,5 +76,61 @@ async fn addresses_are_counted_and_come_back_with_the_machines() {
         .collect();
     scene.cloud.terminate(&ids).await.unwrap();
     assert_eq!(free().await, 10);
+    scene.end().await;
+}
+
+/// Where a launch of one machine goes.
+async fn next_subnet(scene: &Scene, class: &EC2NodeClass, attempt: u32) -> (LaunchRecord, String) {
+    let mut record = scene.record(class, 1, &[OFFERING]).await;
+    record.attempt = attempt;
+    let subnet = record.templates[0].overrides[0].subnet.clone();
+    (record, subnet)
+}
+
+#[tokio::test]
+async fn prefixes_count_as_the_addresses_that_they_are() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.ec2.set_subnet(subnet("subnet-a", 40));
+    endpoint.ec2.set_subnet(subnet("subnet-sister", 33));
+    let scene = Scene::at(endpoint, "prefixes").await;
+    let class = class(&json!({ "ipPrefixCount": 1 }));
+    let mut places = Vec::new();
+    for attempt in 1..=3 {
+        let (record, subnet) = next_subnet(&scene, &class, attempt).await;
+        assert_eq!(scene.launch(&record, &class).await.shortfalls, []);
+        places.push(subnet);
+    }
+    // A machine takes 17: 40, 33 and 23 are the most that is left.
+    assert_eq!(places, ["subnet-a", "subnet-sister", "subnet-a"]);
+    // Six and sixteen are left: that is no room, in neither.
+    let (record, _subnet) = next_subnet(&scene, &class, 4).await;
+    let none = scene.launch(&record, &class).await;
+    assert_eq!(none.instances, []);
+    assert_eq!(none.shortfalls[0].code, NO_FREE_ADDRESS);
+    assert_eq!(none.shortfalls[0].class, ErrorClass::InsufficientCapacity);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_one_class_takes_of_a_subnet_is_known_to_the_others() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.ec2.set_subnet(subnet("subnet-a", 10));
+    endpoint.ec2.set_subnet(subnet("subnet-sister", 9));
+    let scene = Scene::at(endpoint, "shared").await;
+    let first = class(&json!({}));
+    let mut second = class(&json!({ "tags": { "team": "other" } }));
+    second.metadata.name = Some("other".to_owned());
+    second.metadata.uid = Some("other-uid".to_owned());
+    let (record, subnet) = next_subnet(&scene, &first, 1).await;
+    assert_eq!(subnet, "subnet-a");
+    scene.launch(&record, &first).await;
+    let (record, subnet) = next_subnet(&scene, &first, 2).await;
+    assert_eq!(subnet, "subnet-a", "the first of equals");
+    scene.launch(&record, &first).await;
+    // Whoever has the subnet counted anew says nothing of what the first class knew before.
+    let (_record, subnet) = next_subnet(&scene, &second, 1).await;
+    assert_eq!(subnet, "subnet-sister");
+    let (_record, subnet) = next_subnet(&scene, &first, 3).await;
+    assert_eq!(subnet, "subnet-sister");
     scene.end().await;
 }

@@ -25,7 +25,7 @@ use crate::scene::facts;
 use crate::waiting::eventually;
 
 /// Pods of the burst; each needs a machine of its own.
-const PODS: usize = 4;
+pub(crate) const PODS: usize = 4;
 /// The longest that a burst takes from its arrival until nothing is left of it, seconds.
 const PATIENCE: u64 = 3_600;
 
@@ -156,12 +156,13 @@ fn least(world: &Embedded) -> Policy {
     Policy::parse(&policy.to_string()).unwrap()
 }
 
+/// A world with a burst that waits.
 pub(crate) fn begin() -> Embedded {
-    begin_with(PODS)
+    begin_with(burst())
 }
 
-/// A calm world to which a burst of so many pods comes.
-pub(crate) fn begin_with(pods: usize) -> Embedded {
+/// A world with a class, a pool, and work.
+pub(crate) fn begin_with(work: Value) -> Embedded {
     let world = Embedded::begin(Options {
         families: vec!["c5", "m5", "r5"],
         ..Options::calm(1)
@@ -182,7 +183,21 @@ pub(crate) fn begin_with(pods: usize) -> Embedded {
     requirements.as_array_mut().unwrap().push(json!({
         "key": "karpenter.k8s.aws/instance-cpu", "operator": "In", "values": ["4"],
     }));
-    let work = Work {
+    let class = node_class("default", &world.options.cluster, 20);
+    for object in [class, pool, work] {
+        world.apply(object).unwrap();
+    }
+    world
+}
+
+/// A Job whose pods come all at once.
+pub(crate) fn burst() -> Value {
+    work(PODS, Some(120)).job()
+}
+
+/// So many pods that each need a machine of their own, and run for so many seconds.
+pub(crate) fn work(pods: usize, seconds: Option<u32>) -> Work<'static> {
+    Work {
         name: "burst",
         cpu: "3",
         memory: "4Gi",
@@ -190,13 +205,8 @@ pub(crate) fn begin_with(pods: usize) -> Embedded {
         tolerates: None,
         role: None,
         pods: u32::try_from(pods).unwrap(),
-        seconds: Some(120),
-    };
-    let class = node_class("default", &world.options.cluster, 20);
-    for object in [class, pool, work.job()] {
-        world.apply(object).unwrap();
+        seconds,
     }
-    world
 }
 
 /// Waits until the burst ran and nothing of it is left.

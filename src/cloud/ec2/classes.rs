@@ -21,14 +21,14 @@ use super::profiles;
 use super::reservations;
 use super::selectors::{self, FoundSubnet};
 use crate::api::ConditionType;
-use crate::api::node_class::EC2NodeClass;
 use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
+use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
 use crate::cloud::catalogue::{self, Market, Terms};
 use crate::cloud::class::{self, ClassSettings};
 use crate::cloud::images as cloud_images;
 use crate::cloud::reservations::{self as cloud_reservations, Selected};
 use crate::cloud::terms::remark;
-use crate::cloud::{CloudError, Resolution, Unresolved};
+use crate::cloud::{CloudError, Resolution, Unresolved, elsewhere, errors};
 use crate::model::launch::ErrorClass;
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
@@ -104,8 +104,11 @@ impl Classes {
             }
             let look_up = async {
                 // That the market could not be read was heeded when it was.
-                let market = market.get().await?;
-                let found = api.heed(look_up(api, market, object, known.as_deref()).await)?;
+                let found = match market.get().await {
+                    Ok(market) => api.heed(look_up(api, market, object, known.as_deref()).await),
+                    Err(error) => Err(error),
+                };
+                let found = found.map_err(|error| errors::of_region(error, &api.region))?;
                 Ok(Arc::new(found.answer(version.clone(), now)))
             };
             let answer = self
@@ -144,6 +147,12 @@ impl Found {
             terms: self.terms,
         }
     }
+}
+
+/// True when images were found that are not AWS's own, which every region has.
+fn has_own_images(spec: &EC2NodeClassSpec, found: &images::FoundImages) -> bool {
+    let mut terms = spec.ami_selector_terms.iter();
+    !found.images.is_empty() && terms.any(|term| term.alias.is_none())
 }
 
 /// What is to be said about selectors that hold.
@@ -188,6 +197,44 @@ fn with_prices(mut remarks: Remarks, unread: &[String]) -> Remarks {
     remarks
 }
 
+/// What EC2 says to everything that it is asked about a class.
+struct Answers {
+    subnets: selectors::Found<FoundSubnet>,
+    groups: selectors::Found<selectors::FoundGroup>,
+    images: images::FoundImages,
+    reserved: Selected,
+    placement_group: Option<Result<PlacementGroup, Unresolved>>,
+}
+
+/// Asks everything at once, and waits for all of it: which call comes back first must not say what is told of.
+async fn ask(api: &Api, spec: &EC2NodeClassSpec) -> Result<Answers, CloudError> {
+    let (subnets, groups, images, reserved, placement_group) = futures::future::join5(
+        selectors::subnets(api, &spec.subnet_selector_terms),
+        selectors::security_groups(api, &spec.security_group_selector_terms),
+        images::images(api, &spec.ami_selector_terms),
+        selected(api, &spec.capacity_reservation_selector_terms),
+        placement_groups::selected(api, spec.placement_group_selector.as_ref()),
+    )
+    .await;
+    let failures = [
+        subnets.as_ref().err(),
+        groups.as_ref().err(),
+        images.as_ref().err(),
+        reserved.as_ref().err(),
+        placement_group.as_ref().err(),
+    ];
+    if let Some(error) = errors::one_of(failures.into_iter().flatten()) {
+        return Err(error);
+    }
+    Ok(Answers {
+        subnets: subnets?,
+        groups: groups?,
+        images: images?,
+        reserved: reserved?,
+        placement_group: placement_group?,
+    })
+}
+
 async fn look_up(
     api: &Api,
     market: Arc<Market>,
@@ -196,43 +243,26 @@ async fn look_up(
 ) -> Result<Found, CloudError> {
     let spec = &object.spec;
     let counted = api.world.now();
-    let (subnets, groups, found, reserved, placement_group) = futures::future::try_join5(
-        selectors::subnets(api, &spec.subnet_selector_terms),
-        selectors::security_groups(api, &spec.security_group_selector_terms),
-        images::images(api, &spec.ami_selector_terms),
-        selected(api, &spec.capacity_reservation_selector_terms),
-        placement_groups::selected(api, spec.placement_group_selector.as_ref()),
-    )
-    .await?;
-    let counted_ids = subnets.items.iter().map(|found| found.subnet.id.as_str());
-    api.taken().counted(counted_ids);
-    let remarks = remarks(&subnets.nothing, &groups.nothing, &found, &reserved);
-    let (subnets, groups) = (subnets.items, groups.items);
+    let moment = api.taken().moment();
+    let answers = Box::pin(ask(api, spec)).await?;
+    let counts = answers.subnets.items.iter().map(|found| &found.subnet);
+    api.taken().counted(moment, counts);
     let settings = class::read(spec, api.settings.class);
-    let validation = check_settings(api, settings.as_ref()).await;
-    let of_subnets = selectors::check_subnets(&spec.subnet_selector_terms, &subnets);
-    let of_groups = selectors::check_groups(&spec.security_group_selector_terms, &groups, &subnets);
-    let checks = [
-        (ConditionType::SubnetsReady, of_subnets),
-        (ConditionType::SecurityGroupsReady, of_groups),
-        (ConditionType::AmisReady, images::check(&found)),
-        (
-            ConditionType::InstanceProfileReady,
-            api.profiles.check(api, object),
-        ),
-        (ConditionType::ValidationSucceeded, validation),
-        (
-            ConditionType::PlacementGroupReady,
-            check_group(placement_group.as_ref()),
-        ),
-    ];
-    let conditions = BTreeMap::from(checks.map(|(condition, check)| (condition.as_str(), check)));
+    let conditions = judged(api, object, settings.as_ref(), &answers).await;
+    let Answers {
+        subnets,
+        groups,
+        images,
+        reserved,
+        placement_group,
+    } = answers;
+    let remarks = remarks(&subnets.nothing, &groups.nothing, &images, &reserved);
     let placement_group = placement_group.and_then(Result::ok);
     let not_ready = not_ready(&conditions);
     let terms = settings.ok().map(|settings| Terms {
         placement_group: placement_group.clone(),
         reserved: cloud_reservations::types(&reserved),
-        ..terms(object, &settings, &subnets, &found.images)
+        ..terms(object, &settings, &subnets.items, &images.images)
     });
     let catalogue = catalogue_of(&market, terms.as_ref(), before);
     let class = NodeClass {
@@ -241,9 +271,9 @@ async fn look_up(
         generation: object.metadata.generation.unwrap_or(0),
         ready: not_ready.is_empty(),
         not_ready,
-        subnets: by_zone(subnets),
-        security_groups: groups.into_iter().map(|group| group.id).collect(),
-        images: found.images,
+        subnets: by_zone(subnets.items),
+        security_groups: groups.items.into_iter().map(|group| group.id).collect(),
+        images: images.images,
         hash: class::hash(spec),
         placement_group,
         lists_interfaces: !spec.network_interfaces.is_empty(),
@@ -260,6 +290,42 @@ async fn look_up(
         market,
         terms,
     })
+}
+
+/// The conditions that come of what was found.
+async fn judged(
+    api: &Api,
+    object: &EC2NodeClass,
+    settings: Result<&ClassSettings, &class::ClassError>,
+    answers: &Answers,
+) -> BTreeMap<&'static str, Result<(), Unresolved>> {
+    let spec = &object.spec;
+    let (subnets, groups) = (&answers.subnets.items, &answers.groups.items);
+    let of_subnets = selectors::check_subnets(&spec.subnet_selector_terms, subnets);
+    let of_groups = selectors::check_groups(&spec.security_group_selector_terms, groups, subnets);
+    let checks = [
+        (ConditionType::SubnetsReady, of_subnets),
+        (ConditionType::SecurityGroupsReady, of_groups),
+        (ConditionType::AmisReady, images::check(&answers.images)),
+        (
+            ConditionType::InstanceProfileReady,
+            api.profiles.check(api, object),
+        ),
+        (
+            ConditionType::ValidationSucceeded,
+            check_settings(api, settings).await,
+        ),
+        (
+            ConditionType::PlacementGroupReady,
+            check_group(answers.placement_group.as_ref()),
+        ),
+    ];
+    let checks = checks.map(|(condition, check)| (condition.as_str(), check));
+    let mut conditions = BTreeMap::from(checks);
+    if subnets.is_empty() && groups.is_empty() && !has_own_images(spec, &answers.images) {
+        elsewhere::say_once(&mut conditions, &api.region);
+    }
+    conditions
 }
 
 /// The capacity reservations that terms select; without terms EC2 is not asked.
@@ -334,6 +400,7 @@ fn not_ready(conditions: &BTreeMap<&'static str, Result<(), Unresolved>>) -> Str
     conditions
         .values()
         .filter_map(|result| result.as_ref().err())
+        .filter(|unresolved| !unresolved.is_waiting())
         .map(|unresolved| unresolved.message.as_str())
         .collect::<Vec<_>>()
         .join("; ")

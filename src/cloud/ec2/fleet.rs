@@ -15,16 +15,15 @@ use aws_sdk_ec2::types::{self as ec2, ResourceType};
 
 use super::Api;
 use super::call::{failed, tag_list};
+use super::in_flight::{self, InFlight, Needs};
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::launch_template::is_block;
 use crate::cloud::{CloudError, errors, tags, token};
 use crate::model::claim::Claim;
 use crate::model::launch::{
-    ErrorClass, LaunchOutcome, LaunchRecord, LaunchedInstance, NO_FREE_ADDRESS, Shortfall,
-    TemplateOverrides,
+    LaunchOutcome, LaunchRecord, LaunchedInstance, NO_FREE_ADDRESS, Shortfall, TemplateOverrides,
 };
-use crate::model::node_class::Subnet;
 use crate::model::offering::{CapacityType, OfferingKey};
 use kube::ResourceExt as _;
 
@@ -50,10 +49,12 @@ pub(super) async fn turn(api: &Api) {
 pub(super) async fn launch(
     api: &Api,
     record: &LaunchRecord,
+    needs: &Needs,
     claim: &Claim,
     node_class: &EC2NodeClass,
 ) -> Result<LaunchOutcome, CloudError> {
     let request = request(api, record, claim, node_class)?;
+    let _until_it_is_counted = InFlight::begin(api, record, needs);
     let answer = request
         .customize()
         .config_override(once())
@@ -61,47 +62,19 @@ pub(super) async fn launch(
         .await
         .map_err(|error| failed(OPERATION, &error))?;
     let outcome = outcome(record, &answer);
-    count_addresses(api, &answer, &outcome);
+    heed_full_subnets(api, &answer);
+    in_flight::count(api, record, needs, &outcome);
     Ok(outcome)
 }
 
-/// Counts what machines took of their subnets.
-fn count_addresses(api: &Api, answer: &CreateFleetOutput, outcome: &LaunchOutcome) {
+/// Notes the subnets that EC2 said to be full.
+fn heed_full_subnets(api: &Api, answer: &CreateFleetOutput) {
     let mut taken = api.taken();
-    for bought in &outcome.instances {
-        taken.take(&bought.subnet_id, 1);
-    }
     for error in answer.errors() {
         if error.error_code() == Some(NO_FREE_ADDRESS)
             && let Some(subnet) = choice(error.launch_template_and_overrides()).subnet
         {
             taken.fill(&subnet);
-        }
-    }
-}
-
-/// True for an answer that says of a subnet that it is full.
-pub(super) fn met_a_full_subnet(outcome: &LaunchOutcome) -> bool {
-    let mut shortfalls = outcome.shortfalls.iter();
-    shortfalls.any(|shortfall| shortfall.code == NO_FREE_ADDRESS)
-}
-
-/// Where a subnet is full and its zone has another with room, that is where the rest of the batch goes next:
-/// nothing is short.
-pub(super) fn go_on_in_sisters(
-    api: &Api,
-    outcome: &mut LaunchOutcome,
-    subnets: &BTreeMap<String, Vec<Subnet>>,
-) {
-    let taken = api.taken();
-    for shortfall in &mut outcome.shortfalls {
-        let zone = shortfall.offering.as_ref().map(|offering| &*offering.zone);
-        let sisters = zone.and_then(|zone| subnets.get(zone));
-        let has_room = |subnet: &Subnet| taken.left(subnet) > 0;
-        if shortfall.code == NO_FREE_ADDRESS
-            && sisters.is_some_and(|sisters| sisters.iter().any(has_room))
-        {
-            shortfall.class = ErrorClass::Transient;
         }
     }
 }

@@ -10,6 +10,7 @@ mod classes;
 mod control_plane;
 mod fleet;
 mod images;
+mod in_flight;
 mod instances;
 mod market;
 mod on_demand;
@@ -247,12 +248,13 @@ impl Cloud for Ec2Cloud {
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<LaunchOutcome, CloudError>> {
         async move {
-            let mut launched = fleet::launch(&self.api, record, claim, node_class).await;
+            let needs = self.templates.addresses(record).await;
+            let mut launched = fleet::launch(&self.api, record, &needs, claim, node_class).await;
             if let Ok(outcome) = &mut launched
-                && fleet::met_a_full_subnet(outcome)
+                && in_flight::met_a_full_subnet(outcome)
             {
                 let subnets = self.classes.subnets(&node_class.name_any()).await;
-                fleet::go_on_in_sisters(&self.api, outcome, &subnets);
+                in_flight::go_on_in_sisters(&self.api, outcome, &needs, &subnets);
             }
             if lacks_its_template(&launched) {
                 self.templates.forget(record).await;

@@ -14,6 +14,7 @@ use moka::future::Cache;
 
 use super::Api;
 use super::call::{failed, filter, tag_list, tag_map};
+use super::in_flight::Needs;
 use super::profiles;
 use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
@@ -35,9 +36,9 @@ const DELETE: &str = "DeleteLaunchTemplate";
 /// Names remembered at most.
 const CAPACITY: u64 = 5000;
 
-/// Names that EC2 is known to have.
+/// Names that EC2 is known to have, with how many addresses a machine takes.
 #[derive(Debug)]
-pub(super) struct Templates(Cache<String, ()>);
+pub(super) struct Templates(Cache<String, i64>);
 
 impl Templates {
     pub(super) fn new() -> Self {
@@ -72,10 +73,26 @@ impl Templates {
         name: &str,
         template: &Template,
     ) -> Result<(), CloudError> {
+        let making = async {
+            create(api, name, template).await?;
+            Ok(template.addresses())
+        };
         self.0
-            .try_get_with_by_ref(name, Box::pin(create(api, name, template)))
+            .try_get_with_by_ref(name, Box::pin(making))
             .await
+            .map(|_addresses| ())
             .map_err(|error: Arc<CloudError>| (*error).clone())
+    }
+
+    /// How many addresses machines of a record take, by template, as far as it is remembered.
+    pub(super) async fn addresses(&self, record: &LaunchRecord) -> Needs {
+        let mut needs = Needs::new();
+        for template in &record.templates {
+            if let Some(addresses) = self.0.get(&template.name).await {
+                needs.insert(template.name.clone(), addresses);
+            }
+        }
+        needs
     }
 
     /// Forgets the names of a record, which EC2 turned out not to have.

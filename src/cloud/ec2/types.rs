@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_sdk_ec2::types::{
-    self as ec2, EbsOptimizedSupport, EphemeralNvmeSupport, InstanceTypeInfo, NitroEnclavesSupport,
-    SupportedAdditionalProcessorFeature, UsageClassType,
+    self as ec2, AttachmentLimitType, EbsOptimizedSupport, EphemeralNvmeSupport, InstanceTypeInfo,
+    NitroEnclavesSupport, SupportedAdditionalProcessorFeature, UsageClassType,
 };
 
 use crate::cloud::facts::{self, Architecture, Feature, Gpu, InstanceFacts, Neuron};
@@ -80,6 +80,10 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
             info.ebs_info()
                 .and_then(ec2::EbsInfo::maximum_ebs_attachments),
         ),
+        interfaces_take_attachments: info
+            .ebs_info()
+            .and_then(ec2::EbsInfo::attachment_limit_type)
+            != Some(&AttachmentLimitType::Dedicated),
         encrypted_in_transit: network.encryption_in_transit_supported(),
         on_demand: usage.contains(&UsageClassType::OnDemand),
         spot: usage.contains(&UsageClassType::Spot),

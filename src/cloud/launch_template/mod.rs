@@ -16,7 +16,7 @@ use super::class::ClassSettings;
 use super::cluster::ClusterFacts;
 use super::disks::{self, Volume};
 use super::facts::Feature;
-use super::interfaces::Interface;
+use super::interfaces::{Interface, Traffic};
 use super::tags;
 use super::token::hash_hex;
 use super::user_data::{self, Bootstrap, UserDataError};
@@ -28,6 +28,9 @@ use crate::model::node_class::{Image, NodeClass};
 use crate::model::offering::{CapacityType, InstanceType, OfferingKey};
 use crate::model::reservation::ReservationKind;
 use crate::model::resources::{EFA, PODS, Resources};
+
+/// Addresses of an IPv4 prefix, a /28. Source: "Assign prefixes to network interfaces" in the EC2 user guide.
+pub const PREFIX: i64 = 16;
 
 /// How the metadata service of machines may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -128,6 +131,18 @@ impl Template {
         let content = serde_json::to_string(self).unwrap_or_default();
         let hash: String = hash_hex(content.as_bytes()).chars().take(32).collect();
         format!("tonnage-{hash}")
+    }
+
+    /// Addresses of its subnet that a machine takes when it is launched: one for each interface that carries IP, and those
+    /// of the prefixes.
+    pub fn addresses(&self) -> i64 {
+        let carries_ip = |interface: &&Interface| interface.traffic != Traffic::EfaOnly;
+        let interfaces = match self.interfaces.as_slice() {
+            [] => 1,
+            listed => i64::try_from(listed.iter().filter(carries_ip).count()).unwrap_or(i64::MAX),
+        };
+        let prefixes = i64::from(self.prefix_count.unwrap_or(0)).max(0);
+        interfaces.saturating_mul(prefixes.saturating_mul(PREFIX).saturating_add(1))
     }
 }
 

@@ -280,3 +280,23 @@ fn nothing_to_buy_needs_no_template() {
         Vec::<Vec<String>>::new()
     );
 }
+
+#[test]
+fn a_machine_takes_an_address_for_each_interface_with_ip_and_those_of_its_prefixes() {
+    let mut template = groups(&spec(), &claim(), &["c5.xlarge/us-east-1a/spot"])
+        .remove(0)
+        .template;
+    assert_eq!(template.addresses(), 1);
+    template.prefix_count = Some(2);
+    assert_eq!(template.addresses(), 33);
+    template.interfaces = [Traffic::Interface, Traffic::Efa, Traffic::EfaOnly]
+        .into_iter()
+        .zip(0..)
+        .map(|(traffic, card)| Interface {
+            card,
+            device: u32::from(card > 0),
+            traffic,
+        })
+        .collect();
+    assert_eq!(template.addresses(), 66);
+}

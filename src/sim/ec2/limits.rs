@@ -1,9 +1,17 @@
-//! Limits that somebody sets: how many machines of a kind there are, and how many calls are served.
+//! Limits that somebody sets: how many machines of a kind there are, how many vCPUs the account may have, and how many calls
+//! are served.
 
+use jiff::Timestamp;
+
+use super::placing::Bound;
 use super::throttle::Throttle;
 use super::{Ec2, State};
 use crate::cloud::buckets::BucketSizes;
 use crate::model::offering::{CapacityType, OfferingKey};
+
+/// First letters of the families that share the quota of standard instances. Source: "Amazon EC2 On-Demand Instance quotas"
+/// in the EC2 user guide.
+const STANDARD: [char; 9] = ['a', 'c', 'd', 'h', 'i', 'm', 'r', 't', 'z'];
 
 /// How many machines there are of each offering that it speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +45,15 @@ impl Ec2 {
         self.locked().limits = limits;
     }
 
+    /// Sets the account's quota of vCPUs of standard instances that are bought in this way; `None` lifts it.
+    pub fn set_vcpu_quota(&self, capacity_type: CapacityType, vcpus: Option<u32>) {
+        let mut state = self.locked();
+        match vcpus {
+            Some(vcpus) => state.quotas.insert(capacity_type, vcpus),
+            None => state.quotas.remove(&capacity_type),
+        };
+    }
+
     /// Replaces EC2's own token buckets, full ones.
     pub fn limit_calls(&self, sizes: BucketSizes) {
         self.locked().throttle = Throttle::new(sizes);
@@ -48,5 +65,37 @@ impl State {
     pub(super) fn limit_of(&self, offering: &OfferingKey) -> Option<usize> {
         let speaking = self.limits.iter().filter(|limit| limit.is_of(offering));
         speaking.map(|limit| limit.most).min()
+    }
+
+    /// What the account's quota leaves of an offering.
+    pub(super) fn bound_of_quota(&self, offering: &OfferingKey, now: Timestamp) -> Option<Bound> {
+        let counts = |key: &OfferingKey| {
+            key.capacity_type == offering.capacity_type && key.instance_type.starts_with(STANDARD)
+        };
+        let quota = self.quotas.get(&offering.capacity_type)?;
+        let types = &self.markets.sold().types;
+        let vcpus = |key: &OfferingKey| types.get(&key.instance_type).map_or(0, |it| it.vcpus);
+        let each = Some(vcpus(offering)).filter(|vcpus| *vcpus > 0 && counts(offering))?;
+        let alive = self.machines.values().filter(|it| it.is_alive(now));
+        let keys = alive.map(|machine| &machine.instance.offering);
+        let used: u32 = keys.filter(|key| counts(key)).map(vcpus).sum();
+        let (code, message) = match offering.capacity_type {
+            CapacityType::Spot => (
+                "MaxSpotInstanceCountExceeded",
+                "Max spot instance count exceeded".to_owned(),
+            ),
+            _ => (
+                "VcpuLimitExceeded",
+                format!(
+                    "You have requested more vCPU capacity than your current vCPU limit of {quota} allows for the \
+                     instance bucket that the specified instance type belongs to."
+                ),
+            ),
+        };
+        Some(Bound {
+            room: usize::try_from(quota.saturating_sub(used) / each).unwrap_or(0),
+            code,
+            message,
+        })
     }
 }

@@ -79,6 +79,8 @@ pub(super) struct State {
     fleets_made: u64,
     dry: Vec<(OfferingKey, Timestamp)>,
     limits: Vec<limits::Limit>,
+    /// vCPUs of standard instances that the account may have.
+    quotas: BTreeMap<CapacityType, u32>,
     storm: storm::Storm,
     /// A repeated launch is answered without its machines.
     bare_repeats: bool,
@@ -224,6 +226,7 @@ impl Ec2 {
             fleets_made: 0,
             dry: Vec::new(),
             limits: Vec::new(),
+            quotas: BTreeMap::new(),
             storm: storm::Storm::default(),
             bare_repeats: false,
             short_fleets: 0,

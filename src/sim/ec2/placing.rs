@@ -1,5 +1,5 @@
-//! What EC2 looks at beside capacity when it starts a machine: the rules of placement groups and the free
-//! addresses of subnets.
+//! What EC2 looks at beside capacity when it starts a machine: the rules of placement groups, the free
+//! addresses of subnets and the quotas of the account.
 //!
 //! Given a choice of a fleet and what runs already; given back how many more machines of it may start, and
 //! why not more. Sources: "Placement groups" and "Error codes" in the EC2 user guide and API reference.
@@ -37,7 +37,7 @@ impl Ec2 {
 }
 
 impl State {
-    /// What a placement group and a subnet leave of a choice: the tighter of the two.
+    /// What a placement group, a subnet and a quota leave of a choice: the tightest of them.
     pub(super) fn bound(
         &self,
         data: &MachineData,
@@ -47,7 +47,8 @@ impl State {
     ) -> Option<Bound> {
         let bounds = [
             self.bound_of_group(data, offering, now),
-            self.bound_of_subnet(subnet, now),
+            self.bound_of_subnet(data, subnet, now),
+            self.bound_of_quota(offering, now),
         ];
         bounds.into_iter().flatten().min_by_key(|bound| bound.room)
     }
@@ -128,10 +129,11 @@ impl State {
         }
     }
 
-    fn bound_of_subnet(&self, subnet: &str, now: Timestamp) -> Option<Bound> {
+    fn bound_of_subnet(&self, data: &MachineData, subnet: &str, now: Timestamp) -> Option<Bound> {
         let known = self.subnets.iter().find(|known| known.id == subnet)?;
+        let room = self.addresses_free(known, now) / data.addresses.max(1);
         Some(Bound {
-            room: usize::try_from(self.addresses_free(known, now)).unwrap_or(0),
+            room: usize::try_from(room).unwrap_or(0),
             code: NO_FREE_ADDRESS,
             message: format!(
                 "There are not enough free addresses in subnet '{subnet}' to satisfy the requested number of \
@@ -140,12 +142,14 @@ impl State {
         })
     }
 
-    /// How many addresses of a subnet are free now: each machine has one.
+    /// How many addresses of a subnet are free now: each machine has those of its interfaces.
     pub(super) fn addresses_free(&self, subnet: &Subnet, now: Timestamp) -> i64 {
         let here =
             |machine: &&Machine| machine.instance.subnet_id == subnet.id && machine.is_alive(now);
-        let taken = self.machines.values().filter(here).count();
-        let taken = i64::try_from(taken).unwrap_or(i64::MAX);
-        subnet.free_addresses.saturating_sub(taken).max(0)
+        let taken = self.machines.values().filter(here).map(|machine| {
+            let template = machine.template.as_ref();
+            template.map_or(1, |template| template.data.addresses)
+        });
+        subnet.free_addresses.saturating_sub(taken.sum()).max(0)
     }
 }

@@ -69,6 +69,8 @@ pub struct MachineData {
     pub features: BTreeSet<Feature>,
     /// Network interfaces; empty is the usual one.
     pub interfaces: Vec<Interface>,
+    /// Addresses of its subnet that a machine takes.
+    pub addresses: i64,
 }
 
 impl MachineData {
@@ -150,6 +152,7 @@ pub(super) fn data_of(template: &Template) -> MachineData {
         reserving: template.reserving.clone(),
         features: features(template.enclaves, template.nested_virtualization),
         interfaces: template.interfaces.clone(),
+        addresses: template.addresses(),
         placement_group: template.placement_group.clone(),
     }
 }

@@ -167,6 +167,12 @@ fn ebs_info(facts: &InstanceFacts) -> Vec<Element> {
             .volume_attachments
             .map(|most| text("maximumEbsAttachments", most)),
     );
+    let kind = if facts.interfaces_take_attachments {
+        "shared"
+    } else {
+        "dedicated"
+    };
+    info.push(text("attachmentLimitType", kind));
     info
 }
 

@@ -12,7 +12,7 @@ use super::filter::Filters;
 use super::form::Part;
 use super::page::{Length, page};
 use crate::cloud::interfaces::{Interface, Traffic};
-use crate::cloud::launch_template::{Metadata, Reserving};
+use crate::cloud::launch_template::{Metadata, PREFIX, Reserving};
 use crate::sim::ec2::State;
 use crate::sim::ec2::refusal::Refusal;
 use crate::sim::ec2::template::{LaunchTemplate, MachineData, Volume, features};
@@ -173,6 +173,7 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
             part.part("CpuOptions").text("NestedVirtualization") == Some("enabled"),
         ),
         interfaces: interfaces(&interfaces_asked)?,
+        addresses: addresses(&interfaces_asked)?,
         placement_group: part.part("Placement").text("GroupId").map(str::to_owned),
     })
 }
@@ -211,6 +212,19 @@ fn interfaces(asked: &[Part<'_>]) -> Result<Vec<Interface>, Refusal> {
     }
     let is_usual = matches!(interfaces.as_slice(), [only] if only.traffic == Traffic::Interface);
     Ok(if is_usual { Vec::new() } else { interfaces })
+}
+
+/// Addresses that machines take: one for each interface but those for EFA alone, and a /28 for each prefix.
+fn addresses(asked: &[Part<'_>]) -> Result<i64, Refusal> {
+    let mut addresses: i64 = 0;
+    for part in asked {
+        if part.text("InterfaceType") != Some(Traffic::EfaOnly.as_str()) {
+            let prefixes = part.number("Ipv4PrefixCount")?.unwrap_or(0).max(0);
+            let of_prefixes = prefixes.saturating_mul(PREFIX);
+            addresses = addresses.saturating_add(of_prefixes).saturating_add(1);
+        }
+    }
+    Ok(addresses.max(1))
 }
 
 /// Which capacity reservations machines may be placed in. Source: "CapacityReservationSpecification" and
