@@ -131,6 +131,7 @@ scenarios! {
     wishes_keep_no_pod_from_running: "soft",
     pods_that_end_are_there_until_they_are_gone: "ending",
     types_that_the_catalogue_lacks_are_planned_without: "unknown-types",
+    whatever_keeps_a_pod_out_names_the_nearest_miss: "nearest-misses",
 }
 
 #[test]
