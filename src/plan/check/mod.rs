@@ -2,13 +2,17 @@
 //!
 //! Given a snapshot and a plan; given back everything that is wrong with the plan, in words. It
 //! shares no code with the planner beyond the model: labels are plain maps, sums are made anew, and
-//! constraints are judged on the state that the plan would lead to. Tests and the simulator call it.
+//! constraints are judged on the state that the plan would lead to. Lower bounds are held against their proofs,
+//! which the packer's own checker verifies. Tests call it, and the simulator in its rounds.
 
+mod bound;
 pub mod claims;
 pub mod fleet;
 pub mod limits;
 pub mod nodes;
 pub mod topology;
+
+pub use bound::unproven;
 
 use std::collections::{BTreeMap, BTreeSet};
 
