@@ -45,7 +45,7 @@ pub struct Connections {
     /// Where figures go.
     pub metrics: Arc<Metrics>,
     /// Who wants to see every plan by which something is bought.
-    pub plans: Option<PlanListener>,
+    pub plans: Option<Arc<dyn PlanListener>>,
     /// The name of the host that the process runs on; what it is called in events and in the lease
     /// begins with it.
     pub host: String,
@@ -69,7 +69,7 @@ pub(super) struct Parts {
     notices: Option<Arc<dyn NoticeSource>>,
     pub(super) mirror: Mirror,
     pub(super) metrics: Arc<Metrics>,
-    plans: Option<PlanListener>,
+    plans: Option<Arc<dyn PlanListener>>,
     identity: String,
     settings: Settings,
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::node_memory;
@@ -241,7 +241,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What the controller was started with.
     pub settings: Settings,
-    plans: Option<PlanListener>,
+    plans: Option<Arc<dyn PlanListener>>,
     classes: Mutex<BTreeMap<String, Arc<Resolution>>>,
     launches: Mutex<LaunchMemory>,
     instances: Mutex<InstanceView>,
@@ -255,8 +255,11 @@ pub struct Context {
     wakers: BTreeMap<Loop, Arc<Notify>>,
 }
 
-/// Takes every plan by which something is bought, and when it was made.
-pub type PlanListener = mpsc::UnboundedSender<(Timestamp, ProvisioningPlan)>;
+/// Sees every plan by which something is bought.
+pub trait PlanListener: fmt::Debug + Send + Sync {
+    /// A plan was made of a snapshot.
+    fn planned(&self, snapshot: &Snapshot, plan: &ProvisioningPlan);
+}
 
 /// What a [`Context`] is made of.
 #[derive(Debug)]
@@ -274,7 +277,7 @@ pub struct Parts {
     /// Figures for users.
     pub metrics: Arc<Metrics>,
     /// Who wants to see plans.
-    pub plans: Option<PlanListener>,
+    pub plans: Option<Arc<dyn PlanListener>>,
     /// What the controller was started with.
     pub settings: Settings,
 }
@@ -513,10 +516,9 @@ impl Context {
     }
 
     /// Shows a plan by which something is bought to whoever wants to see it.
-    pub fn show_plan(&self, made: Timestamp, plan: &ProvisioningPlan) {
+    pub fn show_plan(&self, snapshot: &Snapshot, plan: &ProvisioningPlan) {
         if let Some(plans) = &self.plans {
-            // Who has stopped listening wants to see no more.
-            plans.send((made, plan.clone())).ok();
+            plans.planned(snapshot, plan);
         }
     }
 

@@ -111,7 +111,7 @@ impl Provisioning {
             !plan.unschedulable.is_empty() || !plan.new_nodes.is_empty() || !onto.is_empty();
         if !plan.new_nodes.is_empty() {
             self.log(&plan, elapsed);
-            context.show_plan(snapshot.now, &plan);
+            context.show_plan(&snapshot, &plan);
             if let Some(hands) = self.hands.clone() {
                 onto.extend(self.create(&hands, &snapshot, &plan).await);
                 context.wake(Loop::Launch);

@@ -24,6 +24,16 @@ pub enum QuantityError {
     /// Beyond what an amount may be.
     #[error("`{0}` is too large: the largest quantity is 9223372036854775807")]
     TooLarge(String),
+    /// Beyond what is counted of a resource, whose units are finer.
+    #[error("`{written}` is too large: {largest} of {resource} is the most that can be counted")]
+    TooMuch {
+        /// As it was written.
+        written: String,
+        /// What it is of.
+        resource: String,
+        /// The largest amount of that.
+        largest: String,
+    },
 }
 
 /// Multipliers of the suffixes in nano-units.
@@ -223,14 +233,18 @@ impl fmt::Display for Quantity {
 ///
 /// # Errors
 /// [`QuantityError`] as for [`Quantity::parse`], and when the count does not fit.
-pub fn amount(resource: &str, text: &str) -> Result<i64, QuantityError> {
-    let quantity = Quantity::parse(text)?;
+pub fn amount(resource: &str, written: &str) -> Result<i64, QuantityError> {
+    let quantity = Quantity::parse(written)?;
     let count = if resource == CPU {
         quantity.milli()
     } else {
         quantity.units()
     };
-    count.ok_or_else(|| QuantityError::TooLarge(text.to_owned()))
+    count.ok_or_else(|| QuantityError::TooMuch {
+        written: written.to_owned(),
+        resource: resource.to_owned(),
+        largest: text(resource, i64::MAX),
+    })
 }
 
 /// An amount of [`super::resources::Resources`] as a quantity text: `3920m`, `4Gi`, `1`.

@@ -223,7 +223,7 @@ impl PoolReason {
 
     /// How far the NodePool is from serving the pod; least is closest.
     fn distance(&self) -> u8 {
-        let of_kind = match self.reason {
+        match self.reason {
             ReasonKind::LimitReached
             | ReasonKind::OfferingsUnavailable
             | ReasonKind::PriceCeiling
@@ -234,11 +234,6 @@ impl PoolReason {
             ReasonKind::RequirementsIncompatible => 4,
             ReasonKind::TaintNotTolerated => 5,
             ReasonKind::NodePoolNotReady | ReasonKind::NoNodePool | ReasonKind::InvalidPod => 6,
-        };
-        if self.nearest_miss.is_some() {
-            0
-        } else {
-            of_kind
         }
     }
 }

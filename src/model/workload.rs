@@ -40,6 +40,8 @@ pub struct VolumeClaim {
     pub name: String,
     /// The bound volume.
     pub volume_name: Option<String>,
+    /// The StorageClass that makes its volume once a pod has its node; `None` when it is bound already.
+    pub storage_class: Option<String>,
     /// CSI driver that attaches it.
     pub driver: String,
     /// Its access mode is ReadWriteOncePod: one pod at a time may use it.

@@ -22,7 +22,7 @@ use super::rounds::Standing;
 use super::scenario::{Scenario, Variant};
 use super::tally::Tally;
 use super::workload::Run;
-use super::{Progress, Watcher};
+use super::{PlanFault, Progress, Watcher};
 use crate::model::claim::{ClaimCondition, ConditionStatus};
 use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
@@ -72,6 +72,8 @@ pub(super) struct Engine<'run> {
     last_arrival: i64,
     /// Pods of services that had no node when their time was over.
     pub(super) unserved: Vec<NeverPlaced>,
+    /// What is wrong with the last plan.
+    pub(super) fault: Option<PlanFault>,
 }
 
 /// A condition that has its status since a moment.
@@ -122,6 +124,7 @@ impl<'run> Engine<'run> {
             waves: BTreeMap::new(),
             last_arrival: 0,
             unserved: Vec::new(),
+            fault: None,
         };
         for (number, load) in scenario.loads.iter().enumerate() {
             if load.at < duration {
@@ -159,8 +162,12 @@ impl<'run> Engine<'run> {
         i64::try_from((nanoseconds + 999_999).div_euclid(1_000_000)).unwrap_or(i64::MAX)
     }
 
-    /// Runs to the end.
-    pub(super) fn run(mut self, threads: usize, watcher: &dyn Watcher) -> Outcome {
+    /// Runs to the end, or to the first plan that breaks a rule.
+    pub(super) fn run(
+        mut self,
+        threads: usize,
+        watcher: &dyn Watcher,
+    ) -> Result<Outcome, PlanFault> {
         let mut happened = 0_usize;
         while let Some(next) = self.next() {
             self.tally.advance(next);
@@ -170,13 +177,16 @@ impl<'run> Engine<'run> {
                 happened += 1;
             }
             self.settle();
+            if let Some(fault) = self.fault.take() {
+                return Err(fault);
+            }
             if happened >= LOOK {
                 happened = 0;
                 watcher.look(&self.progress());
             }
         }
         watcher.look(&self.progress());
-        self.finish(threads)
+        Ok(self.finish(threads))
     }
 
     fn progress(&self) -> Progress<'_> {

@@ -4,7 +4,8 @@
 //! back what it comes to: dollars, waiting times, evictions, machines, and how far all of it is from a
 //! lower bound. The planner is the controller's own, with a small budget of work; everything around it
 //! (API server, control loops, kubelets) is folded to delays. The same input gives the same outcome, byte
-//! for byte. Nothing is read or written here beyond what is given, and no time passes but the simulated.
+//! for byte. Plans are judged by [`crate::plan::check`], and one that breaks a rule ends the run. Nothing is
+//! read or written here beyond what is given, and no time passes but the simulated.
 
 mod agenda;
 mod billing;
@@ -36,9 +37,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::money::UsdPerHour;
+
+/// A plan that the independent checker finds fault with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a plan for {variant} at {at} breaks a rule that all plans must keep: {violation}. This is a fault of Tonnage and \
+     not of what was given: please report it together with the arguments and files of this run"
+)]
+pub struct PlanFault {
+    /// The variant.
+    pub variant: String,
+    /// The simulated moment.
+    pub at: Timestamp,
+    /// What is wrong.
+    pub violation: String,
+}
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy)]
@@ -75,16 +91,19 @@ impl Watcher for Nobody {
 
 /// Runs every variant of a scenario, as many at a time as there are threads; the outcomes are in the order
 /// of the variants, and the same for any number of threads.
+///
+/// # Errors
+/// [`PlanFault`] of the first variant that has one.
 pub fn run_all(
     scenario: &Scenario,
     variants: &[Variant],
     threads: usize,
     watcher: &dyn Watcher,
-) -> Vec<Outcome> {
+) -> Result<Vec<Outcome>, PlanFault> {
     let threads = threads.max(1);
     let each = (threads / variants.len().max(1)).max(1);
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Outcome)>> = Mutex::default();
+    let done: Mutex<Vec<(usize, Result<Outcome, PlanFault>)>> = Mutex::default();
     let work = || {
         while let Some((index, variant)) = {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -113,11 +132,14 @@ pub fn run_all(
 }
 
 /// Runs a variant of a scenario to its end; the lower bound is computed by so many threads.
+///
+/// # Errors
+/// [`PlanFault`] when a plan breaks a rule.
 pub fn run(
     scenario: &Scenario,
     variant: &Variant,
     threads: usize,
     watcher: &dyn Watcher,
-) -> Outcome {
+) -> Result<Outcome, PlanFault> {
     engine::Engine::new(scenario, variant).run(threads, watcher)
 }

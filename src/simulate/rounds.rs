@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::PlanFault;
 use super::agenda::{Event, PodId};
 use super::demand::STEP;
 use super::engine::{Engine, condition};
@@ -16,8 +17,9 @@ use crate::model::report::{PlannedNode, ProvisioningPlan, ReasonKind, Unschedula
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
+use crate::plan::check;
 use crate::plan::empty::{self, EmptyStep, Planned};
-use crate::plan::provision::provision;
+use crate::plan::provision::provision_proven;
 
 /// How long a burst may pause before it is planned for, milliseconds: the controller's default.
 const BATCH_IDLE: i64 = 1_000;
@@ -123,7 +125,12 @@ impl Engine<'_> {
         self.snapshot.node_classes = self.prices.classes(now).clone();
         self.launches.forget(&self.snapshot);
         self.launches.shortages.mark(&mut self.snapshot);
-        let plan = self.planned();
+        let (plan, violation) = self.planned();
+        self.fault = violation.map(|violation| PlanFault {
+            variant: self.variant.name.clone(),
+            at: now,
+            violation,
+        });
         self.tally.figures.rounds += 1;
         let onto_nodes = !plan.existing.is_empty();
         self.standing.onto = plan.existing;
@@ -147,13 +154,13 @@ impl Engine<'_> {
         self.look_at_empties = true;
     }
 
-    /// The planner's answer. Pods wait because no node takes them, so nodes that are there matter only to
+    /// The planner's answer, and what is wrong with it. Pods wait because no node takes them, so nodes that are there matter only to
     /// pods that look at other pods; for the rest they are shut, which saves reading what is on them.
-    fn planned(&self) -> ProvisioningPlan {
+    fn planned(&self) -> (ProvisioningPlan, Option<String>) {
         let waiting = self.pods.waiting.keys();
         let mut classes = waiting.filter_map(|class| self.pods.classes.get(*class));
         if classes.any(|class| class.social) {
-            return provision(&self.snapshot, &self.variant.settings);
+            return self.judged(&self.snapshot);
         }
         let waiting = self.pods.waiting.values().flatten();
         let pods = waiting.filter_map(|(_arrived, id)| {
@@ -173,7 +180,15 @@ impl Engine<'_> {
             namespaces: known.namespaces.clone(),
             ..Snapshot::empty(known.now)
         };
-        provision(&stage, &self.variant.settings)
+        self.judged(&stage)
+    }
+
+    fn judged(&self, snapshot: &Snapshot) -> (ProvisioningPlan, Option<String>) {
+        let (plan, proofs) = provision_proven(snapshot, &self.variant.settings, &|| false);
+        let mut wrong = check::violations(snapshot, &plan).into_iter();
+        let violation = wrong.next();
+        let violation = violation.or_else(|| check::unproven(&plan, &proofs).into_iter().next());
+        (plan, violation)
     }
 
     /// Makes the claim of a planned node.

@@ -34,7 +34,7 @@ fn scratch(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Plans for objects.
+/// Plans for objects. The plan is held against every constraint first, and its lower bound against the proof.
 pub(crate) fn plan(set: &str, objects: &[Value]) -> Planned {
     let file = scratch(&format!("{set}.json"));
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
@@ -42,7 +42,7 @@ pub(crate) fn plan(set: &str, objects: &[Value]) -> Planned {
     let offerings = scratch(&format!("{set}-catalog.json"));
     std::fs::write(&offerings, catalogue().to_string()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_tonnage"))
-        .args(["plan", "-o", "json", "--budget-ms", "5", "-f"])
+        .args(["plan", "-o", "json", "--check", "--budget-ms", "5", "-f"])
         .arg(&file)
         .arg("--catalog")
         .arg(&offerings)

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tonnage::cloud::builtin;
 use tonnage::cluster::manifests::{Document, Manifests, read_files};
 use tonnage::plan::check;
-use tonnage::plan::provision::{ProvisionSettings, provision};
+use tonnage::plan::provision::{ProvisionSettings, provision_proven};
 
 /// Small, because tests run without optimisation and plans are many.
 const BUDGET_MS: u64 = 1;
@@ -96,8 +96,9 @@ fn survives(documents: Vec<Document>) -> Result<bool, TestCaseError> {
     let classes = builtin::node_classes(&manifests.node_classes);
     let snapshot = manifests.snapshot(Timestamp::UNIX_EPOCH, classes);
     let settings = ProvisionSettings::default().with_budget_ms(BUDGET_MS);
-    let plan = provision(&snapshot, &settings);
+    let (plan, proofs) = provision_proven(&snapshot, &settings, &|| false);
     prop_assert_eq!(check::violations(&snapshot, &plan), Vec::<String>::new());
+    prop_assert_eq!(check::unproven(&plan, &proofs), Vec::<String>::new());
     Ok(true)
 }
 

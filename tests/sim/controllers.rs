@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use tonnage::controllers::assembly::Connections;
 use tonnage::settings::{LeaseSettings, Mode};
 use tonnage::sim::clock::WallClock;
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
@@ -12,6 +13,7 @@ use tonnage::world::{Clock, RandomStream};
 use crate::faults::Storm;
 use crate::leadership::PREFIX;
 use crate::mutations::Mutation;
+use crate::plans::Plans;
 
 /// Which controllers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub(crate) struct Places {
     mutation: Option<&'static Mutation>,
     slots: Vec<Place>,
     generation: u64,
+    /// What they plan.
+    pub(crate) plans: Plans,
 }
 
 impl Places {
@@ -84,6 +88,7 @@ impl Places {
             mutation,
             slots: (0..count).map(place).collect(),
             generation: 0,
+            plans: Plans::default(),
         }
     }
 
@@ -126,9 +131,15 @@ impl Places {
             clock: Some(clock),
             ..ProcessOptions::new(seed, settings)
         };
-        world.start_with(options, |connections| match self.mutation {
-            Some(mutation) => (mutation.change)(world, connections),
-            None => connections,
+        world.start_with(options, |connections| {
+            let connections = match self.mutation {
+                Some(mutation) => (mutation.change)(world, connections),
+                None => connections,
+            };
+            Connections {
+                plans: Some(Arc::new(self.plans.clone())),
+                ..connections
+            }
         })
     }
 

@@ -21,6 +21,7 @@ mod leadership;
 mod limits;
 mod mutations;
 mod phases;
+mod plans;
 mod quiet;
 mod script;
 mod server;

@@ -301,6 +301,7 @@ impl Trial {
         self.world.pass(left).await;
         self.second += 1;
         self.checks.step(&self.world);
+        self.checks.violations.extend(self.places.plans.take());
         let requests = self.storm.requests();
         self.busiest = self.busiest.max(requests);
         if requests > MOST_REQUESTS {
@@ -386,8 +387,12 @@ impl Trial {
         }
     }
 
-    async fn end(self) -> Report {
+    async fn end(mut self) -> Report {
         self.places.stop().await;
+        if self.checks.tally.nodes_bought > 0 && self.places.plans.seen() == 0 {
+            let violation = "machines were bought, and none of the plans was looked at".to_owned();
+            self.checks.violations.insert(violation);
+        }
         self.world.end().await;
         let history = self.world.history.since(0);
         let leadership = self.checks.leadership.as_ref();

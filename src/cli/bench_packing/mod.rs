@@ -168,3 +168,42 @@ fn solve(instance: &Instance, budget_ms: u64) -> Result<Figures, BenchError> {
 fn dollars(units: i64) -> f64 {
     units as f64 / UNITS_PER_USD as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET_MS: u64 = 100;
+
+    /// The rules for time are the bench's alone: they say nothing of a build without optimisation.
+    #[test]
+    fn small_instances_keep_the_rules_of_price_and_bound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/packing");
+        let bounds = Bounds::read(&folder.join("bounds.json")).unwrap();
+        let all: Vec<Figures> = [
+            "bimodal-100-s1-restricted-od",
+            "tight1-50-s1-restricted-od",
+            "tight2-50-s1-wide-spot-20250101",
+            "trace-100-s1-full-od",
+        ]
+        .iter()
+        .map(|name| {
+            let path = folder.join("instances").join(format!("{name}.json"));
+            let instance = Instance::read(&path).unwrap();
+            Figures {
+                elapsed_ms: 0.0,
+                ..solve(&instance, BUDGET_MS).unwrap()
+            }
+        })
+        .collect();
+        assert_eq!(rules::misses(&all, &bounds, BUDGET_MS, 0), [""; 0]);
+        let dearer: Vec<Figures> = all
+            .into_iter()
+            .map(|figures| Figures {
+                usd: figures.usd * 1.2,
+                ..figures
+            })
+            .collect();
+        assert!(!rules::misses(&dearer, &bounds, BUDGET_MS, 0).is_empty());
+    }
+}

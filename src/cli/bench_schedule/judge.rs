@@ -1,12 +1,8 @@
 //! What planning must reach: the aims of docs/planner.md.
 //!
-//! Given the figures of one case, or a plan with the proofs of its lower bound; given back everything
-//! that misses, in words. Money is compared in integers.
+//! Given the figures of one case; given back everything that misses, in words. Money is compared in integers.
 
 use crate::model::money::UsdPerHour;
-use crate::model::report::ProvisioningPlan;
-use crate::plan::pack::verify_certificate;
-use crate::plan::provision::buy::Proof;
 
 /// The most that a fleet may cost, in percent of the bound that the same constraints allow.
 const MOST_PERCENT_OF_BOUND: i128 = 102;
@@ -70,40 +66,9 @@ pub(super) fn misses(figures: &Figures) -> Vec<String> {
     misses
 }
 
-/// What is wrong with the proofs of a plan's lower bound: each must hold by the packer's checker, be
-/// about the pods of the new nodes, and together they must come to the bound.
-pub(super) fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut proven: i64 = 0;
-    let mut counted: u64 = 0;
-    for proof in proofs {
-        match verify_certificate(&proof.problem, &proof.certificate) {
-            Ok(bound) => proven = proven.saturating_add(bound),
-            Err(fault) => wrong.push(format!("certificate: {fault}")),
-        }
-        let items = proof.problem.items.iter();
-        counted += items.map(|item| u64::from(item.count)).sum::<u64>();
-    }
-    let bought: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
-    if counted != u64::try_from(bought).unwrap_or(u64::MAX) {
-        wrong.push(format!(
-            "certificate: it is about {counted} pods, and {bought} are on new nodes"
-        ));
-    }
-    let bound = UsdPerHour::from_units(proven).min(plan.price);
-    if wrong.is_empty() && bound != plan.lower_bound {
-        wrong.push(format!(
-            "certificate: it proves {bound}, and the plan says {}",
-            plan.lower_bound
-        ));
-    }
-    wrong
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::provision::{ProvisionSettings, provision_proven};
 
     fn figures(pods: u64, elapsed_ms: u64, memory_mb: u64, cents: i64) -> Figures {
         Figures {
@@ -141,23 +106,5 @@ mod tests {
             ..figures(20_000, 9_000, 900, 100)
         };
         assert_eq!(misses(&many_types), [""; 0]);
-    }
-
-    #[test]
-    fn a_proof_that_does_not_hold_is_found() {
-        let snapshot = super::super::world::world(50, 8, false);
-        let settings = ProvisionSettings::default().with_budget_ms(2);
-        let (plan, proofs) = provision_proven(&snapshot, &settings, &|| false);
-        assert_eq!(unproven(&plan, &proofs), [""; 0]);
-        assert!(unproven(&plan, &[])[0].contains("it is about 0 pods"));
-        let mut greedy = proofs.clone();
-        for price in &mut greedy[0].certificate.class_prices {
-            *price *= 10;
-        }
-        assert!(unproven(&plan, &greedy)[0].contains("contents worth"));
-        let mut modest = proofs;
-        modest[0].certificate.class_prices.fill(0);
-        modest[0].certificate.cases = None;
-        assert!(unproven(&plan, &modest)[0].contains("and the plan says"));
     }
 }

@@ -122,7 +122,7 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
         lower_bound: plan.lower_bound,
     };
     let mut misses = judge::misses(&figures);
-    misses.extend(judge::unproven(&plan, &proofs));
+    misses.extend(check::unproven(&plan, &proofs));
     for miss in &misses {
         super::write_stderr(&format!("miss: {case} {pods} x {}: {miss}\n", args.types));
     }

@@ -14,7 +14,10 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
-use crate::plan::provision::{ContestedPods, ProvisionSettings, provision};
+use crate::model::report::ProvisioningPlan;
+use crate::plan::check;
+use crate::plan::provision::buy::Proof;
+use crate::plan::provision::{ContestedPods, ProvisionSettings, provision_proven};
 use scene::{Scene, SceneArgs, SceneError};
 
 /// Print what would be bought for pods that wait, why, at what price, and how far that is from the
@@ -34,6 +37,9 @@ pub(super) struct Args {
     /// How the plan is printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// Hold the plan against every constraint, and its lower bound against the proof, before it is printed
+    #[arg(long, hide = true)]
+    check: bool,
 }
 
 /// Forms of output.
@@ -61,6 +67,12 @@ pub(super) enum PlanError {
         /// What is wrong.
         problem: String,
     },
+    /// The independent checker finds fault with the plan.
+    #[error(
+        "the plan breaks a rule that all plans must keep: {0}. This is a fault of Tonnage and not of what was given: \
+         please report it together with the manifests"
+    )]
+    Fault(String),
     /// Standard output is gone.
     #[error("standard output cannot be written to")]
     Write(#[from] io::Error),
@@ -69,7 +81,14 @@ pub(super) enum PlanError {
 /// Plans and prints.
 pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     let scene = args.scene.read()?;
-    let (plan, elapsed) = planned(&scene, &args.scene);
+    let (plan, proofs, elapsed) = proven(&scene, &args.scene);
+    if args.check {
+        let mut wrong = check::violations(&scene.snapshot, &plan);
+        wrong.extend(check::unproven(&plan, &proofs));
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(PlanError::Fault(first));
+        }
+    }
     let text = match args.output {
         Output::Table => render::table(&plan, &scene.price_region),
         form => {
@@ -97,15 +116,18 @@ pub(super) fn settings(args: &SceneArgs) -> ProvisionSettings {
 }
 
 /// The plan of a scene and the milliseconds that planning took.
-pub(super) fn planned(
-    scene: &Scene,
-    args: &SceneArgs,
-) -> (crate::model::report::ProvisioningPlan, u64) {
+pub(super) fn planned(scene: &Scene, args: &SceneArgs) -> (ProvisioningPlan, u64) {
+    let (plan, _proofs, elapsed) = proven(scene, args);
+    (plan, elapsed)
+}
+
+/// The same with the proofs of the plan's lower bound.
+fn proven(scene: &Scene, args: &SceneArgs) -> (ProvisioningPlan, Vec<Proof>, u64) {
     let settings = settings(args);
     let began = Instant::now();
-    let plan = provision(&scene.snapshot, &settings);
+    let (plan, proofs) = provision_proven(&scene.snapshot, &settings, &|| false);
     let elapsed = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    (plan, elapsed)
+    (plan, proofs, elapsed)
 }
 
 /// A value as JSON or YAML.

@@ -33,7 +33,7 @@ use crate::simulate::input::generate::{self, Profile};
 use crate::simulate::input::schedule;
 use crate::simulate::input::trace::{self, Trace};
 use crate::simulate::input::workloads::{self, Frame};
-use crate::simulate::{Run, Scenario, Variant, run_all};
+use crate::simulate::{PlanFault, Run, Scenario, Variant, run_all};
 
 /// How long work of manifests arrives unless told otherwise.
 const USUAL_DURATION: SignedDuration = SignedDuration::from_hours(24);
@@ -195,6 +195,9 @@ pub(super) enum SimulateError {
         /// The name.
         name: String,
     },
+    /// The planner broke a rule.
+    #[error(transparent)]
+    Fault(#[from] PlanFault),
     /// Standard output is gone.
     #[error("standard output cannot be written to")]
     Write(#[from] io::Error),
@@ -230,6 +233,7 @@ pub(super) fn run(args: &Args) -> Result<(), SimulateError> {
     let watcher = progress::Watch::new(args.quiet);
     let outcomes = run_all(&scenario, &variants, threads, &watcher);
     watcher.clear();
+    let outcomes = outcomes?;
     let text = match args.output {
         Output::Table => table::render(&scenario, &outcomes),
         Output::Html => page::render(&scenario, &outcomes),

@@ -48,7 +48,7 @@ fn generated_work_runs_on_pools_of_its_own_and_every_form_tells_the_same() {
     ]);
     let (scenario, variants) = args.read().unwrap();
     assert_eq!(scenario.duration, SignedDuration::from_hours(6));
-    let outcomes = run_all(&scenario, &variants, 2, &Nobody);
+    let outcomes = run_all(&scenario, &variants, 2, &Nobody).unwrap();
     let [base, without] = outcomes.as_slice() else {
         panic!("{}", outcomes.len());
     };

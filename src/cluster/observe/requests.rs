@@ -17,6 +17,9 @@ use crate::model::resources::{PODS, Resources};
 /// Largest amount that a single pod may ask for; sums of 100 000 such pods still fit 63 bits.
 const LARGEST_REQUEST: i64 = i64::MAX / 1_000_000;
 
+/// So many containers at most are named in a problem.
+const FEW: usize = 6;
+
 /// What the names of huge pages begin with; sizes follow.
 const HUGE_PAGES: &str = "hugepages-";
 
@@ -63,14 +66,37 @@ pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
     let problem = problem.or_else(|| {
         requests.iter().find_map(|(name, amount)| {
             (amount > LARGEST_REQUEST).then(|| {
+                let sum = quantity::text(name, amount);
+                let or_more = if amount == i64::MAX { " or more" } else { "" };
                 format!(
-                    "the pod's {name} requests add up to {}, more than any node can have; is a unit wrong?",
-                    quantity::text(name, amount)
+                    "the pod's {name} requests add up to {sum}{or_more} ({}), more than any node can have; is a unit \
+                     wrong?",
+                    summed(spec, statuses, name)
                 )
             })
         })
     });
     PodRequests { requests, problem }
+}
+
+/// What makes up the sum of a resource, as far as containers ask for it.
+fn summed(spec: &PodSpec, statuses: &[ContainerStatus], name: &str) -> String {
+    let mut read = |owner: &str, list: Option<&Quantities>| read(owner, list, &mut None);
+    let containers = spec.containers.iter();
+    let all = containers.chain(spec.init_containers.iter().flatten());
+    let asked: Vec<String> = all
+        .map(|container| {
+            let own = container_requests(container, statuses, &mut read);
+            (&container.name, own.get(name))
+        })
+        .filter(|(_container, amount)| *amount > 0)
+        .take(FEW)
+        .map(|(container, amount)| format!("{container} {}", quantity::text(name, amount)))
+        .collect();
+    match asked.as_slice() {
+        [] => "the pod as a whole".to_owned(),
+        some => some.join(", "),
+    }
 }
 
 fn container_requests(
@@ -190,6 +216,29 @@ overhead: {cpu: 50m}
         assert_eq!(found.requests.get("cpu"), 1750);
         assert_eq!(found.requests.get("memory"), 2 << 30);
         assert_eq!(found.requests.get(PODS), 1);
+    }
+
+    #[test]
+    fn a_sum_that_is_too_large_names_what_was_summed() {
+        let problem = requests(
+            "{containers: [{name: a, resources: {requests: {memory: 5Ei}}}, \
+             {name: b, resources: {requests: {memory: 5Ei}}}, {name: c, resources: {requests: {cpu: 1}}}]}",
+        )
+        .problem
+        .unwrap();
+        assert!(
+            problem.contains(
+                "add up to 9223372036854775807 or more (a 5Ei, b 5Ei), more than any node"
+            ),
+            "{problem}"
+        );
+        let cores = requests(
+            "{containers: [{name: a, resources: {requests: {cpu: 9223372036854775807}}}]}",
+        );
+        assert_eq!(
+            cores.problem.unwrap(),
+            "a: cpu: `9223372036854775807` is too large: 9223372036854775807m of cpu is the most that can be counted"
+        );
     }
 
     #[test]

@@ -208,6 +208,7 @@ fn join_one(
         namespace: claim.namespace.clone(),
         name: claim.name.clone(),
         volume_name: claim.volume_name.clone(),
+        storage_class: None,
         driver: String::new(),
         one_pod: claim.one_pod,
         node_terms: Vec::new(),
@@ -245,7 +246,8 @@ fn unbound(
         None => classes.iter().find(|(_name, class)| class.is_default),
     };
     match (named, claim.storage_class.as_deref()) {
-        (Some((_name, class)), _) if class.waits_for_consumer => {
+        (Some((name, class)), _) if class.waits_for_consumer => {
+            joined.storage_class = Some(name.clone());
             joined.driver.clone_from(&class.driver);
             joined.node_terms.clone_from(&class.node_terms);
         }

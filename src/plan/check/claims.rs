@@ -117,6 +117,7 @@ mod tests {
             namespace: "default".to_owned(),
             name: "data".to_owned(),
             volume_name: None,
+            storage_class: None,
             driver: "ebs.csi.aws.com".to_owned(),
             one_pod: false,
             node_terms: Vec::new(),

@@ -2,14 +2,18 @@
 //!
 //! Given a snapshot and a plan; given back everything that is wrong with the plan, in words. It
 //! shares no code with the planner beyond the model: labels are plain maps, sums are made anew, and
-//! constraints are judged on the state that the plan would lead to. Tests and the simulator call it, and
-//! [`super::bind`] asks its parts about pods that kube-scheduler will not look at.
+//! constraints are judged on the state that the plan would lead to. Lower bounds are held against their proofs,
+//! which the packer's own checker verifies. Tests call it, the simulator in its rounds, and [`super::bind`] asks its
+//! parts about pods that kube-scheduler will not look at.
 
+mod bound;
 pub mod claims;
 pub mod fleet;
 pub mod limits;
 pub mod nodes;
 pub mod topology;
+
+pub use bound::unproven;
 
 use std::collections::{BTreeMap, BTreeSet};
 

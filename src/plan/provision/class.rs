@@ -19,6 +19,7 @@ use crate::model::requirement::Requirements;
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Toleration, first_untolerated};
+use crate::model::workload::VolumeClaim;
 use crate::plan::pack::Bits;
 
 /// The CSI driver of EBS volumes.
@@ -41,6 +42,8 @@ pub struct Class {
     pub own_demand: NodeDemand,
     /// The same with the places of their volumes.
     pub demand: NodeDemand,
+    /// Where its volumes are or may be made, each a list of alternatives.
+    pub places: Vec<Vec<DemandTerm>>,
     /// Requests, attached volumes included.
     pub needs: Resources,
     /// Why it cannot be placed at all.
@@ -95,7 +98,7 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
         // What cannot be placed for its volume must not keep those out that differ in nothing else.
         let key = (
             Arc::clone(&spec),
-            volumes.places,
+            volumes.places.clone(),
             volumes.attached,
             volumes.problem,
         );
@@ -105,6 +108,7 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
             pods: Vec::new(),
             own_demand,
             demand,
+            places: volumes.places,
             needs,
             problem,
             suitable: Bits::default(),
@@ -174,11 +178,7 @@ fn volumes(snapshot: &Snapshot, spec: &PodSpec) -> Volumes {
             volumes.attached.add(&one);
         }
         if !claim.node_terms.is_empty() {
-            let terms: Vec<DemandTerm> = claim
-                .node_terms
-                .iter()
-                .filter_map(|term| read_term(term, &Requirements::new()).ok().flatten())
-                .collect();
+            let terms = places_of(claim);
             if terms.is_empty() {
                 volumes.problem.get_or_insert_with(|| {
                     format!("the volume of {name} says where it is in words that cannot be read")
@@ -191,6 +191,14 @@ fn volumes(snapshot: &Snapshot, spec: &PodSpec) -> Volumes {
     volumes.places.sort();
     volumes.places.dedup();
     volumes
+}
+
+/// Where the volume of a claim is or may be made, as far as it can be read; the terms are alternatives.
+pub fn places_of(claim: &VolumeClaim) -> Vec<DemandTerm> {
+    let terms = claim.node_terms.iter();
+    terms
+        .filter_map(|term| read_term(term, &Requirements::new()).ok().flatten())
+        .collect()
 }
 
 /// The names of the dimensions in which some class needs something.

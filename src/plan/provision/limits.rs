@@ -69,15 +69,31 @@ impl Rooms {
             .is_some_and(|room| room.contains_key(resource))
     }
 
-    /// The resource that keeps the candidate out, with what is left of it.
-    pub fn binding(&self, supply: &Supply, candidate: usize) -> Option<(String, i64)> {
-        let (pool, capacity) = pool_and_capacity(supply, candidate)?;
-        self.0
-            .get(pool)?
-            .iter()
-            .find(|(name, left)| amount(capacity, name) > (**left).max(0))
-            .map(|(name, left)| (name.clone(), (*left).max(0)))
+    /// The limits that keep the candidate out, in name order.
+    pub fn short(&self, supply: &Supply, candidate: usize) -> Vec<Short> {
+        let Some((pool, capacity)) = pool_and_capacity(supply, candidate) else {
+            return Vec::new();
+        };
+        let room = self.0.get(pool).into_iter().flatten();
+        room.map(|(name, left)| Short {
+            resource: name.clone(),
+            left: *left,
+            amount: amount(capacity, name),
+        })
+        .filter(|short| short.amount > short.left.max(0))
+        .collect()
     }
+}
+
+/// A limit that a machine exceeds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Short {
+    /// The resource.
+    pub resource: String,
+    /// What the limit leaves of it; below zero where it is exceeded already.
+    pub left: i64,
+    /// What the machine has of it.
+    pub amount: i64,
 }
 
 /// True when what a pool's limits leave is enough for one more node of a capacity.

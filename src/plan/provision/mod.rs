@@ -179,14 +179,14 @@ fn planned(
     for (index, names) in pods.rest() {
         let left = reasons::Left {
             supply: &supply,
-            dimensions: &dimensions,
+            capacities: &capacities,
             rooms: &rooms,
             limited: limited.get(index),
-            topology: arranged.failed.get(index).and_then(Option::as_deref),
+            topology: arranged.failed.get(index).and_then(Option::as_ref),
             contested: contested.get(index).copied().flatten(),
         };
         if let Some(class) = classes.get(index) {
-            leave_out(&mut plan, class, &names, &left);
+            leave_out(&mut plan, (snapshot, class), &names, &left);
         }
     }
     (plan, purchase.proofs)
@@ -224,13 +224,21 @@ fn record_nodes(
 /// Records why pods of a class are left out.
 fn leave_out(
     plan: &mut ProvisioningPlan,
-    class: &Class,
+    (snapshot, class): (&Snapshot, &Class),
     pods: &[&PodKey],
     left: &reasons::Left<'_>,
 ) {
-    let why = reasons::explain(class, left);
-    plan.unschedulable
-        .extend(pods.iter().map(|pod| (PodKey::clone(pod), why.clone())));
+    let explained = reasons::explain(class, left);
+    let with_reasons = pods.iter().map(|key| {
+        let why = match snapshot.pods.get(*key) {
+            Some(pod) if !explained.absent.is_empty() => {
+                reasons::volumes::of_pod(&explained, snapshot, &pod.spec)
+            }
+            _ => explained.why.clone(),
+        };
+        (PodKey::clone(key), why)
+    });
+    plan.unschedulable.extend(with_reasons);
 }
 
 /// The candidates that limits kept from each class.

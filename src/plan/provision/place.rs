@@ -10,6 +10,7 @@ use super::limits::Rooms;
 use super::min_values::{self, Crowded};
 use super::reserved;
 use super::topology;
+use super::topology::failure::Failure;
 use super::topology::outcome::Excess;
 use crate::plan::pack::problem::Relation;
 
@@ -33,8 +34,6 @@ pub(super) struct Placement {
     pub(super) rooms: Rooms,
     pub(super) purchase: Purchase,
 }
-
-const NO_COMPANY: &str = "pods that its spread or affinity counts on have no place themselves";
 
 /// How often pods that would break a constraint are taken out and the rest is placed anew.
 const REPAIRS: usize = 8;
@@ -128,7 +127,7 @@ fn thin_out(arranged: &mut topology::Arranged, index: usize, class: usize, count
     };
     item.remove(class, count);
     if let Some(failed) = arranged.failed.get_mut(class) {
-        failed.get_or_insert_with(|| NO_COMPANY.to_owned());
+        failed.get_or_insert_with(Failure::no_company);
     }
 }
 
@@ -168,7 +167,7 @@ fn lose_company(arranged: &mut topology::Arranged, index: usize, keep: u32) {
     let content = arranged.items.get(index).map(|item| &item.content);
     for (class, _each) in content.into_iter().flatten() {
         if let Some(failed) = arranged.failed.get_mut(*class) {
-            failed.get_or_insert_with(|| NO_COMPANY.to_owned());
+            failed.get_or_insert_with(Failure::no_company);
         }
     }
     take_out(arranged, index, keep);

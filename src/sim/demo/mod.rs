@@ -13,6 +13,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,8 +30,10 @@ use super::ec2::market::Weather;
 use super::embedded::{Embedded, Options, Process, ProcessOptions, default_settings};
 use super::scene::{Pool, Work, node_class};
 use crate::controllers::assembly::Connections;
+use crate::controllers::context::PlanListener;
 use crate::model::offering::CapacityType;
 use crate::model::report::ProvisioningPlan;
+use crate::model::snapshot::Snapshot;
 use crate::settings::Mode;
 use crate::world::RandomStream;
 
@@ -94,6 +97,17 @@ pub struct Play {
     next_reclaim: Timestamp,
 }
 
+/// Keeps the controllers' plans for whoever asks.
+#[derive(Debug)]
+struct Shown(mpsc::UnboundedSender<(Timestamp, ProvisioningPlan)>);
+
+impl PlanListener for Shown {
+    fn planned(&self, snapshot: &Snapshot, plan: &ProvisioningPlan) {
+        // Who has stopped listening wants to see no more.
+        self.0.send((snapshot.now, plan.clone())).ok();
+    }
+}
+
 impl Play {
     /// Sets the stage. Must be called within the embedded world's runtime.
     ///
@@ -119,7 +133,7 @@ impl Play {
         let (shown, plans) = mpsc::unbounded_channel();
         let options = ProcessOptions::new(seed, settings);
         let process = world.start_with(options, |connections| Connections {
-            plans: Some(shown),
+            plans: Some(Arc::new(Shown(shown))),
             ..connections
         });
         let reclaims = world.world().random("demo/reclaims");

@@ -199,7 +199,7 @@ fn folded(scene: &Scene, seen: &Seen) -> Outcome {
         weather: scene.weather.clone(),
         loads: work.loads,
     };
-    run(&scenario, &variant, 1, &Nobody)
+    run(&scenario, &variant, 1, &Nobody).unwrap()
 }
 
 #[test]

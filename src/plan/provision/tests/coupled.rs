@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::{ProvisionSettings, add_pods, check, pool, provision, spec, world};
+use super::{ProvisionSettings, add_pods, judged, pool, spec, world};
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
 use crate::model::pod::{LabelSelector, PodConstraints, PodSpec, PodTerm, TopologySpread};
@@ -308,8 +308,8 @@ fn plans_of_coupled_pods_are_near_the_optimum_and_bounds_never_above_it() {
     let mut worst: BTreeMap<Coupling, (i64, i64)> = BTreeMap::new();
     for seed in 0..WORLDS {
         let (groups, kinds, snapshot, differ) = scene(seed);
-        let plan = provision(&snapshot, &settings);
-        wrong.extend(check::violations(&snapshot, &plan));
+        let (plan, faults) = judged(&snapshot, &settings);
+        wrong.extend(faults);
         let least = optimum(&groups, &kinds);
         let price = plan.price.units();
         let bound = plan.lower_bound.units();

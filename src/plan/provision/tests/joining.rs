@@ -125,6 +125,7 @@ fn with_volume(snapshot: &mut Snapshot, name: &str) -> Pod {
         namespace: "default".to_owned(),
         name: name.to_owned(),
         volume_name: None,
+        storage_class: None,
         driver: EBS_DRIVER.to_owned(),
         one_pod: false,
         node_terms: Vec::new(),

@@ -13,10 +13,11 @@ mod kept;
 mod limits;
 mod many_classes;
 mod min_values;
+mod proofs;
 mod random;
 mod reserved;
 
-use super::{ProvisionSettings, promise, provision};
+use super::{ProvisionSettings, promise, provision_proven};
 use crate::model::claim::Claim;
 use crate::model::money::UsdPerHour;
 use crate::model::node_class::NodeClass;
@@ -140,13 +141,17 @@ fn plan(snapshot: &Snapshot) -> ProvisioningPlan {
         budget_units: 30_000,
         ..ProvisionSettings::default()
     };
-    let plan = provision(snapshot, &settings);
-    assert_eq!(
-        check::violations(snapshot, &plan),
-        Vec::<String>::new(),
-        "{plan:#?}"
-    );
+    let (plan, wrong) = judged(snapshot, &settings);
+    assert_eq!(wrong, Vec::<String>::new(), "{plan:#?}");
     plan
+}
+
+/// The plan, and everything that is wrong with it or with the proof of its lower bound.
+fn judged(snapshot: &Snapshot, settings: &ProvisionSettings) -> (ProvisioningPlan, Vec<String>) {
+    let (plan, proofs) = provision_proven(snapshot, settings, &|| false);
+    let mut wrong = check::violations(snapshot, &plan);
+    wrong.extend(check::unproven(&plan, &proofs));
+    (plan, wrong)
 }
 
 fn types(plan: &ProvisioningPlan) -> Vec<String> {

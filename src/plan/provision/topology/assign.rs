@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choices;
+use super::failure::Failure;
 use super::group::{Group, Groups, Kind};
 use super::state::{Choice, Fork, Key, State, Tie, Tilts, Values};
 use super::world::Placed;
@@ -347,7 +348,7 @@ impl Assignment {
         choices: &mut [Choice],
         mut counts: BTreeMap<Values, u32>,
         together: bool,
-    ) -> (BTreeMap<Values, u32>, Option<String>) {
+    ) -> (BTreeMap<Values, u32>, Option<Failure>) {
         let position = self.positions(ties);
         let prefers = ties.iter().any(|tie| {
             tie.trigger

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::failure::Failure;
 use super::group::{Group, Groups, Kind};
 use super::world::Placed;
 use super::{Arranged, Stage};
@@ -14,8 +15,6 @@ use crate::plan::provision::class::{self, Class};
 use crate::plan::provision::item::{Domain, Item, Part, add_relations};
 use crate::plan::provision::labels::{HOSTNAME, Labelled};
 use crate::plan::provision::stock::{Bin, BinName};
-
-const APART: &str = "no node that could be had is large enough for the pod together with the pods that its affinity over kubernetes.io/hostname demands";
 
 /// Bundles the items of every class that has required affinity over single nodes.
 pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, placed: &Placed) {
@@ -197,11 +196,7 @@ fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, 
         item.domains
             .push(Domain::one_of(HOSTNAME.to_owned(), names));
         item.levels.clear();
-        fail(
-            arranged,
-            position,
-            "the node with the pods that the pod's affinity over kubernetes.io/hostname selects has no room",
-        );
+        fail(arranged, position, Failure::no_room_there());
     }
 }
 
@@ -217,11 +212,13 @@ fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<u
         .map(|free| times_into(&item.size, free, item.count))
         .max()
         .unwrap_or(0);
-    let together = on_candidates
-        .max(on_bins)
-        .min(Loads::default().room(&item.relations));
+    let (large, allowed) = (
+        on_candidates.max(on_bins),
+        Loads::default().room(&item.relations),
+    );
+    let together = large.min(allowed);
     if together < item.count {
-        fail(arranged, *first, APART);
+        fail(arranged, *first, apart(large, allowed));
     }
     if together == 0 {
         arranged.items.get_mut(*first)?.count = 0;
@@ -243,10 +240,11 @@ fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<u
         let both = available(&bundle).and(&available(&item));
         let mut loads = Loads::default();
         loads.add(&bundle.relations, 1);
-        let beside =
-            most(&item, &both, &room.capacities, &bundle.size).min(loads.room(&item.relations));
+        let large = most(&item, &both, &room.capacities, &bundle.size);
+        let allowed = loads.room(&item.relations);
+        let beside = large.min(allowed);
         if beside < item.count || beside == 0 {
-            fail(arranged, *other, APART);
+            fail(arranged, *other, apart(large, allowed));
         }
         if beside > 0 {
             bundle = merged(&bundle, &item, beside, &both, &room.capacities);
@@ -266,6 +264,7 @@ fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room
         return;
     };
     let mut rest = item.count;
+    let mut why = Failure::too_large();
     let mut bundles = Vec::new();
     for leader in leaders {
         let Some(lead) = arranged.items.get(*leader).cloned() else {
@@ -274,8 +273,12 @@ fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room
         let both = available(&lead).and(&available(&item));
         let mut loads = Loads::default();
         loads.add(&lead.relations, 1);
-        let beside =
-            most(&item, &both, &room.capacities, &lead.size).min(loads.room(&item.relations));
+        let (large, allowed) = (
+            most(&item, &both, &room.capacities, &lead.size),
+            loads.room(&item.relations),
+        );
+        let beside = large.min(allowed);
+        why = apart(large, allowed);
         let mut left = lead.count;
         while rest > 0 && beside > 0 && left > 0 {
             let these = beside.min(rest);
@@ -296,12 +299,16 @@ fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room
         }
     }
     if rest > 0 {
-        let detail = if rest == item.count {
-            "no pod that the pod's affinity over kubernetes.io/hostname selects runs or waits where the pod could be"
-        } else {
-            APART
-        };
-        fail(arranged, position, detail);
+        let is_alone = rest == item.count && bundles.is_empty();
+        fail(
+            arranged,
+            position,
+            if is_alone {
+                Failure::nobody_there()
+            } else {
+                why
+            },
+        );
     }
     if let Some(item) = arranged.items.get_mut(position) {
         item.count = 0;
@@ -363,14 +370,23 @@ fn multiplied(content: &[(usize, u32)], count: u32) -> Vec<(usize, u32)> {
         .collect()
 }
 
-fn fail(arranged: &mut Arranged, position: usize, detail: &str) {
+/// Why no more pods share a node, of which so many would have room and so many are allowed.
+fn apart(large: u32, allowed: u32) -> Failure {
+    if allowed < large {
+        Failure::contradiction(allowed)
+    } else {
+        Failure::too_large()
+    }
+}
+
+fn fail(arranged: &mut Arranged, position: usize, why: Failure) {
     let class = arranged
         .items
         .get(position)
         .and_then(|item| item.content.first())
         .map(|(class, _)| *class);
     if let Some(failed) = class.and_then(|class| arranged.failed.get_mut(class)) {
-        failed.get_or_insert_with(|| detail.to_owned());
+        failed.get_or_insert(why);
     }
 }
 

@@ -1,18 +1,14 @@
 //! Which place is best for the next pod of a class.
 //!
-//! Given the counts so far; given back the choice that the constraints allow, cheapest first, or
-//! which constraint leaves none.
-
-use std::collections::BTreeSet;
+//! Given the counts so far; given back the choice that the constraints allow, cheapest first. Why none is
+//! allowed is said elsewhere.
 
 use super::assign::Assignment;
-use super::group::{Group, Kind, Scope};
+use super::group::{Group, Kind};
 use super::state::{Choice, Judgement, Tie};
 
 /// How much dearer, in percent, a place may be that only a preference between pods asks for.
 const PREFERENCE_PERCENT: i64 = 10;
-/// So many values at most are named in a reason.
-const FEW: usize = 6;
 
 /// What decides first between places; pods only prefer among those that are equal in it, or nearly so
 /// in cost.
@@ -135,80 +131,6 @@ impl Assignment {
             (Kind::Affinity | Kind::Port, _) => Judgement::Liked(0, 0),
         }
     }
-
-    /// Which constraint leaves no choice.
-    pub(super) fn failure(&self, ties: &[Tie], position: &[usize], choices: &[Choice]) -> String {
-        if choices.is_empty() {
-            let keys: BTreeSet<&str> = ties
-                .iter()
-                .filter(|tie| tie.trigger)
-                .filter_map(|tie| self.groups.groups.get(tie.group))
-                .filter(|group| group.needs_label())
-                .map(|group| group.key.as_str())
-                .collect();
-            return unlabelled(keys.into_iter());
-        }
-        let blocking = ties.iter().zip(position).find(|(tie, position)| {
-            choices.iter().all(|choice| {
-                choice
-                    .values
-                    .get(**position)
-                    .is_some_and(|value| matches!(self.judge(tie, *value), Judgement::Forbidden))
-            })
-        });
-        let Some((group, position)) = blocking
-            .and_then(|(tie, position)| Some((self.groups.groups.get(tie.group)?, *position)))
-        else {
-            return "no place meets all of the pod's spread and affinity constraints at once"
-                .to_owned();
-        };
-        if let Scope::Claim { name, .. } = &group.scope {
-            return format!(
-                "the volume of PersistentVolumeClaim {name} is made in the zone of the first pod that mounts it, and this pod cannot be there"
-            );
-        }
-        let places = self.named(&group.key, position, choices);
-        match &group.kind {
-            Kind::Spread { max_skew, .. } => {
-                format!("at {places} one more pod would break maxSkew {max_skew}")
-            }
-            Kind::Affinity => {
-                format!("at {places} there is no pod that the pod's affinity selects")
-            }
-            Kind::Anti | Kind::Port => {
-                format!("at {places} there is a pod that anti-affinity keeps this pod away from")
-            }
-        }
-    }
-
-    /// The values that the choices have of a key, as people would say it.
-    fn named(&self, key: &str, position: usize, choices: &[Choice]) -> String {
-        let known = self.keys.iter().find(|known| known.name == key);
-        let values: BTreeSet<&str> = choices
-            .iter()
-            .filter_map(|choice| choice.values.get(position).copied().flatten())
-            .filter_map(|value| Some(known?.values.get(value)?.as_str()))
-            .collect();
-        let count = values.len();
-        let mut list: Vec<&str> = values.into_iter().collect();
-        if let [only] = list.as_slice() {
-            return format!("{key} {only}, the only value that the pod could use,");
-        }
-        list.truncate(FEW);
-        let more = if count > FEW { ", ..." } else { "" };
-        format!(
-            "each of the {count} values of {key} that the pod could use ({}{more})",
-            list.join(", ")
-        )
-    }
-}
-
-/// The reason of pods whose constraints are about labels that no node has.
-pub(super) fn unlabelled<'keys>(keys: impl Iterator<Item = &'keys str>) -> String {
-    format!(
-        "no node that the pod could use carries the label {}, which its spread or affinity is about",
-        keys.collect::<Vec<_>>().join(" and ")
-    )
 }
 
 /// A node without the label is in no domain: nothing can be spread to it or be near others there, and

@@ -8,6 +8,7 @@
 pub mod assign;
 pub mod bundle;
 mod choices;
+pub mod failure;
 pub mod group;
 pub mod index;
 mod judge;
@@ -26,11 +27,10 @@ use super::supply::Supply;
 use crate::model::snapshot::Snapshot;
 use crate::plan::pack::problem::{Loads, Relation};
 use assign::Division;
+use failure::Failure;
 use group::{Group, Groups, Kind};
 pub use state::{Fork, Lean, Tilts};
 use world::Placed;
-
-const STUCK: &str = "no pod that the pod's affinity selects runs, and those that wait, if any, wait for this pod in turn";
 
 /// Items, and what is on the bins already.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +40,7 @@ pub struct Arranged {
     /// Loads of the groups on each bin.
     pub bin_loads: Vec<Loads>,
     /// For each class what kept some of its pods from becoming items.
-    pub failed: Vec<Option<String>>,
+    pub failed: Vec<Option<Failure>>,
     /// Judges what was placed in the end.
     pub assignment: assign::Assignment,
 }
@@ -72,7 +72,7 @@ pub struct Layout<'round> {
     placed: Placed,
     relations: Vec<Vec<Relation>>,
     /// Classes that can never be placed, and why.
-    hopeless: BTreeMap<usize, String>,
+    hopeless: BTreeMap<usize, Failure>,
     division: Option<Division>,
 }
 
@@ -86,9 +86,9 @@ impl<'round> Layout<'round> {
             missing = groups.take_unlabelled(&carried(&stage));
             groups.count(stage.classes, |class| !missing.contains_key(&class));
         }
-        let mut hopeless: BTreeMap<usize, String> = missing
+        let mut hopeless: BTreeMap<usize, Failure> = missing
             .into_iter()
-            .map(|(class, keys)| (class, judge::unlabelled(keys.iter().map(String::as_str))))
+            .map(|(class, keys)| (class, Failure::unlabelled(keys.iter().map(String::as_str))))
             .collect();
         let mut layout = Self {
             stage,
@@ -101,7 +101,7 @@ impl<'round> Layout<'round> {
         if !groups.is_empty() {
             layout.placed = Placed::of(stage.snapshot, &groups);
             for class in groups.take_stuck(|group| layout.placed.has_members(group)) {
-                hopeless.entry(class).or_insert_with(|| STUCK.to_owned());
+                hopeless.entry(class).or_insert_with(Failure::stuck);
             }
             layout.relations = relations(&groups, classes);
             let division = Division::of(&stage, &groups, &layout.placed, &layout.relations);

@@ -165,16 +165,18 @@ impl State {
         }
     }
 
+    /// How many values count when the least is looked for.
+    pub(super) fn counting(&self) -> i32 {
+        let number = self.eligible.iter().filter(|eligible| **eligible).count();
+        i32::try_from(number).unwrap_or(i32::MAX)
+    }
+
     pub(super) fn least(&self, min_domains: i32) -> u32 {
-        let counted = self
-            .members
-            .iter()
-            .zip(&self.eligible)
-            .filter(|(_members, eligible)| **eligible);
-        let number = counted.clone().count();
-        if i64::try_from(number).unwrap_or(i64::MAX) < i64::from(min_domains) {
+        if self.counting() < min_domains {
             return 0;
         }
+        let counted = self.members.iter().zip(&self.eligible);
+        let counted = counted.filter(|(_members, eligible)| **eligible);
         counted.map(|(members, _)| *members).min().unwrap_or(0)
     }
 }
