@@ -5,10 +5,11 @@
 
 use clap::Command;
 
-/// The page: leader election, ceilings, prices, rates, what is learned.
+/// The page: leader election, ceilings, wishes of pods, prices, rates, what is learned.
 pub fn markdown() -> String {
     super::lease::markdown()
         + &super::ceilings::markdown()
+        + &super::wishes::markdown()
         + &super::prices::markdown()
         + &super::rates::markdown()
         + &super::learned::markdown()
