@@ -24,6 +24,8 @@ pub struct ProvisioningPlan {
     pub lower_bound: UsdPerHour,
     /// The proof of the lower bound.
     pub certificate: BoundCertificate,
+    /// Wishes of pods that cost something, or were given up because they would.
+    pub wishes: Vec<PricedWish>,
     /// The wall-clock guard ended the search before its units of work were spent.
     pub truncated: bool,
 }
@@ -122,6 +124,42 @@ pub struct OfferingPrice {
     pub offering: OfferingKey,
     /// By dimension, for the whole capacity.
     pub prices: Vec<UsdPerHour>,
+}
+
+/// What pods only prefer, with its price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PricedWish {
+    /// The pods, in name order.
+    pub pods: Vec<PodKey>,
+    /// What they wish for.
+    pub wish: String,
+    /// True when it is met at that price, false when it was given up where it is not free.
+    pub kept: bool,
+    /// What it costs more, or would.
+    pub price: UsdPerHour,
+}
+
+impl PricedWish {
+    /// For people, in one line.
+    pub fn sentence(&self) -> String {
+        let first = self
+            .pods
+            .first()
+            .map_or_else(String::new, ToString::to_string);
+        let others = match self.pods.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let price = if self.kept {
+            format!("costs {} USD per hour more", self.price)
+        } else {
+            format!(
+                "given up where it is not free, would cost {} USD per hour more",
+                self.price
+            )
+        };
+        format!("wish of {first}{others} ({}): {price}", self.wish)
+    }
 }
 
 /// A node to buy.

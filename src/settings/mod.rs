@@ -13,6 +13,7 @@ mod page;
 mod prices;
 mod rates;
 mod spread;
+mod wishes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -31,11 +32,12 @@ pub use page::markdown as flags_markdown;
 pub use prices::PriceFlags;
 pub use rates::{Rate, RateError, RateFlags};
 pub use spread::{DefaultSpread, default_spread};
+pub use wishes::WishFlags;
 
 use joining::Joining;
 
 use crate::plan::lifecycle::LifecycleSettings;
-use crate::plan::provision::{ContestedPods, ProvisionSettings};
+use crate::plan::provision::{ContestedPods, Premium, ProvisionSettings};
 use crate::plan::rate::Rate as LaunchRate;
 
 /// Whether the controller acts.
@@ -122,6 +124,9 @@ pub struct ControllerFlags {
     /// Buy on-demand for drivers of Spark applications unless their pod says otherwise
     #[arg(long, env = "TONNAGE_DRIVERS_ON_DEMAND", action = clap::ArgAction::Set, default_value_t = true)]
     pub drivers_on_demand: bool,
+    /// What wishes of pods may cost
+    #[command(flatten)]
+    pub wishes: WishFlags,
     /// Spread constraints of pods without their own that a ReplicaSet or StatefulSet made, as in
     /// `defaultConstraints` of kube-scheduler's configuration: a JSON list
     #[arg(long, env = "TONNAGE_DEFAULT_SPREAD", value_name = "JSON", value_parser = default_spread, default_value = "[]")]
@@ -230,6 +235,8 @@ pub struct Settings {
     pub contested_pods: ContestedPods,
     /// Spark drivers go on-demand.
     pub drivers_on_demand: bool,
+    /// What wishes of pods may cost.
+    pub preference_premium: Premium,
     /// Spread constraints of pods that have none.
     pub default_spread: DefaultSpread,
     /// Quiet that ends a burst of pods.
@@ -319,6 +326,7 @@ impl ControllerFlags {
                 Contested::Take => ContestedPods::Take,
             },
             drivers_on_demand: self.drivers_on_demand,
+            preference_premium: self.wishes.premium(),
             default_spread: self.default_spread.clone(),
             batch_idle: self.batch_idle,
             batch_max: self.batch_max,
@@ -349,6 +357,7 @@ impl Settings {
         ProvisionSettings {
             contested_pods: self.contested_pods,
             drivers_on_demand: self.drivers_on_demand,
+            preference_premium: self.preference_premium,
             default_spread: self.default_spread.0.clone(),
             price_band_percent: Some(self.price_band_percent),
             ..ProvisionSettings::default()

@@ -5,11 +5,12 @@
 
 use clap::Command;
 
-/// The page: leader election, what keeps a plan, ceilings, prices, rates, names, what is learned.
+/// The page: leader election, what keeps a plan, ceilings, wishes of pods, prices, rates, names, what is learned.
 pub fn markdown() -> String {
     super::lease::markdown()
         + &super::keeping::markdown()
         + &super::ceilings::markdown()
+        + &super::wishes::markdown()
         + &super::prices::markdown()
         + &super::rates::markdown()
         + &super::naming::markdown()

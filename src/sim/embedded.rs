@@ -23,7 +23,7 @@ use crate::controllers::assembly::{Connections, assemble};
 use crate::metrics::Metrics;
 use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
-use crate::plan::provision::ContestedPods;
+use crate::plan::provision::{ContestedPods, Premium};
 use crate::plan::rate::Rate as LaunchRate;
 use crate::settings::{DefaultSpread, LearnedSettings, Mode, Settings};
 use crate::world::{Clock, SteadyClock, World};
@@ -120,6 +120,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         mode,
         contested_pods: ContestedPods::Leave,
         drivers_on_demand: true,
+        preference_premium: Premium::default(),
         default_spread: DefaultSpread::default(),
         batch_idle: Duration::from_secs(1),
         batch_max: Duration::from_secs(10),

@@ -10,7 +10,7 @@ use super::*;
 use crate::cluster::manifests::{Document, read_text};
 use crate::model::offering::CapacityType;
 use crate::model::report::ReasonKind;
-use crate::plan::provision::ProvisionSettings;
+use crate::plan::provision::{Premium, ProvisionSettings};
 use crate::sim::ec2::market::Weather;
 
 const POOLS: &str = "
@@ -342,7 +342,7 @@ fn a_variant_replaces_adds_and_takes_away() {
 apiVersion: tonnage.dev/v1alpha1
 kind: SimulationSettings
 metadata: {name: s}
-spec: {planBudgetMs: 7, driversOnDemand: false, withoutNodePools: [general]}
+spec: {planBudgetMs: 7, driversOnDemand: false, preferencePremiumPercent: 0, withoutNodePools: [general]}
 ---
 ";
     let other = POOLS
@@ -359,6 +359,7 @@ spec: {planBudgetMs: 7, driversOnDemand: false, withoutNodePools: [general]}
     assert_eq!(pools, ["other"]);
     let expected = ProvisionSettings {
         drivers_on_demand: false,
+        preference_premium: Premium(0),
         ..settings().with_budget_ms(7)
     };
     assert_eq!(variant.settings, expected);

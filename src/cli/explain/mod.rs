@@ -78,7 +78,7 @@ fn pod(args: &PodArgs) -> Result<(), ExplainError> {
         return Err(ExplainError::NoSuchPod(key));
     };
     let text = match args.output {
-        Output::Table => sentence(pod, &plan),
+        Output::Table => sentence(pod, &plan) + &wishes(pod, &plan),
         form => structured(&document(pod, &plan), form)?,
     };
     crate::cli::write_stdout(&text).map_err(PlanError::from)?;
@@ -148,6 +148,15 @@ fn sentence(pod: &Pod, plan: &ProvisioningPlan) -> String {
     }
 }
 
+/// What is to be said of the price of the pod's wishes.
+fn wishes(pod: &Pod, plan: &ProvisioningPlan) -> String {
+    let own = plan
+        .wishes
+        .iter()
+        .filter(|wish| wish.pods.contains(&pod.key));
+    own.map(|wish| wish.sentence() + "\n").collect()
+}
+
 /// What a node was compared by, where that is not its price.
 fn weighed(node: &PlannedNode) -> String {
     if node.risk == UsdPerHour::ZERO {
@@ -160,6 +169,11 @@ fn weighed(node: &PlannedNode) -> String {
 fn document(pod: &Pod, plan: &ProvisioningPlan) -> serde_json::Value {
     let key = &pod.key;
     let mut document = json!({"schemaVersion": "1", "pod": key.to_string()});
+    let own = plan.wishes.iter().filter(|wish| wish.pods.contains(key));
+    let own: Vec<serde_json::Value> = own.map(super::plan::wish).collect();
+    if !own.is_empty() {
+        document["wishes"] = own.into();
+    }
     match place(key, plan) {
         Place::New(index) => {
             let node = plan.new_nodes.get(index);

@@ -7,7 +7,7 @@ pub(super) mod catalog;
 mod render;
 pub(super) mod scene;
 
-pub(super) use render::{columns, document, reasons, sentences};
+pub(super) use render::{columns, document, reasons, sentences, wish};
 
 use std::io;
 use std::time::Instant;
@@ -110,6 +110,7 @@ pub(super) fn settings(args: &SceneArgs) -> ProvisionSettings {
             ContestedPods::Leave
         },
         default_spread: args.default_spread(),
+        preference_premium: args.preference_premium(),
         ..ProvisionSettings::default()
     }
     .with_budget_ms(args.budget_ms())

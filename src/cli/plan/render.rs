@@ -9,7 +9,8 @@ use crate::model::money::UsdPerHour;
 use crate::model::pod::PodKey;
 use crate::model::quantity;
 use crate::model::report::{
-    BoundCases, BoundCertificate, OfferingPrice, PlannedNode, ProvisioningPlan, Unschedulable,
+    BoundCases, BoundCertificate, OfferingPrice, PlannedNode, PricedWish, ProvisioningPlan,
+    Unschedulable,
 };
 
 fn names(pods: &[PodKey]) -> Vec<String> {
@@ -34,7 +35,7 @@ pub(in crate::cli) fn document(plan: &ProvisioningPlan, price_region: &str) -> V
         .iter()
         .map(|(pod, why)| json!({"pod": pod.to_string(), "reasons": reasons(why)}))
         .collect();
-    json!({
+    let mut document = json!({
         "schemaVersion": "1",
         "truncated": plan.truncated,
         "nodes": nodes,
@@ -45,6 +46,20 @@ pub(in crate::cli) fn document(plan: &ProvisioningPlan, price_region: &str) -> V
         "lowerBoundUsdPerHour": plan.lower_bound.to_string(),
         "priceRegion": price_region,
         "certificate": certificate(plan),
+    });
+    if !plan.wishes.is_empty() {
+        document["wishes"] = plan.wishes.iter().map(wish).collect();
+    }
+    document
+}
+
+/// A wish that has a price, as a value.
+pub(in crate::cli) fn wish(wish: &PricedWish) -> Value {
+    json!({
+        "pods": names(&wish.pods),
+        "wish": wish.wish,
+        "kept": wish.kept,
+        "usdPerHour": wish.price.to_string(),
     })
 }
 
@@ -194,6 +209,9 @@ pub(super) fn table(plan: &ProvisioningPlan, price_region: &str) -> String {
             "{} pods fit on what is on its way for NodeClaim {claim}",
             pods.len()
         );
+    }
+    for wish in &plan.wishes {
+        let _infallible = writeln!(text, "{}", wish.sentence());
     }
     if plan.truncated {
         text.push_str("the search ended early by the wall clock; the plan is valid\n");

@@ -23,7 +23,8 @@ use crate::model::offering::Catalogue;
 use crate::model::pod::TopologySpread;
 use crate::model::snapshot::Snapshot;
 use crate::plan::launch::{Hazards, NoShows, NodeMemory, Shortages};
-use crate::settings::{Contested, DefaultSpread, default_spread};
+use crate::plan::provision::Premium;
+use crate::settings::{Contested, DefaultSpread, WishFlags, default_spread};
 
 /// Where the world comes from.
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,8 @@ pub(in crate::cli) struct SceneArgs {
     /// `defaultConstraints` of kube-scheduler's configuration: a JSON list
     #[arg(long, value_name = "JSON", value_parser = default_spread, default_value = "[]")]
     default_spread: DefaultSpread,
+    #[command(flatten)]
+    wishes: WishFlags,
 }
 
 /// A world to plan for.
@@ -108,6 +111,11 @@ impl SceneArgs {
     /// True when contested pods are bought for.
     pub(in crate::cli) fn takes_contested_pods(&self) -> bool {
         self.contested_pods == Contested::Take
+    }
+
+    /// What wishes of pods may cost.
+    pub(in crate::cli) const fn preference_premium(&self) -> Premium {
+        self.wishes.premium()
     }
 
     /// Spread constraints of pods that have none.

@@ -21,7 +21,6 @@ use crate::model::node_pool::NodePool;
 use crate::model::offering::{CapacityType, MOST_OFFERINGS, OfferingKey};
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::pack::Bits;
 
 /// Everything that planned nodes are made from.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +95,7 @@ impl Parts<'_> {
         if chosen.offering.key.capacity_type != CapacityType::Spot || mix.allows_spot(pool) {
             return None;
         }
-        let (need, allowed) = (self.need(node), self.allowed(node));
+        let (need, allowed) = (self.need(node), node.allowed(self.items, self.supply));
         let within_limits = within_limits(rooms, pool, chosen);
         let twin = self.by_price.iter().copied().find(|index| {
             let (Some(candidate), Some(free)) = (
@@ -158,6 +157,11 @@ impl Parts<'_> {
             }
             names.extend(pods.take(item, *count));
         }
+        for place in &node.places {
+            if let Some(value) = place.single() {
+                labels.insert(place.key.clone(), value.clone());
+            }
+        }
         names.sort();
         let mut annotations =
             BTreeMap::from([(promise::PROMISE.to_owned(), promise::write(&promised))]);
@@ -212,7 +216,7 @@ impl Parts<'_> {
             return Vec::new();
         };
         let need = self.need(node);
-        let allowed = self.allowed(node);
+        let allowed = node.allowed(self.items, self.supply);
         let within_limits = within_limits(rooms, &variant.pool, chosen);
         self.by_price
             .iter()
@@ -242,21 +246,6 @@ impl Parts<'_> {
             }
         }
         need
-    }
-
-    /// Candidates that every item on the node may use, on the level that it was bought on.
-    fn allowed(&self, node: &Bought) -> Bits {
-        let mut allowed = Bits::full(self.supply.candidates.len());
-        for (index, _count) in &node.contents {
-            let level = self
-                .items
-                .get(*index)
-                .and_then(|item| item.levels.get(node.level));
-            if let Some(level) = level {
-                allowed.retain(level);
-            }
-        }
-        allowed
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::class::Class;
 use super::fewer_slots;
-use super::item::Item;
+use super::item::{Domain, Item};
+use super::labels::Labelled;
 use super::limits::Rooms;
 use super::reserved::Free;
 use super::supply::{Candidate, Supply};
@@ -31,6 +32,34 @@ pub struct Bought {
     pub level: usize,
     /// Item index and how many.
     pub contents: Vec<(usize, u32)>,
+    /// Where it must be beside what its items say, for the sake of wishes that cost nothing there.
+    pub places: Vec<Domain>,
+}
+
+impl Bought {
+    /// Candidates that every item on it may use, on the level that it was bought on.
+    pub fn allowed(&self, items: &[Item], supply: &Supply) -> Bits {
+        let mut allowed = Bits::full(supply.candidates.len());
+        for (index, _count) in &self.contents {
+            let level = items
+                .get(*index)
+                .and_then(|item| item.levels.get(self.level));
+            if let Some(level) = level {
+                allowed.retain(level);
+            }
+        }
+        if self.places.is_empty() {
+            return allowed;
+        }
+        Bits::of(supply.candidates.len(), |index| {
+            let labels = supply.labels(index);
+            allowed.contains(index)
+                && labels.is_some_and(|labels| {
+                    let mut places = self.places.iter();
+                    places.all(|place| place.accepts(labels.label(&place.key)))
+                })
+        })
+    }
 }
 
 /// A lower bound on the price of what one level buys, with its proof.
@@ -302,7 +331,7 @@ impl Market<'_> {
     }
 
     /// True when what the packer proves holds for the plan: no item was narrowed or kept apart by a choice
-    /// that was made for it here, and what was compared is what is paid.
+    /// that was made for it here, or by a wish, and what was compared is what is paid.
     fn is_plain(&self, wanted: &[usize]) -> bool {
         let risky = |candidate: &Candidate| candidate.risk > UsdPerHour::ZERO;
         if self.supply.candidates.iter().any(risky) {
@@ -311,8 +340,9 @@ impl Market<'_> {
         wanted.iter().all(|index| {
             self.items.get(*index).is_some_and(|item| {
                 let mut parts = item.parts.iter();
+                let class = item.main_class().and_then(|class| self.classes.get(class));
                 item.domains.is_empty()
-                    && item.main_class().is_some()
+                    && class.is_some_and(|class| class.unwished.is_empty())
                     && parts.all(|part| part.relations == item.relations)
             })
         })
@@ -327,7 +357,7 @@ impl Market<'_> {
 
     /// The lower bound on the price of any fleet for the pods that were bought for, free of the
     /// choices that were made: each class may be wherever its pods may be at the level of the choice,
-    /// in zones too that were not chosen for them, and risk costs nothing.
+    /// in zones too that were not chosen for them, whatever they only prefer, and risk costs nothing.
     pub(super) fn prove(&self, bought: &[Bought], level: usize) -> Option<Proof> {
         let mut classes: Vec<usize> = Vec::new();
         let mut places: BTreeMap<usize, usize> = BTreeMap::new();
@@ -382,7 +412,7 @@ impl Market<'_> {
             .classes
             .get(class)
             .into_iter()
-            .flat_map(|class| &class.levels)
+            .flat_map(|class| class.levels.iter().chain(&class.unwished))
         {
             if level.intersects(chosen) {
                 free.add_all(level);
@@ -406,6 +436,7 @@ pub(super) fn expand(machines: &[Packed], wanted: &[usize], level: usize) -> Vec
                 candidate: packed.machine,
                 level,
                 contents: contents.clone(),
+                places: Vec::new(),
             });
         }
     }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::demand::PodClass;
-use super::labels::{CAPACITY_TYPE, DemandTerm, Labelled, NodeDemand, read_term};
+use super::labels::{DemandTerm, NodeDemand, read_term};
+use super::levels;
 use super::occupants::Occupants;
 use super::promise;
 use super::shared_claims::SharedClaims;
@@ -54,6 +55,8 @@ pub struct Class {
     pub fitting: Bits,
     /// Available candidates in the order in which they are tried.
     pub levels: Vec<Bits>,
+    /// The same had its pods no wishes of nodes, where that is something else: what a lower bound may count on.
+    pub unwished: Vec<Bits>,
     /// `needs` by dimension.
     pub size: Vec<i64>,
     /// What the DaemonSet pods of new nodes mean to it: see [`super::occupants::narrow`].
@@ -114,6 +117,7 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
             suitable: Bits::default(),
             fitting: Bits::default(),
             levels: Vec::new(),
+            unwished: Vec::new(),
             size: Vec::new(),
             occupants: Occupants::default(),
         });
@@ -278,16 +282,7 @@ pub fn match_candidates(
             .get(index)
             .is_some_and(|candidate| candidate.offering.available)
     });
-    let of_variant: Vec<Bits> = (0..supply.variants.len())
-        .map(|variant| {
-            Bits::of(count, |index| {
-                supply
-                    .candidates
-                    .get(index)
-                    .is_some_and(|candidate| candidate.variant == variant)
-            })
-        })
-        .collect();
+    let of_variant = levels::by_variant(supply);
     for class in classes {
         class.size = dense_needs(dimensions, &class.needs);
         class.suitable = suitable
@@ -303,13 +298,11 @@ pub fn match_candidates(
             })
         });
         class.fitting = class.suitable.and(large);
-        class.levels = levels(
-            class,
-            supply,
-            &class.fitting.and(&available),
-            &of_variant,
-            drivers_on_demand,
-        );
+        let usable = class.fitting.and(&available);
+        class.levels = levels::ranked(class, supply, (&usable, &of_variant), drivers_on_demand)
+            .into_values()
+            .rev()
+            .collect();
     }
 }
 
@@ -328,78 +321,6 @@ fn suits(class: &Class, supply: &Supply) -> Bits {
                 .labels(index)
                 .is_some_and(|labels| class.demand.accepts(&labels))
     })
-}
-
-/// Groups the available fitting candidates by how well the class likes them, then by the weight of
-/// their pool. Likes are summed as kube-scheduler sums them: every preferred term that matches
-/// counts with its weight.
-fn levels(
-    class: &Class,
-    supply: &Supply,
-    usable: &Bits,
-    of_variant: &[Bits],
-    drivers_on_demand: bool,
-) -> Vec<Bits> {
-    let preferred = preferences(class);
-    let driver = drivers_on_demand
-        && is_spark_driver(&class.spec)
-        && !class.demand.keys().any(|key| key == CAPACITY_TYPE);
-    let mut levels: BTreeMap<(i64, i32), Bits> = BTreeMap::new();
-    for (variant, bits) in supply.variants.iter().zip(of_variant) {
-        let here = usable.and(bits);
-        if here.is_empty() {
-            continue;
-        }
-        let weight = variant.pool.weight;
-        let unwelcome = has_unwelcome_taint(&variant.pool.taints, &class.spec.tolerations);
-        let base: i64 = if unwelcome { -(1 << 33) } else { 0 };
-        if preferred.is_empty() && !driver {
-            levels
-                .entry((base, weight))
-                .or_insert_with(|| Bits::empty(supply.candidates.len()))
-                .add_all(&here);
-            continue;
-        }
-        for index in here.iter() {
-            let Some(labels) = supply.labels(index) else {
-                continue;
-            };
-            let mut liking: i64 = preferred
-                .iter()
-                .filter(|(_weight, term)| term.accepts(&labels))
-                .map(|(weight, _term)| *weight)
-                .sum::<i64>()
-                .saturating_add(base);
-            if driver && labels.label(CAPACITY_TYPE) != Some("spot") {
-                liking = liking.saturating_add(1 << 32);
-            }
-            levels
-                .entry((liking, weight))
-                .or_insert_with(|| Bits::empty(supply.candidates.len()))
-                .insert(index);
-        }
-    }
-    levels.into_values().rev().collect()
-}
-
-fn has_unwelcome_taint(taints: &[crate::model::taint::Taint], tolerations: &[Toleration]) -> bool {
-    taints.iter().any(|taint| {
-        taint.effect == crate::model::taint::TaintEffect::PreferNoSchedule
-            && !tolerations.iter().any(|own| own.tolerates(taint))
-    })
-}
-
-fn preferences(class: &Class) -> Vec<(i64, DemandTerm)> {
-    class
-        .spec
-        .constraints
-        .iter()
-        .flat_map(|constraints| &constraints.preferred_node_terms)
-        .filter_map(|(weight, term)| {
-            let term = read_term(term, &Requirements::new()).ok().flatten()?;
-            Some((i64::from(*weight), term))
-        })
-        .collect()
 }
 
 /// True for the pod that a Spark application, or what submits it, cannot lose.

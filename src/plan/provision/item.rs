@@ -23,7 +23,7 @@ pub struct Part {
 }
 
 /// What a node must have of a label.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Domain {
     /// The label.
     pub key: String,

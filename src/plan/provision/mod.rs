@@ -19,6 +19,7 @@ mod fewer_slots;
 pub mod fill;
 pub mod item;
 pub mod labels;
+pub mod levels;
 pub mod limits;
 pub mod min_values;
 pub mod mix;
@@ -38,8 +39,9 @@ pub mod supply;
 pub mod topology;
 pub mod turns;
 mod weigh;
+mod wishes;
 
-pub use settings::{ContestedPods, ProvisionSettings};
+pub use settings::{ContestedPods, Premium, ProvisionSettings};
 
 use std::collections::BTreeMap;
 
@@ -52,10 +54,10 @@ use demand::PodClass;
 use item::Item;
 use limits::Rooms;
 use mix::Mix;
-use place::World;
 use pods::Pods;
 use stock::{Bin, BinName};
 use turns::Turns;
+use wishes::{Ground, Wishes};
 
 use crate::model::money::UsdPerHour;
 use crate::model::pod::PodKey;
@@ -136,28 +138,22 @@ fn planned(
     let contested = contested(snapshot, settings, &mut classes);
     let capacities = class::dense_supply(&dimensions, &supply);
     let usable = min_values::usable(&supply, &capacities);
-    min_values::leave_to_others(&supply, (&capacities, &usable), &mut classes);
     let bins = stock::bins(snapshot, &daemons);
-    let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
-    let stage = topology::Stage {
+    let ground = Ground {
         snapshot,
-        classes: &classes,
         supply: &supply,
         bins: &bins,
-        suitable: &suitable,
-        capacities: &usable,
+        capacities: &capacities,
+        usable: &usable,
         dimensions: &dimensions,
-    };
-    let layout = topology::Layout::of(stage);
-    let world = World {
-        stage,
-        capacities: &usable,
-        whole: &capacities,
+        premium: settings.preference_premium,
         budget: settings.budget_units,
-        proves: true,
         over,
     };
-    let (arranged, placement) = weigh::best(&layout, &world);
+    let wishes = Wishes::read(&ground, &classes, settings);
+    let (fleet, compared) = wishes::best(&ground, classes, &wishes);
+    let told = wishes::told(&wishes, &supply, (&fleet, compared.as_ref()));
+    let (classes, arranged, placement) = (fleet.classes, fleet.arranged, fleet.placement);
     let (states, mut rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
     let items = arranged.items;
 
@@ -170,7 +166,10 @@ fn planned(
         settings,
         by_price: &assemble::by_price(&supply),
     };
-    let mut plan = ProvisioningPlan::default();
+    let mut plan = ProvisioningPlan {
+        wishes: told,
+        ..ProvisioningPlan::default()
+    };
     let mut pods = Pods::of(&classes, &pods::expected(snapshot, &bins));
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     let mix = Mix::of(snapshot);

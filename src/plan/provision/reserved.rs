@@ -158,6 +158,7 @@ impl Market<'_> {
                 candidate: filled.candidate,
                 level: filled.level,
                 contents: filled.contents.clone(),
+                places: Vec::new(),
             });
         }
     }

@@ -14,6 +14,38 @@ pub enum ContestedPods {
     Take,
 }
 
+/// What a wish of pods may cost, in percent: of the price of what it is about, for a wish of full weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Premium(pub u32);
+
+impl Premium {
+    /// From here on wishes come before every price.
+    pub const UNBOUNDED: u32 = 10_000;
+    /// The full weight of a wish.
+    pub const FULL_WEIGHT: i64 = 100;
+
+    /// True when prices do not count against wishes.
+    pub const fn is_unbounded(self) -> bool {
+        self.0 >= Self::UNBOUNDED
+    }
+
+    /// The most that something may cost for a wish of this weight which costs so much without.
+    pub fn ceiling(self, price: i64, weight: i64) -> i64 {
+        if self.is_unbounded() {
+            return i64::MAX;
+        }
+        let share = i128::from(self.0) * i128::from(weight.max(0));
+        let extra = i128::from(price) * share / (100 * i128::from(Self::FULL_WEIGHT));
+        price.saturating_add(i64::try_from(extra).unwrap_or(i64::MAX))
+    }
+}
+
+impl Default for Premium {
+    fn default() -> Self {
+        Self(10)
+    }
+}
+
 /// Settings of one planning round.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvisionSettings {
@@ -25,6 +57,8 @@ pub struct ProvisionSettings {
     pub max_alternatives: usize,
     /// An alternative may cost this many percent more than the cheapest; `None` lists all that fit.
     pub price_band_percent: Option<u32>,
+    /// What a wish of pods may cost.
+    pub preference_premium: Premium,
     /// Drivers of Spark applications go on-demand unless their pod says otherwise.
     pub drivers_on_demand: bool,
     /// Spread constraints of pods that have none of their own, without selectors.
@@ -40,14 +74,15 @@ impl ProvisionSettings {
 }
 
 impl Default for ProvisionSettings {
-    /// 100 ms of search, 60 offerings within twice the cheapest price, drivers on-demand, contested
-    /// pods left alone, no spread by default.
+    /// 100 ms of search, 60 offerings within twice the cheapest price, a tenth more for wishes, drivers
+    /// on-demand, contested pods left alone, no spread by default.
     fn default() -> Self {
         Self {
             contested_pods: ContestedPods::Leave,
             budget_units: 100 * UNITS_PER_MILLISECOND,
             max_alternatives: MOST_OFFERINGS,
             price_band_percent: Some(100),
+            preference_premium: Premium::default(),
             drivers_on_demand: true,
             default_spread: Vec::new(),
         }

@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::{Placement, World, place};
-use super::topology::{Arranged, Fork, Layout, Lean, Tilts};
+use super::topology::{Arranged, Fork, Layout, Lean, Stage, Tilts};
 
 /// With more pods than this a fleet is not tried with single classes elsewhere.
-const MOST_PODS: usize = 200;
+pub(super) const MOST_PODS: usize = 200;
 /// Part of the budget, in percent, that all tries may spend together.
 const TRIES_PERCENT: u64 = 50;
 /// Each try may spend this part of the budget, but no less than [`LEAST_UNITS`].
@@ -24,9 +24,9 @@ const MOST_CHOICES: usize = 12;
 
 /// What a fleet is compared by: pods without a place, the important ones first, then its price.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Worth {
-    left: Vec<(std::cmp::Reverse<i32>, u32)>,
-    price: i64,
+pub(super) struct Worth {
+    pub(super) left: Vec<(std::cmp::Reverse<i32>, u32)>,
+    pub(super) price: i64,
 }
 
 struct Tries<'round> {
@@ -139,12 +139,15 @@ impl Tries<'_> {
         let placement = place(&mut arranged, &self.world);
         let spent = self.fixed.saturating_add(placement.purchase.units);
         self.units = self.units.saturating_sub(spent);
-        Some(self.judged(&arranged, &placement))
+        Some(Worth::of(&self.world.stage, &arranged, &placement))
     }
+}
 
-    fn judged(&self, arranged: &Arranged, placement: &Placement) -> Worth {
-        let classes = self.world.stage.classes;
-        let mut left: Vec<u32> = classes
+impl Worth {
+    /// What an arrangement comes to where everything went as it did.
+    pub(super) fn of(stage: &Stage<'_>, arranged: &Arranged, placement: &Placement) -> Self {
+        let mut left: Vec<u32> = stage
+            .classes
             .iter()
             .map(|class| u32::try_from(class.pods.len()).unwrap_or(u32::MAX))
             .collect();
@@ -159,20 +162,20 @@ impl Tries<'_> {
             }
         }
         let mut by_priority: BTreeMap<std::cmp::Reverse<i32>, u32> = BTreeMap::new();
-        for (class, left) in classes.iter().zip(left) {
+        for (class, left) in stage.classes.iter().zip(left) {
             let sum = by_priority
                 .entry(std::cmp::Reverse(class.spec.priority))
                 .or_default();
             *sum = sum.saturating_add(left);
         }
-        let candidates = &self.world.stage.supply.candidates;
+        let candidates = &stage.supply.candidates;
         let nodes = placement.purchase.nodes.iter();
         let price = nodes
             .filter_map(|node| candidates.get(node.candidate))
             .fold(0_i64, |sum, candidate| {
                 sum.saturating_add(candidate.weighed().units())
             });
-        Worth {
+        Self {
             left: by_priority.into_iter().collect(),
             price,
         }

@@ -8,7 +8,7 @@ use super::InputError;
 use crate::cloud::builtin;
 use crate::cluster::manifests::{Document, Manifests};
 use crate::model::snapshot::Snapshot;
-use crate::plan::provision::ProvisionSettings;
+use crate::plan::provision::{Premium, ProvisionSettings};
 use crate::simulate::scenario::Variant;
 
 /// The kind that changes settings in a variant's file. It is no object of any cluster.
@@ -36,6 +36,7 @@ struct SettingsSpec {
     plan_budget_ms: Option<u64>,
     drivers_on_demand: Option<bool>,
     price_band_percent: Option<u32>,
+    preference_premium_percent: Option<u32>,
     #[serde(default)]
     without_node_pools: Vec<String>,
 }
@@ -101,6 +102,9 @@ pub fn variant(
             settings.drivers_on_demand =
                 spec.drivers_on_demand.unwrap_or(settings.drivers_on_demand);
             settings.price_band_percent = spec.price_band_percent.or(settings.price_band_percent);
+            settings.preference_premium = spec
+                .preference_premium_percent
+                .map_or(settings.preference_premium, Premium);
             without.extend(
                 spec.without_node_pools
                     .into_iter()

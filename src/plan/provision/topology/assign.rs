@@ -3,7 +3,7 @@
 //! Given groups and what runs already; given back items, each with the label values that its node
 //! must have. Pods are divided one by one so that the constraints hold when all have their places:
 //! the cheapest value that the constraints allow comes first, so a spread costs only what its
-//! maxSkew forces it to. Preferences choose only between values that cost about the same.
+//! maxSkew forces it to. Preferences choose only between values that are within what they are worth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +17,7 @@ use crate::plan::pack::Bits;
 use crate::plan::pack::problem::Relation;
 use crate::plan::provision::class::Class;
 use crate::plan::provision::item::{Domain, Item};
+use crate::plan::provision::settings::Premium;
 
 /// The division of classes between label values, kept so that a finished plan can be judged.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub struct Assignment {
     /// The states before anything was assigned.
     pub(super) before: BTreeMap<usize, State>,
     pub(super) ties: Vec<Vec<Tie>>,
+    /// What a wish may cost.
+    pub(super) premium: Premium,
 }
 
 /// What is known before classes are divided: what each has to do with the groups, and where it could go at

@@ -106,6 +106,7 @@ impl Assignment {
         } = *stage;
         let mut assignment = Self {
             groups: groups.clone(),
+            premium: stage.premium,
             ..Self::default()
         };
         // Many groups filter alike.

@@ -13,6 +13,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::taint::Toleration;
 use crate::plan::provision::class::Class;
 use crate::plan::provision::labels::{DemandTerm, HOSTNAME, NodeDemand, ZONE};
+use crate::plan::provision::settings::Premium;
 use crate::plan::provision::shared_claims;
 
 /// What a group demands.
@@ -111,6 +112,18 @@ impl Group {
     /// spread and near nothing, while anti-affinity has nothing to say there.
     pub fn needs_label(&self) -> bool {
         self.required && matches!(self.kind, Kind::Spread { .. } | Kind::Affinity)
+    }
+}
+
+impl Group {
+    /// How much a class wishes for what the group prefers. A spread that may be broken has no weight of its own:
+    /// it counts in full.
+    pub fn weight_for(&self, class: usize) -> i64 {
+        match (self.triggers.get(&class), &self.kind) {
+            (None, _) => 0,
+            (Some(_), Kind::Spread { .. }) => Premium::FULL_WEIGHT,
+            (Some(weight), _) => i64::from(*weight),
+        }
     }
 }
 
@@ -258,6 +271,13 @@ impl Groups {
         for group in &mut self.groups {
             group.triggers.retain(|class, _weight| !gone(*class));
             group.members.retain(|class| !gone(*class));
+        }
+    }
+
+    /// Takes classes out of those that demand what is only preferred.
+    pub fn forget_wishes(&mut self, gone: impl Fn(usize) -> bool) {
+        for group in self.groups.iter_mut().filter(|group| !group.required) {
+            group.triggers.retain(|class, _weight| !gone(*class));
         }
     }
 

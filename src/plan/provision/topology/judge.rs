@@ -1,14 +1,13 @@
 //! Which place is best for the next pod of a class.
 //!
-//! Given the counts so far; given back the choice that the constraints allow, cheapest first. Why none is
-//! allowed is said elsewhere.
+//! Given the counts so far; given back the choice that the constraints allow, cheapest first but for what wishes are
+//! worth. Why none is allowed is said elsewhere.
 
 use super::assign::Assignment;
 use super::group::{Group, Kind};
 use super::state::{Choice, Judgement, Tie};
+use crate::plan::provision::settings::Premium;
 
-/// How much dearer, in percent, a place may be that only a preference between pods asks for.
-const PREFERENCE_PERCENT: i64 = 10;
 
 /// What decides first between places; pods only prefer among those that are equal in it, or nearly so
 /// in cost.
@@ -19,7 +18,38 @@ struct Rank {
     cost: i64,
 }
 
+/// A place that is allowed.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    rank: Rank,
+    /// Sum of the weights that speak for it, and against it.
+    liking: i64,
+    /// How many are there already of what is spread.
+    crowd: u64,
+    /// Of those the ones that are only spread if that can be.
+    wished_crowd: u64,
+    index: usize,
+}
+
+impl Open {
+    /// The weight of the wishes that are met better here than there.
+    fn gain_over(&self, other: &Self) -> i64 {
+        let spread = if self.wished_crowd < other.wished_crowd {
+            Premium::FULL_WEIGHT
+        } else {
+            0
+        };
+        (self.liking - other.liking).max(0).saturating_add(spread)
+    }
+
+    /// What decides among places that are worth their price.
+    const fn order(&self) -> (i64, u64, i64, usize) {
+        (-self.liking, self.crowd, self.rank.cost, self.index)
+    }
+}
+
 impl Assignment {
+    /// The place where the next pod is best: the cheapest, or one that meets wishes better and is worth its price.
     pub(super) fn best(
         &self,
         ties: &[Tie],
@@ -27,55 +57,69 @@ impl Assignment {
         choices: &[Choice],
         prefers: bool,
     ) -> Option<usize> {
-        let mut open: Vec<(Rank, i64, u64, usize)> = Vec::new();
-        for (index, choice) in choices.iter().enumerate() {
-            let (level, cost) = match choice.cost {
-                _ if choice.room > 0 => (0, 0),
-                Some(cost) => (choice.level, cost),
-                None => continue,
-            };
-            let mut excess = 0;
-            let mut liking: i64 = 0;
-            let mut crowd: u64 = 0;
-            let mut allowed = true;
-            for (tie, position) in ties.iter().zip(position) {
-                let Some(value) = choice.values.get(*position) else {
-                    continue;
+        let open: Vec<Open> = choices
+            .iter()
+            .enumerate()
+            .filter_map(|(index, choice)| self.open(ties, position, choice, index))
+            .collect();
+        let least = open.iter().min_by_key(|open| (open.rank, open.order()))?;
+        open.iter()
+            .filter(|open| {
+                let gain = if prefers { open.gain_over(least) } else { 0 };
+                let ceiling = if gain == 0 {
+                    least.rank.cost
+                } else {
+                    self.premium.ceiling(least.rank.cost, gain)
                 };
-                match self.judge(tie, *value) {
-                    Judgement::Forbidden => {
-                        allowed = false;
-                        break;
-                    }
-                    Judgement::Excess => excess += 1,
-                    Judgement::Liked(weight, others) => {
-                        liking = liking.saturating_add(weight);
-                        crowd = crowd.saturating_add(others);
+                (open.rank.excess, open.rank.level) == (least.rank.excess, least.rank.level)
+                    && open.rank.cost <= ceiling
+            })
+            .min_by_key(|open| open.order())
+            .map(|open| open.index)
+    }
+
+    /// What speaks for a place and against it; `None` where the constraints forbid it, or there is nothing.
+    fn open(
+        &self,
+        ties: &[Tie],
+        position: &[usize],
+        choice: &Choice,
+        index: usize,
+    ) -> Option<Open> {
+        let (level, cost) = if choice.room > 0 {
+            (0, 0)
+        } else {
+            (choice.level, choice.cost?)
+        };
+        let mut open = Open {
+            rank: Rank {
+                excess: 0,
+                level,
+                cost,
+            },
+            liking: 0,
+            crowd: 0,
+            wished_crowd: 0,
+            index,
+        };
+        for (tie, position) in ties.iter().zip(position) {
+            let Some(value) = choice.values.get(*position) else {
+                continue;
+            };
+            match self.judge(tie, *value) {
+                Judgement::Forbidden => return None,
+                Judgement::Excess => open.rank.excess += 1,
+                Judgement::Liked(weight, others) => {
+                    open.liking = open.liking.saturating_add(weight);
+                    open.crowd = open.crowd.saturating_add(others);
+                    let group = self.groups.groups.get(tie.group);
+                    if group.is_some_and(|group| !group.required) {
+                        open.wished_crowd = open.wished_crowd.saturating_add(others);
                     }
                 }
             }
-            if allowed {
-                let rank = Rank {
-                    excess,
-                    level,
-                    cost,
-                };
-                open.push((rank, -liking, crowd, index));
-            }
         }
-        let least = open.iter().map(|entry| entry.0).min()?;
-        let ceiling = if prefers {
-            let percent = least.cost / 100 * PREFERENCE_PERCENT;
-            least.cost.saturating_add(percent)
-        } else {
-            least.cost
-        };
-        open.into_iter()
-            .filter(|(rank, ..)| {
-                (rank.excess, rank.level) == (least.excess, least.level) && rank.cost <= ceiling
-            })
-            .min_by_key(|(rank, dislike, crowd, index)| (*dislike, *crowd, rank.cost, *index))
-            .map(|entry| entry.3)
+        Some(open)
     }
 
     pub(super) fn judge(&self, tie: &Tie, value: Option<usize>) -> Judgement {

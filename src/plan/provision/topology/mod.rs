@@ -13,7 +13,7 @@ pub mod group;
 pub mod index;
 mod judge;
 pub mod outcome;
-mod price;
+pub(super) mod price;
 mod state;
 pub mod world;
 
@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::class::Class;
 use super::item::Item;
 use super::labels::HOSTNAME;
+use super::settings::Premium;
 use super::stock::Bin;
 use super::supply::Supply;
 use crate::model::snapshot::Snapshot;
@@ -62,6 +63,10 @@ pub struct Stage<'round> {
     pub capacities: &'round [Vec<i64>],
     /// Names of the dimensions.
     pub dimensions: &'round [String],
+    /// What a wish of pods may cost.
+    pub premium: Premium,
+    /// By class whether its wishes of other pods count; those of the others are as if nobody had them.
+    pub heard: &'round [bool],
 }
 
 /// Everything about constraints between pods that does not depend on which of several places classes go to.
@@ -81,6 +86,7 @@ impl<'round> Layout<'round> {
     pub fn of(stage: Stage<'round>) -> Self {
         let classes = stage.classes.len();
         let mut groups = Groups::demanded(stage.snapshot, stage.classes);
+        groups.forget_wishes(|class| stage.heard.get(class) == Some(&false));
         let mut missing = BTreeMap::new();
         if !groups.is_empty() {
             missing = groups.take_unlabelled(&carried(&stage));

@@ -16,17 +16,17 @@ const CLOSE: f64 = 1e-9;
 
 /// What a class would ask of a place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish<'class> {
+pub(in crate::plan::provision) struct Wish<'class> {
     /// Size of one pod, by dimension.
-    pub(super) size: &'class [i64],
+    pub(in crate::plan::provision) size: &'class [i64],
     /// How many of its pods could come to the place.
-    pub(super) most: u32,
+    pub(in crate::plan::provision) most: u32,
     /// How many of them one machine may hold by the constraints.
-    pub(super) each: u32,
+    pub(in crate::plan::provision) each: u32,
 }
 
 impl<'class> Wish<'class> {
-    pub(super) fn of(class: &'class Class, most: u32, each: u32) -> Self {
+    pub(in crate::plan::provision) fn of(class: &'class Class, most: u32, each: u32) -> Self {
         Self {
             size: &class.size,
             most: most.max(1),
@@ -37,13 +37,13 @@ impl<'class> Wish<'class> {
 
 /// Sums over everything that waits, by the set of candidates that it could be on.
 #[derive(Debug, Default)]
-pub(super) struct Demand {
+pub(in crate::plan::provision) struct Demand {
     of: BTreeMap<Bits, Vec<f64>>,
 }
 
 impl Demand {
     /// So many pods of a class could be on these candidates.
-    pub(super) fn add(&mut self, wish: &Wish<'_>, candidates: Bits) {
+    pub(in crate::plan::provision) fn add(&mut self, wish: &Wish<'_>, candidates: Bits) {
         let sums = self
             .of
             .entry(candidates)
@@ -66,14 +66,18 @@ struct Offer {
 
 /// Prices of places.
 #[derive(Debug)]
-pub(super) struct Prices<'class> {
+pub(in crate::plan::provision) struct Prices<'class> {
     offers: Vec<Offer>,
     known: BTreeMap<(Bits, &'class [i64], u32, u32), Option<i64>>,
 }
 
 impl<'class> Prices<'class> {
     /// Prices where `demand` waits.
-    pub(super) fn of(supply: &Supply, capacities: &[Vec<i64>], demand: &Demand) -> Self {
+    pub(in crate::plan::provision) fn of(
+        supply: &Supply,
+        capacities: &[Vec<i64>],
+        demand: &Demand,
+    ) -> Self {
         let mut asked: Vec<Vec<f64>> = capacities
             .iter()
             .map(|capacity| vec![0.0; capacity.len()])
@@ -115,7 +119,11 @@ impl<'class> Prices<'class> {
 
     /// The price of one pod where it is cheapest among these candidates, in money units rounded down;
     /// `None` without candidates.
-    pub(super) fn cheapest(&mut self, wish: &Wish<'class>, candidates: Bits) -> Option<i64> {
+    pub(in crate::plan::provision) fn cheapest(
+        &mut self,
+        wish: &Wish<'class>,
+        candidates: Bits,
+    ) -> Option<i64> {
         let key = (candidates, wish.size, wish.most, wish.each);
         if let Some(known) = self.known.get(&key) {
             return *known;
