@@ -8,7 +8,6 @@ use super::group::{Group, Kind};
 use super::state::{Choice, Judgement, Tie};
 use crate::plan::provision::settings::Premium;
 
-
 /// What decides first between places; pods only prefer among those that are equal in it, or nearly so
 /// in cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
