@@ -6,9 +6,11 @@
 
 mod expand;
 mod live;
+mod missing;
 mod read;
 mod world;
 
 pub use live::{LiveError, read_cluster};
+pub use missing::warnings;
 pub use read::{Document, ManifestError, read_files, read_text};
 pub use world::{Manifests, Unknown};
