@@ -269,6 +269,7 @@ impl Args {
         let mut variants = self.variants(&documents)?;
         for variant in &mut variants {
             variant.volume_claims.extend(work.volume_claims.clone());
+            variant.add_namespaces(&work.loads);
         }
         self.warn(&documents, &variants);
         let scenario = Scenario {
