@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::read::Document;
 
 /// The priority of what a Node needs, which is in every cluster.
-const NODE_CRITICAL: &str = "system-node-critical";
+pub(super) const NODE_CRITICAL: &str = "system-node-critical";
 /// The priority of what a cluster needs, which is in every cluster.
-const CLUSTER_CRITICAL: &str = "system-cluster-critical";
+pub(super) const CLUSTER_CRITICAL: &str = "system-cluster-critical";
 
 /// Objects that a warning names; the others are counted.
 const MOST_NAMED: usize = 3;
