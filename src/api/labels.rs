@@ -40,6 +40,8 @@ pub const ARCH: &str = "kubernetes.io/arch";
 pub const OS: &str = "kubernetes.io/os";
 /// Build number of Windows nodes.
 pub const WINDOWS_BUILD: &str = "node.kubernetes.io/windows-build";
+/// A Namespace's own name, which every API server writes onto it.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// A Node's own name; never a requirement.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Takes a draining Node out of load balancers; the value is `karpenter`.

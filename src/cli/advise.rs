@@ -43,6 +43,18 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
 
 fn document(report: &Report, price_region: &str) -> Value {
     let workloads: Vec<Value> = report.workloads.iter().map(of_workload).collect();
+    let invalid = report.invalid.iter();
+    let invalid: Vec<Value> = invalid
+        .map(|(workload, problem)| {
+            json!({
+                "namespace": workload.namespace,
+                "kind": workload.kind,
+                "name": workload.name,
+                "pods": workload.pods,
+                "problem": problem,
+            })
+        })
+        .collect();
     json!({
         "schemaVersion": "1",
         "priceRegion": price_region,
@@ -50,6 +62,7 @@ fn document(report: &Report, price_region: &str) -> Value {
         "lowerBoundUsdPerHour": report.lower_bound.to_string(),
         "plans": report.plans,
         "workloads": workloads,
+        "invalid": invalid,
         "together": report.together.as_ref().map(of_all),
     })
 }
@@ -128,7 +141,7 @@ const HEADS: [&str; 8] = [
 
 fn table(report: &Report) -> String {
     if report.workloads.is_empty() {
-        return "no workload waits for nodes\n".to_owned();
+        return format!("no workload waits for nodes\n{}", invalid(report));
     }
     let mut rows = vec![HEADS.map(str::to_owned).to_vec()];
     for advice in &report.workloads {
@@ -160,7 +173,19 @@ fn table(report: &Report) -> String {
             "only the {MOST_EXAMINED} dearest workloads were looked at"
         );
     }
+    text.push_str(&invalid(report));
     text
+}
+
+/// A line for each workload that can have no place as it is written.
+fn invalid(report: &Report) -> String {
+    let lines = report.invalid.iter().map(|(workload, problem)| {
+        format!(
+            "{}/{} {}, pods {}: no advice, since none can have a place as it is written: {problem}\n",
+            workload.namespace, workload.name, workload.kind, workload.pods
+        )
+    });
+    lines.collect()
 }
 
 fn all_at_once(together: &Together) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::pod::{LabelSelector, NodeTerm, PodSpec};
+use crate::api::labels::NAMESPACE_NAME;
 
 /// A DaemonSet: what each of its pods will take on a node that it lands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,4 +58,14 @@ pub struct VolumeClaim {
 pub struct Namespace {
     /// Labels.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Namespace {
+    /// The same with the label that every API server puts onto a namespace of that name, whatever is written.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        let key = NAMESPACE_NAME.to_owned();
+        self.labels.insert(key, name.to_owned());
+        self
+    }
 }

@@ -310,6 +310,15 @@ fn manifests_become_loads_with_their_schedules() {
 }
 
 #[test]
+fn work_that_no_memory_holds_is_refused_with_the_field() {
+    let endless = WORK.replace("completions: 6", "completions: 2147483647");
+    let error = workloads::read(&documents("spot", "9", &endless), &frame()).unwrap_err();
+    let error = error.to_string();
+    let expected = "CronJob nightly: spec.completions: with it all workloads make 2147483647 pods";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
 fn what_is_wrong_with_a_schedule_names_file_field_and_remedy() {
     for (good, bad, said) in [
         (

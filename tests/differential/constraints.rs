@@ -33,7 +33,7 @@ constraints! {
     AffinityOverZones, AffinityOverNodes, AffinityPreferred, AffinityToOthers,
     AntiAffinityOverZones, AntiAffinityOverNodes, AntiAffinityPreferred, AntiAffinityToOthers,
     AffinityNamespaces, AffinityNamespaceSelector, AffinityMatchLabelKeys, AffinityMismatchLabelKeys,
-    HostPort, SidecarHostPort, InitContainer, Sidecar, Overhead, PodLevelResources, LimitRangeDefault,
+    HostPort, SidecarHostPort, InitHostPort, InitContainer, Sidecar, Overhead, PodLevelResources, LimitRangeDefault,
     BoundVolume, LateVolume, EphemeralVolume, ManyVolumes, ExtendedResource, Priority, SchedulingGate, NodeLimit, StandingNode,
 }
 
@@ -127,6 +127,7 @@ impl Constraint {
             Self::SchedulingGate if place.index > 0 => return false,
             Self::HostPort
             | Self::SidecarHostPort
+            | Self::InitHostPort
             | Self::InitContainer
             | Self::Sidecar
             | Self::Overhead
@@ -303,6 +304,12 @@ impl Constraint {
                     sidecar["ports"] = port;
                 }
                 append(pod, "spec.initContainers", sidecar);
+            }
+            // It ends before the pod runs, so kube-scheduler lets others have its port.
+            Self::InitHostPort => {
+                let mut init = extra("init-with-port", "100m");
+                init["ports"] = port;
+                append(pod, "spec.initContainers", init);
             }
             Self::InitContainer => append(pod, "spec.initContainers", extra("init", "1700m")),
             Self::Overhead => pod["spec"]["runtimeClassName"] = json!("heavy"),

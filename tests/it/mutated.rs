@@ -140,3 +140,68 @@ fn a_value_of_another_type_is_refused_with_its_file_and_kind() {
         "{error}"
     );
 }
+
+/// A number is written in no time; the pods that it stands for fill every memory.
+#[test]
+fn numbers_of_pods_that_cannot_be_are_refused_with_the_field_and_the_fix() {
+    let read = |workloads: &[(&str, Value)]| {
+        let document = |(kind, spec): &(&str, Value)| {
+            let group = if *kind == "Job" {
+                "batch/v1"
+            } else {
+                "apps/v1"
+            };
+            let mut object = json!({"apiVersion": group, "kind": kind, "metadata": {"name": "many"}, "spec": spec});
+            object["spec"]["template"] = json!({"spec": {"containers": []}});
+            object["spec"]["selector"] = json!({});
+            object["spec"]["serviceName"] = json!("many");
+            Document {
+                path: "many.yaml".to_owned(),
+                object,
+            }
+        };
+        let read = Manifests::read(workloads.iter().map(document).collect());
+        read.map(drop).map_err(|error| error.to_string())
+    };
+    let half = json!({"replicas": 250_000});
+    let few = json!({"parallelism": i32::MAX, "completions": 7});
+    let fine = [
+        ("Deployment", half.clone()),
+        ("StatefulSet", half),
+        ("Job", json!({"parallelism": 0})),
+    ];
+    assert_eq!(read(&fine), Ok(()));
+    assert_eq!(read(&[("Job", few)]), Ok(()));
+    let one_more = [&fine[..], &[("ReplicaSet", json!({"replicas": 1}))]].concat();
+    let error = read(&one_more).unwrap_err();
+    let expected = "many.yaml: ReplicaSet many: spec.replicas asks for 1 pods, and the manifests up to here for 500001; \
+                    at most 500000 are planned: lower it, or plan for fewer objects at a time";
+    assert_eq!(error, expected);
+    for (kind, spec, expected) in [
+        (
+            "Deployment",
+            json!({"replicas": i32::MAX}),
+            "spec.replicas asks for 2147483647 pods",
+        ),
+        (
+            "Job",
+            json!({"parallelism": 5_000_000}),
+            "spec.parallelism asks for 5000000 pods",
+        ),
+        (
+            "Deployment",
+            json!({"replicas": -3}),
+            "many.yaml: Deployment many: spec.replicas is -3; a number of pods is 0 or more",
+        ),
+        (
+            "StatefulSet",
+            json!({"replicas": -1}),
+            "spec.replicas is -1",
+        ),
+        ("Job", json!({"parallelism": -1}), "spec.parallelism is -1"),
+        ("Job", json!({"completions": -1}), "spec.completions is -1"),
+    ] {
+        let error = read(&[(kind, spec)]).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}

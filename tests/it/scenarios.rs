@@ -126,6 +126,8 @@ scenarios! {
     requests_add_up_as_kubernetes_adds_them: "requests",
     what_advice_is_about_is_planned_as_it_is: "advice",
     terms_without_meaning_are_named: "malformed",
+    fields_that_contradict_each_other_are_named: "refused",
+    a_runtime_class_adds_to_its_pods: "runtime-classes",
     claims_that_pods_share_keep_them_together: "shared-claims",
     coupled_pods_pay_for_whole_machines: "coupled-prices",
     daemon_sets_occupy_nodes_that_are_to_come: "daemon-occupants",
@@ -177,6 +179,32 @@ fn what_the_catalogue_does_not_know_is_said() {
     assert_eq!(said, "");
 }
 
+#[test]
+fn classes_that_pods_name_and_nobody_gives_are_said() {
+    for arguments in [
+        &["plan"][..],
+        &["explain", "pod", "of-the-cluster"],
+        &["advise"],
+    ] {
+        let (_text, said) = run(arguments, "runtime-classes.yaml");
+        let of_class = |kind: &str, class: &str, without: &str| {
+            format!(
+                "warning: Pod of-an-unknown-class names {kind} {class}, which is not given, so the pods are planned \
+                 {without}; give the {kind} with --filename\n"
+            )
+        };
+        let expected = [
+            of_class("PriorityClass", "urgent", "with priority 0"),
+            of_class(
+                "RuntimeClass",
+                "gvisor",
+                "without its overhead, node selector and tolerations",
+            ),
+        ];
+        assert_eq!(said, expected.concat(), "{arguments:?}");
+    }
+}
+
 /// Kube-scheduler puts the cluster's defaults onto pods of sets without a spread of their own, and onto no
 /// others.
 #[test]
@@ -218,6 +246,24 @@ fn advice(name: &str) -> (Value, BTreeMap<String, Value>) {
         })
         .collect();
     (report, by_name)
+}
+
+#[test]
+fn advice_names_what_can_have_no_place() {
+    let (report, workloads) = advice("refused.yaml");
+    assert!(!workloads.contains_key("limit-below-request"));
+    let invalid = report["invalid"].as_array().unwrap();
+    let found = invalid
+        .iter()
+        .find(|one| one["name"] == "limit-below-request");
+    let problem = found.unwrap()["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("resources.requests.cpu is 2, and its limit is 1"),
+        "{problem}"
+    );
+    let text = tonnage(&["advise"], "refused.yaml");
+    let line = "default/limit-below-request Pod, pods 1: no advice, since none can have a place as it is written: main: ";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

@@ -1,17 +1,83 @@
-//! What planning must reach: the aims of docs/planner.md.
+//! What planning must reach: the aims of docs/planner.md, or those of a file.
 //!
 //! Given the figures of one case; given back everything that misses, in words. Money is compared in integers.
 
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::BenchError;
 use crate::model::money::UsdPerHour;
 
-/// The most that a fleet may cost, in percent of the bound that the same constraints allow.
-const MOST_PERCENT_OF_BOUND: i128 = 102;
-/// Aims for time and memory are about at most so many types.
-const TYPES: i64 = 400;
-/// Diverse pods, and what they may take: milliseconds and MiB.
-const DIVERSE: [(u64, u64, u64); 2] = [(20_000, 1_000, 150), (100_000, 5_000, 400)];
-/// Pods whose preferences cannot all be met, and the milliseconds that they may take.
-const WISHES: (u64, u64) = (4_000, 200);
+/// The aims of docs/planner.md, in the form of a file of bounds.
+const AIMS: &str = include_str!("bounds.json");
+
+/// What cases must reach: a case is held to the first rule that is about its kind and at least its size.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Bounds {
+    /// The most that a fleet may cost, in percent of the bound that the same constraints allow.
+    percent_of_bound: u32,
+    rules: Vec<Rule>,
+}
+
+/// What cases of a kind may take up to a size; what is left out is not judged.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rule {
+    case: Case,
+    pods: u64,
+    types: Option<i64>,
+    milliseconds: Option<u64>,
+    mebibytes: Option<u64>,
+    percent_of_bound: Option<u32>,
+}
+
+/// A kind of pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Case {
+    Diverse,
+    Preferences,
+}
+
+impl Bounds {
+    /// Reads a file of bounds; without one, the aims of docs/planner.md.
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, BenchError> {
+        let unreadable = |reason: String| BenchError::Bounds {
+            path: path.map_or_else(
+                || "the built-in file".to_owned(),
+                |path| path.display().to_string(),
+            ),
+            reason,
+        };
+        let text = match path {
+            Some(path) => {
+                fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?
+            }
+            None => AIMS.to_owned(),
+        };
+        Self::parse(&text).map_err(|error| unreadable(error.to_string()))
+    }
+
+    fn parse(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    fn of(&self, figures: &Figures) -> Option<&Rule> {
+        let case = if figures.wishes {
+            Case::Preferences
+        } else {
+            Case::Diverse
+        };
+        self.rules.iter().find(|rule| {
+            rule.case == case
+                && figures.pods <= rule.pods
+                && rule.types.is_none_or(|types| figures.types <= types)
+        })
+    }
+}
 
 /// What one case came to.
 #[derive(Debug, Clone)]
@@ -32,36 +98,33 @@ pub(super) struct Figures {
     pub(super) lower_bound: UsdPerHour,
 }
 
-/// Every aim that is missed.
-pub(super) fn misses(figures: &Figures) -> Vec<String> {
+/// Every bound that is missed.
+pub(super) fn misses(figures: &Figures, bounds: &Bounds) -> Vec<String> {
     let mut misses = Vec::new();
+    let rule = bounds.of(figures);
+    let percent = rule
+        .and_then(|rule| rule.percent_of_bound)
+        .unwrap_or(bounds.percent_of_bound);
     let (price, bound) = (
         i128::from(figures.price.units()),
         i128::from(figures.lower_bound.units()),
     );
-    if price * 100 > bound * MOST_PERCENT_OF_BOUND {
+    if price * 100 > bound * i128::from(percent) {
         misses.push(format!(
-            "price: {} USD per hour is more than {MOST_PERCENT_OF_BOUND} % of the lower bound {}",
+            "price: {} USD per hour is more than {percent} % of the lower bound {}",
             figures.price, figures.lower_bound
         ));
     }
-    let mut at_most = |what: &str, unit: &str, found: u64, most: u64| {
-        if found > most {
+    let mut at_most = |what: &str, unit: &str, found: u64, most: Option<u64>| {
+        if let Some(most) = most.filter(|most| found > *most) {
             misses.push(format!(
                 "{what}: {found} {unit}, at most {most} are aimed at"
             ));
         }
     };
-    if figures.wishes {
-        if figures.pods <= WISHES.0 {
-            at_most("time", "ms", figures.elapsed_ms, WISHES.1);
-        }
-        return misses;
-    }
-    let aim = DIVERSE.iter().find(|(pods, _, _)| figures.pods <= *pods);
-    if let (Some((_pods, time, memory)), true) = (aim, figures.types <= TYPES) {
-        at_most("time", "ms", figures.elapsed_ms, *time);
-        at_most("memory", "MiB", figures.memory_mb, *memory);
+    if let Some(rule) = rule {
+        at_most("time", "ms", figures.elapsed_ms, rule.milliseconds);
+        at_most("memory", "MiB", figures.memory_mb, rule.mebibytes);
     }
     misses
 }
@@ -84,6 +147,8 @@ mod tests {
 
     #[test]
     fn each_miss_is_named() {
+        let aims = Bounds::read(None).unwrap();
+        let misses = |figures: &Figures| misses(figures, &aims);
         assert_eq!(misses(&figures(20_000, 1_000, 150, 102)), [""; 0]);
         for (figures, name) in [
             (figures(20_000, 1_001, 150, 102), "time"),
@@ -106,5 +171,24 @@ mod tests {
             ..figures(20_000, 9_000, 900, 100)
         };
         assert_eq!(misses(&many_types), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_of_bounds_takes_the_place_of_the_aims() {
+        let bounds = Bounds::parse(
+            r#"{"percentOfBound": 110, "rules": [
+                {"case": "diverse", "pods": 1000, "milliseconds": 300, "percentOfBound": 105}]}"#,
+        )
+        .unwrap();
+        assert_eq!(misses(&figures(1_000, 300, 999, 105), &bounds), [""; 0]);
+        assert_eq!(misses(&figures(1_000, 301, 999, 106), &bounds).len(), 2);
+        assert_eq!(misses(&figures(20_000, 9_999, 999, 110), &bounds), [""; 0]);
+        let unknown = Bounds::parse(r#"{"percentOfBound": 110, "rules": [], "most": 1}"#);
+        assert!(unknown.unwrap_err().to_string().contains("most"));
+        let absent = Bounds::read(Some(Path::new("/absent/bounds.json"))).unwrap_err();
+        assert!(
+            absent.to_string().contains("/absent/bounds.json"),
+            "{absent}"
+        );
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Given numbers of pods and instance types; given back one JSON object on standard output: time,
 //! nodes, price, lower bound and peak memory. The plan is judged by the independent checker where
-//! asked, and the figures and the proof of the bound are judged by what a plan must reach. It is not listed in the help: `hack/bench-schedule` runs it, one process for each case, so
-//! that peak memory is the case's own.
+//! asked, and the figures and the proof of the bound are judged by what a plan must reach, or by a file of bounds. It is not
+//! listed in the help: `hack/bench-schedule` runs it, one process for each case, so that peak memory is the case's own.
 
 mod judge;
 mod world;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::json;
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::memory::peak_memory_mb;
 use crate::plan::check;
 use crate::plan::provision::{ProvisionSettings, provision_proven};
-use judge::Figures;
+use judge::{Bounds, Figures};
 
 /// Time the planning of a synthetic world
 #[derive(Debug, clap::Args)]
@@ -41,6 +42,9 @@ pub(super) struct Args {
     /// error, and any makes the command fail
     #[arg(long)]
     judge: bool,
+    /// Judge by the bounds of this file instead of the aims of docs/planner.md; implies --judge
+    #[arg(long, value_name = "FILE")]
+    bounds: Option<PathBuf>,
 }
 
 /// Why the bench failed.
@@ -57,6 +61,16 @@ pub(super) enum BenchError {
         /// One of them, with its reason.
         first: String,
     },
+    /// Bounds that cannot be read.
+    #[error(
+        "{path} cannot be read: {reason}; hack/bench-schedule says what a file of bounds holds"
+    )]
+    Bounds {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Figures that miss what a plan must reach.
     #[error("{count} misses, the first: {first}")]
     Missed {
@@ -72,6 +86,9 @@ pub(super) enum BenchError {
 
 /// Plans one world and prints its figures.
 pub(super) fn run(args: &Args) -> Result<(), BenchError> {
+    let bounds = (args.judge || args.bounds.is_some())
+        .then(|| Bounds::read(args.bounds.as_deref()))
+        .transpose()?;
     let snapshot = world::world(args.pods, args.types, args.wishes);
     let settings = ProvisionSettings::default().with_budget_ms(args.budget_ms);
     let began = Instant::now();
@@ -109,9 +126,9 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
     {
         return Err(BenchError::Violation(violation.clone()));
     }
-    if !args.judge {
+    let Some(bounds) = bounds else {
         return Ok(());
-    }
+    };
     let figures = Figures {
         pods,
         types: args.types,
@@ -121,7 +138,7 @@ pub(super) fn run(args: &Args) -> Result<(), BenchError> {
         price: plan.price,
         lower_bound: plan.lower_bound,
     };
-    let mut misses = judge::misses(&figures);
+    let mut misses = judge::misses(&figures, &bounds);
     misses.extend(check::unproven(&plan, &proofs));
     for miss in &misses {
         super::write_stderr(&format!("miss: {case} {pods} x {}: {miss}\n", args.types));

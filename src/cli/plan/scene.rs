@@ -16,7 +16,7 @@ use crate::cli::{unknown_types, write_stderr};
 use crate::cloud::{builtin, catalogue, class, facts};
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::cluster::manifests::{
-    Document, LiveError, ManifestError, Manifests, read_cluster, read_files,
+    self, Document, LiveError, ManifestError, Manifests, read_cluster, read_files,
 };
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::offering::Catalogue;
@@ -143,7 +143,11 @@ impl SceneArgs {
         let documents = if self.filenames.is_empty() {
             self.read_live()?
         } else {
-            read_files(&self.filenames)?
+            let documents = read_files(&self.filenames)?;
+            for warning in manifests::warnings(&documents) {
+                write_stderr(&warning);
+            }
+            documents
         };
         let manifests = Manifests::read(documents)?;
         for unknown in &manifests.unknown {

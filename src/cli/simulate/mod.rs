@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::plan::{Output as Form, PlanError, structured};
 use super::unknown_types;
 use crate::cloud::facts;
-use crate::cluster::manifests::{Document, ManifestError, read_files, read_text};
+use crate::cluster::manifests::{self, Document, ManifestError, read_files, read_text};
 use crate::plan::provision::{ContestedPods, ProvisionSettings};
 use crate::sim::ec2::market::Weather;
 use crate::simulate::input::InputError;
@@ -273,8 +273,9 @@ impl Args {
         let mut variants = self.variants(&documents)?;
         for variant in &mut variants {
             variant.volume_claims.extend(work.volume_claims.clone());
+            variant.add_namespaces(&work.loads);
         }
-        self.warn(&variants);
+        self.warn(&documents, &variants);
         let scenario = Scenario {
             begin: frame.begin,
             duration: frame.duration,
@@ -330,14 +331,15 @@ impl Args {
             .unwrap_or(USUAL_DURATION)
     }
 
-    /// Names what the variants' NodePools ask for and no simulation has.
-    fn warn(&self, variants: &[Variant]) {
+    /// Names what the variants' NodePools ask for and no simulation has, and classes that pods name and nobody gave.
+    fn warn(&self, documents: &[Document], variants: &[Variant]) {
         let pools = variants
             .iter()
             .flat_map(|variant| variant.node_pools.values());
         let known = facts::built_in().types.keys().map(AsRef::as_ref);
         let advice = "what is simulated has the types of the built-in catalogue alone";
-        let all = unknown_types::warnings(pools.map(AsRef::as_ref), known, advice);
+        let mut all = unknown_types::warnings(pools.map(AsRef::as_ref), known, advice);
+        all.extend(manifests::warnings(documents));
         // Variants have most of their NodePools in common.
         let once: BTreeSet<String> = all.into_iter().filter(|_one| !self.quiet).collect();
         for warning in once {

@@ -4,11 +4,17 @@
 //! the pods that templates would make exist and wait. Nothing is defaulted that the API server would
 //! not default, and what is not understood is named.
 
+mod admission;
 mod expand;
 mod live;
+mod missing;
+mod nulls;
 mod read;
+mod refused;
 mod world;
 
+pub use expand::MOST_PODS;
 pub use live::{LiveError, read_cluster};
+pub use missing::warnings;
 pub use read::{Document, ManifestError, read_files, read_text};
 pub use world::{Manifests, Unknown};

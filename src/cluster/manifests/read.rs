@@ -3,13 +3,17 @@
 //! Given paths; given back every object in them, lists taken apart. `-` is standard input. In a
 //! directory, the files that end in .yaml, .yml or .json count, in name order, subdirectories
 //! included. JSON may be of any size; YAML is read up to [`MOST_YAML_BYTES`], with limits that grow
-//! with the text, so that a text which unfolds to far more than itself is refused.
+//! with the text, so that a text which unfolds to far more than itself is refused. A number beyond all measure
+//! (`1e400`) becomes a text that no amount is read from, so that it is its own object's problem.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use serde_saphyr::NonFiniteFloatPolicy;
+
+use super::expand::MOST_PODS;
 
 /// The largest YAML text that is read: some tens of thousands of pods. Parsing takes many times its size.
 const MOST_YAML_BYTES: usize = 256 << 20;
@@ -62,6 +66,38 @@ pub enum ManifestError {
         name: String,
         /// Which field, and what is wrong.
         problem: String,
+    },
+    /// A number of pods below zero.
+    #[error("{path}: {kind} {name}: {field} is {given}; a number of pods is 0 or more")]
+    NegativeCount {
+        /// The file.
+        path: String,
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// The field that says it.
+        field: &'static str,
+        /// What it says.
+        given: i32,
+    },
+    /// More pods than are planned.
+    #[error(
+        "{path}: {kind} {name}: {field} asks for {count} pods, and the manifests up to here for {sum}; at most {MOST_PODS} are planned: lower it, or plan for fewer objects at a time"
+    )]
+    TooManyPods {
+        /// The file.
+        path: String,
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// The field that says it.
+        field: &'static str,
+        /// How many pods the object asks for.
+        count: usize,
+        /// How many it and those before it ask for.
+        sum: usize,
     },
 }
 
@@ -146,17 +182,22 @@ pub(super) fn parse(
     };
     match json(text) {
         Some(Ok(values)) => return values.into_iter().try_for_each(take),
-        Some(Err(problem)) if is_json_for_sure(text) => {
+        Some(Err(problem))
+            if is_json_for_sure(text) && !problem.starts_with(BEYOND_ALL_NUMBERS) =>
+        {
             return Err(ManifestError::Syntax {
                 path: path.to_owned(),
                 problem,
             });
         }
-        // YAML may begin with a brace as well.
+        // YAML may begin with a brace as well, and has a way to read numbers that JSON's reader refuses.
         Some(Err(_)) | None => {}
     }
     yaml(path, text)?.into_iter().try_for_each(&mut take)
 }
+
+/// How the reader of JSON begins to say that a number is larger than any that it knows.
+const BEYOND_ALL_NUMBERS: &str = "number out of range";
 
 /// The values of a JSON text, one after the other; `None` for what does not begin as JSON objects and
 /// lists do.
@@ -191,7 +232,10 @@ fn yaml(path: &str, text: &str) -> Result<Vec<Value>, ManifestError> {
     budget.max_events = budget.max_events.max(bytes.saturating_mul(2));
     budget.max_documents = budget.max_documents.max(bytes);
     budget.max_total_scalar_bytes = budget.max_total_scalar_bytes.max(bytes);
-    let options = serde_saphyr::options! { budget: Some(budget) };
+    let options = serde_saphyr::options! {
+        budget: Some(budget),
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+    };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| ManifestError::Syntax {
         path: path.to_owned(),
         problem: error.to_string(),
@@ -287,6 +331,20 @@ items:
         assert_eq!(read("[{kind: Pod, metadata: {name: b}}]"), Ok(1));
         let error = read(r#"{"kind": "Pod""#).unwrap_err();
         assert!(error.contains("EOF while parsing"), "{error}");
+    }
+
+    /// The object that says it is told of it when its amounts are read, and no other one.
+    #[test]
+    fn a_number_beyond_all_numbers_becomes_a_text_in_both_forms() {
+        let documents = [
+            "{kind: Pod, spec: {cpu: 1e400}}",
+            r#"{"kind": "Pod", "spec": {"cpu": 1e400}}"#,
+        ];
+        for text in documents {
+            let mut found = Vec::new();
+            parse("a", text, &mut found).unwrap();
+            assert_eq!(found[0].object["spec"]["cpu"], ".inf", "{text}");
+        }
     }
 
     /// More pods than the parser's own limits allow, which are meant for settings.

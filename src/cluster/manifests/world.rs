@@ -1,31 +1,34 @@
 //! Objects of manifests put together to a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    self as core, ConfigMap, LimitRange, Node, PersistentVolume, PersistentVolumeClaim, Pod,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::expand::{self, Template};
+use super::admission::Admission;
+use super::expand::{self, MOST_PODS, Negative, Template};
+use super::nulls;
 use super::read::{Document, ManifestError};
 use crate::api::labels;
 use crate::api::node_claim::NodeClaim;
 use crate::api::node_class::EC2NodeClass;
 use crate::api::node_pool::NodePool;
 use crate::cluster::observe;
-use crate::cluster::observe::defaults::{self, ContainerDefaults};
+use crate::model;
 use crate::model::node_class::NodeClass;
-use crate::model::pod::PodPhase;
+use crate::model::pod::{PodPhase, PodSpec};
 use crate::model::snapshot::Snapshot;
+use crate::model::workload::Namespace;
 
 /// Objects that were read.
 #[derive(Debug, Clone, Default)]
@@ -43,9 +46,12 @@ pub struct Manifests {
     volumes: Vec<PersistentVolume>,
     storage_classes: Vec<StorageClass>,
     storage_nodes: Vec<CSINode>,
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<core::Namespace>,
     priorities: Vec<PriorityClass>,
     limit_ranges: Vec<LimitRange>,
+    runtime_classes: Vec<RuntimeClass>,
+    /// How many pods the templates ask for.
+    asked: usize,
     /// What a controller has learned, by entry.
     pub learned: BTreeMap<String, String>,
     /// Kinds that planning has no use for.
@@ -72,7 +78,8 @@ impl Manifests {
     /// Reads documents.
     ///
     /// # Errors
-    /// [`ManifestError::Malformed`] for the first object that does not have the form of its kind.
+    /// [`ManifestError::Malformed`] for the first object that does not have the form of its kind, and an error for
+    /// the first that asks for fewer pods than none, or with those before it for more than [`MOST_PODS`].
     pub fn read(documents: Vec<Document>) -> Result<Self, ManifestError> {
         let mut manifests = Self::default();
         for document in documents {
@@ -102,21 +109,15 @@ impl Manifests {
             kind: &kind,
             name: &name,
         };
-        let object = document.object;
+        let mut object = document.object;
+        if matches!(group.as_str(), "" | "apps" | "batch" | "node.k8s.io") {
+            nulls::to_zero(&mut object);
+        }
         match (group.as_str(), kind.as_str()) {
             ("", "Pod") => self.pods.push(source.typed(object)?),
-            ("apps", "Deployment") => self
-                .templates
-                .push(Template::of_deployment(source.typed::<Deployment>(object)?)),
-            ("apps", "ReplicaSet") => self.templates.extend(Template::of_replica_set(
-                source.typed::<ReplicaSet>(object)?,
-            )),
-            ("apps", "StatefulSet") => self.templates.push(Template::of_stateful_set(
-                source.typed::<StatefulSet>(object)?,
-            )),
-            ("batch", "Job") => self
-                .templates
-                .push(Template::of_job(source.typed::<Job>(object)?)),
+            ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("batch", "Job") => {
+                self.add_template(&source, object)?;
+            }
             ("", "Node") => self.nodes.push(source.typed(object)?),
             ("", "ConfigMap") if is_learned(&object) => {
                 let found = source.typed::<ConfigMap>(object)?;
@@ -137,6 +138,7 @@ impl Manifests {
             ("storage.k8s.io", "CSINode") => self.storage_nodes.push(source.typed(object)?),
             ("", "Namespace") => self.namespaces.push(source.typed(object)?),
             ("scheduling.k8s.io", "PriorityClass") => self.priorities.push(source.typed(object)?),
+            ("node.k8s.io", "RuntimeClass") => self.runtime_classes.push(source.typed(object)?),
             ("", "LimitRange") => self.limit_ranges.push(source.typed(object)?),
             _ => self.unknown.push(Unknown {
                 path: document.path,
@@ -144,6 +146,24 @@ impl Manifests {
                 name,
             }),
         }
+        Ok(())
+    }
+
+    fn add_template(&mut self, source: &Source<'_>, object: Value) -> Result<(), ManifestError> {
+        let made = match source.kind {
+            "Deployment" => Template::of_deployment(source.typed(object)?).map(Some),
+            "ReplicaSet" => Template::of_replica_set(source.typed(object)?),
+            "StatefulSet" => Template::of_stateful_set(source.typed(object)?).map(Some),
+            _ => Template::of_job(source.typed(object)?).map(Some),
+        };
+        let Some(template) = made.map_err(|wrong| source.negative(wrong))? else {
+            return Ok(());
+        };
+        self.asked = self.asked.saturating_add(template.count);
+        if self.asked > MOST_PODS {
+            return Err(source.too_many(&template, self.asked));
+        }
+        self.templates.push(template);
         Ok(())
     }
 
@@ -155,13 +175,7 @@ impl Manifests {
     ) -> Snapshot {
         let mut snapshot = Snapshot::empty(now);
         snapshot.node_classes = node_classes;
-        let mut claims = self.volume_claims.clone();
-        for mut pod in self.pods.iter().cloned().chain(self.expanded(&mut claims)) {
-            self.admit(&mut pod);
-            let mut pod = observe::pod::pod(&pod);
-            pod.unschedulable |= pod.node_name.is_none() && pod.phase == PodPhase::Pending;
-            snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
-        }
+        let claims = self.add_pods(&mut snapshot);
         for node in &self.nodes {
             let node = observe::node::node(node);
             snapshot.nodes.insert(node.name.clone(), Arc::new(node));
@@ -186,26 +200,49 @@ impl Manifests {
         snapshot
     }
 
-    fn expanded(&self, claims: &mut Vec<PersistentVolumeClaim>) -> Vec<Pod> {
-        let mut pods = Vec::new();
-        // What an API server holds has its claims, or waits for them.
-        for pod in self.pods.iter().filter(|pod| pod.metadata.uid.is_none()) {
-            let given = |claim: &PersistentVolumeClaim| {
-                self.volume_claims.iter().any(|known| {
-                    known.metadata.name == claim.metadata.name
-                        && namespace(&known.metadata) == namespace(&claim.metadata)
-                })
-            };
-            let own = expand::ephemeral_claims(pod);
-            claims.extend(own.into_iter().filter(|claim| !given(claim)));
+    /// Adds the pods that are given and those that templates make, and gives back all claims.
+    fn add_pods(&self, snapshot: &mut Snapshot) -> Vec<PersistentVolumeClaim> {
+        let mut claims = self.volume_claims.clone();
+        for pod in &self.pods {
+            // What an API server holds has its claims, or waits for them.
+            if pod.metadata.uid.is_none() {
+                let own = expand::ephemeral_claims(pod).into_iter();
+                claims.extend(own.filter(|claim| !self.is_given(claim)));
+            }
+            let pod = self.observed(pod.clone(), None);
+            snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
         }
         for template in &self.templates {
+            let mut shared: Option<Arc<PodSpec>> = None;
             for (pod, own) in template.pods(self.existing(template)) {
-                pods.push(pod);
                 claims.extend(own);
+                let pod = self.observed(pod, shared.as_ref());
+                shared = Some(Arc::clone(&pod.spec));
+                snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
             }
         }
-        pods
+        claims
+    }
+
+    fn is_given(&self, claim: &PersistentVolumeClaim) -> bool {
+        self.volume_claims.iter().any(|known| {
+            known.metadata.name == claim.metadata.name
+                && namespace(&known.metadata) == namespace(&claim.metadata)
+        })
+    }
+
+    /// A pod as the API server would hold it. Pods of a template share a spec where theirs are equal: they are many.
+    fn observed(&self, mut pod: Pod, before: Option<&Arc<PodSpec>>) -> model::pod::Pod {
+        let refused = self.admission().pod(&mut pod);
+        let mut pod = observe::pod::pod(&pod);
+        pod.unschedulable |= pod.node_name.is_none() && pod.phase == PodPhase::Pending;
+        if refused.is_some() && pod.spec.problem.is_none() {
+            Arc::make_mut(&mut pod.spec).problem = refused;
+        }
+        if let Some(before) = before.filter(|before| **before == pod.spec) {
+            pod.spec = Arc::clone(before);
+        }
+        pod
     }
 
     /// How many pods of a template there are already, as its controller counts.
@@ -234,54 +271,10 @@ impl Manifests {
             .count()
     }
 
-    /// What the API server does to a pod that is created: priority and defaults.
-    fn admit(&self, pod: &mut Pod) {
-        // What an API server holds went through admission when it was made.
-        if pod.metadata.uid.is_some() {
-            return;
-        }
-        let space = namespace(&pod.metadata).to_owned();
-        let Some(spec) = pod.spec.as_mut() else {
-            return;
-        };
-        if spec.priority.is_none() {
-            let named = match spec.priority_class_name.as_deref() {
-                Some("system-node-critical") => Some(2_000_001_000),
-                Some("system-cluster-critical") => Some(2_000_000_000),
-                Some(name) => self
-                    .priorities
-                    .iter()
-                    .find(|class| class.metadata.name.as_deref() == Some(name))
-                    .and_then(|class| class.value),
-                None => self
-                    .priorities
-                    .iter()
-                    .find(|class| class.global_default == Some(true))
-                    .and_then(|class| class.value),
-            };
-            spec.priority = named;
-        }
-        if spec.node_name.is_none() {
-            let ranges = self.ranges_of(&space);
-            defaults::add(spec, &ranges);
-        }
-    }
-
-    fn ranges_of(&self, space: &str) -> Vec<ContainerDefaults> {
-        self.limit_ranges
-            .iter()
-            .filter(|range| namespace(&range.metadata) == space)
-            .flat_map(defaults::of_range)
-            .collect()
-    }
-
     fn add_workloads(&self, snapshot: &mut Snapshot) {
         for object in &self.daemon_sets {
             let mut object = object.clone();
-            let ranges = self.ranges_of(namespace(&object.metadata));
-            if let Some(spec) = object.spec.template.spec.as_mut() {
-                defaults::add(spec, &ranges);
-            }
+            self.admission().daemon_set(&mut object);
             let set = observe::workload::daemon_set(&object);
             let key = format!("{}/{}", set.namespace, set.name);
             snapshot.daemon_sets.insert(key, Arc::new(set));
@@ -293,8 +286,25 @@ impl Manifests {
         }
         for object in &self.namespaces {
             let name = object.metadata.name.clone().unwrap_or_default();
-            let namespace = observe::workload::namespace(object);
+            let namespace = observe::workload::namespace(object).named(&name);
             snapshot.namespaces.insert(name, Arc::new(namespace));
+        }
+        let of_pods = snapshot.pods.keys().map(|key| &*key.namespace);
+        let of_daemons = snapshot.daemon_sets.values();
+        let of_daemons = of_daemons.map(|set| set.namespace.as_str());
+        let used: BTreeSet<&str> = of_pods.chain(of_daemons).collect();
+        for name in used {
+            let implied = || Arc::new(Namespace::default().named(name));
+            let namespaces = &mut snapshot.namespaces;
+            namespaces.entry(name.to_owned()).or_insert_with(implied);
+        }
+    }
+
+    fn admission(&self) -> Admission<'_> {
+        Admission {
+            priorities: &self.priorities,
+            runtime_classes: &self.runtime_classes,
+            limit_ranges: &self.limit_ranges,
         }
     }
 
@@ -331,7 +341,10 @@ impl Manifests {
     }
 }
 
-fn namespace(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> &str {
+/// The namespace of an object, which kubectl would put it into.
+pub(super) fn namespace(
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> &str {
     metadata.namespace.as_deref().unwrap_or("default")
 }
 
@@ -357,6 +370,27 @@ struct Source<'document> {
 }
 
 impl Source<'_> {
+    fn negative(&self, wrong: Negative) -> ManifestError {
+        ManifestError::NegativeCount {
+            path: self.path.to_owned(),
+            kind: self.kind.to_owned(),
+            name: self.name.to_owned(),
+            field: wrong.field,
+            given: wrong.given,
+        }
+    }
+
+    fn too_many(&self, template: &Template, sum: usize) -> ManifestError {
+        ManifestError::TooManyPods {
+            path: self.path.to_owned(),
+            kind: self.kind.to_owned(),
+            name: self.name.to_owned(),
+            field: template.field,
+            count: template.count,
+            sum,
+        }
+    }
+
     fn typed<Object: DeserializeOwned>(&self, object: Value) -> Result<Object, ManifestError> {
         serde_json::from_value(object).map_err(|error| ManifestError::Malformed {
             path: self.path.to_owned(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
+    Affinity, Container, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSpec,
     TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -156,13 +156,24 @@ fn spread(constraint: &TopologySpreadConstraint) -> TopologySpread {
     }
 }
 
-/// Ports that the pod's containers, init containers and sidecars take on the host.
+/// True for an init container that keeps running beside the containers.
+pub fn is_sidecar(init: &Container) -> bool {
+    init.restart_policy.as_deref() == Some("Always")
+}
+
+/// Ports that the pod takes on the host: those of its containers and sidecars. Init containers that end before the pod
+/// runs take none, as kube-scheduler has it.
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     let host_network = spec.host_network == Some(true);
     let mut ports: Vec<HostPort> = spec
         .containers
         .iter()
-        .chain(spec.init_containers.iter().flatten())
+        .chain(
+            spec.init_containers
+                .iter()
+                .flatten()
+                .filter(|init| is_sidecar(init)),
+        )
         .flat_map(|container| container.ports.iter().flatten())
         .filter_map(|port| {
             let number = port

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod as ApiPod, PodSpec as ApiP
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{constraints, malformed, requests};
+use crate::api::labels::OS;
 use crate::model::pod::{DEFAULT_SCHEDULER, DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
 
@@ -78,7 +79,7 @@ pub fn pod_spec(
         namespace: namespace.to_owned(),
         labels: labels.clone(),
         requests: requests.requests,
-        node_selector: constraints::by_current_names(spec.node_selector.as_ref()),
+        node_selector: node_selector(spec),
         tolerations,
         priority: spec.priority.unwrap_or(0),
         critical: matches!(
@@ -100,6 +101,18 @@ pub fn pod_spec(
             .or_else(|| malformed::problem(spec)),
         constraints: constraints::of_pod(pod_name, spec).map(Arc::new),
     }
+}
+
+/// The node selector, with the system that the pod is made for: a kubelet of another one ends the pod. The label of
+/// Linux is not asked for, since Nodes may lack it, and every machine has that system unless it says otherwise.
+fn node_selector(spec: &ApiPodSpec) -> BTreeMap<String, String> {
+    let mut selector = constraints::by_current_names(spec.node_selector.as_ref());
+    let system = spec.os.as_ref().map(|os| &os.name);
+    if let Some(system) = system.filter(|system| system.as_str() != "linux") {
+        let own = selector.entry(OS.to_owned());
+        own.or_insert_with(|| system.clone());
+    }
+    selector
 }
 
 /// What nodes have for resource claims is not known before they are there, and a machine that is bought in spite

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::constraints::is_sidecar;
 use crate::model::quantity;
 use crate::model::resources::{PODS, Resources};
 
@@ -21,7 +22,7 @@ const LARGEST_REQUEST: i64 = i64::MAX / 1_000_000;
 const FEW: usize = 6;
 
 /// What the names of huge pages begin with; sizes follow.
-const HUGE_PAGES: &str = "hugepages-";
+pub const HUGE_PAGES: &str = "hugepages-";
 
 /// The sum, and the first thing about it that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +48,7 @@ pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
     let mut starting = Resources::new();
     for container in spec.init_containers.iter().flatten() {
         let own = container_requests(container, statuses, &mut read);
-        if container.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(container) {
             sidecars.add(&own);
             starting = starting.maximum(&sidecars);
         } else {

@@ -48,6 +48,8 @@ pub struct Report {
     pub lower_bound: UsdPerHour,
     /// The workloads, in the order of their names.
     pub workloads: Vec<Advice>,
+    /// Workloads that can have no place as their pods are written, with what is wrong: there is no advice on them.
+    pub invalid: Vec<(Workload, String)>,
     /// What the first change of every workload does together; `None` with fewer than two.
     pub together: Option<Together>,
     /// How many plans of the whole world were made.
@@ -103,8 +105,12 @@ pub struct Together {
 /// Advice for every workload whose pods wait.
 pub fn advise(snapshot: &Snapshot, settings: &ProvisionSettings) -> Report {
     let found = workloads(snapshot);
+    let invalid = workload::invalid(snapshot);
     if found.is_empty() {
-        return Report::default();
+        return Report {
+            invalid,
+            ..Report::default()
+        };
     }
     let mut planner = Planner::new(snapshot, settings);
     let now = planner.plan(&[], Effort::Full);
@@ -131,6 +137,7 @@ pub fn advise(snapshot: &Snapshot, settings: &ProvisionSettings) -> Report {
         price: now.price,
         lower_bound: now.lower_bound,
         workloads: advice,
+        invalid,
         together,
         plans: planner.plans,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::pod::Pod;
+use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 use crate::plan::provision::demand::Waiting;
 
@@ -26,17 +27,41 @@ pub struct Workload {
 /// The workloads whose pods wait, each with its pods; pods of one workload that differ in their
 /// requests are told apart.
 pub fn workloads(snapshot: &Snapshot) -> Vec<(Workload, Vec<Arc<Pod>>)> {
+    grouped(snapshot, |pod| {
+        let sound = pod.spec.problem.is_none();
+        sound.then(|| pod.spec.requests.clone())
+    })
+    .into_iter()
+    .map(|(workload, _requests, pods): (_, Resources, _)| (workload, pods))
+    .collect()
+}
+
+/// The workloads whose pods wait and can have no place as they are written, with what is wrong.
+pub fn invalid(snapshot: &Snapshot) -> Vec<(Workload, String)> {
+    grouped(snapshot, |pod| pod.spec.problem.clone())
+        .into_iter()
+        .map(|(workload, problem, _pods)| (workload, problem))
+        .collect()
+}
+
+/// The pods that wait and have the property, by workload and what it is.
+fn grouped<Property: Ord>(
+    snapshot: &Snapshot,
+    property: impl Fn(&Pod) -> Option<Property>,
+) -> Vec<(Workload, Property, Vec<Arc<Pod>>)> {
     let waiting = Waiting::of(snapshot);
     let mut found: BTreeMap<_, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in snapshot.pods.values() {
-        if waiting.includes(pod) && pod.spec.problem.is_none() {
-            let key = (identity(pod), pod.spec.requests.clone());
+        if waiting.includes(pod)
+            && let Some(property) = property(pod)
+        {
+            let key = (identity(pod), property);
             found.entry(key).or_default().push(Arc::clone(pod));
         }
     }
     found
         .into_iter()
-        .map(|(((namespace, kind, name, is_spark), _requests), pods)| {
+        .map(|(((namespace, kind, name, is_spark), property), pods)| {
             let workload = Workload {
                 namespace,
                 kind,
@@ -44,7 +69,7 @@ pub fn workloads(snapshot: &Snapshot) -> Vec<(Workload, Vec<Arc<Pod>>)> {
                 pods: pods.len(),
                 is_spark,
             };
-            (workload, pods)
+            (workload, property, pods)
         })
         .collect()
 }

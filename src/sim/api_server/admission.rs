@@ -12,6 +12,7 @@ use super::schema;
 use super::store::Store;
 use super::write::{counts_generations, well_formed};
 
+use crate::api::labels::NAMESPACE_NAME;
 use crate::cluster::observe::defaults::{self, ContainerDefaults};
 
 /// The taint of a node that is not ready.
@@ -95,6 +96,9 @@ impl Store {
             _ if definition.status => clear_status(object),
             _ => {}
         }
+        if key.resource == Resource::Namespace {
+            label_namespace(key, object);
+        }
         schema::accept(key, object, None)
     }
 
@@ -121,6 +125,20 @@ impl Store {
                 object["spec"][list][index]["resources"] = json!(container.resources);
             }
         }
+    }
+}
+
+/// Every Namespace carries its own name as a label, whatever is sent.
+pub(super) fn label_namespace(key: &Key, object: &mut Value) {
+    let Some(metadata) = object["metadata"].as_object_mut() else {
+        return;
+    };
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    if labels.is_null() {
+        *labels = json!({});
+    }
+    if let Some(labels) = labels.as_object_mut() {
+        labels.insert(NAMESPACE_NAME.to_owned(), json!(key.name));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{
     Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
 };
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{ApiServer, Key, Resource};
 use crate::api::NodePool;
+use crate::api::labels::NAMESPACE_NAME;
 use crate::sim::clock::VirtualClock;
 use crate::sim::faults::Calm;
 use crate::sim::history::{Detail, History};
@@ -390,4 +391,22 @@ async fn a_pod_that_is_not_ready_is_held_while_too_few_others_are() {
     stage.server.change("user", &key, None, fewer).unwrap();
     assert_eq!(stage.evict("b").await, Ok(()), "the other is enough");
     assert_eq!(stage.evict("a").await, Err(429));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_has_its_name_as_a_label_whatever_is_written() {
+    let stage = stage();
+    let spaces: Api<Namespace> = Api::all(stage.client.clone());
+    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "data" } });
+    stage.server.create("user", space).unwrap();
+    let own = |space: &Namespace| space.metadata.labels.clone().unwrap_or_default();
+    let made = spaces.get("data").await.unwrap();
+    assert_eq!(own(&made)[NAMESPACE_NAME], "data");
+    let patch = json!({ "metadata": { "labels": { NAMESPACE_NAME: null, "team": "a" } } });
+    let patched = spaces
+        .patch("data", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    assert_eq!(own(&patched)[NAMESPACE_NAME], "data");
+    assert_eq!(own(&patched)["team"], "a");
 }

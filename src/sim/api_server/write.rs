@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::admission::label_namespace;
 use super::refusal::Refusal;
 use super::resource::{Key, Resource, text};
 use super::store::{Store, is_going};
@@ -73,6 +74,9 @@ impl Store {
         guard((key.resource, subresource), &before, &wanted, change)?;
         let mut after = combine(key.resource, subresource, &before, wanted);
         names::check(key, &after)?;
+        if key.resource == Resource::Namespace {
+            label_namespace(key, &mut after);
+        }
         if subresource != Some("status") {
             check_finalizers(&before, &after)?;
             immutable::check(key.resource, &before, &after)?;

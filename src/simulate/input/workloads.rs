@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::InputError;
 use super::furniture::{self, text};
 use super::schedule;
-use crate::cluster::manifests::Document;
+use crate::cluster::manifests::{Document, MOST_PODS};
 use crate::model::pod::{Pod, PodSpec};
 use crate::model::workload::VolumeClaim;
 use crate::simulate::workload::{Load, Run};
@@ -25,8 +25,24 @@ pub struct Work {
     pub loads: Vec<Load>,
     /// Claims that pods bring along, by `namespace/name`.
     pub volume_claims: BTreeMap<String, Arc<VolumeClaim>>,
+    /// How many pods all workloads make, each of them once.
+    pub pods: usize,
     /// Workloads that do not say how long their pods run.
     pub assumed: Vec<String>,
+}
+
+impl Work {
+    /// Counts the pods of one more workload; the error says what is wrong with so many.
+    fn add_pods(&mut self, pods: usize) -> Result<(), String> {
+        self.pods = self.pods.saturating_add(pods);
+        if self.pods <= MOST_PODS {
+            return Ok(());
+        }
+        Err(format!(
+            "with it all workloads make {} pods, each workload once; at most {MOST_PODS} are simulated: lower it",
+            self.pods
+        ))
+    }
 }
 
 /// When work may arrive, and what is taken for granted.
@@ -88,6 +104,19 @@ fn add(
         object,
     });
     let snapshot = furniture::snapshot(scene)?;
+    let pods = count.map_or(snapshot.pods.len(), |count| {
+        usize::try_from(count).unwrap_or(usize::MAX)
+    });
+    work.add_pods(pods)
+        .map_err(|problem| InputError::Workload {
+            path: document.path.clone(),
+            kind: kind.clone(),
+            name: name.clone(),
+            field: count
+                .map_or("spec.replicas", |_count| "spec.completions")
+                .to_owned(),
+            problem,
+        })?;
     let mut kinds: BTreeMap<Arc<PodSpec>, (Pod, u32)> = BTreeMap::new();
     for pod in snapshot
         .pods
