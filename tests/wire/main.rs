@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod announcements;
 mod catalogue;
 mod consistency;
 mod control_plane;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tonnage::cloud::ec2::Ec2Cloud;
+use tonnage::cloud::ec2::{Ec2Cloud, Queue};
+use tonnage::cloud::notices::NoticeSource;
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::controllers::assembly::Connections;
+use tonnage::metrics::Metrics;
 use tonnage::settings::Mode;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::wire;
+use tonnage::sim::ec2::wire::connector::Connector;
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::life::Life;
@@ -16,7 +19,7 @@ use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, Process};
 use tonnage::world::World;
 
-use crate::endpoint::connected;
+use crate::endpoint::{connected, credentials, in_region};
 use crate::scene::facts;
 use crate::waiting::eventually;
 
@@ -28,6 +31,7 @@ const PATIENCE: u64 = 3_600;
 /// A controller process with the adapter for the real EC2.
 pub(crate) struct Controller {
     pub(crate) process: Process,
+    pub(crate) metrics: Arc<Metrics>,
     life: Life,
     adapter: World,
 }
@@ -49,30 +53,63 @@ impl Controller {
         let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
             .with_life(life.clone())
             .with_policy(policy);
+        Self::through(world, endpoint, life, mode).await
+    }
+
+    /// Starts one that reaches EC2 and the queue of its announcements through an endpoint.
+    pub(crate) async fn through(
+        world: &Embedded,
+        endpoint: wire::Endpoint,
+        life: Life,
+        mode: Mode,
+    ) -> Self {
+        let cluster = &world.options.cluster;
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
-        let settings = CloudSettings::new(facts(&world.options.cluster));
+        let settings = in_region(CloudSettings::new(facts(cluster)));
+        let client = Connector::new(endpoint.clone());
+        let queue = Queue::connect_with(&settings, format!("tonnage-{cluster}"), |loader| {
+            loader
+                .http_client(client)
+                .credentials_provider(credentials())
+        })
+        .await;
         let cloud = connected(endpoint, settings, &adapter).await;
-        Self::with(world, (cloud, adapter), life, mode)
+        Self::assembled(world, (cloud, adapter), Some(queue), life, mode)
     }
 
     /// Starts one with an adapter, which runs in a world of its own.
     pub(crate) fn with(
         world: &Embedded,
+        adapter: (Ec2Cloud, World),
+        life: Life,
+        mode: Mode,
+    ) -> Self {
+        Self::assembled(world, adapter, None, life, mode)
+    }
+
+    fn assembled(
+        world: &Embedded,
         (cloud, adapter): (Ec2Cloud, World),
+        queue: Option<Queue>,
         life: Life,
         mode: Mode,
     ) -> Self {
         let cloud = Arc::new(cloud);
+        let metrics = Arc::new(Metrics::new());
+        let queue = queue.map(|queue| Arc::new(queue) as Arc<dyn NoticeSource>);
         let options = ProcessOptions {
             life: life.clone(),
             ..ProcessOptions::new(world.options.seed, default_settings(mode, 2))
         };
         let process = world.start_with(options, |connections| Connections {
             cloud,
+            notices: queue.or(connections.notices),
+            metrics: Arc::clone(&metrics),
             ..connections
         });
         Self {
             process,
+            metrics,
             life,
             adapter,
         }

@@ -180,10 +180,6 @@ impl Ec2Cloud {
     }
 }
 
-async fn sdk_config(settings: &CloudSettings) -> SdkConfig {
-    loader(settings).load().await
-}
-
 fn loader(settings: &CloudSettings) -> ConfigLoader {
     // One repetition by the SDK: it hides a lost connection, and what lasts longer is the caller's
     // to see, because only the caller knows what may wait.

@@ -3,8 +3,8 @@
 //! Given its name; given back its messages. Its address says whose account it is in, and messages of
 //! another account are not ours. Nothing is read here but envelopes of SQS.
 
-use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{ConfigLoader, SdkConfig};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -37,7 +37,18 @@ impl Queue {
     /// Connects as the adapter for EC2 does. The queue is first looked for, and first missed, by the
     /// first call.
     pub async fn connect(settings: &CloudSettings, name: String) -> Self {
-        Self::new(&super::sdk_config(settings).await, name)
+        Self::connect_with(settings, name, |loader| loader).await
+    }
+
+    /// As [`Self::connect`], with something changed of how the SDK is set up: another HTTP client, other
+    /// credentials.
+    pub async fn connect_with(
+        settings: &CloudSettings,
+        name: String,
+        change: impl FnOnce(ConfigLoader) -> ConfigLoader,
+    ) -> Self {
+        let config = change(super::loader(settings)).load().await;
+        Self::new(&config, name)
     }
 
     fn new(config: &SdkConfig, name: String) -> Self {

@@ -17,19 +17,19 @@ use super::{Ec2, SimulatedCloud};
 use crate::cloud::CloudError;
 use crate::cloud::notices::{Addressee, Delivery, NoticeSource};
 
-/// How long a message that was handed out stays hidden.
-const HIDDEN: SignedDuration = SignedDuration::from_secs(30);
+/// How long a message that was handed out stays hidden unless its receiver says otherwise, as SQS has it.
+pub(super) const HIDDEN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a receiver waits for messages, as SQS has it at most.
-const WAIT: Duration = Duration::from_secs(20);
+pub(super) const WAIT: Duration = Duration::from_secs(20);
 /// The most messages of one answer, as SQS has it.
-const MOST: usize = 10;
+pub(super) const MOST: usize = 10;
 
 /// Messages that wait.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     messages: BTreeMap<u64, Message>,
     number: u64,
-    pub(super) arrived: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -67,13 +67,18 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Hands out what is not hidden, and hides it.
-    fn take(&mut self, now: Timestamp) -> Vec<Delivery> {
-        let until = now.saturating_add(HIDDEN).unwrap_or(now);
+    /// Hands out what is not hidden, so many at most, and hides it for so long.
+    pub(super) fn take(
+        &mut self,
+        now: Timestamp,
+        most: usize,
+        hidden: SignedDuration,
+    ) -> Vec<Delivery> {
+        let until = now.saturating_add(hidden).unwrap_or(now);
         self.messages
             .iter_mut()
             .filter(|(_number, message)| message.hidden_until.is_none_or(|hidden| hidden <= now))
-            .take(MOST)
+            .take(most)
             .map(|(number, message)| {
                 message.hidden_until = Some(until);
                 Delivery {
@@ -83,12 +88,28 @@ impl Queue {
             })
             .collect()
     }
+
+    /// Takes a message out for good; false where the receipt is none.
+    pub(super) fn remove(&mut self, receipt: &str) -> bool {
+        let Ok(number) = receipt.parse::<u64>() else {
+            return false;
+        };
+        self.messages.remove(&number);
+        true
+    }
 }
 
 impl Ec2 {
     /// Puts any text into the queue of announcements, as whoever may send to it could.
     pub fn post(&self, body: impl Into<String>) {
         self.locked().queue.post(body.into());
+    }
+
+    /// Waits until a message arrives, and no longer than so long. Whatever wakes it, what there is to hand out is
+    /// known only then; nothing is usual.
+    pub(super) async fn announced(&self, wait: Duration) {
+        let arrived = Arc::clone(&self.locked().queue.arrived);
+        tokio::time::timeout(wait, arrived.notified()).await.ok();
     }
 
     /// How many announcements nobody has acknowledged yet.
@@ -100,12 +121,10 @@ impl Ec2 {
 impl NoticeSource for SimulatedCloud {
     fn receive(&self) -> BoxFuture<'_, Result<Vec<Delivery>, CloudError>> {
         Box::pin(async move {
-            let arrived = Arc::clone(&self.way.ec2.locked().queue.arrived);
-            // Whatever wakes it, the answer is what waits then; an empty one is usual.
-            tokio::time::timeout(WAIT, arrived.notified()).await.ok();
+            self.way.ec2.announced(WAIT).await;
             self.asked("ReceiveMessage", |state| {
                 let now = state.clock.now();
-                state.queue.take(now)
+                state.queue.take(now, MOST, HIDDEN)
             })
             .await
         })
@@ -116,8 +135,8 @@ impl NoticeSource for SimulatedCloud {
         receipts: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         Box::pin(self.asked("DeleteMessageBatch", move |state| {
-            for number in receipts.iter().filter_map(|receipt| receipt.parse().ok()) {
-                state.queue.messages.remove(&number);
+            for receipt in receipts {
+                state.queue.remove(receipt);
             }
         }))
     }

@@ -1,5 +1,5 @@
 //! What a caller must be allowed for each operation. Source: "Actions, resources, and condition keys"
-//! for Amazon EC2, for IAM and for Systems Manager in the Service Authorization Reference.
+//! for Amazon EC2, for IAM, for SQS and for Systems Manager in the Service Authorization Reference.
 //!
 //! Given a request; given back actions on resources with the tags that conditions speak of. What does
 //! not exist is refused first: it has no tags to be judged by.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::{Need, Policy};
 use super::service::Service;
-use super::{Desk, Operation, instances, parameters, profiles};
+use super::{Desk, Operation, instances, parameters, profiles, queues};
 use crate::cloud::facts::BUILT_IN_REGION;
 use crate::sim::ec2::account::ACCOUNT;
 use crate::sim::ec2::profiles::arn as profile_arn;
@@ -96,7 +96,7 @@ impl Need {
 }
 
 /// Tagging what an action makes, if there are tags.
-fn tagging(kind: &str, tags: &Tags, by: &str) -> Option<Need> {
+pub(super) fn tagging(kind: &str, tags: &Tags, by: &str) -> Option<Need> {
     let need = need("CreateTags", arn(kind, "*"))
         .requesting(tags)
         .with("ec2:CreateAction", vec![by.to_owned()]);
@@ -145,6 +145,9 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
             .into_iter()
             .map(|parameter| need_of(Service::Ssm, name, parameters::arn(parameter)))
             .collect()),
+        // Each call on one message is allowed with those on many.
+        Operation::DeleteMessageBatch => of_queue(desk, "DeleteMessage"),
+        Operation::GetQueueUrl | Operation::ReceiveMessage => of_queue(desk, name),
         Operation::GetProducts => Ok(vec![need_of(Service::Pricing, name, "*".to_owned())]),
         Operation::AddRoleToInstanceProfile
         | Operation::CreateInstanceProfile
@@ -153,6 +156,12 @@ pub(super) fn needs(operation: Operation, desk: &Desk<'_>) -> Result<Vec<Need>, 
         | Operation::ListInstanceProfiles
         | Operation::RemoveRoleFromInstanceProfile => of_profiles(operation, desk),
     }
+}
+
+/// An action on the queue that a request is about.
+fn of_queue(desk: &Desk<'_>, action: &str) -> Result<Vec<Need>, Refusal> {
+    let resource = queues::arn(queues::name(desk)?);
+    Ok(vec![need_of(Service::Sqs, action, resource)])
 }
 
 /// What an operation on instance profiles asks for.

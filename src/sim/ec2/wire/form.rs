@@ -33,7 +33,7 @@ impl Form {
     /// Reads a body of JSON for a `target` such as `AmazonSSM.GetParameters`: texts, numbers and flags, and
     /// those in lists and objects below their names. What is no JSON has no fields.
     pub(super) fn read_json(target: &str, body: &[u8]) -> Self {
-        let services = ["AmazonSSM.", "AWSPriceListService."];
+        let services = ["AmazonSQS.", "AmazonSSM.", "AWSPriceListService."];
         let mut actions = services
             .iter()
             .filter_map(|service| target.strip_prefix(service));

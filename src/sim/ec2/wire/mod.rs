@@ -1,5 +1,5 @@
 //! The simulated region on the wire: EC2's and IAM's query protocol, a form in and XML out, and the JSON
-//! of SSM and of the price list, for the operations that the adapter for the real EC2 calls.
+//! of SQS, SSM and the price list, for the operations that the adapter for the real EC2 calls.
 //!
 //! Given a request's body; given back an answer with its HTTP status, or nothing, where the call or its
 //! answer got lost. It is the same region that the embedded world lives in: its markets, its shortages,
@@ -22,6 +22,7 @@ mod placement_groups;
 pub mod policy;
 mod products;
 mod profiles;
+mod queues;
 mod reservations;
 mod run;
 pub mod server;
@@ -33,6 +34,7 @@ mod tests;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use self::answer::Element;
 use self::form::{Form, Part};
@@ -55,6 +57,7 @@ enum Operation {
     CreateTags,
     DeleteInstanceProfile,
     DeleteLaunchTemplate,
+    DeleteMessageBatch,
     DescribeCapacityReservations,
     DescribeImages,
     DescribeInstanceTypeOfferings,
@@ -68,14 +71,16 @@ enum Operation {
     GetInstanceProfile,
     GetParameters,
     GetProducts,
+    GetQueueUrl,
     ListInstanceProfiles,
+    ReceiveMessage,
     RemoveRoleFromInstanceProfile,
     RunInstances,
     TerminateInstances,
 }
 
 impl Operation {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 27] = [
         Self::AddRoleToInstanceProfile,
         Self::CreateFleet,
         Self::CreateInstanceProfile,
@@ -83,6 +88,7 @@ impl Operation {
         Self::CreateTags,
         Self::DeleteInstanceProfile,
         Self::DeleteLaunchTemplate,
+        Self::DeleteMessageBatch,
         Self::DescribeCapacityReservations,
         Self::DescribeImages,
         Self::DescribeInstanceTypeOfferings,
@@ -96,7 +102,9 @@ impl Operation {
         Self::GetInstanceProfile,
         Self::GetParameters,
         Self::GetProducts,
+        Self::GetQueueUrl,
         Self::ListInstanceProfiles,
+        Self::ReceiveMessage,
         Self::RemoveRoleFromInstanceProfile,
         Self::RunInstances,
         Self::TerminateInstances,
@@ -111,6 +119,7 @@ impl Operation {
             Self::CreateTags => "CreateTags",
             Self::DeleteInstanceProfile => "DeleteInstanceProfile",
             Self::DeleteLaunchTemplate => "DeleteLaunchTemplate",
+            Self::DeleteMessageBatch => "DeleteMessageBatch",
             Self::DescribeCapacityReservations => "DescribeCapacityReservations",
             Self::DescribeImages => "DescribeImages",
             Self::DescribeInstanceTypeOfferings => "DescribeInstanceTypeOfferings",
@@ -124,7 +133,9 @@ impl Operation {
             Self::GetInstanceProfile => "GetInstanceProfile",
             Self::GetParameters => "GetParameters",
             Self::GetProducts => "GetProducts",
+            Self::GetQueueUrl => "GetQueueUrl",
             Self::ListInstanceProfiles => "ListInstanceProfiles",
+            Self::ReceiveMessage => "ReceiveMessage",
             Self::RemoveRoleFromInstanceProfile => "RemoveRoleFromInstanceProfile",
             Self::RunInstances => "RunInstances",
             Self::TerminateInstances => "TerminateInstances",
@@ -139,6 +150,7 @@ impl Operation {
             | Self::GetInstanceProfile
             | Self::ListInstanceProfiles
             | Self::RemoveRoleFromInstanceProfile => Service::Iam,
+            Self::DeleteMessageBatch | Self::GetQueueUrl | Self::ReceiveMessage => Service::Sqs,
             Self::GetParameters => Service::Ssm,
             Self::GetProducts => Service::Pricing,
             _ => Service::Ec2,
@@ -199,7 +211,9 @@ impl Operation {
             Self::GetInstanceProfile
             | Self::GetParameters
             | Self::GetProducts
-            | Self::ListInstanceProfiles => Call {
+            | Self::GetQueueUrl
+            | Self::ListInstanceProfiles
+            | Self::ReceiveMessage => Call {
                 operation,
                 takes: Vec::new(),
                 writes: false,
@@ -207,6 +221,7 @@ impl Operation {
             Self::AddRoleToInstanceProfile
             | Self::CreateInstanceProfile
             | Self::DeleteInstanceProfile
+            | Self::DeleteMessageBatch
             | Self::RemoveRoleFromInstanceProfile => Call::write(operation, Vec::new()),
         }
     }
@@ -231,6 +246,7 @@ impl Desk<'_> {
     fn serve(&mut self, operation: Operation) -> Result<Content, Refusal> {
         authorize::check(self.policy, &authorize::needs(operation, self)?)?;
         let elements = match operation.service() {
+            Service::Sqs => return self.serve_sqs(operation).map(Content::Json),
             Service::Ssm => return parameters::get(self).map(Content::Json),
             Service::Pricing => return products::get(self).map(Content::Json),
             Service::Iam => self.serve_iam(operation),
@@ -239,6 +255,15 @@ impl Desk<'_> {
             Service::Ec2 => self.serve_ec2(operation),
         };
         elements.map(Content::Elements)
+    }
+
+    fn serve_sqs(&mut self, operation: Operation) -> Result<Value, Refusal> {
+        match operation {
+            Operation::DeleteMessageBatch => queues::delete(self),
+            Operation::GetQueueUrl => queues::address(self),
+            Operation::ReceiveMessage => queues::receive(self),
+            other => Err(unknown(other.as_str())),
+        }
     }
 
     fn serve_ec2(&mut self, operation: Operation) -> Result<Vec<Element>, Refusal> {
@@ -368,6 +393,9 @@ impl Endpoint {
             Err(refusal) => return Some(self.refused(Service::Ec2, &refusal)),
         };
         let service = operation.service();
+        if operation == Operation::ReceiveMessage {
+            self.way.ec2.announced(queues::wait(&form.all())).await;
+        }
         let served = self
             .way
             .go(&operation.call(&form.all()), |state, fault| {

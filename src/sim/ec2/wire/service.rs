@@ -1,6 +1,6 @@
 //! The services that are served, and how each writes what it answers.
 //!
-//! Given what was done, or why not; given back a body. EC2 and IAM write XML, each in its own shape, SSM
+//! Given what was done, or why not; given back a body. EC2 and IAM write XML, each in its own shape, SQS, SSM
 //! and the price list write JSON; each has its own words for what may befall any call.
 
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ pub(super) enum Service {
     Ec2,
     Iam,
     Pricing,
+    Sqs,
     Ssm,
 }
 
@@ -30,6 +31,7 @@ impl Service {
         match self {
             Self::Ec2 | Self::Iam => "text/xml;charset=UTF-8",
             Self::Pricing | Self::Ssm => "application/x-amz-json-1.1",
+            Self::Sqs => "application/x-amz-json-1.0",
         }
     }
 
@@ -39,13 +41,14 @@ impl Service {
             Self::Ec2 => "ec2",
             Self::Iam => "iam",
             Self::Pricing => "pricing",
+            Self::Sqs => "sqs",
             Self::Ssm => "ssm",
         }
     }
 
     /// It takes and gives JSON, and the operation is in a header.
     pub(super) const fn speaks_json(self) -> bool {
-        matches!(self, Self::Pricing | Self::Ssm)
+        matches!(self, Self::Pricing | Self::Sqs | Self::Ssm)
     }
 
     /// The body of an answer.
@@ -68,7 +71,7 @@ impl Service {
         match self {
             Self::Ec2 => answer::refusal(&refusal, request),
             Self::Iam => answer::iam_refusal(&refusal, request),
-            Self::Pricing | Self::Ssm => {
+            Self::Pricing | Self::Sqs | Self::Ssm => {
                 json!({ "__type": refusal.code, "message": refusal.message }).to_string()
             }
         }
@@ -82,14 +85,18 @@ impl Service {
             (Self::Iam, "InternalError") => "ServiceFailure",
             (Self::Iam, "MissingParameter" | "InvalidParameterValue") => "ValidationError",
             (Self::Pricing | Self::Ssm, THROTTLED) => "ThrottlingException",
-            (Self::Pricing | Self::Ssm, "UnauthorizedOperation") => "AccessDeniedException",
+            (Self::Sqs, THROTTLED) => "RequestThrottled",
+            (Self::Pricing | Self::Sqs | Self::Ssm, "UnauthorizedOperation") => {
+                "AccessDeniedException"
+            }
+            (Self::Sqs, "InternalError") => "InternalFailure",
             (Self::Ssm, "InternalError") => "InternalServerError",
             (Self::Pricing, "InternalError") => "InternalErrorException",
             (Self::Pricing, "MissingParameter" | "InvalidParameterValue") => {
                 "InvalidParameterException"
             }
             (Self::Ssm, "MissingParameter" | "InvalidParameterValue") => "ValidationException",
-            (Self::Pricing | Self::Ssm, "InvalidAction") => "UnknownOperationException",
+            (Self::Pricing | Self::Sqs | Self::Ssm, "InvalidAction") => "UnknownOperationException",
             (_, code) => code,
         }
     }

@@ -1,6 +1,7 @@
 //! The protocol, request by request, as any client of EC2 would write it.
 
 mod any;
+mod others;
 mod products;
 mod requests;
 mod rights;
@@ -52,17 +53,20 @@ impl Talk {
 
     /// Asks SSM for parameters.
     pub(super) async fn parameters(&self, names: &[&str]) -> Answer {
-        let body = serde_json::json!({ "Names": names }).to_string();
-        let target = Some("AmazonSSM.GetParameters");
-        let answer = self.endpoint.answer(target, body.as_bytes());
-        answer.await.unwrap()
+        let body = serde_json::json!({ "Names": names });
+        self.ask_in_json("AmazonSSM.GetParameters", &body).await
     }
 
     /// Asks for the price list.
     pub(super) async fn prices(&self, body: &serde_json::Value) -> Answer {
-        let target = Some("AWSPriceListService.GetProducts");
+        self.ask_in_json("AWSPriceListService.GetProducts", body)
+            .await
+    }
+
+    /// Asks a service that takes JSON.
+    pub(super) async fn ask_in_json(&self, target: &str, body: &serde_json::Value) -> Answer {
         let body = body.to_string();
-        let answer = self.endpoint.answer(target, body.as_bytes());
+        let answer = self.endpoint.answer(Some(target), body.as_bytes());
         answer.await.unwrap()
     }
 

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use super::{Answer, FLEET, TEMPLATE, Talk, but, launched, shipped, texts};
 use crate::cloud::reservations::Described;
-use crate::model::offering::{CapacityType, OfferingKey};
 use crate::model::placement_group::{PlacementGroup, Strategy};
 use crate::model::reservation::ReservationKind;
 use crate::sim::ec2::template::Tags;
@@ -83,9 +82,7 @@ fn reservation() -> Described {
 /// Everything that a controller does, under a policy; the first thing that it may not do, if any.
 async fn life(policy: &str) -> Result<(), String> {
     let talk = Talk::under(policy);
-    allowed(talk.parameters(&[IMAGE]).await)?;
-    let one = json!({ "ServiceCode": "AmazonEC2", "MaxResults": 1 });
-    allowed(talk.prices(&one).await)?;
+    beside_ec2(&talk).await?;
     attempt(&talk, "CreateInstanceProfile", PROFILE).await?;
     attempt(&talk, "AddRoleToInstanceProfile", WITH_ROLE).await?;
     let own = [("PathPrefix", "/tonnage/us-east-1/blue/")];
@@ -140,6 +137,34 @@ async fn life(policy: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What is asked of services that take JSON.
+async fn beside_ec2(talk: &Talk) -> Result<(), String> {
+    allowed(talk.parameters(&[IMAGE]).await)?;
+    let one = json!({ "ServiceCode": "AmazonEC2", "MaxResults": 1 });
+    allowed(talk.prices(&one).await)?;
+    announcement(talk).await
+}
+
+/// An announcement is read and taken out of the cluster's queue.
+async fn announcement(talk: &Talk) -> Result<(), String> {
+    let ask = async |action: &str, body: Value| {
+        let target = format!("AmazonSQS.{action}");
+        let answer = allowed(talk.ask_in_json(&target, &body).await)?;
+        Ok::<Value, String>(serde_json::from_str(&answer).unwrap())
+    };
+    talk.world.ec2.post("anything");
+    let found = ask("GetQueueUrl", json!({ "QueueName": "tonnage-blue" })).await?;
+    let address = &found["QueueUrl"];
+    let received = ask("ReceiveMessage", json!({ "QueueUrl": address })).await?;
+    let message = &received["Messages"][0];
+    assert_eq!(message["Body"], "anything");
+    let entry = json!({ "Id": "0", "ReceiptHandle": message["ReceiptHandle"] });
+    let entries = json!({ "QueueUrl": address, "Entries": [entry] });
+    ask("DeleteMessageBatch", entries).await?;
+    assert_eq!(talk.world.ec2.unacknowledged(), 0);
+    Ok(())
+}
+
 async fn attempt(talk: &Talk, action: &str, fields: &[(&str, &str)]) -> Result<String, String> {
     allowed(talk.ask(action, fields).await)
 }
@@ -161,19 +186,19 @@ fn allowed(answer: Answer) -> Result<String, String> {
     Err(messages.pop().unwrap_or(answer.body))
 }
 
-/// The statements of the shipped policy that the region judges by, each with its place: all but those
-/// on the queue of announcements and on the cluster at EKS, which it does not serve.
+/// The statements of the shipped policy that the region judges by, each with its place: all but that
+/// on the cluster at EKS, which it does not serve.
 fn statements(policy: &Value) -> Vec<(usize, Value)> {
     let judged = |statement: &&Value| {
         list(&statement["Action"]).iter().all(|action| {
             let (service, _name) = action.split_once(':').unwrap();
-            ["ec2", "iam", "pricing", "ssm"].contains(&service)
+            ["ec2", "iam", "pricing", "sqs", "ssm"].contains(&service)
         })
     };
     let all = policy["Statement"].as_array().unwrap();
     let left_out = all.iter().filter(|statement| !judged(statement));
     let left_out: Vec<&str> = left_out.filter_map(|found| found["Sid"].as_str()).collect();
-    assert_eq!(left_out, ["ReadOwnCluster", "ReadOwnAnnouncements"]);
+    assert_eq!(left_out, ["ReadOwnCluster"]);
     let numbered = all.iter().enumerate();
     numbered
         .filter(|(_place, statement)| judged(statement))
@@ -340,7 +365,7 @@ async fn parameters_that_aws_publishes_are_read_and_no_others() {
     assert_eq!(everything.parameters(&[]).await.status, 400);
 }
 
-const RED: &str = "red";
+pub(super) const RED: &str = "red";
 
 #[tokio::test(start_paused = true)]
 async fn what_is_made_must_carry_the_clusters_tag() {
@@ -414,7 +439,7 @@ async fn what_the_fleet_may_not_do_is_an_error_in_its_answer() {
 }
 
 /// A rehearsed machine of the cluster, with its tags.
-const RUN: &[(&str, &str)] = &[
+pub(super) const RUN: &[(&str, &str)] = &[
     ("DryRun", "true"),
     ("MinCount", "1"),
     ("MaxCount", "1"),
@@ -468,69 +493,10 @@ async fn a_rehearsed_machine_needs_what_a_launched_one_does() {
 }
 
 /// What tags an instance.
-fn tagging<'text>(id: &'text str, key: &'text str) -> Vec<(&'text str, &'text str)> {
+pub(super) fn tagging<'text>(id: &'text str, key: &'text str) -> Vec<(&'text str, &'text str)> {
     vec![
         ("ResourceId.1", id),
         ("Tag.1.Key", key),
         ("Tag.1.Value", "x"),
     ]
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_of_another_cluster_can_be_touched() {
-    let talk = Talk::under(&shipped());
-    talk.done("CreateLaunchTemplate", TEMPLATE).await;
-    let ours = launched(&talk.done("CreateFleet", FLEET).await);
-    let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
-    let theirs = talk.world.ec2.stray(RED, &offering);
-    let own = ours[0].as_str();
-    let other = super::Endpoint::new(&talk.world.ec2, "other", "blue");
-    let beside = Talk {
-        world: talk.world.clone(),
-        endpoint: other,
-    };
-    let template = but(
-        TEMPLATE,
-        &[
-            ("TagSpecification.1.Tag.1.Value", RED),
-            ("LaunchTemplateName", "red-1"),
-            ("ClientToken", "red"),
-        ],
-    );
-    beside.done("CreateLaunchTemplate", &template).await;
-    let through = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
-    for (action, fields) in [
-        (
-            "TerminateInstances",
-            vec![("InstanceId.1", theirs.as_str())],
-        ),
-        (
-            "TerminateInstances",
-            vec![("InstanceId.1", own), ("InstanceId.2", theirs.as_str())],
-        ),
-        ("CreateTags", tagging(theirs.as_str(), "Name")),
-        ("CreateTags", tagging(own, "team")),
-        ("CreateTags", tagging(own, "tonnage.dev/cluster")),
-        (
-            "DeleteLaunchTemplate",
-            vec![("LaunchTemplateName", "red-1")],
-        ),
-        (
-            "CreateFleet",
-            but(FLEET, &[(through, "red-1"), ("ClientToken", "new")]),
-        ),
-    ] {
-        let (status, code, message) = talk.refused(action, &fields).await;
-        assert_eq!(
-            (status, code.as_str()),
-            (403, "UnauthorizedOperation"),
-            "{action}: {message}"
-        );
-        assert!(
-            message.contains(&format!("perform: ec2:{action}")),
-            "{message}"
-        );
-    }
-    assert_eq!(talk.world.ec2.alive().len(), 4);
-    talk.done("CreateTags", &tagging(own, "Name")).await;
 }
