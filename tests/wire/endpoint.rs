@@ -49,6 +49,11 @@ impl Rules {
         });
     }
 
+    /// From now on calls go well.
+    pub(crate) fn clear(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
     /// From now on calls take so long.
     pub(crate) fn slow(&self, operation: &str, takes: Duration) {
         let mut slow = self.slow.lock().unwrap();
@@ -194,7 +199,7 @@ impl Endpoint {
 
     /// Ends all faults and limits.
     pub(crate) async fn calm(&self) {
-        self.rules.rules.lock().unwrap().clear();
+        self.rules.clear();
         self.rules.slow.lock().unwrap().clear();
         self.ec2.limit(Vec::new());
     }

@@ -26,6 +26,7 @@ mod losses;
 mod markets;
 mod placement_groups;
 mod port;
+mod prices;
 #[path = "../cloud/profiles.rs"]
 mod profiles;
 mod proxies;
