@@ -1,6 +1,6 @@
 //! The IAM policy in the documentation allows what the code calls, and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use regex::Regex;
@@ -144,6 +144,46 @@ fn whatever_changes_something_is_bound_to_the_clusters_tag() {
         });
         assert!(bound, "{statement}");
     }
+}
+
+/// Beside other resources a condition on the request would stand for what already exists, and one on the resource for
+/// what is only being made.
+#[test]
+fn launch_templates_stand_alone_and_each_action_asks_for_the_tag_where_it_can_be() {
+    let requested = "aws:RequestTag/tonnage.dev/cluster";
+    let there = "aws:ResourceTag/tonnage.dev/cluster";
+    let mut asked = BTreeMap::new();
+    for statement in statements() {
+        let resources = texts(&statement["Resource"]);
+        if !resources
+            .iter()
+            .any(|resource| resource.contains(":launch-template/"))
+        {
+            continue;
+        }
+        assert_eq!(
+            resources,
+            ["arn:aws:ec2:REGION:*:launch-template/*"],
+            "{statement}"
+        );
+        let wanted = &statement["Condition"]["StringEquals"];
+        let by = [requested, there].map(|tag| wanted[tag] == "CLUSTER");
+        for action in texts(&statement["Action"]) {
+            assert_eq!(asked.insert(action, by), None, "{statement}");
+        }
+        if texts(&statement["Action"]) == ["ec2:CreateTags"] {
+            assert_eq!(wanted["ec2:CreateAction"], "CreateLaunchTemplate");
+        }
+    }
+    let expected = [
+        ("ec2:CreateFleet", [false, true]),
+        ("ec2:CreateLaunchTemplate", [true, false]),
+        ("ec2:CreateTags", [true, false]),
+        ("ec2:DeleteLaunchTemplate", [false, true]),
+        ("ec2:RunInstances", [false, true]),
+    ];
+    let expected = expected.map(|(action, by)| (action.to_owned(), by));
+    assert_eq!(asked, BTreeMap::from(expected));
 }
 
 #[test]

@@ -63,7 +63,7 @@ async fn the_adapter_lives_under_the_shipped_policy() {
 async fn what_the_policy_leaves_out_is_named() {
     let mut policy = shipped("missing");
     for statement in policy["Statement"].as_array_mut().unwrap() {
-        if statement["Sid"] == "MakeOnlyWhatIsTagged" {
+        if statement["Sid"] == "MakeOnlyTaggedTemplates" {
             statement["Action"] = json!("ec2:CreateFleet");
         }
     }

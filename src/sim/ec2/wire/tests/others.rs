@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::rights::{RED, tagging};
+use super::rights::{RED, RUN, tagging};
 use super::{FLEET, TEMPLATE, Talk, but, launched, shipped};
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::sim::ec2::template::Tags;
+use crate::sim::ec2::wire::authorize;
+use crate::sim::ec2::wire::policy::Policy;
 
 #[tokio::test(start_paused = true)]
 async fn nothing_of_another_cluster_can_be_touched() {
@@ -63,6 +66,69 @@ async fn nothing_of_another_cluster_can_be_touched() {
     }
     assert_eq!(talk.world.ec2.alive().len(), 4);
     talk.done("CreateTags", &tagging(own, "Name")).await;
+}
+
+/// Each condition on launch templates, not met: the tag is not in the request, or the template has another's.
+#[tokio::test(start_paused = true)]
+async fn templates_are_made_with_the_clusters_tag_and_used_and_deleted_only_where_they_have_it() {
+    let talk = Talk::under(&shipped());
+    talk.done("CreateLaunchTemplate", TEMPLATE).await;
+    let beside = Talk {
+        world: talk.world.clone(),
+        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
+    };
+    let theirs = [("LaunchTemplateName", "red-1"), ("ClientToken", "red")];
+    let of_red = |tag: (&'static str, &'static str)| but(TEMPLATE, &[theirs[0], theirs[1], tag]);
+    let red = ("TagSpecification.1.Tag.1.Value", RED);
+    let untagged = ("TagSpecification.1.Tag.1.Key", "team");
+    beside.done("CreateLaunchTemplate", &of_red(red)).await;
+    let through = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
+    let fleet = [(through, "red-1"), ("ClientToken", "new")];
+    let run = [("LaunchTemplate.LaunchTemplateName", "red-1")];
+    for (action, fields) in [
+        ("CreateLaunchTemplate", of_red(red)),
+        ("CreateLaunchTemplate", of_red(untagged)),
+        ("DeleteLaunchTemplate", theirs[..1].to_vec()),
+        ("CreateFleet", but(FLEET, &fleet)),
+        ("RunInstances", but(RUN, &run)),
+    ] {
+        let (status, code, message) = talk.refused(action, &fields).await;
+        let denied = (status, code.as_str());
+        assert_eq!(
+            denied,
+            (403, "UnauthorizedOperation"),
+            "{action}: {message}"
+        );
+        let what = format!(
+            "perform: ec2:{action} on resource: arn:aws:ec2:us-east-1:123456789012:launch-template/"
+        );
+        assert!(message.contains(&what), "{message}");
+    }
+    assert!(talk.world.ec2.machines().is_empty());
+    // Its own it may run, and delete.
+    let (_status, code, message) = talk.refused("RunInstances", RUN).await;
+    assert_eq!(code, "DryRunOperation", "{message}");
+    talk.done("DeleteLaunchTemplate", &TEMPLATE[..1]).await;
+}
+
+/// Tags are put on a template while it is made, by the call that makes it and by no other.
+#[test]
+fn a_template_is_tagged_by_the_call_that_makes_it_alone() {
+    let policy = Policy::parse(&shipped()).unwrap();
+    let allowed = |kind: &str, by: &str, cluster: &str| {
+        let tags = Tags::from([("tonnage.dev/cluster".to_owned(), cluster.to_owned())]);
+        policy.allows(&authorize::tagging(kind, &tags, by).unwrap())
+    };
+    assert!(allowed("launch-template", "CreateLaunchTemplate", "blue"));
+    assert!(allowed("instance", "RunInstances", "blue"));
+    for (kind, by, cluster) in [
+        ("launch-template", "CreateLaunchTemplate", RED),
+        ("launch-template", "RunInstances", "blue"),
+        ("launch-template", "CreateFleet", "blue"),
+        ("instance", "CreateLaunchTemplate", "blue"),
+    ] {
+        assert!(!allowed(kind, by, cluster), "{kind} {by} {cluster}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
