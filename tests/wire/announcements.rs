@@ -69,7 +69,7 @@ impl Service {
         service.runs("its pod runs", 1, |_machine| true).await;
         let mut alive = service.world.ec2.alive();
         assert_eq!(alive.len(), 1);
-        service.machine = alive.remove(0).id().to_owned();
+        alive.remove(0).id().clone_into(&mut service.machine);
         service
     }
 
