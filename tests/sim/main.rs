@@ -11,12 +11,14 @@
 
 mod acts;
 mod aftermath;
+mod aims;
 mod checks;
 mod controllers;
 mod coverage;
 mod duplicates;
 mod faults;
 mod kinds;
+mod lasting;
 mod leadership;
 mod limits;
 mod mutations;

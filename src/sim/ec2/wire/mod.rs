@@ -42,7 +42,7 @@ use super::refusal::Refusal;
 use super::way::{Call, Unserved, Way};
 use super::{Ec2, State};
 use crate::cloud::buckets::Bucket;
-use crate::sim::faults::{CallFault, Calm, Faults};
+use crate::sim::faults::{About, CallFault, Calm, Faults};
 use crate::sim::life::Life;
 
 /// The operations that are served.
@@ -170,6 +170,7 @@ impl Operation {
                 operation,
                 takes: vec![once],
                 writes: false,
+                about: About::Nobody,
             };
         }
         match self {
@@ -203,6 +204,7 @@ impl Operation {
                 operation,
                 takes: Vec::new(),
                 writes: false,
+                about: About::Nobody,
             },
             Self::AddRoleToInstanceProfile
             | Self::CreateInstanceProfile
