@@ -162,7 +162,11 @@ impl<'run> Engine<'run> {
     /// Runs to the end.
     pub(super) fn run(mut self, threads: usize, watcher: &dyn Watcher) -> Outcome {
         let mut happened = 0_usize;
+        watcher.moves(&self.variant.name, SignedDuration::ZERO);
         while let Some(next) = self.next() {
+            if next > self.now {
+                watcher.moves(&self.variant.name, SignedDuration::from_millis(next));
+            }
             self.tally.advance(next);
             self.now = next;
             while let Some(event) = self.agenda.take(next) {
@@ -176,6 +180,7 @@ impl<'run> Engine<'run> {
             }
         }
         watcher.look(&self.progress());
+        watcher.ends();
         self.finish(threads)
     }
 

@@ -31,18 +31,19 @@ mod strikes;
 mod trial;
 mod verdict;
 mod wander;
-mod watchdog;
 mod workers;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode};
+use std::process::{self, Command, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use coverage::Coverage;
 use mutations::Mutation;
 use serde_json::{Value, json};
 use tonnage::settings::LogFormat;
+use tonnage::sim::watchdog;
 use tonnage::telemetry::start_logs;
 use trial::{HOUR, Plan, Report};
 use verdict::{judged, judged_once, show};
@@ -58,6 +59,8 @@ const SEEDS: u64 = 2;
 const SHORT_SEEDS: u64 = 200;
 /// How long those last at least, seconds.
 const SHORT: u64 = 600;
+/// The exit code when a world hangs.
+const HUNG: i32 = 3;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 
@@ -76,6 +79,8 @@ struct Args {
     log: Option<String>,
     /// Disturbances that are left out.
     without: BTreeSet<usize>,
+    /// How long a world may stand still before it hangs.
+    patience: Duration,
     /// Controllers that are broken in this way.
     mutation: Option<&'static Mutation>,
 }
@@ -91,6 +96,7 @@ fn args() -> Result<Args, String> {
         digest: false,
         log: None,
         without: BTreeSet::new(),
+        patience: watchdog::PATIENCE,
         mutation: None,
     };
     let mut words = std::env::args().skip(1);
@@ -108,6 +114,7 @@ fn args() -> Result<Args, String> {
             "--history" => args.history = true,
             "--digest" => args.digest = true,
             "--log" => args.log = Some(value()),
+            "--hang-after" => args.patience = Duration::from_secs(number(value())?),
             "--without" => args.without = shrink::read(&value())?,
             "--mutation" => args.mutation = Some(mutations::named(&value())?),
             _ => {}
@@ -122,7 +129,6 @@ fn args() -> Result<Args, String> {
 
 fn main() -> ExitCode {
     verdict::count_panics();
-    watchdog::watch();
     match args().and_then(|args| run(&args).map_err(|error| error.to_string())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -134,8 +140,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// From now on a world that hangs ends everything, with the seed and the second.
+#[expect(
+    clippy::exit,
+    reason = "a world that never yields cannot be told to end"
+)]
+fn end_when_hanging(patience: Duration) {
+    watchdog::watch(patience, |hang| {
+        // Standard error may be closed; the exit code still says it.
+        writeln!(io::stderr(), "{hang}").ok();
+        process::exit(HUNG);
+    });
+}
+
 /// Runs every seed; true when all passed.
 fn run(args: &Args) -> io::Result<bool> {
+    end_when_hanging(args.patience);
     if let Some(filter) = &args.log {
         start_logs(LogFormat::Text, filter).map_err(io::Error::other)?;
     }

@@ -10,7 +10,7 @@ use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
 use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::history::{Detail, Line};
 use tonnage::sim::scene::{Pool, node_class};
-use tonnage::sim::{Embedded, Options, runtime};
+use tonnage::sim::{Embedded, Options, runtime, watchdog};
 use tonnage::world::RandomStream;
 
 use crate::aims::Aims;
@@ -25,7 +25,6 @@ use crate::quiet;
 use crate::script::{self, Deed, Disturbance, GUST, Script};
 use crate::server::Server;
 use crate::wander::Wander;
-use crate::watchdog;
 
 pub(crate) const CLUSTER: &str = "trial";
 /// How long a world lasts at least unless somebody says otherwise, seconds.
@@ -115,7 +114,11 @@ pub(crate) struct Report {
 /// Runs a seed.
 pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
     runtime::run(async {
-        watchdog::begins(plan.replay());
+        let replay = plan.replay();
+        watchdog::begins(
+            format!("see what goes round: {replay} --log tonnage=debug"),
+            0,
+        );
         let mut trial = Trial::begin(plan.clone());
         trial.storm().await;
         trial.quiet().await;
