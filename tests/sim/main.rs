@@ -280,6 +280,28 @@ fn plan(args: &Args, seed: u64) -> Plan {
     }
 }
 
+/// Whether a world that stands still is noticed, in a process of its own as that ends it.
+fn hang_is_noticed(out: &mut impl Write, seed: u64) -> io::Result<bool> {
+    let Mutation {
+        name,
+        wrong,
+        found_by,
+        ..
+    } = mutations::HANGING;
+    let mut other = Command::new(std::env::current_exe()?);
+    let seed = seed.to_string();
+    let world = ["--seeds", "1", "--start", &seed, "--mutation", name];
+    let output = other.args(world).args(["--hang-after", "3"]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_noticed = output.status.code() == Some(HUNG) && said.contains(found_by);
+    let word = if is_noticed { "found" } else { "NOT found" };
+    writeln!(out, "{name} ({wrong}): {word} with seed {seed}")?;
+    if !is_noticed {
+        writeln!(out, "{}: {said}", output.status)?;
+    }
+    Ok(is_noticed)
+}
+
 /// Whether the checks find every mutation within a few seeds, and shrinking what it must.
 fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
     let mut all = shrink::finds_a_pair()?;
@@ -288,6 +310,13 @@ fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
         out,
         "the two of 260 disturbances that fail together: {word}"
     )?;
+    let apart = duplicates::tells_machines_apart();
+    let word = if apart { "found" } else { "NOT found" };
+    writeln!(
+        out,
+        "the machine too many of two launches that share a claim: {word}"
+    )?;
+    all &= apart && hang_is_noticed(out, args.start)?;
     let seeds = args.start..args.start.saturating_add(mutations::SEEDS);
     let search = |mutation: &'static Mutation| -> io::Result<Option<u64>> {
         for seed in seeds.clone() {
