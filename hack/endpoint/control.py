@@ -166,6 +166,9 @@ class Control:
             case ("POST", "capacity"):
                 self._capacity.replace(request.get("pools"))
                 return {"pools": self._capacity.rows()}
+            case ("POST", "prices"):
+                prices.hold_spot(request.get("spotPerMille"))
+                return {"spotPerMille": request.get("spotPerMille")}
             case ("POST", "terminate"):
                 return self._terminate(str(request.get("id", "")))
             case ("POST", "reset"):
@@ -194,6 +197,7 @@ class Control:
         backend.launch_template_name_to_ids.clear()
         self._fleets.clear()
         self._capacity.replace([])
+        prices.hold_spot(None)
         self._calls.clear()
         print(f"endpoint: reset, {len(instances)} instances cleared", file=sys.stderr, flush=True)
         return {"cleared": len(instances)}

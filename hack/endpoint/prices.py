@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,28 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
-@cache
+# The share of on demand that all of the spot market costs while a test holds it, of 1000.
+_held: int | None = None
+
+
+def hold_spot(per_mille: int | None) -> None:
+    """From now on all spot capacity costs this share of on demand, or each pair of type and zone its own again."""
+    global _held
+    if per_mille is not None and not 0 < per_mille <= 1000:
+        raise ValueError(f"spotPerMille must be 1 to 1000, or null, not {per_mille!r}")
+    _held = per_mille
+
+
 def spot(instance_type: str, zone: str) -> Decimal | None:
-    """USD per hour on the spot market: a fixed 30 to 45 % of on demand for each pair of type and zone."""
+    """USD per hour on the spot market: as it is held, else a fixed 30 to 45 % of on demand for each pair of type and zone."""
+    price = on_demand(instance_type)
+    if price is None or _held is None:
+        return _own(instance_type, zone)
+    return max((price * _held / 1000).quantize(_TICK, ROUND_DOWN), _TICK)
+
+
+@cache
+def _own(instance_type: str, zone: str) -> Decimal | None:
     price = on_demand(instance_type)
     if price is None:
         return None

@@ -59,6 +59,16 @@ class Endpoint(Check):
         for price in spot.values():
             self.assertTrue(Decimal("0.051") <= price <= Decimal("0.0766"), price)
 
+    def test_the_spot_market_can_be_held_still(self) -> None:
+        def prices() -> set[Decimal]:
+            history = aws("ec2").describe_spot_price_history(InstanceTypes=["c5.xlarge"], ProductDescriptions=["Linux/UNIX"])["SpotPriceHistory"]
+            return {Decimal(row["SpotPrice"]) for row in history if row["AvailabilityZone"] in self.subnets}
+
+        endpoint("POST", "prices", {"spotPerMille": 333})
+        self.assertEqual(prices(), {Decimal("0.0566")})
+        endpoint("POST", "prices", {"spotPerMille": None})
+        self.assertGreater(len(prices()), 1)
+
     def test_a_client_token_launches_once(self) -> None:
         template = self.template()
         first = self.fleet(template, ["c5.large"], "spot", 2, ClientToken="token")

@@ -23,9 +23,12 @@ mod unknown_types;
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use crate::sim::watchdog;
 
 /// A Kubernetes node provisioner for EC2: the cheapest fitting instances for pending pods, and
 /// nothing when the queue is empty.
@@ -106,6 +109,18 @@ fn conclude(outcome: Outcome, stderr: &mut impl Write) -> ExitCode {
     // Standard error may be closed; the exit code still says it.
     writeln!(stderr, "{message}").ok();
     ExitCode::FAILURE
+}
+
+/// From now on a world of this process that gets no further for so long ends the command with an error.
+#[expect(
+    clippy::exit,
+    reason = "a world that never yields cannot be told to end"
+)]
+fn end_when_hanging(patience: Duration) {
+    watchdog::watch(patience, |hang| {
+        write_stderr(&format!("error: {hang}\n"));
+        process::exit(1);
+    });
 }
 
 /// Writes a command's result to standard output. A reader that went away (`tonnage crds | head`)

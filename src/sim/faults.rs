@@ -1,12 +1,12 @@
 //! What can go wrong on the way to the API server, and in EC2.
 //!
-//! Given a request; given back how long it travels and what happens to it. The calm world answers
-//! everything after a moment; the simulation tests bring their own.
+//! Given a request or a call and what it is about; given back how long it travels and what happens to it. The calm
+//! world answers everything after a moment; the simulation tests bring their own.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::api_server::Refusal;
+use super::api_server::{Refusal, Resource};
 
 /// What happens to a request to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,22 @@ pub enum CallFault {
     Short(usize),
 }
 
+/// What a call to EC2 is about, as far as who makes it says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum About {
+    /// No claim's own.
+    #[default]
+    Nobody,
+    /// The claim of a name, for which something is prepared.
+    Claim(String),
+    /// The launch of a batch.
+    Launch(String),
+    /// Machines, by id.
+    Machines(Vec<String>),
+    /// Every machine of the cluster.
+    AllMachines,
+}
+
 /// The source of faults.
 pub trait Faults: Send + Sync + fmt::Debug {
     /// The way of a request of a process.
@@ -58,6 +74,19 @@ pub trait Faults: Send + Sync + fmt::Debug {
 
     /// How long a call to EC2 takes, and what goes wrong with it.
     fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>);
+
+    /// The same for who also wants to know what the call is about.
+    fn call_about(
+        &self,
+        who: &str,
+        operation: &str,
+        _about: &About,
+    ) -> (Duration, Option<CallFault>) {
+        self.call(who, operation)
+    }
+
+    /// A slow watch has told of a change of a kind, as a line of JSON, later than it happened.
+    fn told_late(&self, _resource: Resource, _line: &[u8]) {}
 }
 
 /// Nothing goes wrong.

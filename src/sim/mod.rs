@@ -22,5 +22,6 @@ pub mod runtime;
 pub mod scene;
 #[cfg(test)]
 mod tests;
+pub mod watchdog;
 
 pub use embedded::{Embedded, Options, Process};

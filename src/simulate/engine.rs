@@ -169,7 +169,11 @@ impl<'run> Engine<'run> {
         watcher: &dyn Watcher,
     ) -> Result<Outcome, PlanFault> {
         let mut happened = 0_usize;
+        watcher.moves(&self.variant.name, SignedDuration::ZERO);
         while let Some(next) = self.next() {
+            if next > self.now {
+                watcher.moves(&self.variant.name, SignedDuration::from_millis(next));
+            }
             self.tally.advance(next);
             self.now = next;
             while let Some(event) = self.agenda.take(next) {
@@ -178,6 +182,7 @@ impl<'run> Engine<'run> {
             }
             self.settle();
             if let Some(fault) = self.fault.take() {
+                watcher.ends();
                 return Err(fault);
             }
             if happened >= LOOK {
@@ -186,6 +191,7 @@ impl<'run> Engine<'run> {
             }
         }
         watcher.look(&self.progress());
+        watcher.ends();
         Ok(self.finish(threads))
     }
 

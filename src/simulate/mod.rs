@@ -79,6 +79,12 @@ pub struct Progress<'run> {
 pub trait Watcher: Sync {
     /// Some more has happened.
     fn look(&self, progress: &Progress<'_>);
+
+    /// A variant has got as far as a moment, counted from its beginning: the next one comes later.
+    fn moves(&self, _variant: &str, _to: SignedDuration) {}
+
+    /// Nothing more will happen in the variant that this thread runs.
+    fn ends(&self) {}
 }
 
 /// Nobody.

@@ -110,6 +110,15 @@ impl Endpoint {
         assert_eq!(answer["apartSeconds"], f64::from(seconds), "{answer}");
     }
 
+    /// Until it is reset all spot capacity costs so many thousandths of its on-demand price.
+    pub(crate) async fn hold_spot_prices(&self, per_mille: u64) {
+        let held = json!({ "spotPerMille": per_mille });
+        let answer = self
+            .overlay("POST", "/_tonnage/prices", Some(held.clone()))
+            .await;
+        assert_eq!(answer, held);
+    }
+
     /// Asks the control interface of the proxy or of the overlay.
     pub(crate) async fn control(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         call(&self.faults, method, path, body).await

@@ -1,9 +1,9 @@
 //! The embedded world against the real control plane: the same scenes buy the same machines, put the
 //! same pods together, and end with nothing.
 //!
-//! Each scene's pods are all there before a controller starts, so that one plan sees them all. Machines
-//! are on-demand: their prices are the same everywhere, while spot markets are each world's own. The
-//! scenes leave no room into which a pod could go because another machine came up before its own.
+//! Each scene's pods are all there before a controller starts, so that one plan sees them all. On-demand
+//! prices are the same everywhere; spot markets, which are each world's own, are held still at the same
+//! prices. The scenes leave no room into which a pod could go because another machine came up before its own.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tonnage::settings::Mode;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
 use tonnage::sim::cluster::RUN_SECONDS;
+use tonnage::sim::ec2::market::STILL_SPOT_PER_MILLE;
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, runtime};
@@ -51,8 +52,11 @@ struct Scene {
     pods: usize,
 }
 
-/// Machines by type, zone, capacity type and the workloads whose pods share one.
-type Fleet = BTreeMap<(String, String, String, Vec<String>), usize>;
+/// A machine's type, zone and capacity type, and the workloads whose pods share it.
+type Machine = (String, String, String, Vec<String>);
+
+/// Machines and how many of each there are.
+type Fleet = BTreeMap<Machine, usize>;
 
 fn pool(name: &'static str, families: &'static [&'static str]) -> Pool<'static> {
     Pool {
@@ -239,6 +243,7 @@ async fn real(scene: &Scene, keeps: Keeps) -> Fleet {
     } else {
         world.endpoint.boot_apart(BOOTS_APART).await;
     }
+    world.endpoint.hold_spot_prices(STILL_SPOT_PER_MILLE).await;
     for object in [class()].iter().chain(&scene.pools).chain(&scene.work) {
         world.cluster.apply(object.clone()).await;
     }
@@ -280,12 +285,12 @@ async fn bound_by(controller: &Controller) -> usize {
     bound.map_or(0, |count| count.parse().unwrap())
 }
 
-/// Plays a scene in both worlds.
-async fn twin(scene: &Scene) {
-    twin_kept_by(scene, Keeps::Nominations).await;
+/// Plays a scene in both worlds, and gives back what both have bought.
+async fn twin(scene: &Scene) -> Fleet {
+    twin_kept_by(scene, Keeps::Nominations).await
 }
 
-async fn twin_kept_by(scene: &Scene, keeps: Keeps) {
+async fn twin_kept_by(scene: &Scene, keeps: Keeps) -> Fleet {
     let copy = scene.clone();
     // Virtual time wants a runtime, and so a thread, of its own.
     let embedded = std::thread::spawn(move || runtime::run(embedded(&copy, keeps)).unwrap());
@@ -295,6 +300,11 @@ async fn twin_kept_by(scene: &Scene, keeps: Keeps) {
         embedded, real,
         "left: the embedded world; right: the real control plane"
     );
+    real
+}
+
+fn is_spot((_type, _zone, capacity_type, _shared): &Machine) -> bool {
+    capacity_type == "spot"
 }
 
 #[tokio::test]
@@ -343,6 +353,41 @@ async fn a_burst_of_three_sizes_is_bound_as_planned_in_both_worlds() {
         ],
     );
     twin_kept_by(&scene, Keeps::Bindings).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_executors_buys_the_same_spot_machines_in_both_worlds() {
+    let fleet = twin(&scene(
+        &[Pool {
+            capacity_types: &["spot"],
+            ..pool("general", &["c5", "m5", "r5"])
+        }],
+        vec![
+            work("executor", 24, "2", "4Gi").deployment(),
+            work("cache", 6, "1", "6Gi").deployment(),
+        ],
+    ))
+    .await;
+    assert!(fleet.keys().all(is_spot), "{fleet:?}");
+}
+
+#[tokio::test]
+async fn a_driver_on_demand_and_its_executors_on_spot_buy_the_same_machines_in_both_worlds() {
+    let both = Pool {
+        capacity_types: &["spot", "on-demand"],
+        ..pool("general", &["c5", "t3"])
+    };
+    let driver = Work {
+        role: Some("driver"),
+        ..work("driver", 1, "1", "2Gi")
+    };
+    let executor = Work {
+        role: Some("executor"),
+        ..work("executor", 12, "2", "4Gi")
+    };
+    let fleet = twin(&scene(&[both], vec![job(&driver), job(&executor)])).await;
+    assert!(fleet.keys().any(is_spot), "{fleet:?}");
+    assert!(!fleet.keys().all(is_spot), "{fleet:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
-//! What must hold: at every step, and when it has been quiet for long enough.
+//! What must hold: at every step, which is each second and each moment at which a claim is written or a machine is
+//! launched or ends, and when it has been quiet for long enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 use tonnage::cloud::tags;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
@@ -42,6 +44,8 @@ pub(crate) struct Checks {
     /// Evictions from machines that nothing was wrong with, so far.
     evictions: usize,
     lines: UnboundedReceiver<Line>,
+    /// What happened since the last step.
+    news: Vec<Line>,
     /// Where controllers need a lease.
     pub(crate) leadership: Option<Leadership>,
     /// Claims that were ever seen with a batch.
@@ -112,6 +116,7 @@ impl Checks {
             aftermath: Aftermath::default(),
             evictions: 0,
             lines: world.history.listen(),
+            news: Vec::new(),
             leadership: None,
             batches: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -126,6 +131,24 @@ impl Checks {
         self.violations.insert(what);
     }
 
+    /// Waits until something happens that a step must see at once; false when nothing did until then. Two changes
+    /// within one moment of virtual time may be seen together, as time does not pass between them.
+    pub(crate) async fn happens(&mut self, until: Instant) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                Some(line) = self.lines.recv() => {
+                    let is_to_be_seen = changes_claims_or_machines(&line);
+                    self.news.push(line);
+                    if is_to_be_seen {
+                        return true;
+                    }
+                }
+                () = tokio::time::sleep_until(until) => return false,
+            }
+        }
+    }
+
     /// Looks at everything once.
     pub(crate) fn step(&mut self, world: &Embedded) {
         self.tally.read(&world.history);
@@ -138,7 +161,11 @@ impl Checks {
         }
         self.evictions = evictions;
         self.acts.look(world);
+        let mut news = std::mem::take(&mut self.news);
         while let Ok(line) = self.lines.try_recv() {
+            news.push(line);
+        }
+        for line in news {
             if let Some(leadership) = &mut self.leadership {
                 leadership.take(&line, &mut self.violations);
             }
@@ -351,6 +378,18 @@ impl Checks {
                 ));
             }
         }
+    }
+}
+
+/// True for what may break a limit, leave a machine or a claim alone, or give a claim two machines.
+fn changes_claims_or_machines(line: &Line) -> bool {
+    match line.event {
+        "InstanceLaunched" | "InstanceEnds" => true,
+        "Write" => {
+            let object = line.fields.get("object").and_then(|object| object.as_str());
+            object.is_some_and(|object| object.starts_with("nodeclaims/"))
+        }
+        _ => false,
     }
 }
 

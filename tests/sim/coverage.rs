@@ -79,13 +79,20 @@ impl Coverage {
             }
         }
         for fault in Fault::ALL {
+            if !self.counts.of.contains_key(&fault) {
+                gaps.push(format!("`{}` has never struck", fault.name()));
+            }
             for phase in Phase::ALL {
-                if fault.can_meet(phase) && self.met(fault, phase) == 0 {
-                    gaps.push(format!(
-                        "`{}` has met no claim that is {}",
-                        fault.name(),
-                        phase.name()
-                    ));
+                let met = self.met(fault, phase);
+                let (fault, phase, never) = (fault.name(), phase.name(), fault.why_never(phase));
+                match never {
+                    None if met == 0 => {
+                        gaps.push(format!("`{fault}` has met no claim that is {phase}"));
+                    }
+                    Some(why) if met > 0 => gaps.push(format!(
+                        "`{fault}` has met a claim that is {phase}, which was held to be impossible: {why}"
+                    )),
+                    _ => {}
                 }
             }
         }
@@ -103,8 +110,9 @@ impl Coverage {
             let all = self.counts.of.get(&fault).copied().unwrap_or(0);
             write!(out, "{:20} {all:>8}", fault.name())?;
             for phase in Phase::ALL {
-                if fault.can_meet(phase) {
-                    write!(out, " {:>9}", self.met(fault, phase))?;
+                let met = self.met(fault, phase);
+                if fault.can_meet(phase) || met > 0 {
+                    write!(out, " {met:>9}")?;
                 } else {
                     write!(out, " {:>9}", "-")?;
                 }

@@ -43,3 +43,17 @@ fn finds<'claim>(
     }
     false
 }
+
+/// Whether matching finds what it must: of two launches that share a claim, each with as many machines as claims, one
+/// machine is too many; and no machine is, where only another order gives each a claim.
+pub(crate) fn tells_machines_apart() -> bool {
+    let left_over = |all: &[&[&'static str]]| {
+        let bought = all.iter().enumerate().map(|(number, claims)| Bought {
+            id: number.to_string(),
+            claims: claims.to_vec(),
+        });
+        without_a_claim(&bought.collect::<Vec<_>>()).count()
+    };
+    left_over(&[&["a", "b"], &["a", "b"], &["b", "c"], &["b", "c"]]) == 1
+        && left_over(&[&["a", "b"], &["a", "c"], &["a"]]) == 0
+}

@@ -1,22 +1,23 @@
-//! Faults by chance on the way to the API server and to EC2, counted by kind and by the phases of the
-//! claims that they meet, while a storm lasts.
+//! Faults on the way to the API server and to EC2, by chance or aimed at a phase of a claim's life, counted by kind
+//! and by the phases of the claims that they meet, while a storm lasts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
+use serde_json::Value;
 use tokio::time::Instant;
 use tonnage::sim::Embedded;
-use tonnage::sim::api_server::{ApiServer, Refusal};
+use tonnage::sim::api_server::{ApiServer, Refusal, Resource};
 use tonnage::sim::ec2::Ec2;
-use tonnage::sim::faults::{CallFault, Faults, Journey, RequestFault};
+use tonnage::sim::faults::{About, CallFault, Faults, Journey, RequestFault};
 use tonnage::world::RandomStream;
 
 use crate::kinds::Fault;
 use crate::phases::{Phase, Target};
 
-/// How many faults there were of each kind, and how many of them met a claim in each phase.
+/// How many faults there were of each kind, and how often they met a claim in each phase: what lasts may meet many.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
     pub(crate) of: BTreeMap<Fault, usize>,
@@ -27,6 +28,8 @@ pub(crate) struct Counts {
 struct State {
     /// How often each kind strikes now, of 1000 requests or calls.
     rates: BTreeMap<Fault, u64>,
+    /// Kinds that strike the next request or call about a claim in a phase, and until when they wait for one.
+    aims: Vec<(Fault, Phase, Instant)>,
     /// Those whom the API server does not hear, until when, and whether connections are refused or silent.
     cut_off: BTreeMap<String, (Instant, bool)>,
     counts: Counts,
@@ -69,7 +72,14 @@ impl Storm {
     pub(crate) fn calm_down(&self) {
         let mut state = self.locked();
         state.rates.clear();
+        state.aims.clear();
         state.cut_off.clear();
+    }
+
+    /// The next request or call about a claim in a phase goes wrong, if there is one within so long.
+    pub(crate) fn aim(&self, fault: Fault, phase: Phase, within: Duration) {
+        let until = Instant::now() + within;
+        self.locked().aims.push((fault, phase, until));
     }
 
     /// The API server does not hear a controller for a while; EC2 does.
@@ -104,11 +114,16 @@ impl Storm {
     /// Counts a fault and whom it met.
     pub(crate) fn count(&self, fault: Fault, target: Target<'_>) {
         let phases = target.phases(&self.api, &self.ec2);
-        let counts = &mut self.locked().counts;
-        *counts.of.entry(fault).or_default() += 1;
+        *self.locked().counts.of.entry(fault).or_default() += 1;
         for phase in phases {
-            *counts.met.entry((fault, phase)).or_default() += 1;
+            self.met(fault, phase);
         }
+    }
+
+    /// A fault that was counted before, and lasts, has met a claim in a phase.
+    pub(crate) fn met(&self, fault: Fault, phase: Phase) {
+        let counts = &mut self.locked().counts;
+        *counts.met.entry((fault, phase)).or_default() += 1;
     }
 
     /// Requests to the API server and calls to EC2 since this was asked before.
@@ -123,7 +138,32 @@ impl Storm {
 
     fn rates(&self) -> Option<BTreeMap<Fault, u64>> {
         let state = self.locked();
-        (!state.rates.is_empty()).then(|| state.rates.clone())
+        let is_calm = state.rates.is_empty() && state.aims.is_empty();
+        (!is_calm).then(|| state.rates.clone())
+    }
+
+    /// The kind that was aimed at a phase of what is touched, if any of these was.
+    fn aimed<T: Clone>(&self, kinds: &[(Fault, T)], target: Target<'_>) -> Option<T> {
+        let now = Instant::now();
+        let waits = |fault: &Fault| kinds.iter().any(|(kind, _effect)| kind == fault);
+        {
+            let aims = &mut self.locked().aims;
+            aims.retain(|(_fault, _phase, until)| now < *until);
+            if !aims.iter().any(|(fault, ..)| waits(fault)) {
+                return None;
+            }
+        }
+        let phases = target.phases(&self.api, &self.ec2);
+        let fault = {
+            let aims = &mut self.locked().aims;
+            let mut all = aims.iter();
+            let found =
+                all.position(|(fault, phase, _until)| waits(fault) && phases.contains(phase))?;
+            aims.remove(found).0
+        };
+        self.count(fault, target);
+        let mut kinds = kinds.iter();
+        kinds.find_map(|(kind, effect)| (*kind == fault).then(|| effect.clone()))
     }
 
     /// The kind that strikes, if any: at most one.
@@ -143,7 +183,7 @@ impl Storm {
             }
             draw -= rate;
         }
-        None
+        self.aimed(kinds, target)
     }
 }
 
@@ -184,13 +224,23 @@ impl Faults for Storm {
         let slow = rates.get(&Fault::SlowWatch).copied().unwrap_or(0);
         if *method == Method::GET && !path.contains("/nodes/") && self.requests.below(1_000) < slow
         {
-            self.count(Fault::SlowWatch, target);
+            // Whom it meets is whom it tells of late.
+            self.count(Fault::SlowWatch, Target::Nothing);
             journey.lag = Duration::from_millis(self.requests.below(3_000));
         }
         journey
     }
 
-    fn call(&self, _who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+        self.call_about(who, operation, &About::Nobody)
+    }
+
+    fn call_about(
+        &self,
+        _who: &str,
+        operation: &str,
+        about: &About,
+    ) -> (Duration, Option<CallFault>) {
         self.locked().requests += 1;
         let launch = operation == "CreateFleet";
         let takes = match operation {
@@ -212,7 +262,17 @@ impl Faults for Storm {
             (Fault::LaunchShort, CallFault::Short(some)),
         ];
         let kinds = all.get(..if launch { 6 } else { 5 }).unwrap_or_default();
-        let target = Target::of_call(operation);
+        let target = Target::of_call(operation, about);
         (takes, self.strike(&self.calls, &rates, kinds, target))
+    }
+
+    fn told_late(&self, resource: Resource, line: &[u8]) {
+        if resource != Resource::NodeClaim {
+            return;
+        }
+        let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        if event["type"] != "BOOKMARK" && event["object"]["kind"] == "NodeClaim" {
+            self.met(Fault::SlowWatch, Phase::of(&event["object"]));
+        }
     }
 }

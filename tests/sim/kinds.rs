@@ -39,6 +39,98 @@ pub(crate) enum Fault {
     ServerClockJump,
 }
 
+/// Machines and launches are not there in every phase: what cannot be, and why. Everything else is demanded.
+const NEVER: [(Fault, &[Phase], &str); 17] = [
+    (
+        Fault::LaunchShort,
+        &[Phase::Planned],
+        "EC2 is not asked for its machine yet",
+    ),
+    (
+        Fault::LaunchShort,
+        HAVE_MACHINES,
+        "it has its machine, and waits for no launch",
+    ),
+    (
+        Fault::LaunchShort,
+        ARE_LEAVING,
+        "what is being deleted waits for no machine",
+    ),
+    (
+        Fault::MachineFailure,
+        &[Phase::Planned],
+        "it has no machine yet",
+    ),
+    (
+        Fault::MachineFailure,
+        &[Phase::Ending],
+        "its machine has ended",
+    ),
+    (
+        Fault::SpotReclaim,
+        &[Phase::Planned],
+        "it has no machine yet",
+    ),
+    (
+        Fault::SpotReclaim,
+        &[Phase::Ending],
+        "its machine has ended",
+    ),
+    (
+        Fault::MachineNeverJoins,
+        &[Phase::Planned],
+        "it has no machine yet",
+    ),
+    (
+        Fault::MachineNeverJoins,
+        &[Phase::Joining, Phase::Used],
+        "it has a Node, so its machine has joined",
+    ),
+    (
+        Fault::MachineNeverJoins,
+        &[Phase::Ending],
+        "its machine has ended, and would not join anyhow",
+    ),
+    (
+        Fault::MachinesShownLate,
+        &[Phase::Planned],
+        "it has no machine yet",
+    ),
+    (
+        Fault::StrayMachine,
+        &Phase::ALL,
+        "the machine is nobody's: no claim asked for it",
+    ),
+    (
+        Fault::ImpostorNode,
+        &[Phase::Planned, Phase::Launching],
+        "there is no provider id yet that somebody could say is his",
+    ),
+    (
+        Fault::PoolDry,
+        HAVE_MACHINES,
+        "its machine is bought, and needs no capacity",
+    ),
+    (
+        Fault::PoolDry,
+        ARE_LEAVING,
+        "what is being deleted buys nothing",
+    ),
+    (
+        Fault::ShortageStorm,
+        HAVE_MACHINES,
+        "its machine is bought, and needs no capacity",
+    ),
+    (
+        Fault::ShortageStorm,
+        ARE_LEAVING,
+        "what is being deleted buys nothing",
+    ),
+];
+
+const HAVE_MACHINES: &[Phase] = &[Phase::Booting, Phase::Joining, Phase::Used];
+const ARE_LEAVING: &[Phase] = &[Phase::Draining, Phase::Ending];
+
 impl Fault {
     pub(crate) const ALL: [Self; 32] = [
         Self::RequestLost,
@@ -112,18 +204,34 @@ impl Fault {
         }
     }
 
+    /// Whether it touches what every claim hangs on: its controllers, the API server, or the watches that tell of it.
+    pub(crate) const fn touches_all(self) -> bool {
+        matches!(
+            self,
+            Self::ControllerCrash
+                | Self::ControllerStop
+                | Self::ClockJump
+                | Self::LeaderCutOff
+                | Self::LeaseStolen
+                | Self::LeaseDeleted
+                | Self::LeaseSetBack
+                | Self::WatchCut
+                | Self::Compaction
+                | Self::ServerRestored
+                | Self::EmptyLists
+                | Self::ServerClockJump
+        )
+    }
+
+    /// Why it cannot meet a claim in a phase, by its nature; `None` when it must have, once enough worlds were run.
+    pub(crate) fn why_never(self, phase: Phase) -> Option<&'static str> {
+        let mut rows = NEVER.iter();
+        let row = rows.find(|(fault, phases, _why)| *fault == self && phases.contains(&phase));
+        row.map(|(_fault, _phases, why)| *why)
+    }
+
     /// Whether it can meet a claim in a phase at all.
-    pub(crate) const fn can_meet(self, phase: Phase) -> bool {
-        match self {
-            // Only a launch can fall short.
-            Self::LaunchShort => matches!(phase, Phase::Launching),
-            // There is no machine yet, or it has been ended already.
-            Self::MachineFailure | Self::SpotReclaim => {
-                !matches!(phase, Phase::Planned | Phase::Ending)
-            }
-            // A Node that carries a provider id which the claim does not have yet is nobody's to it.
-            Self::ImpostorNode => !matches!(phase, Phase::Planned | Phase::Launching),
-            _ => true,
-        }
+    pub(crate) fn can_meet(self, phase: Phase) -> bool {
+        self.why_never(phase).is_none()
     }
 }

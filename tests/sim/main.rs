@@ -11,12 +11,14 @@
 
 mod acts;
 mod aftermath;
+mod aims;
 mod checks;
 mod controllers;
 mod coverage;
 mod duplicates;
 mod faults;
 mod kinds;
+mod lasting;
 mod leadership;
 mod limits;
 mod mutations;
@@ -30,18 +32,19 @@ mod strikes;
 mod trial;
 mod verdict;
 mod wander;
-mod watchdog;
 mod workers;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode};
+use std::process::{self, Command, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use coverage::Coverage;
 use mutations::Mutation;
 use serde_json::{Value, json};
 use tonnage::settings::LogFormat;
+use tonnage::sim::watchdog;
 use tonnage::telemetry::start_logs;
 use trial::{HOUR, Plan, Report};
 use verdict::{judged, judged_once, show};
@@ -57,6 +60,8 @@ const SEEDS: u64 = 2;
 const SHORT_SEEDS: u64 = 200;
 /// How long those last at least, seconds.
 const SHORT: u64 = 600;
+/// The exit code when a world hangs.
+const HUNG: i32 = 3;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 
@@ -75,6 +80,8 @@ struct Args {
     log: Option<String>,
     /// Disturbances that are left out.
     without: BTreeSet<usize>,
+    /// How long a world may stand still before it hangs.
+    patience: Duration,
     /// Controllers that are broken in this way.
     mutation: Option<&'static Mutation>,
 }
@@ -90,6 +97,7 @@ fn args() -> Result<Args, String> {
         digest: false,
         log: None,
         without: BTreeSet::new(),
+        patience: watchdog::PATIENCE,
         mutation: None,
     };
     let mut words = std::env::args().skip(1);
@@ -107,6 +115,7 @@ fn args() -> Result<Args, String> {
             "--history" => args.history = true,
             "--digest" => args.digest = true,
             "--log" => args.log = Some(value()),
+            "--hang-after" => args.patience = Duration::from_secs(number(value())?),
             "--without" => args.without = shrink::read(&value())?,
             "--mutation" => args.mutation = Some(mutations::named(&value())?),
             _ => {}
@@ -121,7 +130,6 @@ fn args() -> Result<Args, String> {
 
 fn main() -> ExitCode {
     verdict::count_panics();
-    watchdog::watch();
     match args().and_then(|args| run(&args).map_err(|error| error.to_string())) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -133,8 +141,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// From now on a world that hangs ends everything, with the seed and the second.
+#[expect(
+    clippy::exit,
+    reason = "a world that never yields cannot be told to end"
+)]
+fn end_when_hanging(patience: Duration) {
+    watchdog::watch(patience, |hang| {
+        // Standard error may be closed; the exit code still says it.
+        writeln!(io::stderr(), "{hang}").ok();
+        process::exit(HUNG);
+    });
+}
+
 /// Runs every seed; true when all passed.
 fn run(args: &Args) -> io::Result<bool> {
+    end_when_hanging(args.patience);
     if let Some(filter) = &args.log {
         start_logs(LogFormat::Text, filter).map_err(io::Error::other)?;
     }
@@ -259,6 +281,28 @@ fn plan(args: &Args, seed: u64) -> Plan {
     }
 }
 
+/// Whether a world that stands still is noticed, in a process of its own as that ends it.
+fn hang_is_noticed(out: &mut impl Write, seed: u64) -> io::Result<bool> {
+    let Mutation {
+        name,
+        wrong,
+        found_by,
+        ..
+    } = mutations::HANGING;
+    let mut other = Command::new(std::env::current_exe()?);
+    let seed = seed.to_string();
+    let world = ["--seeds", "1", "--start", &seed, "--mutation", name];
+    let output = other.args(world).args(["--hang-after", "3"]).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_noticed = output.status.code() == Some(HUNG) && said.contains(found_by);
+    let word = if is_noticed { "found" } else { "NOT found" };
+    writeln!(out, "{name} ({wrong}): {word} with seed {seed}")?;
+    if !is_noticed {
+        writeln!(out, "{}: {said}", output.status)?;
+    }
+    Ok(is_noticed)
+}
+
 /// Whether the checks find every mutation within a few seeds, and shrinking what it must.
 fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
     let mut all = shrink::finds_a_pair()?;
@@ -267,6 +311,13 @@ fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
         out,
         "the two of 260 disturbances that fail together: {word}"
     )?;
+    let apart = duplicates::tells_machines_apart();
+    let word = if apart { "found" } else { "NOT found" };
+    writeln!(
+        out,
+        "the machine too many of two launches that share a claim: {word}"
+    )?;
+    all &= apart && hang_is_noticed(out, args.start)?;
     let seeds = args.start..args.start.saturating_add(mutations::SEEDS);
     let search = |mutation: &'static Mutation| -> io::Result<Option<u64>> {
         for seed in seeds.clone() {

@@ -3,9 +3,14 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tonnage::api::labels;
 use tonnage::cloud::tags;
+use tonnage::cluster::observe;
+use tonnage::model::offering::OfferingKey;
 use tonnage::sim::api_server::{ApiServer, Key, Resource};
 use tonnage::sim::ec2::Ec2;
+use tonnage::sim::ec2::machine::Machine;
+use tonnage::sim::faults::About;
 
 /// A phase of a claim's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,15 +88,13 @@ impl Phase {
 /// Where the record of a launch is.
 const LAUNCH: &str = "/metadata/annotations/tonnage.dev~1launch";
 
-/// What a fault strikes.
+/// What a fault touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target<'name> {
-    /// Every claim there is.
+    /// Every claim there is: it touches what all of them hang on, a controller, the API server or its watches.
     Everything,
-    /// What no claim needs.
+    /// Nothing of any one claim.
     Nothing,
-    /// Claims in these phases, whichever they are.
-    Those(&'static [Phase]),
     /// The claim of a name.
     Claim(&'name str),
     /// The claim of the Node of a name.
@@ -100,11 +103,20 @@ pub(crate) enum Target<'name> {
     Pod(&'name str),
     /// The claim of the machine with an id, which may not know it yet.
     Machine(&'name str),
+    /// The claims of machines.
+    Machines(&'name [String]),
+    /// The claims that have a machine, or whose launch is written down.
+    Launched,
+    /// The claims of a batch.
+    Batch(&'name str),
+    /// The claims of a batch that wait for its launch.
+    Waiting(&'name str),
 }
 
-impl<'path> Target<'path> {
-    /// What a request to the API server is about.
-    pub(crate) fn of_path(path: &'path str) -> Self {
+impl<'name> Target<'name> {
+    /// What a request to the API server is about. One that names no object is about none: what a list or a watch
+    /// tells of a claim late is counted when it is told.
+    pub(crate) fn of_path(path: &'name str) -> Self {
         let named = |kind: &str| {
             let (_before, after) = path.split_once(kind)?;
             after.split('/').next()
@@ -118,29 +130,28 @@ impl<'path> Target<'path> {
         } else if let Some(pod) = named("/pods/") {
             Self::Pod(pod)
         } else {
-            Self::Everything
+            Self::Nothing
         }
     }
 
     /// What a call to EC2 is about.
-    pub(crate) fn of_call(operation: &str) -> Self {
-        match operation {
-            "CreateFleet" => Self::Those(&[Phase::Launching]),
-            "CreateLaunchTemplate" => Self::Those(&[Phase::Planned, Phase::Launching]),
-            "CreateTags" => Self::Those(&[Phase::Booting, Phase::Joining, Phase::Used]),
-            "TerminateInstances" => Self::Those(&[Phase::Draining, Phase::Ending]),
-            // What is known of every claim's machine, and whether it has one, comes from there.
-            "DescribeInstances" => Self::Everything,
-            _ => Self::Nothing,
+    pub(crate) fn of_call(operation: &str, about: &'name About) -> Self {
+        match about {
+            About::Nobody => Self::Nothing,
+            About::Claim(name) => Self::Claim(name),
+            About::Launch(batch) if operation == "CreateFleet" => Self::Waiting(batch),
+            About::Launch(batch) => Self::Batch(batch),
+            About::Machines(ids) => Self::Machines(ids),
+            // What is known of every machine, and whether a launch has one, comes from there.
+            About::AllMachines => Self::Launched,
         }
     }
 
-    /// The phases of the claims that it strikes now.
+    /// The phases of the claims that it touches now.
     pub(crate) fn phases(self, api: &ApiServer, ec2: &Ec2) -> BTreeSet<Phase> {
         match self {
             Self::Nothing => BTreeSet::new(),
             Self::Everything => those(api, |_claim| true),
-            Self::Those(wanted) => those(api, |claim| wanted.contains(&Phase::of(claim))),
             Self::Claim(name) => those(api, |claim| text(claim, "/metadata/name") == name),
             Self::Node(name) => {
                 let key = Key::new(Resource::Node, "", name);
@@ -156,6 +167,17 @@ impl<'path> Target<'path> {
                 node.map_or_else(BTreeSet::new, |node| Target::Node(&node).phases(api, ec2))
             }
             Self::Machine(id) => of_machine(id, api, ec2),
+            Self::Machines(ids) => {
+                let all = ids.iter().map(|id| of_machine(id, api, ec2));
+                all.flatten().collect()
+            }
+            Self::Launched => those(api, |claim| {
+                !text(claim, "/status/providerID").is_empty() || !text(claim, LAUNCH).is_empty()
+            }),
+            Self::Batch(batch) => those(api, |claim| batch_of(claim) == batch),
+            Self::Waiting(batch) => those(api, |claim| {
+                batch_of(claim) == batch && Phase::of(claim) == Phase::Launching
+            }),
         }
     }
 }
@@ -171,18 +193,45 @@ fn those(api: &ApiServer, are: impl Fn(&Value) -> bool) -> BTreeSet<Phase> {
 }
 
 fn of_machine(id: &str, api: &ApiServer, ec2: &Ec2) -> BTreeSet<Phase> {
-    let known = those(api, |claim| text(claim, "/status/providerID").ends_with(id));
-    if !known.is_empty() {
-        return known;
+    let known = those(api, |claim| names(claim, id));
+    match ec2.machine(id) {
+        Some(machine) if known.is_empty() => those(api, |claim| is_of(claim, &machine)),
+        _ => known,
     }
-    let machine = ec2.machine(id);
-    let shown = machine.and_then(|machine| machine.shown(machine.running_at));
-    let batch = shown.and_then(|shown| shown.tags.get(tags::BATCH).cloned());
-    batch.map_or_else(BTreeSet::new, |batch| {
-        those(api, |claim| {
-            text(claim, "/status/providerID").is_empty() && batch_of(claim) == batch
-        })
-    })
+}
+
+/// True for a claim that names the machine with an id.
+fn names(claim: &Value, id: &str) -> bool {
+    text(claim, "/status/providerID").ends_with(id)
+}
+
+/// True when a machine is a claim's: the claim names it, or waits for one of the launch that it comes from.
+pub(crate) fn is_of(claim: &Value, machine: &Machine) -> bool {
+    if !text(claim, "/status/providerID").is_empty() {
+        return names(claim, machine.id());
+    }
+    let batch = machine.tags().get(tags::BATCH);
+    batch.is_some_and(|batch| batch_of(claim) == batch)
+}
+
+/// True when a claim names a machine.
+pub(crate) fn is_claimed(claims: &[Value], machine: &Machine) -> bool {
+    claims.iter().any(|claim| names(claim, machine.id()))
+}
+
+/// What may be bought for a claim that has no machine yet: what its launch asks for, or what it was planned with.
+pub(crate) fn wanted(claim: &Value) -> Vec<OfferingKey> {
+    match Phase::of(claim) {
+        Phase::Planned => {
+            let offerings = &claim["metadata"]["annotations"][labels::OFFERINGS];
+            observe::claim::offerings(offerings.as_str().unwrap_or_default())
+        }
+        Phase::Launching => {
+            let record = observe::claim::launch(text(claim, LAUNCH));
+            record.map_or_else(Vec::new, |record| record.offerings().collect())
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The batch of a claim's launch, empty when no launch is written down. It is read out of the text of the

@@ -84,6 +84,15 @@ const GUSTS: [(Fault, u64); 12] = [
     (Fault::LaunchShort, 300),
 ];
 
+/// Kinds that strike calls to EC2 of any kind.
+const CALLS: [Fault; 5] = [
+    Fault::CallLost,
+    Fault::CallAnswerLost,
+    Fault::CallThrottled,
+    Fault::CallFailed,
+    Fault::CallDenied,
+];
+
 /// Kinds that strike once, and how often one is drawn against the others.
 const STRIKES: [(Fault, u64); 12] = [
     (Fault::ControllerCrash, 8),
@@ -133,6 +142,8 @@ impl Script {
         let mut all = named("disturbance", disturbances);
         let of_server = of_server(&world.random("script/server"), length);
         all.extend(named("server", of_server));
+        let aimed = aimed(&world.random("script/aimed"), length);
+        all.extend(named("aimed", aimed));
         all.sort_by_key(|(disturbance, _dice)| disturbance.second);
         let (disturbances, dice) = all.into_iter().unzip();
         Self {
@@ -237,6 +248,37 @@ fn strikes(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
         second += 1 + dice.below(60);
     }
     strikes
+}
+
+/// Whether a kind strikes by chance, request by request and call by call.
+pub(crate) fn is_gust(fault: Fault) -> bool {
+    GUSTS.iter().any(|(kind, _most)| *kind == fault)
+}
+
+/// Single requests and calls that go wrong for a claim in a phase. What is called for one that is only planned, a launch
+/// template, is there for all that come later: so one kind of call is aimed at it from the beginning.
+fn aimed(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+    let one_of = |kinds: &[Fault]| {
+        let index = usize::try_from(dice.below(kinds.len() as u64)).unwrap_or(0);
+        kinds.get(index).copied()
+    };
+    let at = |second, fault, phase| Disturbance {
+        second,
+        deed: Deed::Strike(fault, Some(phase)),
+    };
+    let first = one_of(&CALLS).map(|fault| at(0, fault, Phase::Planned));
+    let mut aimed: Vec<Disturbance> = first.into_iter().collect();
+    let kinds: Vec<Fault> = GUSTS.iter().map(|(fault, _most)| *fault).collect();
+    let mut second = dice.below(120);
+    while second < length {
+        if let Some(fault) = one_of(&kinds)
+            && let Some(phase) = aim(dice, fault)
+        {
+            aimed.push(at(second, fault, phase));
+        }
+        second += 1 + dice.below(120);
+    }
+    aimed
 }
 
 /// Half of what strikes waits for a claim in some phase: most phases are over in a moment, and would hardly

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use jiff::SignedDuration;
+use serde_json::json;
 use tonnage::api::labels;
 use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::sim::api_server::{Key, Resource};
@@ -12,10 +13,14 @@ use tonnage::world::RandomStream;
 
 use crate::checks;
 use crate::kinds::Fault;
+use crate::lasting;
 use crate::phases::{Phase, Target};
 use crate::script::{Order, What};
 use crate::trial::{CLUSTER, LIMITED, Trial};
 use crate::wander;
+
+/// How late machines are shown at most, seconds.
+pub(crate) const LATEST: u64 = 90;
 
 /// The name of the workload with a number.
 fn workload(number: u64) -> String {
@@ -75,19 +80,54 @@ impl Trial {
         if self.strike_server(fault, dice) {
             return;
         }
-        match fault {
-            Fault::MachineFailure | Fault::SpotReclaim | Fault::ImpostorNode | Fault::PoolDry => {
+        let struck = match fault {
+            Fault::MachineFailure | Fault::SpotReclaim | Fault::ImpostorNode => {
                 self.strike_machine(fault, phase, dice);
                 return;
             }
+            Fault::PoolDry => self.dry(phase, dice),
+            Fault::Compaction => {
+                self.world.api.compact();
+                true
+            }
+            Fault::MachineNeverJoins => {
+                self.world.ec2.make_barren(1);
+                true
+            }
+            Fault::MachinesShownLate => {
+                self.show_late(phase, dice);
+                true
+            }
+            Fault::StrayMachine => self.stray(),
+            Fault::ShortageStorm => {
+                self.world.ec2.storm(500 + dice.below(450));
+                self.shortage_until = Some(self.second + 30 + dice.below(240));
+                true
+            }
+            _ => self.strike_controllers(fault, dice),
+        };
+        if !struck {
+            return;
+        }
+        let target = if fault.touches_all() {
+            Target::Everything
+        } else {
+            // Of what lasts those are met whom it touches by and by.
+            Target::Nothing
+        };
+        self.storm.count(fault, target);
+        self.lasting.look(&self.world, &self.storm);
+    }
+
+    /// Something happens to controllers, to what they hear or to the lease; false when nothing did.
+    fn strike_controllers(&mut self, fault: Fault, dice: &RandomStream) -> bool {
+        match fault {
             Fault::LeaseStolen | Fault::LeaseDeleted | Fault::LeaseSetBack => {
-                if !self.wander.strike(&self.world, fault) {
-                    return;
-                }
+                return self.wander.strike(&self.world, fault);
             }
             Fault::LeaderCutOff => {
                 let Some(who) = wander::holder(&self.world) else {
-                    return;
+                    return false;
                 };
                 let seconds = 2 + dice.below(30);
                 let silent = dice.below(2) == 0;
@@ -96,7 +136,7 @@ impl Trial {
             }
             Fault::ControllerCrash | Fault::ControllerStop => {
                 let Some(process) = self.places.take(dice, self.second) else {
-                    return;
+                    return false;
                 };
                 if fault == Fault::ControllerCrash {
                     process.kill();
@@ -109,56 +149,63 @@ impl Trial {
                     self.world.api.cut_watches(who);
                 }
             }
-            Fault::Compaction => self.world.api.compact(),
-            Fault::ClockJump => {
-                if !self.places.step_clock(dice) {
-                    return;
-                }
-            }
-            Fault::MachineNeverJoins => self.world.ec2.make_barren(1),
-            Fault::MachinesShownLate => {
-                let late = Duration::from_secs(5 + dice.below(85));
-                self.world.ec2.show_late(late);
-            }
-            Fault::StrayMachine => {
-                if self.strays > 0 {
-                    return;
-                }
-                self.strays += 1;
-                let offering = OfferingKey::new("c5.large", "us-east-1a", CapacityType::OnDemand);
-                self.world.ec2.stray(CLUSTER, &offering);
-            }
-            Fault::ShortageStorm => {
-                self.world.ec2.storm(500 + dice.below(450));
-                self.shortage_until = Some(self.second + 30 + dice.below(240));
-            }
+            Fault::ClockJump => return self.places.step_clock(dice),
             // These strike by chance, request by request.
-            _ => return,
+            _ => return false,
         }
-        self.storm.count(fault, Target::Everything);
+        true
+    }
+
+    /// Somebody starts a machine that no claim asked for; false when one was started already.
+    fn stray(&mut self) -> bool {
+        if self.strays > 0 {
+            return false;
+        }
+        self.strays += 1;
+        let offering = OfferingKey::new("c5.large", "us-east-1a", CapacityType::OnDemand);
+        self.world.ec2.stray(CLUSTER, &offering);
+        true
+    }
+
+    /// Machines are shown late: also the last whose claim is in the phase, for a little longer.
+    fn show_late(&mut self, phase: Option<Phase>, dice: &RandomStream) {
+        let machine = phase.and_then(|phase| self.machine_in(Fault::MachinesShownLate, phase));
+        let now = self.world.now();
+        let age = machine.and_then(|machine| lasting::age(&machine, now));
+        let least = age.map_or(0, |age| u64::try_from(age.as_secs()).unwrap_or(0));
+        let late = least + 5 + dice.below(LATEST.saturating_sub(least + 5));
+        self.world.ec2.show_late(Duration::from_secs(late));
+        let late = i64::try_from(late).unwrap_or(0);
+        self.lasting.show_late(SignedDuration::from_secs(late));
+    }
+
+    /// A pool runs dry: one that a claim in the phase may be launched from, or that of a machine. Says whether there
+    /// was one.
+    fn dry(&mut self, phase: Option<Phase>, dice: &RandomStream) -> bool {
+        let now = self.world.now();
+        let mut pools = phase.map_or_else(Vec::new, |phase| self.wanted_in(phase));
+        if pools.is_empty() {
+            let machines = self.world.ec2.alive();
+            let shown = machines.iter().filter_map(|machine| machine.shown(now));
+            pools = shown.map(|shown| shown.offering).collect();
+        }
+        let index = usize::try_from(dice.below(pools.len() as u64)).unwrap_or(0);
+        let minutes = i64::try_from(1 + dice.below(20)).unwrap_or(1);
+        let Some(pool) = pools.get(index) else {
+            return false;
+        };
+        self.world.ec2.dry(pool, minutes);
+        let until = now.saturating_add(SignedDuration::from_mins(minutes));
+        self.lasting.dry(pool.clone(), until.unwrap_or(now));
+        true
     }
 
     /// Something happens to one machine: the last whose claim is in the phase, or one of all.
     fn strike_machine(&mut self, fault: Fault, phase: Option<Phase>, dice: &RandomStream) {
-        let claims = self.world.api.all(Resource::NodeClaim);
-        let machines = if fault == Fault::ImpostorNode {
-            // Whoever carries the id of a machine need not wait until it is gone.
-            let all = self.world.ec2.machines().into_iter();
-            all.filter(|machine| is_claimed(&claims, machine)).collect()
-        } else {
-            self.world.ec2.alive()
-        };
+        let machines = self.machines_for(fault);
         let index = usize::try_from(dice.below(machines.len() as u64)).unwrap_or(0);
-        let (api, ec2) = (&self.world.api, &self.world.ec2);
-        let machine = phase.and_then(|phase| {
-            let mut last = machines.iter().rev();
-            last.find(|machine| {
-                Target::Machine(machine.id())
-                    .phases(api, ec2)
-                    .contains(&phase)
-            })
-        });
-        let Some(machine) = machine.or_else(|| machines.get(index)) else {
+        let aimed = phase.and_then(|phase| self.machine_in(fault, phase));
+        let Some(machine) = aimed.as_ref().or_else(|| machines.get(index)) else {
             return;
         };
         let id = machine.id();
@@ -169,21 +216,13 @@ impl Trial {
                 storm.count(fault, Target::Machine(id));
                 self.world.ec2.end(id, EndCause::Failed);
             }
-            Fault::SpotReclaim if machine.ended.is_none() => {
+            Fault::SpotReclaim => {
                 storm.count(fault, Target::Machine(id));
                 self.world.ec2.reclaim(id);
             }
             Fault::ImpostorNode => {
                 storm.count(fault, Target::Machine(id));
                 self.impersonate(machine, dice);
-            }
-            Fault::PoolDry => {
-                let Some(shown) = machine.shown(self.world.now()) else {
-                    return;
-                };
-                let minutes = i64::try_from(1 + dice.below(20)).unwrap_or(1);
-                storm.count(fault, Target::Everything);
-                self.world.ec2.dry(&shown.offering, minutes);
             }
             _ => {}
         }
@@ -234,14 +273,4 @@ impl Trial {
             self.remove(&Key::new(Resource::Node, "", &name));
         }
     }
-}
-
-/// True for the claim of a machine.
-fn is_of(claim: &Value, machine: &Machine) -> bool {
-    let id = claim["status"]["providerID"].as_str();
-    id.is_some_and(|id| id.ends_with(machine.id()))
-}
-
-fn is_claimed(claims: &[Value], machine: &Machine) -> bool {
-    claims.iter().any(|claim| is_of(claim, machine))
 }

@@ -5,26 +5,26 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
 use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::history::{Detail, Line};
 use tonnage::sim::scene::{Pool, node_class};
-use tonnage::sim::{Embedded, Options, runtime};
+use tonnage::sim::{Embedded, Options, runtime, watchdog};
 use tonnage::world::RandomStream;
 
+use crate::aims::Aims;
 use crate::checks::Checks;
 use crate::controllers::{Controllers, Places};
 use crate::faults::{Counts, Storm};
-use crate::kinds::Fault;
+use crate::lasting::Lasting;
 use crate::leadership::Leadership;
 use crate::limits;
 use crate::mutations::Mutation;
-use crate::phases::{Phase, Target};
 use crate::quiet;
 use crate::script::{self, Deed, Disturbance, GUST, Script};
 use crate::server::Server;
 use crate::wander::Wander;
-use crate::watchdog;
 
 pub(crate) const CLUSTER: &str = "trial";
 /// How long a world lasts at least unless somebody says otherwise, seconds.
@@ -36,10 +36,9 @@ pub(crate) const LIMITED: &str = "limited";
 /// The most that controllers may ask of the API server and EC2 in one second of a world of this size: what asks
 /// more asks in a circle.
 const MOST_REQUESTS: usize = 2_000;
-/// How long something waits for a claim in a phase, seconds.
-const AIMED: u64 = 120;
-/// How often it looks for one: some phases are over within a fraction of a second.
+/// How often what waits for a claim in a phase looks for one: some are over within a fraction of a second.
 const MOMENT: Duration = Duration::from_millis(50);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -115,7 +114,11 @@ pub(crate) struct Report {
 /// Runs a seed.
 pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
     runtime::run(async {
-        watchdog::begins(plan.replay());
+        let replay = plan.replay();
+        watchdog::begins(
+            format!("see what goes round: {replay} --log tonnage=debug"),
+            0,
+        );
         let mut trial = Trial::begin(plan.clone());
         trial.storm().await;
         trial.quiet().await;
@@ -137,10 +140,8 @@ pub(crate) struct Trial {
     pub(crate) strays: usize,
     /// Nodes that are not what they say, and when they go.
     pub(crate) impostors: BTreeMap<String, u64>,
-    /// What waits for a claim in a phase: its number, what it is, and when it waits no longer.
-    aims: Vec<(usize, Fault, Phase, u64)>,
-    /// The version of the cluster when it was last looked through for them.
-    looked_at: u64,
+    pub(crate) aims: Aims,
+    pub(crate) lasting: Lasting,
     /// When the shortage storm ends.
     pub(crate) shortage_until: Option<u64>,
     pub(crate) server: Server,
@@ -172,8 +173,8 @@ impl Trial {
             second: 0,
             strays: 0,
             impostors: BTreeMap::new(),
-            aims: Vec::new(),
-            looked_at: 0,
+            aims: Aims::default(),
+            lasting: Lasting::default(),
             shortage_until: None,
             server: Server::default(),
             script: Script::draw(world.world(), plan.seconds, elect),
@@ -219,7 +220,7 @@ impl Trial {
     }
 
     /// The dice of one disturbance, which are its own.
-    fn dice(&self, number: usize) -> RandomStream {
+    pub(crate) fn dice(&self, number: usize) -> RandomStream {
         let name = self.script.dice.get(number);
         let name = name.map_or("", String::as_str);
         self.world.world().random(name)
@@ -261,46 +262,28 @@ impl Trial {
         match deed {
             Deed::Work(order) => self.work(order),
             Deed::Strike(fault, None) => self.strike(*fault, None, &self.dice(number)),
-            Deed::Strike(fault, Some(phase)) => {
-                let until = self.second + AIMED;
-                self.aims.push((number, *fault, *phase, until));
-                self.looked_at = 0;
-            }
+            Deed::Strike(fault, Some(phase)) => self.wait(number, *fault, *phase),
             Deed::Gust(..) => {}
-        }
-    }
-
-    /// What waits for a claim in a phase strikes when there is one, or when it has waited long enough.
-    fn aim(&mut self) {
-        // While nothing is written no claim gets any further, and most of the time nothing is.
-        let version = self.world.api.version();
-        let second = self.second;
-        if version == self.looked_at && self.aims.iter().all(|aim| second < aim.3) {
-            return;
-        }
-        self.looked_at = version;
-        let there = Target::Everything.phases(&self.world.api, &self.world.ec2);
-        let due = |aim: &(usize, Fault, Phase, u64)| there.contains(&aim.2) || second >= aim.3;
-        let (now, later) = std::mem::take(&mut self.aims).into_iter().partition(due);
-        self.aims = later;
-        let now: Vec<(usize, Fault, Phase, u64)> = now;
-        for (number, fault, phase, _until) in now {
-            self.strike(fault, Some(phase), &self.dice(number));
         }
     }
 
     async fn pass(&mut self) {
         self.look_after_server();
         self.places.fill(&self.world, &self.storm, self.second);
-        let mut left = Duration::from_secs(1);
-        while !self.aims.is_empty() && !left.is_zero() {
+        let end = Instant::now() + SECOND;
+        while Instant::now() < end {
             self.aim();
-            self.world.pass(MOMENT).await;
-            left = left.saturating_sub(MOMENT);
+            let mut until = end;
+            if !self.aims.is_empty() {
+                until = end.min(Instant::now() + MOMENT);
+            }
+            // Between two seconds nothing may be wrong either, where a claim or a machine changes.
+            if self.checks.happens(until).await {
+                self.look();
+            }
         }
-        self.world.pass(left).await;
         self.second += 1;
-        self.checks.step(&self.world);
+        self.look();
         self.checks.violations.extend(self.places.plans.take());
         let requests = self.storm.requests();
         self.busiest = self.busiest.max(requests);
@@ -311,6 +294,12 @@ impl Trial {
             self.checks.violations.insert(violation);
         }
         watchdog::lives(self.second);
+    }
+
+    /// Whom what lasts meets, and what may not be.
+    fn look(&mut self) {
+        self.lasting.look(&self.world, &self.storm);
+        self.checks.step(&self.world);
     }
 
     /// Nothing goes wrong any more: everything runs, then everything is deleted, and nothing is left.

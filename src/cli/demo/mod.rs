@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use crate::sim::demo::{Audience, DemoError, Play, Summary};
-use crate::sim::runtime;
+use crate::sim::{runtime, watchdog};
 use log::Log;
 use pace::{Pace, Speed};
 use view::View;
@@ -69,6 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         Speed::Max
     });
+    super::end_when_hanging(watchdog::PATIENCE);
     let (summary, mut play) = runtime::run(async {
         let mut play = Play::begin(args.seed)?;
         let mut onlooker = Onlooker {

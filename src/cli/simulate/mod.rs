@@ -231,6 +231,7 @@ pub(super) fn run(args: &Args) -> Result<(), SimulateError> {
     let (scenario, variants) = args.read()?;
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let watcher = progress::Watch::new(args.quiet);
+    super::end_when_hanging(progress::PATIENCE);
     let outcomes = run_all(&scenario, &variants, threads, &watcher);
     watcher.clear();
     let outcomes = outcomes?;

@@ -1,13 +1,19 @@
-//! How far the simulation is, on standard error when that is a terminal.
+//! How far the simulation is, on standard error when that is a terminal; and somebody who notices when it gets no further.
 
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+
+use crate::sim::watchdog;
 use crate::simulate::{Progress, Watcher};
 
 /// How often a line is drawn at most.
 const EVERY: Duration = Duration::from_millis(150);
+
+/// How long a simulation may stand still: one moment of a large cluster takes seconds to plan, on a slow machine minutes.
+pub(super) const PATIENCE: Duration = Duration::from_mins(15);
 
 /// One line that is drawn again and again; nothing where nobody looks.
 #[derive(Debug)]
@@ -33,6 +39,22 @@ impl Watch {
 }
 
 impl Watcher for Watch {
+    fn moves(&self, variant: &str, to: SignedDuration) {
+        let second = u64::try_from(to.as_secs()).unwrap_or(0);
+        if watchdog::is_watched() {
+            watchdog::lives(second);
+        } else {
+            let name = format!(
+                "please report what `tonnage simulate` was asked for, and that it was variant {variant}"
+            );
+            watchdog::begins(name, second);
+        }
+    }
+
+    fn ends(&self) {
+        watchdog::rests();
+    }
+
     fn look(&self, progress: &Progress<'_>) {
         if !self.shown {
             return;
@@ -66,7 +88,16 @@ fn line(progress: &Progress<'_>) -> String {
 mod tests {
     use super::*;
     use crate::model::money::UsdPerHour;
-    use jiff::SignedDuration;
+
+    #[test]
+    fn a_variant_is_watched_until_nothing_more_happens_in_it() {
+        let watch = Watch::new(true);
+        watch.moves("base", SignedDuration::ZERO);
+        watch.moves("base", SignedDuration::from_secs(7));
+        assert!(watchdog::is_watched());
+        watch.ends();
+        assert!(!watchdog::is_watched());
+    }
 
     #[test]
     fn a_line_tells_time_machines_and_dollars() {

@@ -79,7 +79,11 @@ impl Transport {
                     .locked()
                     .begin_watch(&self.who, &route, &query)?;
                 let server = self.server.clone();
-                return Ok((200, watch::body(server, &route, &query, receiver, lag)));
+                let late = watch::Late {
+                    by: lag,
+                    faults: Arc::clone(&self.faults),
+                };
+                return Ok((200, watch::body(server, &route, &query, receiver, late)));
             }
             let (code, text) = self.handle(parts, &route, &query, bytes)?;
             Ok((code, Answered::from(text)))

@@ -7,6 +7,7 @@
 //! of; while there are none it gets no bookmark either.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -21,6 +22,7 @@ use super::resource::Resource;
 use super::route::{Query, Route};
 use super::selector::Selection;
 use super::store::{Event, Store, line};
+use crate::sim::faults::Faults;
 
 /// How often a quiet watch says how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
@@ -148,16 +150,25 @@ struct Running {
     since: u64,
     until: Instant,
     bookmark: Option<Instant>,
-    lag: Duration,
+    late: Late,
 }
 
-/// The body of the answer: every event after `lag`, which stands for a slow connection.
+/// A connection that may be slow.
+#[derive(Debug)]
+pub(super) struct Late {
+    /// By how much each event is late.
+    pub(super) by: Duration,
+    /// Who wants to know what was.
+    pub(super) faults: Arc<dyn Faults>,
+}
+
+/// The body of the answer: every event as late as the connection has it.
 pub(super) fn body(
     server: ApiServer,
     route: &Route,
     query: &Query,
     receiver: mpsc::UnboundedReceiver<Bytes>,
-    lag: Duration,
+    late: Late,
 ) -> Body {
     let now = Instant::now();
     let seconds = query.number("timeoutSeconds").unwrap_or(DEFAULT_SECONDS);
@@ -171,7 +182,7 @@ pub(super) fn body(
         bookmark: query
             .is_true("allowWatchBookmarks")
             .then(|| next_bookmark(now, until)),
-        lag,
+        late,
     };
     Body::from_stream(stream::unfold(running, |mut running| async move {
         let line = next(&mut running).await?;
@@ -195,8 +206,9 @@ async fn next(running: &mut Running) -> Option<Bytes> {
             biased;
             received = running.receiver.recv() => {
                 let line = received?;
-                if !running.lag.is_zero() {
-                    tokio::time::sleep(running.lag).await;
+                if !running.late.by.is_zero() {
+                    tokio::time::sleep(running.late.by).await;
+                    running.late.faults.told_late(running.resource, &line);
                 }
                 return Some(line);
             }

@@ -29,6 +29,7 @@ use super::ec2::machine::Machine;
 use super::ec2::market::Weather;
 use super::embedded::{Embedded, Options, Process, ProcessOptions, default_settings};
 use super::scene::{Pool, Work, node_class};
+use super::watchdog;
 use crate::controllers::assembly::Connections;
 use crate::controllers::context::PlanListener;
 use crate::model::offering::CapacityType;
@@ -272,9 +273,16 @@ impl Play {
         self.next_reclaim = now.saturating_add(pause).unwrap_or(now);
     }
 
-    /// Lets seconds pass.
+    /// Lets seconds pass, with somebody outside who notices when they do not. Who looks on may take any time.
     async fn pass(&mut self, audience: &mut impl Audience, seconds: u64) {
+        let passed = self.world.now().duration_since(self.began).as_secs();
+        let name = format!(
+            "please report the seed {} of `tonnage demo`",
+            self.world.options.seed
+        );
+        watchdog::begins(name, u64::try_from(passed).unwrap_or(0));
         self.world.pass(Duration::from_secs(seconds)).await;
+        watchdog::rests();
         self.catch_up();
         audience.look(self);
     }

@@ -11,6 +11,30 @@ impl Audience for Nobody {
     fn look(&mut self, _play: &Play) {}
 }
 
+/// Who looks on may take any time: only the world itself can hang.
+struct Slow;
+
+impl Audience for Slow {
+    fn look(&mut self, _play: &Play) {
+        assert!(!watchdog::is_watched());
+    }
+}
+
+#[test]
+fn a_day_is_watched_while_its_world_moves_and_not_while_somebody_looks() {
+    runtime::run(async {
+        let mut play = Play::begin(2).unwrap();
+        let (sender, mut within) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            sender.send(watchdog::is_watched()).unwrap();
+        });
+        play.pass(&mut Slow, 1).await;
+        assert_eq!(within.try_recv(), Ok(true));
+    })
+    .unwrap();
+}
+
 #[test]
 fn the_scene_goes_from_nothing_to_fifty_executors_to_nothing() {
     let summary = runtime::run(async {

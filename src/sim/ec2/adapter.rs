@@ -41,7 +41,7 @@ use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOver
 use crate::model::node_class::NodeClass;
 use crate::model::offering::{Catalogue, OfferingKey};
 use crate::model::placement_group::PlacementGroup;
-use crate::sim::faults::{CallFault, Faults};
+use crate::sim::faults::{About, CallFault, Faults};
 use crate::sim::life::Life;
 
 const DESCRIBE: &str = "DescribeInstances";
@@ -152,6 +152,7 @@ impl SimulatedCloud {
             operation,
             takes: Vec::new(),
             writes: false,
+            about: About::Nobody,
         };
         self.call(call, |state, _fault| Ok(effect(state))).await
     }
@@ -307,7 +308,8 @@ impl Cloud for SimulatedCloud {
                 let name = group.template.name();
                 let there = self.way.ec2.locked().templates.contains_key(&name);
                 if !there {
-                    let call = Call::write("CreateLaunchTemplate", vec![(Bucket::Mutate, 1)]);
+                    let call = Call::write("CreateLaunchTemplate", vec![(Bucket::Mutate, 1)])
+                        .about(About::Claim(claim.name.clone()));
                     let (kept, template) = (name.clone(), group.template);
                     self.call(call, |state, _fault| {
                         let tags = template::tags_of(&template);
@@ -351,7 +353,7 @@ impl Cloud for SimulatedCloud {
             node_class.spec.context.clone(),
         );
         let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
-        let call = Call::write(fleet::OPERATION, takes);
+        let call = Call::write(fleet::OPERATION, takes).about(About::Launch(record.batch.clone()));
         Box::pin(self.call_now(call, move |state, fault| {
             let most = match fault {
                 Some(CallFault::Short(most)) => Some(most),
@@ -388,10 +390,15 @@ impl Cloud for SimulatedCloud {
                 .collect::<Vec<Instance>>())
         };
         Box::pin(async move {
-            let found = self.call(Call::read(DESCRIBE), look).await?;
+            let about = match query {
+                InstanceQuery::All => About::AllMachines,
+                InstanceQuery::Batch(batch) => About::Launch(batch.clone()),
+                InstanceQuery::Ids(ids) => About::Machines(ids.iter().cloned().collect()),
+            };
+            let call = || Call::read(DESCRIBE).about(about.clone());
+            let found = self.call(call(), look).await?;
             for _further in 1..found.len().div_ceil(PAGE) {
-                self.call(Call::read(DESCRIBE), |_state, _fault| Ok(()))
-                    .await?;
+                self.call(call(), |_state, _fault| Ok(())).await?;
             }
             Ok(found)
         })
@@ -404,7 +411,8 @@ impl Cloud for SimulatedCloud {
         Box::pin(async move {
             let count = u32::try_from(instance_ids.len()).unwrap_or(u32::MAX);
             let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
-            let call = Call::write("TerminateInstances", takes);
+            let call = Call::write("TerminateInstances", takes)
+                .about(About::Machines(instance_ids.to_vec()));
             let ended = self.call(call, |state, _fault| {
                 let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
                 state.known_all(&ids)?;
@@ -429,7 +437,8 @@ impl Cloud for SimulatedCloud {
         instance_id: &'call str,
         tags: &'call BTreeMap<String, String>,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        let call = Call::write("CreateTags", vec![(Bucket::Tag, 1)]);
+        let call = Call::write("CreateTags", vec![(Bucket::Tag, 1)])
+            .about(About::Machines(vec![instance_id.to_owned()]));
         Box::pin(self.call(call, move |state, _fault| {
             let machine = state
                 .machines
@@ -477,6 +486,7 @@ impl Cloud for SimulatedCloud {
             operation: "ListInstanceProfiles",
             takes: Vec::new(),
             writes: false,
+            about: About::Nobody,
         };
         Box::pin(self.call(call, |state, _fault| {
             let own = |(name, profile): (&String, &Profile)| {

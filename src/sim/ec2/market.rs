@@ -19,6 +19,8 @@ use crate::model::offering::{CapacityType, OfferingKey};
 pub const PRICE_STEP: i64 = 600;
 /// How often capacity changes, seconds.
 const CAPACITY_STEP: i64 = 3_600;
+/// The share of the on-demand price that spot capacity costs where prices do not move, of 1000.
+pub const STILL_SPOT_PER_MILLE: u64 = 333;
 /// How many machines of an offering there are where capacity is without end.
 const ENDLESS: usize = 10_000;
 /// Instance families that the region sells unless told otherwise: enough to choose from, and few
@@ -142,7 +144,7 @@ impl Markets {
     /// The share of the on-demand price that a spot pool costs, of 1000.
     fn spot_per_mille(&self, offering: &OfferingKey, now: Timestamp) -> u64 {
         if !self.weather.moving_prices {
-            return 333;
+            return STILL_SPOT_PER_MILLE;
         }
         let base = 260 + self.draw(offering, "level") % 240;
         // A random value each hour, and a straight line between two of them.

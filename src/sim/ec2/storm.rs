@@ -12,6 +12,11 @@ impl Ec2 {
         self.locked().storm.per_mille = per_mille;
     }
 
+    /// True while the storm has hit an offering.
+    pub fn is_in_storm(&self, offering: &OfferingKey) -> bool {
+        self.locked().is_in_storm(offering)
+    }
+
     /// The storm moves on: it is as heavy as before, and which offerings it hits is drawn anew.
     pub fn move_storm(&self) {
         self.locked().storm.moved += 1;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::refusal::Refusal;
 use super::{Ec2, State};
 use crate::cloud::buckets::Bucket;
-use crate::sim::faults::{CallFault, Faults};
+use crate::sim::faults::{About, CallFault, Faults};
 use crate::sim::life::Life;
 
 /// The way of one process.
@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) takes: Vec<(Bucket, u32)>,
     /// It changes something.
     pub(super) writes: bool,
+    /// Whom faults on its way meet.
+    pub(super) about: About,
 }
 
 /// Why there is no answer to use.
@@ -48,7 +50,13 @@ impl Call {
             operation,
             takes: vec![(Bucket::Describe, 1)],
             writes: false,
+            about: About::Nobody,
         }
+    }
+
+    /// The same call, about something.
+    pub(super) fn about(self, about: About) -> Self {
+        Self { about, ..self }
     }
 
     /// How many instances it may start.
@@ -63,6 +71,7 @@ impl Call {
             operation,
             takes,
             writes: true,
+            about: About::Nobody,
         }
     }
 }
@@ -74,7 +83,9 @@ impl Way {
         call: &Call,
         effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
     ) -> Result<T, Unserved> {
-        let (takes, fault) = self.faults.call(&self.who, call.operation);
+        let (takes, fault) = self
+            .faults
+            .call_about(&self.who, call.operation, &call.about);
         tokio::time::sleep(takes / 2).await;
         self.life.go_on().await;
         self.ec2.called(call.operation);

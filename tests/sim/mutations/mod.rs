@@ -45,7 +45,7 @@ const fn alone(
 }
 
 /// Every mutation.
-pub(crate) static ALL: [Mutation; 17] = [
+pub(crate) static ALL: [Mutation; 19] = [
     Mutation {
         name: "lease-ignored",
         wrong: "who has led once believes that it leads for ever",
@@ -73,6 +73,12 @@ pub(crate) static ALL: [Mutation; 17] = [
         "a launch without an answer is taken for one that found no capacity",
         "has no claim of its own",
         |world, connections| region::broken(world, connections, region::Broken::NoMeansNothing),
+    ),
+    alone(
+        "one-too-many",
+        "a launch asks for one machine more than it has claims",
+        "has no claim of its own",
+        |world, connections| region::broken(world, connections, region::Broken::OneMore),
     ),
     alone(
         "tag-skipped",
@@ -152,12 +158,27 @@ pub(crate) static ALL: [Mutation; 17] = [
         "its limit is",
         |_world, connections| requests::between(connections, requests::empty_lists_filled),
     ),
+    alone(
+        "asks-in-a-circle",
+        "each change of a claim is a reason to read it again, thousands of times",
+        "times for something in second",
+        |_world, connections| requests::between(connections, requests::asks_again),
+    ),
 ];
+
+/// One that no check of a world can find, as its time stands still.
+pub(crate) static HANGING: Mutation = alone(
+    "waits-for-nothing",
+    "who makes a claim goes round for ever and waits for nothing",
+    "a world hangs: second ",
+    |_world, connections| requests::between(connections, requests::goes_round),
+);
 
 /// The mutation of a name, or which there are.
 pub(crate) fn named(name: &str) -> Result<&'static Mutation, String> {
-    ALL.iter().find(|known| known.name == name).ok_or_else(|| {
-        let names: Vec<&str> = ALL.iter().map(|known| known.name).collect();
+    let all = || ALL.iter().chain([&HANGING]);
+    all().find(|known| known.name == name).ok_or_else(|| {
+        let names: Vec<&str> = all().map(|known| known.name).collect();
         format!("--mutation takes one of {}, not `{name}`", names.join(", "))
     })
 }

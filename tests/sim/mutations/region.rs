@@ -30,6 +30,8 @@ pub(super) enum Broken {
     SecondCall,
     /// A call without an answer is taken for one that found no capacity.
     NoMeansNothing,
+    /// A launch asks for one machine more.
+    OneMore,
     /// Machines carry the tag of another launch.
     NoTag,
     /// Machines that were terminated are not.
@@ -82,6 +84,10 @@ impl Region {
         };
         let call = match self.broken {
             Broken::FreshToken => other(self.number()),
+            Broken::OneMore => LaunchRecord {
+                size: record.size + 1,
+                ..record.clone()
+            },
             Broken::NoTag => LaunchRecord {
                 batch: format!("another-{}", record.batch),
                 ..record.clone()

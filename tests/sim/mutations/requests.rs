@@ -28,9 +28,16 @@ pub(super) enum Way {
     Sent(Asked),
     /// It is sent, and in every piece of the answer the one text is read as the other.
     Misread(Asked, String, String),
+    /// What it is about is read so many times at once, then it is sent.
+    AfterReading(Asked, usize),
+    /// It is never sent, and who waits for it takes no time.
+    Never,
     /// It is not sent, and this is taken for the answer.
     Invented(Value),
 }
+
+/// How often something is read that is read in a circle.
+const AGAIN: usize = 2_500;
 
 /// What is done with requests.
 pub(super) type Between = fn(Asked) -> Way;
@@ -154,6 +161,22 @@ pub(super) fn deletes_pods(mut asked: Asked) -> Way {
     Way::Sent(asked.with(&options))
 }
 
+/// What a claim says is read over and over before each change of it.
+pub(super) fn asks_again(asked: Asked) -> Way {
+    if asked.is(&Method::PATCH, "/nodeclaims/") {
+        return Way::AfterReading(asked, AGAIN);
+    }
+    Way::Sent(asked)
+}
+
+/// No claim is ever made, and time stands still.
+pub(super) fn goes_round(asked: Asked) -> Way {
+    if asked.is(&Method::POST, "/nodeclaims") {
+        return Way::Never;
+    }
+    Way::Sent(asked)
+}
+
 /// That a pod must not be disrupted is not understood.
 pub(super) fn protection_unread(asked: Asked) -> Way {
     let said = |word: &str| format!("\"{PROTECTED}\":\"{word}\"");
@@ -202,6 +225,18 @@ impl Service<Request<Body>> for Altered {
                         )
                     }))
                 }
+                Way::AfterReading(asked, times) => {
+                    let read = |_time| {
+                        let request = Request::get(asked.parts.uri.clone()).body(Body::empty());
+                        let inner = inner.clone();
+                        async move { inner.send(request.ok()?).await.ok() }
+                    };
+                    drop(futures::future::join_all((0..times).map(read)).await);
+                    Ok(inner.send(asked.into()).await?.map(Answer::new))
+                }
+                Way::Never => loop {
+                    tokio::task::yield_now().await;
+                },
                 Way::Invented(answer) => Ok(Response::new(Answer::from(answer.to_string()))),
             }
         })

@@ -44,7 +44,7 @@ use super::refusal::Refusal;
 use super::way::{Call, Unserved, Way};
 use super::{Ec2, State};
 use crate::cloud::buckets::Bucket;
-use crate::sim::faults::{CallFault, Calm, Faults};
+use crate::sim::faults::{About, CallFault, Calm, Faults};
 use crate::sim::life::Life;
 
 /// The operations that are served.
@@ -182,6 +182,7 @@ impl Operation {
                 operation,
                 takes: vec![once],
                 writes: false,
+                about: About::Nobody,
             };
         }
         match self {
@@ -217,6 +218,7 @@ impl Operation {
                 operation,
                 takes: Vec::new(),
                 writes: false,
+                about: About::Nobody,
             },
             Self::AddRoleToInstanceProfile
             | Self::CreateInstanceProfile
