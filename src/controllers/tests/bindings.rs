@@ -28,6 +28,13 @@ impl Stage {
         self.start_with(binds(), seed, Life::new())
     }
 
+    /// A pod that leaves room for others in the memory of its machine.
+    fn pod_beside_others(&self, name: &str, cpu: &str) {
+        let requests = json!({ "cpu": cpu, "memory": "1Gi" });
+        let container = json!({ "name": "main", "resources": { "requests": requests } });
+        self.pod_with(name, &json!({ "containers": [container] }));
+    }
+
     /// The taints of the first Node by key and effect.
     fn taints(&self) -> Vec<(String, String)> {
         let nodes = self.all(Node);
@@ -79,8 +86,8 @@ async fn pods_are_bound_to_their_node_before_it_opens() {
     let stage = Stage::new();
     let mut lines = stage.world.history.listen();
     let _process = stage.run_binding(7);
-    stage.pod_of("a", "2");
-    stage.pod_of("b", "1");
+    stage.pod_beside_others("a", "2");
+    stage.pod_beside_others("b", "1");
     stage.until_running(2).await;
     stage.until_open(10).await;
     let mut deeds = Vec::new();
@@ -110,8 +117,8 @@ async fn pods_are_bound_to_their_node_before_it_opens() {
 async fn a_pod_that_has_no_room_any_more_is_left_to_kube_scheduler() {
     let stage = Stage::new();
     let _process = stage.run_binding(7);
-    stage.pod_of("small", "500m");
-    stage.pod_of("large", "3");
+    stage.pod_beside_others("small", "500m");
+    stage.pod_beside_others("large", "3");
     stage.until_held().await;
     let node = stage.all(Node)[0]["metadata"]["name"].clone();
     // Less than was planned with.
@@ -190,19 +197,19 @@ async fn a_node_that_is_not_ready_in_time_opens_all_the_same() {
     assert_eq!(stage.machines().len(), 1);
 }
 
-/// What evicts, or must be taken off by somebody else, is waited for by kube-scheduler.
+/// What must be taken off by somebody else is waited for by kube-scheduler.
 #[tokio::test(start_paused = true)]
 async fn a_node_with_a_startup_taint_is_not_held() {
     let stage = Stage::new();
     stage.change(NodePool, "general", |pool| {
         pool["spec"]["template"]["spec"]["startupTaints"] =
-            json!([{ "key": "agent-not-ready", "effect": "NoExecute" }]);
+            json!([{ "key": "agent-not-ready", "effect": "NoSchedule" }]);
     });
     let _process = stage.run_binding(7);
     stage.pod("a");
     stage
         .until(120, "the Node is registered", |stage| {
-            stage.has_taint("agent-not-ready", "NoExecute")
+            stage.has_taint("agent-not-ready", "NoSchedule")
         })
         .await;
     stage.until_open(5).await;

@@ -1,3 +1,5 @@
+//! Who is bound to a Node and who is left to kube-scheduler, by what is different about the pod or the Node.
+
 use std::collections::BTreeMap;
 
 use super::*;
