@@ -18,7 +18,7 @@ use crate::model::resources::MEMORY;
 
 use super::capacity::{self, NodeShape, Threshold};
 use super::class::{ClassSettings, Family};
-use super::facts::{Feature, InstanceFacts};
+use super::facts::{AttachmentLimit, Feature, InstanceFacts};
 use super::prices::PriceTable;
 use super::{fees, labels};
 
@@ -178,7 +178,7 @@ fn is_allowed(facts: &InstanceFacts, terms: &Terms) -> bool {
 fn instance_type(facts: &InstanceFacts, terms: &Terms, region: &str) -> InstanceType {
     let attachments = facts.volume_attachments.unwrap_or(DEFAULT_ATTACHMENTS);
     let volumes = u32::try_from(terms.volumes.max(1)).unwrap_or(u32::MAX);
-    let interfaces = if facts.interfaces_take_attachments {
+    let interfaces = if facts.attachment_limit == AttachmentLimit::Shared {
         terms.shape.interfaces.beside_the_first()
     } else {
         0

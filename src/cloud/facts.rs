@@ -64,6 +64,26 @@ pub struct Neuron {
     pub name: String,
 }
 
+/// What counts against the limit of attached volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachmentLimit {
+    /// Network interfaces beyond the first take the place of volumes.
+    Shared,
+    /// Volumes alone.
+    Dedicated,
+}
+
+impl AttachmentLimit {
+    /// The limit, which is for volumes alone or not.
+    pub const fn of(is_dedicated: bool) -> Self {
+        if is_dedicated {
+            Self::Dedicated
+        } else {
+            Self::Shared
+        }
+    }
+}
+
 /// An instance type as EC2 describes it, in plain units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceFacts {
@@ -109,8 +129,8 @@ pub struct InstanceFacts {
     pub ebs_mbps: u32,
     /// Volumes that may be attached, the root volume included; `None` when EC2 does not say.
     pub volume_attachments: Option<u32>,
-    /// Network interfaces beyond the first take the place of volumes.
-    pub interfaces_take_attachments: bool,
+    /// What else takes the place of volumes.
+    pub attachment_limit: AttachmentLimit,
     /// Traffic between instances is encrypted by the hardware; `None` when unknown.
     pub encrypted_in_transit: Option<bool>,
     /// May be bought on demand.
@@ -329,7 +349,9 @@ fn read_row(row: &Row<'_>) -> Result<TypeRow, String> {
         network_mbps: row.number(17)?,
         ebs_mbps: row.number(18)?,
         volume_attachments,
-        interfaces_take_attachments: volume_attachments.is_none_or(|most| most < LEAST_DEDICATED),
+        attachment_limit: AttachmentLimit::of(
+            volume_attachments.is_some_and(|most| most >= LEAST_DEDICATED),
+        ),
         encrypted_in_transit: row.flag(20),
         on_demand: true,
         spot: true,

@@ -366,7 +366,7 @@ fn half_adopted(view: &View, pool: &str, instance: &Instance) -> Half {
 fn must_name(context: &Acting, instance: &Instance, claim: &str) -> bool {
     match instance.tags.get(tags::CLAIM) {
         Some(named) => named != claim,
-        None => context.settings.name_instances || instance.private_dns_name.is_empty(),
+        None => context.settings.instance_names.are_told() || instance.private_dns_name.is_empty(),
     }
 }
 

@@ -303,7 +303,7 @@ impl Context {
             .with_rate(parts.settings.launch_rate);
         let instances =
             InstanceView::default().with_ceiling(parts.settings.terminations_per_minute);
-        let sights = CollectMemory::default().with_names(parts.settings.name_instances);
+        let sights = CollectMemory::default().with_names(parts.settings.instance_names.are_told());
         Self {
             world: parts.world,
             term: parts.term,

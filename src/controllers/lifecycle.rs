@@ -211,7 +211,7 @@ async fn register(
         no_shows::joined(context, claim);
     }
     tracing::info!(claim = claim.name, node = node.name, "registered");
-    if context.settings.name_instances {
+    if context.settings.instance_names.are_told() {
         let missing = instance.missing_names(&claim.name, &node.name);
         registrations.unnamed.add(&instance.id, missing);
     }

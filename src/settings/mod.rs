@@ -27,7 +27,7 @@ pub use ceilings::CeilingFlags;
 pub use keeping::KeepingFlags;
 pub use learned::{LearnedFlags, LearnedSettings};
 pub use lease::{LeaseFlags, LeaseSettings};
-pub use naming::NamingFlags;
+pub use naming::{InstanceNames, NamingFlags};
 pub use page::markdown as flags_markdown;
 pub use prices::PriceFlags;
 pub use rates::{Rate, RateError, RateFlags};
@@ -261,8 +261,8 @@ pub struct Settings {
     pub lease: Option<LeaseSettings>,
     /// Where what is learned is kept; `None` is nowhere.
     pub learned: Option<LearnedSettings>,
-    /// Each instance is told the names of its own Node and claim.
-    pub name_instances: bool,
+    /// Whose name instances carry.
+    pub instance_names: InstanceNames,
     /// How many instances EC2 starts for the account.
     pub launch_rate: LaunchRate,
     /// Instances launched within a minute at most; `None` is without a ceiling.
@@ -343,7 +343,7 @@ impl ControllerFlags {
             resolve_again: signed(self.resolve_again),
             lease: self.lease.settings()?,
             learned: self.learned.settings()?,
-            name_instances: self.naming.name_instances,
+            instance_names: self.naming.names(),
             launch_rate: self.rates.launch_rate(),
             launches_per_minute: self.ceilings.launches_per_minute,
             terminations_per_minute: self.ceilings.terminations_per_minute,
@@ -406,7 +406,12 @@ mod tests {
         let lease = settings.lease.unwrap();
         assert_eq!(lease, LeaseSettings::default());
         assert_eq!(lease.duration, Duration::from_secs(9));
-        assert!(!settings.name_instances, "a call for each is asked for");
+        let named = settings.instance_names;
+        assert_eq!(
+            named,
+            InstanceNames::OfNodePool,
+            "a call for each is asked for"
+        );
     }
 
     #[test]

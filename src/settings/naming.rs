@@ -1,6 +1,6 @@
 //! What instances are called at EC2.
 //!
-//! Given the flag; it is a value already and needs no check.
+//! Given the flag; given back whose name they carry.
 
 use clap::Args;
 
@@ -13,6 +13,33 @@ pub struct NamingFlags {
     /// instances are called like their NodePool
     #[arg(long, env = "TONNAGE_NAME_INSTANCES", action = clap::ArgAction::Set, default_value_t = false)]
     pub name_instances: bool,
+}
+
+/// Whose name an instance carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceNames {
+    /// That of its NodePool, from its launch on.
+    OfNodePool,
+    /// That of its Node once it has joined, beside that of its claim.
+    OfNode,
+}
+
+impl InstanceNames {
+    /// True where each instance is told its own names, with a call.
+    pub fn are_told(self) -> bool {
+        self == Self::OfNode
+    }
+}
+
+impl NamingFlags {
+    /// Whose name instances carry.
+    pub(super) const fn names(&self) -> InstanceNames {
+        if self.name_instances {
+            InstanceNames::OfNode
+        } else {
+            InstanceNames::OfNodePool
+        }
+    }
 }
 
 /// The part of the reference page about this flag.

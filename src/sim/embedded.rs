@@ -25,7 +25,7 @@ use crate::model::node_class::NodeClass;
 use crate::plan::lifecycle::LifecycleSettings;
 use crate::plan::provision::{ContestedPods, Premium};
 use crate::plan::rate::Rate as LaunchRate;
-use crate::settings::{DefaultSpread, LearnedSettings, Mode, Settings};
+use crate::settings::{DefaultSpread, InstanceNames, LearnedSettings, Mode, Settings};
 use crate::world::{Clock, SteadyClock, World};
 
 /// What an embedded world is made with.
@@ -133,7 +133,7 @@ pub fn default_settings(mode: Mode, plan_budget_ms: u64) -> Settings {
         resolve_again: SignedDuration::from_mins(1),
         lease: None,
         learned: Some(LearnedSettings::default()),
-        name_instances: false,
+        instance_names: InstanceNames::OfNodePool,
         launch_rate: LaunchRate::default(),
         launches_per_minute: None,
         terminations_per_minute: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use tonnage::controllers::assembly::Connections;
-use tonnage::settings::{LeaseSettings, Mode};
+use tonnage::settings::{InstanceNames, LeaseSettings, Mode};
 use tonnage::sim::clock::WallClock;
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::{Embedded, Process};
@@ -124,7 +124,9 @@ impl Places {
         settings.lease = self.controllers.elect().then(LeaseSettings::default);
         settings.bind_pods = binds(seed);
         // Whatever holds must hold for machines with names of their own and for those without.
-        settings.name_instances = world.options.seed.is_multiple_of(2);
+        if world.options.seed.is_multiple_of(2) {
+            settings.instance_names = InstanceNames::OfNode;
+        }
         let options = ProcessOptions {
             who: who.to_owned(),
             faults: Arc::new(storm.clone()),

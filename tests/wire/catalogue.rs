@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonnage::cloud::buckets::{BucketSize, BucketSizes};
 use tonnage::cloud::ec2::Ec2Cloud;
-use tonnage::cloud::facts::built_in;
+use tonnage::cloud::facts::{AttachmentLimit, built_in};
 use tonnage::cloud::settings::CloudSettings;
 use tonnage::cloud::{Cloud, InstanceQuery};
 use tonnage::model::launch::ErrorClass;
@@ -55,7 +55,7 @@ async fn listed_interfaces_leave_room_for_fewer_volumes_where_ec2_says_so() {
     let listed = scene.resolved(&listing).await.catalogue;
     let mut seen = [0, 0];
     for (name, found) in &listed.types {
-        let is_shared = built_in().types[name].interfaces_take_attachments;
+        let is_shared = built_in().types[name].attachment_limit == AttachmentLimit::Shared;
         let less = usual.types[name].volume_limit - found.volume_limit;
         assert_eq!(less, u32::from(is_shared), "{name}");
         seen[usize::from(is_shared)] += 1;

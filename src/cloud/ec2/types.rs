@@ -8,7 +8,9 @@ use aws_sdk_ec2::types::{
     NitroEnclavesSupport, SupportedAdditionalProcessorFeature, UsageClassType,
 };
 
-use crate::cloud::facts::{self, Architecture, Feature, Gpu, InstanceFacts, Neuron};
+use crate::cloud::facts::{
+    self, Architecture, AttachmentLimit, Feature, Gpu, InstanceFacts, Neuron,
+};
 use crate::model::placement_group::Strategy;
 
 /// Network cards of a type at most, well above what any type has (32).
@@ -80,15 +82,20 @@ pub(super) fn facts_of(info: &InstanceTypeInfo) -> Option<InstanceFacts> {
             info.ebs_info()
                 .and_then(ec2::EbsInfo::maximum_ebs_attachments),
         ),
-        interfaces_take_attachments: info
-            .ebs_info()
-            .and_then(ec2::EbsInfo::attachment_limit_type)
-            != Some(&AttachmentLimitType::Dedicated),
+        attachment_limit: attachment_limit(info),
         encrypted_in_transit: network.encryption_in_transit_supported(),
         on_demand: usage.contains(&UsageClassType::OnDemand),
         spot: usage.contains(&UsageClassType::Spot),
         name,
     })
+}
+
+/// What else counts as a volume; everything does where EC2 does not say.
+fn attachment_limit(info: &InstanceTypeInfo) -> AttachmentLimit {
+    let kind = info
+        .ebs_info()
+        .and_then(ec2::EbsInfo::attachment_limit_type);
+    AttachmentLimit::of(kind == Some(&AttachmentLimitType::Dedicated))
 }
 
 /// Room for interfaces by the card's index; a card that EC2 does not describe has none.

@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::offering::{CapacityType, OfferingKey};
-use crate::settings::{Mode, Settings};
+use crate::settings::{InstanceNames, Mode, Settings};
 use crate::sim::api_server::{DeleteOptions, Key, Refusal, Resource};
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::faults::{CallFault, Calm, Faults, Journey, RequestFault};
@@ -222,7 +222,7 @@ impl Stage {
     /// Starts a controller that tells each machine its names.
     fn run_with_names(&self) -> Process {
         let mut settings = default_settings(Mode::Run, 1);
-        settings.name_instances = true;
+        settings.instance_names = InstanceNames::OfNode;
         self.start_with(settings, 7, Life::new())
     }
 

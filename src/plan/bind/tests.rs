@@ -144,6 +144,7 @@ fn a_pod_waits_for_kube_scheduler_until_its_volume_is_there() {
         name: "data".to_owned(),
         volume_name: Some("volume-1".to_owned()),
         driver: "ebs.csi.aws.com".to_owned(),
+        storage_class: None,
         one_pod: false,
         node_terms: Vec::new(),
         problem: None,

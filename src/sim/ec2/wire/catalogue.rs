@@ -9,7 +9,7 @@ use super::Desk;
 use super::answer::{Element, set, text, texts, within};
 use super::filter::Filters;
 use super::page::{Length, page};
-use crate::cloud::facts::{Architecture, Feature, Gpu, InstanceFacts, Neuron};
+use crate::cloud::facts::{Architecture, AttachmentLimit, Feature, Gpu, InstanceFacts, Neuron};
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::sim::ec2::market::PRICE_STEP;
 use crate::sim::ec2::refusal::Refusal;
@@ -167,7 +167,7 @@ fn ebs_info(facts: &InstanceFacts) -> Vec<Element> {
             .volume_attachments
             .map(|most| text("maximumEbsAttachments", most)),
     );
-    let kind = if facts.interfaces_take_attachments {
+    let kind = if facts.attachment_limit == AttachmentLimit::Shared {
         "shared"
     } else {
         "dedicated"
