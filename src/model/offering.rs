@@ -190,6 +190,8 @@ pub struct Outlook {
     pub refusals: u32,
     /// Until when it is left alone, because of that or of machines that do not join.
     pub closed_until: Option<Timestamp>,
+    /// It is left alone for a quota of the account, which this or what shares it met.
+    pub over_quota: bool,
     /// How many machines of its type in a row did not join, if they are enough to doubt that others will.
     pub no_shows: u32,
     /// How often EC2 takes a machine of it back, per machine and hour, in millionths.

@@ -203,14 +203,14 @@ mod tests {
     /// machines add is held against the bound.
     #[test]
     fn machines_that_a_calm_burst_has_more_add_hardly_a_call() {
-        let (few, many) = (burst(20, 1, None), burst(100, 1, None));
+        let (few, many) = (burst(100, 1, None), burst(250, 1, None));
         let more = Figures {
             instances: many.instances - few.instances,
             calls: many.calls.saturating_sub(few.calls),
             ..many.clone()
         };
         let bounds = Bounds {
-            instances: 80,
+            instances: 150,
             ..Case::Calm.bounds()
         };
         let judged = more.judge(&bounds, 0);

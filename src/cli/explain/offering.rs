@@ -160,6 +160,9 @@ fn sentence(offering: &Offering) -> String {
             || "tried with one machine at a time".to_owned(),
             |until| format!("left alone until {until:.0}"),
         ),
+        (Some(until), _) if outlook.over_quota => format!(
+            "left alone until {until:.0}, because a quota of the account is used up; raise it in Service Quotas"
+        ),
         (Some(until), 0) => format!(
             "left alone until {until:.0}, because EC2 refused what the EC2NodeClass asks for"
         ),
@@ -206,6 +209,7 @@ fn document(offering: &Offering, memory: &[Memory], no_shows: &[NoShows]) -> Val
         "shortageMillionths": outlook.shortage,
         "refusals": outlook.refusals,
         "closedUntil": outlook.closed_until.map(|until| until.to_string()),
+        "overQuota": outlook.over_quota,
         "memory": memory.iter().map(Memory::document).collect::<Vec<_>>(),
         "machinesThatDidNotJoin": no_shows.iter().map(NoShows::document).collect::<Vec<_>>(),
     })

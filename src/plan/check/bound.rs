@@ -4,12 +4,13 @@
 //! is verified by itself: no content of a machine may be worth more than the machine. Nothing is solved here.
 
 use crate::model::money::UsdPerHour;
-use crate::model::report::ProvisioningPlan;
+use crate::model::offering::CapacityType;
+use crate::model::report::{PlannedNode, ProvisioningPlan};
 use crate::plan::pack::verify_certificate;
 use crate::plan::provision::buy::Proof;
 
 /// What is wrong with the proofs of a plan's lower bound: each must hold by the packer's checker, be
-/// about the pods of the new nodes, and together they must come to the bound.
+/// about the pods of the new nodes that are bought, and together they must come to the bound.
 pub fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut proven: i64 = 0;
@@ -22,7 +23,12 @@ pub fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
         let items = proof.problem.items.iter();
         counted += items.map(|item| u64::from(item.count)).sum::<u64>();
     }
-    let bought: usize = plan.new_nodes.iter().map(|node| node.pods.len()).sum();
+    let bought: usize = plan
+        .new_nodes
+        .iter()
+        .filter(|node| !is_reserved(node))
+        .map(|node| node.pods.len())
+        .sum();
     if counted != u64::try_from(bought).unwrap_or(u64::MAX) {
         wrong.push(format!(
             "certificate: it is about {counted} pods, and {bought} are on new nodes"
@@ -36,4 +42,11 @@ pub fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
         ));
     }
     wrong
+}
+
+/// True for a machine in a capacity reservation: its slot is paid for, and filled before anything is bought.
+fn is_reserved(node: &PlannedNode) -> bool {
+    node.offerings
+        .first()
+        .is_some_and(|offering| offering.capacity_type == CapacityType::Reserved)
 }

@@ -334,6 +334,7 @@ impl Shortages {
             shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
             refusals: own.map_or(0, |belief| belief.refusals),
             closed_until: self.until(key, now),
+            over_quota: self.quota_refused(key, now).is_some(),
             ..Outlook::default()
         }
     }

@@ -73,10 +73,14 @@ fn what_closed(left: &Left<'_>, fitting: &[usize], found: &[&Offering]) -> Strin
     let no_shows = found.iter().filter(is_no_show).count();
     // What was never refused for want of capacity was refused for what the class asks.
     let refused = found.iter().filter(|offering| !is_no_show(offering));
-    let refused = if refused
+    let over_quota = refused
         .clone()
-        .all(|offering| offering.outlook.refusals == 0)
-    {
+        .filter(|offering| offering.outlook.over_quota);
+    let is_refused =
+        |offering: &&&Offering| offering.outlook.refusals > 0 || offering.outlook.over_quota;
+    let refused = if over_quota.count() == refused.clone().count() {
+        "a quota of the account is used up, to be raised in Service Quotas, for"
+    } else if !refused.clone().any(|offering| is_refused(&offering)) {
         "EC2 refuses machines as the EC2NodeClass makes them, which its last claims and the log explain, for"
     } else {
         "EC2 has no capacity now for"
