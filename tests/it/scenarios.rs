@@ -129,6 +129,11 @@ scenarios! {
     a_spread_counts_only_nodes_with_the_labels_of_all_that_must_hold: "spread-over-two-labels",
     machines_on_their_way_keep_their_pods: "starting",
     wishes_keep_no_pod_from_running: "soft",
+    wishes_of_machines_are_worth_only_so_much: "wish-for-a-large-machine",
+    a_wish_to_be_spread_over_zones_buys_no_machine: "wish-for-spread",
+    a_wish_for_distance_over_zones_buys_no_machine: "wish-for-distance",
+    many_pods_that_would_rather_be_spread_share_machines: "wish-for-spread-of-many",
+    wishes_among_workloads_that_wait_are_met_where_it_is_free: "wish-among-workloads",
     pods_that_end_are_there_until_they_are_gone: "ending",
     types_that_the_catalogue_lacks_are_planned_without: "unknown-types",
 }

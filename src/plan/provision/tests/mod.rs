@@ -15,6 +15,7 @@ mod many_classes;
 mod min_values;
 mod random;
 mod reserved;
+mod wishes;
 
 use super::{ProvisionSettings, promise, provision};
 use crate::model::claim::Claim;
