@@ -173,7 +173,8 @@ fn pods_that_fit_one_machine_are_not_spread_at_three_times_the_price() {
         add_pods(&mut snapshot, "web", 3, &wishing("web", 500, wishes));
         let cheap = plan_with(&snapshot, 10);
         assert_eq!(cheap.new_nodes.len(), 1);
-        assert_eq!(cheap.lower_bound, cheap.price);
+        let gap = cheap.price - cheap.lower_bound;
+        assert!(gap.units() < 1_000, "but for rounding: {gap}");
         let told = &cheap.wishes[0];
         assert_eq!(
             (told.kept, told.price.to_string().as_str()),
