@@ -16,6 +16,7 @@ mod min_values;
 mod proofs;
 mod random;
 mod reserved;
+mod wishes;
 
 use super::{ProvisionSettings, promise, provision_proven};
 use crate::model::claim::Claim;

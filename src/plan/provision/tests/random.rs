@@ -176,6 +176,7 @@ prop_compose! {
         port in prop::option::weighted(0.2, 8000..8002_i32),
         zones in prop::option::weighted(0.3, prop::sample::subsequence(ZONES.to_vec(), 1..3)),
         operator in prop::sample::select(vec!["In", "NotIn"]),
+        liked in prop::option::weighted(0.3, (1..=100_i32, prop::sample::select(ZONES.to_vec()))),
         which in 0..8_u8,
     ) -> PodConstraints {
         let mut constraints = PodConstraints::default();
@@ -191,6 +192,8 @@ prop_compose! {
         let weighted = |list: Vec<(i32, &str, &str)>| {
             list.into_iter().map(|(weight, key, app)| (weight, term(key, app))).collect()
         };
+        constraints.preferred_node_terms =
+            liked.map(|(weight, zone)| (weight, zone_term(vec![zone], "In"))).into_iter().collect();
         constraints.preferred_affinity = weighted(likes);
         constraints.preferred_anti_affinity = weighted(dislikes);
         constraints.host_ports = port

@@ -117,8 +117,8 @@ impl<'class> Prices<'class> {
         }
     }
 
-    /// The price of one pod where it is cheapest among these candidates, in money units rounded down;
-    /// `None` without candidates.
+    /// The price of one pod where it is cheapest among these candidates, rounded to whole money units, so that
+    /// places of equal price are equal; `None` without candidates.
     pub(in crate::plan::provision) fn cheapest(
         &mut self,
         wish: &Wish<'class>,
@@ -135,7 +135,7 @@ impl<'class> Prices<'class> {
             .filter_map(|index| self.offers.get(index))
             .map(|offer| offer.price_of(&size, wish))
             .min_by(f64::total_cmp)
-            .map(whole);
+            .map(|price| whole(price.round()));
         self.known.insert(key, found);
         found
     }

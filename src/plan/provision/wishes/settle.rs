@@ -101,22 +101,22 @@ pub(super) fn settle(ground: &Ground<'_>, wishes: &Wishes, fleet: &mut Attempt) 
     for (node, roles) in nodes.iter().zip(&roles) {
         settling.count_node(roles, node.candidate, 1);
     }
-    let elsewhere: Vec<Vec<usize>> = nodes
+    let places: Vec<Vec<usize>> = nodes
         .iter()
         .zip(&roles)
-        .map(|(node, roles)| settling.elsewhere(items, node, roles))
+        .map(|(node, roles)| settling.places(items, node, roles))
         .collect();
     for _sweep in 0..SWEEPS {
         let mut moved = false;
-        for ((node, roles), elsewhere) in nodes.iter_mut().zip(&roles).zip(&elsewhere) {
-            moved |= settling.move_to_best(node, roles, elsewhere);
+        for ((node, roles), places) in nodes.iter_mut().zip(&roles).zip(&places) {
+            moved |= settling.move_to_best(node, roles, places);
         }
         if !moved {
             break;
         }
     }
-    for ((node, roles), elsewhere) in nodes.iter_mut().zip(&roles).zip(&elsewhere) {
-        settling.keep(node, roles, elsewhere);
+    for ((node, roles), places) in nodes.iter_mut().zip(&roles).zip(&places) {
+        settling.keep(node, roles, places);
     }
 }
 
@@ -215,8 +215,8 @@ impl<'round> Settling<'round> {
         scores.fold(0, i64::saturating_add)
     }
 
-    /// The same machine elsewhere, at whatever price.
-    fn elsewhere(&self, items: &[Item], node: &Bought, roles: &Roles) -> Vec<usize> {
+    /// The same machine wherever it may be, at whatever price; where it is now is one of those places.
+    fn places(&self, items: &[Item], node: &Bought, roles: &Roles) -> Vec<usize> {
         let supply = self.ground.supply;
         let Some(chosen) = supply.candidates.get(node.candidate) else {
             return Vec::new();
@@ -233,17 +233,16 @@ impl<'round> Settling<'round> {
         };
         let allowed: Bits = node.allowed(items, supply);
         let room = |index: usize| self.ground.usable.get(index);
-        let others = siblings.iter().copied().filter(|index| {
-            *index != node.candidate
-                && allowed.contains(*index)
-                && room(*index) == room(node.candidate)
-        });
-        others.collect()
+        let equal = siblings
+            .iter()
+            .copied()
+            .filter(|index| allowed.contains(*index) && room(*index) == room(node.candidate));
+        equal.collect()
     }
 
     /// True when the wishes are met better on another candidate of the same price, where the node is now.
-    fn move_to_best(&mut self, node: &mut Bought, roles: &Roles, elsewhere: &[usize]) -> bool {
-        if elsewhere.is_empty() {
+    fn move_to_best(&mut self, node: &mut Bought, roles: &Roles, places: &[usize]) -> bool {
+        if places.is_empty() {
             return false;
         }
         self.count_node(roles, node.candidate, -1);
@@ -253,10 +252,7 @@ impl<'round> Settling<'round> {
         };
         let own = price(node.candidate);
         let here = self.score(roles, node.candidate);
-        let equal = elsewhere
-            .iter()
-            .copied()
-            .filter(|index| price(*index) == own);
+        let equal = places.iter().copied().filter(|index| price(*index) == own);
         let best = equal
             .map(|index| (self.score(roles, index), std::cmp::Reverse(index)))
             .max()
@@ -269,16 +265,13 @@ impl<'round> Settling<'round> {
     }
 
     /// Keeps a node where it is if its pods would like it less elsewhere.
-    fn keep(&mut self, node: &mut Bought, roles: &Roles, elsewhere: &[usize]) {
-        if elsewhere.is_empty() {
+    fn keep(&mut self, node: &mut Bought, roles: &Roles, places: &[usize]) {
+        if places.is_empty() {
             return;
         }
         self.count_node(roles, node.candidate, -1);
         let here = self.score(roles, node.candidate);
-        if elsewhere
-            .iter()
-            .any(|index| self.score(roles, *index) < here)
-        {
+        if places.iter().any(|index| self.score(roles, *index) < here) {
             let keys: BTreeSet<&str> = roles
                 .iter()
                 .filter_map(|(wish, _own)| self.wishes.get(*wish))
