@@ -34,8 +34,7 @@ impl Controller {
     pub(super) async fn start(world: &Embedded, seed: u64) -> Result<Self, BenchError> {
         use std::sync::Arc;
 
-        use aws_sdk_ec2::config::Credentials;
-
+        use crate::cloud::ec2::Credentials;
         use crate::cloud::settings::CloudSettings;
         use crate::controllers::assembly::Connections;
         use crate::sim::ec2::account;

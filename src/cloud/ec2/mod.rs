@@ -56,6 +56,8 @@ use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOver
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::world::World;
+/// What whoever connects from outside gives.
+pub use aws_sdk_ec2::config::{Credentials, ProvideCredentials};
 use kube::ResourceExt as _;
 
 /// What every call needs.

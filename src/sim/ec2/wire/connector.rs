@@ -1,7 +1,6 @@
 //! The region as an HTTP client of the AWS SDK, in the same process: requests go to an endpoint without
 //! a network, and so in virtual time.
 
-use aws_sdk_ec2::config::ProvideCredentials;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -13,7 +12,7 @@ use aws_smithy_types::body::SdkBody;
 
 use super::Endpoint;
 use crate::cloud::CloudError;
-use crate::cloud::ec2::Ec2Cloud;
+use crate::cloud::ec2::{Ec2Cloud, ProvideCredentials};
 use crate::cloud::facts::BUILT_IN_REGION;
 use crate::cloud::settings::CloudSettings;
 use crate::world::World;
