@@ -377,15 +377,11 @@ async fn a_driver_on_demand_and_its_executors_on_spot_buy_the_same_machines_in_b
         capacity_types: &["spot", "on-demand"],
         ..pool("general", &["c5", "t3"])
     };
-    let driver = Work {
-        role: Some("driver"),
-        ..work("driver", 1, "1", "2Gi")
-    };
-    let executor = Work {
-        role: Some("executor"),
-        ..work("executor", 12, "2", "4Gi")
-    };
-    let fleet = twin(&scene(&[both], vec![job(&driver), job(&executor)])).await;
+    let only =
+        |workload, capacity_type| only_on(workload, "karpenter.sh/capacity-type", capacity_type);
+    let driver = only(job(&work("driver", 1, "1", "2Gi")), "on-demand");
+    let executors = only(job(&work("executor", 12, "2", "4Gi")), "spot");
+    let fleet = twin(&scene(&[both], vec![driver, executors])).await;
     assert!(fleet.keys().any(is_spot), "{fleet:?}");
     assert!(!fleet.keys().all(is_spot), "{fleet:?}");
 }

@@ -16,6 +16,8 @@ use crate::whole::{Controller, begin_with, over, work};
 
 /// Machines of the burst.
 const MACHINES: usize = 400;
+/// How long each pod runs, seconds: until the last one has its machine, however much goes wrong.
+const RUNS: u32 = 900;
 
 /// Everything that may befall a burst without costing it a machine.
 fn troubles() -> Arc<Rules> {
@@ -41,7 +43,7 @@ fn troubles() -> Arc<Rules> {
 #[tokio::test]
 async fn hundreds_of_machines_come_and_go_in_trouble_with_no_leak_and_no_duplicate() {
     tokio::time::pause();
-    let world = begin_with(work(MACHINES, Some(120)).job());
+    let world = begin_with(work(MACHINES, Some(RUNS)).job());
     world.ec2.storm(700);
     world.ec2.limit(vec![Limit {
         instance_type: None,
