@@ -6,6 +6,7 @@
 use crate::model::money::UsdPerHour;
 use crate::model::offering::CapacityType;
 use crate::model::report::{PlannedNode, ProvisioningPlan};
+use crate::plan::pack::problem::{Item, Problem};
 use crate::plan::pack::verify_certificate;
 use crate::plan::provision::buy::Proof;
 
@@ -20,8 +21,18 @@ pub fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
             Ok(bound) => proven = proven.saturating_add(bound),
             Err(fault) => wrong.push(format!("certificate: {fault}")),
         }
-        let items = proof.problem.items.iter();
-        counted += items.map(|item| u64::from(item.count)).sum::<u64>();
+        let items = proof
+            .problem
+            .items
+            .iter()
+            .zip(&proof.certificate.class_prices);
+        for (item, price) in items {
+            if fits_somewhere(&proof.problem, item) {
+                counted += u64::from(item.count);
+            } else if *price != 0 {
+                wrong.push(format!("certificate: {price} for what fits no machine"));
+            }
+        }
     }
     let bought: usize = plan
         .new_nodes
@@ -42,6 +53,15 @@ pub fn unproven(plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
         ));
     }
     wrong
+}
+
+/// True where a machine of the problem holds one of an item: others are left out by every packing, and worth nothing.
+fn fits_somewhere(problem: &Problem, item: &Item) -> bool {
+    let mut machines = problem.machines.iter().enumerate();
+    machines.any(|(index, machine)| {
+        let mut each = item.size.iter().zip(&machine.capacity);
+        item.allowed.contains(index) && each.all(|(size, capacity)| size <= capacity)
+    })
 }
 
 /// True for a machine in a capacity reservation: its slot is paid for, and filled before anything is bought.
