@@ -69,11 +69,12 @@ pub(super) fn volumes(
     volumes
 }
 
-fn defaults(family: Family) -> Vec<Volume> {
-    let volume = |device_name: &str, gib: i64| Volume {
+/// An encrypted volume that goes with its machine, of which nothing else is said.
+fn encrypted(device_name: &str) -> Volume {
+    Volume {
         device_name: device_name.to_owned(),
-        gib: Some(gib),
-        kind: Some(VolumeType::Gp3.as_str()),
+        gib: None,
+        kind: None,
         iops: None,
         throughput: None,
         encrypted: true,
@@ -81,6 +82,14 @@ fn defaults(family: Family) -> Vec<Volume> {
         snapshot_id: None,
         initialization_rate: None,
         delete_on_termination: true,
+    }
+}
+
+fn defaults(family: Family) -> Vec<Volume> {
+    let volume = |device_name: &str, gib: i64| Volume {
+        gib: Some(gib),
+        kind: Some(VolumeType::Gp3.as_str()),
+        ..encrypted(device_name)
     };
     match family {
         Family::Al2023 => vec![volume(FIRST_DEVICE, DEFAULT_ROOT_BYTES / GIB)],
@@ -135,16 +144,8 @@ pub(super) fn of_machine(volumes: &[Volume], image: &Image) -> Vec<Volume> {
         .as_ref()
         .filter(|root| !is_named(&root.device_name));
     let root = root.map(|root| Volume {
-        device_name: root.device_name.clone(),
-        gib: None,
-        kind: None,
-        iops: None,
-        throughput: None,
-        encrypted: true,
-        kms_key_id: None,
-        snapshot_id: None,
-        initialization_rate: None,
         delete_on_termination: root.delete_on_termination,
+        ..encrypted(&root.device_name)
     });
     root.into_iter().chain(volumes.iter().cloned()).collect()
 }

@@ -15,7 +15,7 @@ use crate::waiting::eventually;
 use crate::whole::{Controller, begin_with, over, work};
 
 /// Machines of the burst.
-const MACHINES: usize = 400;
+const MACHINES: usize = 300;
 /// How long each pod runs, seconds: until the last one has its machine, however much goes wrong.
 const RUNS: u32 = 900;
 

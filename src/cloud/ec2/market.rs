@@ -98,6 +98,13 @@ enum Answer<T> {
 }
 
 impl<T> Answer<T> {
+    const fn failure(&self) -> Option<&CloudError> {
+        match self {
+            Self::Failed(error) => Some(error),
+            Self::None | Self::Is(_) => None,
+        }
+    }
+
     /// A failure takes back no answer.
     fn heed(&mut self, answer: Result<T, CloudError>) -> Result<(), CloudError> {
         match answer {
@@ -151,12 +158,16 @@ impl Known {
 
     fn state(&self, region: &str) -> State {
         let (types, zones) = match (&self.types, &self.zones) {
-            (Answer::Failed(error), _) | (_, Answer::Failed(error)) => {
-                return State::Failed(error.clone());
-            }
+            // Which question is answered first must not say what is told of.
+            (Answer::None, _) | (_, Answer::None) => return State::Loading,
             // Spot counts at its ceiling until its prices are known: on-demand would be bought instead.
             (Answer::Is(types), Answer::Is(zones)) if self.spot_is_settled => (types, zones),
-            _ => return State::Loading,
+            (Answer::Is(_), Answer::Is(_)) => return State::Loading,
+            (types, zones) => {
+                let failures = [types.failure(), zones.failure()];
+                return errors::one_of(failures.into_iter().flatten())
+                    .map_or(State::Loading, State::Failed);
+            }
         };
         State::Ready(Arc::new(Market {
             region: region.to_owned(),

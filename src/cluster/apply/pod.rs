@@ -34,7 +34,6 @@ impl Kubernetes {
 
     /// Evicts this very pod through the eviction API, so that disruption budgets hold.
     pub async fn evict_pod(&self, pod: &Pod) -> Result<Eviction, WriteError> {
-        let object = pod.key.to_string();
         // kube's own `evict` names the field `delete_options`, which the API server ignores, and
         // with it the precondition on the uid.
         let body = json!({
@@ -43,20 +42,9 @@ impl Kubernetes {
             "metadata": {"name": &*pod.key.name, "namespace": &*pod.key.namespace},
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         });
-        let api = self.namespaced::<core::Pod>(&pod.key.namespace);
-        let params = PostParams::default();
-        let answer = self
-            .call(Operation::EvictPod, &object, || {
-                api.create_subresource::<_, serde_json::Value>(
-                    "eviction",
-                    &pod.key.name,
-                    &params,
-                    &body,
-                )
-            })
-            .await;
-        match answer {
-            Ok(_) => Ok(Eviction::Evicted),
+        let answer = self.create_under(Operation::EvictPod, pod, "eviction", &body);
+        match answer.await {
+            Ok(()) => Ok(Eviction::Evicted),
             Err(error) => match error.class {
                 WriteErrorClass::Gone | WriteErrorClass::Conflict => Ok(Eviction::Gone),
                 WriteErrorClass::Blocked => Ok(Eviction::Blocked(error.message)),
@@ -123,7 +111,6 @@ impl Kubernetes {
     /// Binds this very pod to a Node, as kube-scheduler does; true when this call has done it. That somebody else was
     /// first, or that the pod ends or is gone, is no error.
     pub async fn bind_pod(&self, pod: &Pod, node_name: &str) -> Result<bool, WriteError> {
-        let object = pod.key.to_string();
         let body = json!({
             "apiVersion": "v1",
             "kind": "Binding",
@@ -132,22 +119,33 @@ impl Kubernetes {
             },
             "target": {"apiVersion": "v1", "kind": "Node", "name": node_name},
         });
-        let api = self.namespaced::<core::Pod>(&pod.key.namespace);
-        let params = PostParams::default();
-        let bound = self
-            .call(Operation::BindPod, &object, || {
-                api.create_subresource::<_, serde_json::Value>(
-                    "binding",
-                    &pod.key.name,
-                    &params,
-                    &body,
-                )
-            })
-            .await;
-        match bound {
-            Ok(_) => Ok(true),
+        let bound = self.create_under(Operation::BindPod, pod, "binding", &body);
+        match bound.await {
+            Ok(()) => Ok(true),
             Err(error) if error.is_gone() || error.is_conflict() => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Creates what a pod has under its own path.
+    async fn create_under(
+        &self,
+        operation: Operation,
+        pod: &Pod,
+        subresource: &str,
+        body: &serde_json::Value,
+    ) -> Result<(), WriteError> {
+        let object = pod.key.to_string();
+        let api = self.namespaced::<core::Pod>(&pod.key.namespace);
+        let params = PostParams::default();
+        let created = self.call(operation, &object, || {
+            api.create_subresource::<_, serde_json::Value>(
+                subresource,
+                &pod.key.name,
+                &params,
+                body,
+            )
+        });
+        created.await.map(drop)
     }
 }

@@ -156,8 +156,10 @@ struct Running {
 /// A connection that may be slow.
 #[derive(Debug)]
 pub(super) struct Late {
-    /// By how much each event is late.
+    /// By how much an event is late at most: those that come meanwhile arrive with it.
     pub(super) by: Duration,
+    /// Events that have waited with the last one.
+    pub(super) arrived: usize,
     /// Who wants to know what was.
     pub(super) faults: Arc<dyn Faults>,
 }
@@ -206,10 +208,17 @@ async fn next(running: &mut Running) -> Option<Bytes> {
             biased;
             received = running.receiver.recv() => {
                 let line = received?;
-                if !running.late.by.is_zero() {
-                    tokio::time::sleep(running.late.by).await;
-                    running.late.faults.told_late(running.resource, &line);
+                if running.late.by.is_zero() {
+                    return Some(line);
                 }
+                // A slow connection is late, and does not fall behind further with each event.
+                if let Some(rest) = running.late.arrived.checked_sub(1) {
+                    running.late.arrived = rest;
+                } else {
+                    tokio::time::sleep(running.late.by).await;
+                    running.late.arrived = running.receiver.len();
+                }
+                running.late.faults.told_late(running.resource, &line);
                 return Some(line);
             }
             () = tokio::time::sleep_until(running.until) => return None,
