@@ -158,11 +158,12 @@ impl Known {
 
     fn state(&self, region: &str) -> State {
         let (types, zones) = match (&self.types, &self.zones) {
-            // Which question is answered first must not say what is told of.
-            (Answer::None, _) | (_, Answer::None) => return State::Loading,
             // Spot counts at its ceiling until its prices are known: on-demand would be bought instead.
             (Answer::Is(types), Answer::Is(zones)) if self.spot_is_settled => (types, zones),
-            (Answer::Is(_), Answer::Is(_)) => return State::Loading,
+            // And which question is answered first must not say what is told of.
+            (Answer::Is(_), Answer::Is(_)) | (Answer::None, _) | (_, Answer::None) => {
+                return State::Loading;
+            }
             (types, zones) => {
                 let failures = [types.failure(), zones.failure()];
                 return errors::one_of(failures.into_iter().flatten())

@@ -50,17 +50,17 @@ fn prefers(weight: i32, key: &str, value: &str) -> PodConstraints {
     }
 }
 
-fn selector(app: &str) -> Option<LabelSelector> {
-    Some(LabelSelector {
+fn selector(app: &str) -> LabelSelector {
+    LabelSelector {
         match_labels: [("app".to_owned(), app.to_owned())].into(),
         match_expressions: Vec::new(),
-    })
+    }
 }
 
 fn company(app: &str) -> PodTerm {
     PodTerm {
         topology_key: ZONE.to_owned(),
-        selector: selector(app),
+        selector: Some(selector(app)),
         namespaces: Vec::new(),
         namespace_selector: None,
         match_label_keys: Vec::new(),
@@ -74,7 +74,7 @@ fn spread_anyway(app: &str) -> PodConstraints {
         max_skew: 1,
         min_domains: None,
         required: false,
-        selector: selector(app),
+        selector: Some(selector(app)),
         match_label_keys: Vec::new(),
         honor_node_affinity: true,
         honor_node_taints: false,
