@@ -61,7 +61,7 @@ pub struct ClassSettings {
     pub kubelet: Map<String, Value>,
     /// What changes capacity.
     pub shape: NodeShape,
-    /// Volumes that the class says; what it does not say of the image's own is up to the image ([`disks::of_machine`]).
+    /// Volumes that the class says; what it does not say of the image's own is up to the image.
     pub volumes: Vec<Volume>,
     /// The rate of the volumes.
     pub volume_fee: UsdPerHour,

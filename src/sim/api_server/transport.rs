@@ -81,7 +81,7 @@ impl Transport {
                 let server = self.server.clone();
                 let late = watch::Late {
                     by: lag,
-                    arrived: 0,
+                    since: None,
                     faults: Arc::clone(&self.faults),
                 };
                 return Ok((200, watch::body(server, &route, &query, receiver, late)));

@@ -24,6 +24,8 @@ use super::selector::Selection;
 use super::store::{Event, Store, line};
 use crate::sim::faults::Faults;
 
+/// How long a slow watch may be behind: less than it takes to notice one that is dead.
+const MOST_BEHIND: Duration = Duration::from_secs(90);
 /// How often a quiet watch says how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// How long before its end a watch says once more how far it is.
@@ -156,12 +158,22 @@ struct Running {
 /// A connection that may be slow.
 #[derive(Debug)]
 pub(super) struct Late {
-    /// By how much an event is late at most: those that come meanwhile arrive with it.
+    /// By how much each event is late, and all that wait behind it.
     pub(super) by: Duration,
-    /// Events that have waited with the last one.
-    pub(super) arrived: usize,
+    /// Since when events wait.
+    pub(super) since: Option<Instant>,
     /// Who wants to know what was.
     pub(super) faults: Arc<dyn Faults>,
+}
+
+impl Late {
+    /// Whether the connection is slow now. One that has been behind for so long catches up: the API server does not keep a
+    /// reader that never does.
+    fn falls_behind(&mut self) -> bool {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        now.duration_since(since) < MOST_BEHIND
+    }
 }
 
 /// The body of the answer: every event as late as the connection has it.
@@ -203,6 +215,9 @@ fn next_bookmark(now: Instant, until: Instant) -> Instant {
 
 async fn next(running: &mut Running) -> Option<Bytes> {
     loop {
+        if running.receiver.is_empty() {
+            running.late.since = None;
+        }
         let bookmark = running.bookmark.unwrap_or(running.until);
         tokio::select! {
             biased;
@@ -211,12 +226,8 @@ async fn next(running: &mut Running) -> Option<Bytes> {
                 if running.late.by.is_zero() {
                     return Some(line);
                 }
-                // A slow connection is late, and does not fall behind further with each event.
-                if let Some(rest) = running.late.arrived.checked_sub(1) {
-                    running.late.arrived = rest;
-                } else {
+                if running.late.falls_behind() {
                     tokio::time::sleep(running.late.by).await;
-                    running.late.arrived = running.receiver.len();
                 }
                 running.late.faults.told_late(running.resource, &line);
                 return Some(line);
