@@ -343,21 +343,8 @@ async fn a_burst_of_fifty_executors_buys_the_same_machines_in_both_worlds() {
 }
 
 #[tokio::test]
-async fn a_burst_of_three_sizes_is_bound_as_planned_in_both_worlds() {
+async fn a_burst_of_executors_is_bound_as_planned_to_the_same_spot_machines_in_both_worlds() {
     let scene = scene(
-        &[pool("general", &["c5", "m5", "r5"])],
-        vec![
-            work("executor", 15, "3", "6Gi").deployment(),
-            work("cache", 20, "1", "6Gi").deployment(),
-            work("small", 40, "500m", "700Mi").deployment(),
-        ],
-    );
-    twin_kept_by(&scene, Keeps::Bindings).await;
-}
-
-#[tokio::test]
-async fn a_burst_of_executors_buys_the_same_spot_machines_in_both_worlds() {
-    let fleet = twin(&scene(
         &[Pool {
             capacity_types: &["spot"],
             ..pool("general", &["c5", "m5", "r5"])
@@ -366,8 +353,8 @@ async fn a_burst_of_executors_buys_the_same_spot_machines_in_both_worlds() {
             work("executor", 24, "2", "4Gi").deployment(),
             work("cache", 6, "1", "6Gi").deployment(),
         ],
-    ))
-    .await;
+    );
+    let fleet = twin_kept_by(&scene, Keeps::Bindings).await;
     assert!(fleet.keys().all(is_spot), "{fleet:?}");
 }
 
