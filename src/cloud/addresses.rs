@@ -39,8 +39,13 @@ impl Taken {
 
     /// Machines took so many addresses of a subnet.
     pub fn take(&mut self, subnet: &str, count: i64) {
-        let now = self.moment();
-        self.account(subnet).taken.push((now, count));
+        // Only counts have moments of their own: what comes between two of them is one sum, however long no count comes.
+        let at = Moment(self.last.0.saturating_add(1));
+        let taken = &mut self.account(subnet).taken;
+        match taken.last_mut() {
+            Some((known, sum)) if *known == at => *sum = sum.saturating_add(count),
+            _ => taken.push((at, count)),
+        }
     }
 
     /// EC2 said that a subnet has none left.
@@ -162,6 +167,22 @@ mod tests {
         taken.take("a", 3);
         taken.counted(moment, [&subnet("a", 10)]);
         assert_eq!(taken.left(&subnet("a", 10)), 7);
+    }
+
+    #[test]
+    fn a_burst_between_two_counts_is_one_sum() {
+        let mut taken = Taken::default();
+        let first = taken.moment();
+        for _machine in 0..100 {
+            taken.take("a", 1);
+        }
+        let second = taken.moment();
+        taken.take("a", 5);
+        assert_eq!(taken.subnets["a"].taken.len(), 2);
+        taken.counted(first, [&subnet("a", 200)]);
+        assert_eq!(taken.left(&subnet("a", 200)), 95);
+        taken.counted(second, [&subnet("a", 100)]);
+        assert_eq!(taken.left(&subnet("a", 200)), 95);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! size of the one that pods' scratch data is on; problems are added to the caller's list, each naming
 //! field and fix. Nothing is made here.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::Serialize;
 
@@ -148,6 +150,16 @@ pub(super) fn of_machine(volumes: &[Volume], image: &Image) -> Vec<Volume> {
         ..encrypted(&root.device_name)
     });
     root.into_iter().chain(volumes.iter().cloned()).collect()
+}
+
+/// How many volumes a machine has that starts from one of these images: as many as from the one with which it has most.
+/// Who counts too few promises pods a volume that the machine does not take.
+pub fn most_of_machine(volumes: &[Volume], images: &BTreeMap<String, Vec<Image>>) -> usize {
+    let counts = images
+        .values()
+        .flatten()
+        .map(|image| of_machine(volumes, image).len());
+    counts.max().unwrap_or(volumes.len())
 }
 
 /// The rate of a volume. A volume without size is as large as its snapshot, which is not known

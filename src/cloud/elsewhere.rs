@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Unresolved;
-use crate::api::ConditionType;
+use crate::api::{ConditionReason, ConditionType};
 
 /// The conditions that a wrong region alone may fail, beside that of the subnets, which says it.
 const FOLLOWING: [ConditionType; 4] = [
@@ -16,8 +16,6 @@ const FOLLOWING: [ConditionType; 4] = [
     ConditionType::PlacementGroupReady,
     ConditionType::ValidationSucceeded,
 ];
-/// The reason of a spec that makes no sense anywhere.
-const OF_THE_SPEC: &str = "NodeClassValidationFailed";
 
 /// Says once that nothing was found in the region.
 pub fn say_once(conditions: &mut BTreeMap<&'static str, Result<(), Unresolved>>, region: &str) {
@@ -27,7 +25,8 @@ pub fn say_once(conditions: &mut BTreeMap<&'static str, Result<(), Unresolved>>,
         let Some(Err(why)) = conditions.get(condition.as_str()) else {
             continue;
         };
-        if why.reason == OF_THE_SPEC {
+        // What makes no sense anywhere.
+        if why.reason == ConditionReason::NodeClassValidationFailed.as_str() {
             continue;
         }
         said.push(why.message.clone());
@@ -35,7 +34,7 @@ pub fn say_once(conditions: &mut BTreeMap<&'static str, Result<(), Unresolved>>,
         conditions.insert(condition.as_str(), Err(waits));
     }
     let why = Unresolved {
-        reason: "SubnetsNotFound",
+        reason: ConditionReason::SubnetsNotFound.as_str(),
         message: format!(
             "nothing that the class selects is in {region}, where the controller looks: correct the controller's region \
              (--region, AWS_REGION), or the terms: {}",
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_in_every_region_is_said_all_the_same() {
-        let spec = failing(OF_THE_SPEC, "spec.tags");
+        let spec = failing("NodeClassValidationFailed", "spec.tags");
         let mut conditions = BTreeMap::from([
             ("SubnetsReady", failing("SubnetsNotFound", "no subnet")),
             ("ValidationSucceeded", spec.clone()),

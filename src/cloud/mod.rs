@@ -41,8 +41,8 @@ use futures::future::BoxFuture;
 
 use self::profile::OwnProfile;
 use self::rehearsal::Rehearsal;
-use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
+use crate::api::{ConditionReason, ConditionType};
 use crate::model::claim::Claim;
 use crate::model::instance::Instance;
 pub use crate::model::instance::tags;
@@ -80,9 +80,6 @@ pub struct Resolution {
     pub instance_profile: String,
 }
 
-/// The reason of what is not known before something else is mended.
-const WAITING: &str = "DependenciesNotReady";
-
 /// A selector that resolved to nothing usable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unresolved {
@@ -96,14 +93,14 @@ impl Unresolved {
     /// Nothing is known before what another condition says is mended.
     pub fn waits_for(condition: ConditionType) -> Self {
         Self {
-            reason: WAITING,
+            reason: ConditionReason::DependenciesNotReady.as_str(),
             message: format!("not known before {condition} holds: see there"),
         }
     }
 
     /// True for what says nothing of its own.
     pub fn is_waiting(&self) -> bool {
-        self.reason == WAITING
+        self.reason == ConditionReason::DependenciesNotReady.as_str()
     }
 }
 

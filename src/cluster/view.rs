@@ -18,7 +18,7 @@ use crate::model::node_class::NodeClass;
 use crate::model::node_pool::NodePool;
 use crate::model::pod::{Pod, PodKey};
 use crate::model::snapshot::Snapshot;
-use crate::model::workload::{DaemonSet, DisruptionBudget, Namespace};
+use crate::model::workload::{DaemonSet, DisruptionBudget, Namespace, VolumeClaim};
 
 /// A NodePool, ours or another provisioner's.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,13 +127,18 @@ impl View {
             .collect()
     }
 
+    /// PersistentVolumeClaims by `namespace/name`, with what their volumes and storage classes say.
+    pub fn volume_claims(&self) -> BTreeMap<String, Arc<VolumeClaim>> {
+        volume::join(&self.volume_claims, &self.volumes, &self.storage_classes)
+    }
+
     /// Everything a plan needs to know. `node_classes` are the resolved classes, by name.
     pub fn snapshot(
         &self,
         now: Timestamp,
         node_classes: BTreeMap<String, Arc<NodeClass>>,
     ) -> Snapshot {
-        let volume_claims = volume::join(&self.volume_claims, &self.volumes, &self.storage_classes);
+        let volume_claims = self.volume_claims();
         let volume_room = volume::room(
             &self.storage_nodes,
             &volume_claims,

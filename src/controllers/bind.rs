@@ -4,11 +4,13 @@
 //! `bindPods` says so. Nothing here opens a Node or keeps it closed for longer than a while, and a pod that is not bound,
 //! whatever the reason, is left to kube-scheduler: no failure here is one of the registration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Acting;
 use super::nominate::{looking_until, planned_onto};
+use crate::api::labels;
 use crate::cluster::Kind;
 use crate::cluster::apply::{WriteError, WriteErrorClass};
 use crate::cluster::events::{EventKind, Subject};
@@ -26,12 +28,26 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whether a Node stays closed until pods are bound to it.
 pub(super) fn keeps_closed(context: &Acting, claim: &Claim, node: &Node) -> bool {
-    if !context.settings.bind_pods {
+    // A hold is what is left of the taint that a machine joins with: without it there is nothing to keep.
+    let mut taints = node.taints.iter();
+    if !context.settings.bind_pods || !taints.any(|taint| taint.key == labels::UNREGISTERED_TAINT) {
         return false;
     }
     let planned = planned_onto(context, claim, node);
+    let view = context.mirror.view();
+    let mut pods = planned.iter().filter_map(|key| view.pods.get(key));
+    let mounts = pods.any(|pod| {
+        let mut own = pod.spec.constraints.iter();
+        own.any(|own| !own.volume_claims.is_empty())
+    });
+    // To join them takes as long as there are many, and most pods mount none.
+    let volume_claims = if mounts {
+        view.volume_claims()
+    } else {
+        BTreeMap::new()
+    };
     let defaults = &context.settings.default_spread.0;
-    !planned.is_empty() && bind::is_worth_a_hold(&context.snapshot(), claim, &planned, defaults)
+    bind::is_worth_a_hold((&view.pods, &volume_claims), claim, &planned, defaults)
 }
 
 /// Waits until a Node that is held is ready, and binds its pods to it. Its taint must be known to have evicted nobody for

@@ -240,11 +240,10 @@ async fn runs_nothing(context: &Acting, node: &Node) -> Result<(), StepError> {
 
 /// Asks the API server itself for a Node of an instance that is known to have none: by the names that it can have.
 async fn has_no_node(context: &Acting, instance: &Instance) -> Result<(), StepError> {
-    let host = instance.private_dns_name.split('.').next();
     let names = [
         instance.own_name().map(String::as_str),
         Some(instance.private_dns_name.as_str()),
-        host,
+        instance.host(),
         Some(instance.id.as_str()),
     ];
     let names: BTreeSet<&str> = names.into_iter().flatten().collect();
@@ -366,7 +365,7 @@ fn half_adopted(view: &View, pool: &str, instance: &Instance) -> Half {
 fn must_name(context: &Acting, instance: &Instance, claim: &str) -> bool {
     match instance.tags.get(tags::CLAIM) {
         Some(named) => named != claim,
-        None => context.settings.instance_names.are_told() || instance.private_dns_name.is_empty(),
+        None => context.settings.instance_names.are_told() || instance.host().is_none(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::run::{Controller, Round, Step, StepError};
 use crate::api::{ConditionType, EC2NodeClass, labels};
 use crate::cloud::class::DELETING;
 use crate::cloud::rehearsal::Rehearsal;
-use crate::cloud::{CloudError, Resolution};
+use crate::cloud::{CloudError, Resolution, errors};
 use crate::cluster::apply::FinalizedKind;
 use crate::cluster::{Changes, Kind};
 use crate::metrics::Loop;
@@ -214,7 +214,8 @@ async fn resolve(
         Err(error) => error,
     };
     let is_usable = context.class(&name).is_some_and(|known| known.class.ready);
-    not_ready(&context, &object, &name, failure.to_string());
+    let why = errors::without_encoded(&failure.to_string());
+    not_ready(&context, &object, &name, why);
     if let Some(hands) = &hands {
         write(hands, &object, &name, |object, now| {
             class_status::failed(object, &failure, is_usable, now);
@@ -275,7 +276,9 @@ async fn rehearsed(
 /// Remembers why a class cannot be used. What was known of it stays in use; one that was never
 /// resolved is known not to be ready, and holds up nobody but the pods that need it.
 fn not_ready(context: &Context, object: &EC2NodeClass, name: &str, why: String) {
-    if context.class(name).is_none() {
+    // What says nothing of any condition comes from here: the newest reason is the one that somebody can mend.
+    let known = context.class(name);
+    if known.is_none_or(|known| known.conditions.is_empty()) {
         context.set_class(name, Some(Arc::new(unknown(object, name, why))));
     }
 }

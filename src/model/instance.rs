@@ -103,6 +103,12 @@ impl Instance {
         format!("aws:///{}/{}", self.offering.zone, self.id)
     }
 
+    /// The host name that EC2 gives it, without a domain; `None` where EC2 tells none.
+    pub fn host(&self) -> Option<&str> {
+        let host = self.private_dns_name.split('.').next();
+        host.filter(|host| !host.is_empty())
+    }
+
     /// True when it carries the tag of a cluster that is not `cluster`; one without any may have lost it.
     pub fn is_of_another_cluster(&self, cluster: &str) -> bool {
         let named = self.tags.get(tags::CLUSTER);

@@ -12,6 +12,10 @@ use super::taint::Toleration;
 
 /// `spec.schedulerName` of pods that do not say otherwise.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
+/// The PriorityClass of what a Node needs, which is in every cluster.
+pub const NODE_CRITICAL: &str = "system-node-critical";
+/// The PriorityClass of what a cluster needs, which is in every cluster.
+pub const CLUSTER_CRITICAL: &str = "system-cluster-critical";
 
 /// Namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,6 +31,12 @@ pub struct ProvisioningPlan {
 }
 
 impl ProvisioningPlan {
+    /// The wishes of a pod that have a price.
+    pub fn wishes_of(&self, pod: &PodKey) -> impl Iterator<Item = &PricedWish> {
+        let wishes = self.wishes.iter();
+        wishes.filter(move |wish| wish.pods.contains(pod))
+    }
+
     /// How many pods are left out by the reason of the NodePool that came closest to serving each: every pod counts
     /// once.
     pub fn left_out(&self) -> BTreeMap<ReasonKind, i64> {

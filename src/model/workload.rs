@@ -1,6 +1,6 @@
 //! Objects around pods that scheduling reads: DaemonSets, disruption budgets, volumes, namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::pod::{LabelSelector, NodeTerm, PodSpec};
@@ -67,5 +67,18 @@ impl Namespace {
         let key = NAMESPACE_NAME.to_owned();
         self.labels.insert(key, name.to_owned());
         self
+    }
+
+    /// Adds the namespaces that something is in and nobody describes.
+    pub fn imply<'names>(
+        known: &mut BTreeMap<String, Arc<Self>>,
+        names: impl Iterator<Item = &'names str>,
+    ) {
+        // Thousands of pods share a few names.
+        let names: BTreeSet<&str> = names.collect();
+        for name in names {
+            let implied = || Arc::new(Self::default().named(name));
+            known.entry(name.to_owned()).or_insert_with(implied);
+        }
     }
 }

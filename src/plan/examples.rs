@@ -13,7 +13,7 @@ use crate::model::node::Node;
 use crate::model::node_class::{NodeClass, Subnet};
 use crate::model::node_pool::NodePool;
 use crate::model::offering::{Catalogue, InstanceType, Offering, OfferingKey, Outlook};
-use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
+use crate::model::pod::{DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec, TopologySpread};
 use crate::model::resources::{CPU, MEMORY, Resources};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, TaintEffect};
@@ -270,6 +270,20 @@ pub(crate) fn world(second: i64, claims: &[Claim], nodes: &[Node], pods: &[Pod])
         snapshot.pods.insert(pod.key.clone(), Arc::new(pod.clone()));
     }
     snapshot
+}
+
+/// A spread over zones that must hold, and counts nobody.
+pub(crate) fn zone_spread() -> TopologySpread {
+    TopologySpread {
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        max_skew: 1,
+        min_domains: None,
+        required: true,
+        selector: None,
+        match_label_keys: Vec::new(),
+        honor_node_affinity: true,
+        honor_node_taints: false,
+    }
 }
 
 /// The claim as one that was bought as spot, with the labels that tell so.

@@ -52,6 +52,6 @@ const PREAMBLE: &str = "
 
 The EC2 console shows the tag `Name`. An EC2NodeClass gives it in `spec.tags`; where it does not, every instance is launched with
 the name of its NodePool, which costs no call. No two instances have the same Node, so their own names take a call for each:
-1000 instances that join at once get theirs within two minutes. Nothing is decided by either name, and the controller's role needs
-`NameOwnInstances` (docs/iam.md) only for this.
+1000 instances that join at once get theirs within two minutes. Nothing is decided by either name; the controller's role needs
+`NameOwnInstances` for it (docs/iam.md).
 ";

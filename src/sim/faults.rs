@@ -73,17 +73,7 @@ pub trait Faults: Send + Sync + fmt::Debug {
     fn request(&self, who: &str, method: &http::Method, path: &str) -> Journey;
 
     /// How long a call to EC2 takes, and what goes wrong with it.
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>);
-
-    /// The same for who also wants to know what the call is about.
-    fn call_about(
-        &self,
-        who: &str,
-        operation: &str,
-        _about: &About,
-    ) -> (Duration, Option<CallFault>) {
-        self.call(who, operation)
-    }
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>);
 
     /// A slow watch has told of a change of a kind, as a line of JSON, later than it happened.
     fn told_late(&self, _resource: Resource, _line: &[u8]) {}
@@ -103,7 +93,7 @@ impl Faults for Calm {
         }
     }
 
-    fn call(&self, _who: &str, operation: &str) -> (Duration, Option<CallFault>) {
+    fn call(&self, _who: &str, operation: &str, _about: &About) -> (Duration, Option<CallFault>) {
         let milliseconds = match operation {
             "CreateFleet" => 700,
             "TerminateInstances" => 250,

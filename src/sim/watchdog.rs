@@ -72,11 +72,13 @@ impl Worlds {
         });
     }
 
-    fn lives(&mut self, thread: ThreadId, second: u64) {
+    fn lives(&mut self, thread: ThreadId, second: u64) -> bool {
         let mut all = self.0.iter_mut();
-        if let Some(world) = all.find(|world| world.thread == thread) {
-            (world.second, world.looks) = (second, 0);
-        }
+        let Some(world) = all.find(|world| world.thread == thread) else {
+            return false;
+        };
+        (world.second, world.looks) = (second, 0);
+        true
     }
 
     fn rests(&mut self, thread: ThreadId) {
@@ -105,9 +107,9 @@ pub fn begins(name: String, second: u64) {
     worlds().begins(here(), name, second);
 }
 
-/// This thread's world has got as far as a second.
-pub fn lives(second: u64) {
-    worlds().lives(here(), second);
+/// This thread's world has got as far as a second; false where it has none.
+pub fn lives(second: u64) -> bool {
+    worlds().lives(here(), second)
 }
 
 /// This thread's world has ended, or waits for somebody outside.
@@ -116,7 +118,8 @@ pub fn rests() {
 }
 
 /// Whether this thread has a world that is watched.
-pub fn is_watched() -> bool {
+#[cfg(test)]
+pub(crate) fn is_watched() -> bool {
     let here = here();
     worlds().0.iter().any(|world| world.thread == here)
 }

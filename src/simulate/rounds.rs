@@ -185,10 +185,8 @@ impl Engine<'_> {
 
     fn judged(&self, snapshot: &Snapshot) -> (ProvisioningPlan, Option<String>) {
         let (plan, proofs) = provision_proven(snapshot, &self.variant.settings, &|| false);
-        let mut wrong = check::violations(snapshot, &plan).into_iter();
-        let violation = wrong.next();
-        let violation = violation.or_else(|| check::unproven(&plan, &proofs).into_iter().next());
-        (plan, violation)
+        let wrong = check::faults(snapshot, &plan, &proofs);
+        (plan, wrong.into_iter().next())
     }
 
     /// Makes the claim of a planned node.

@@ -1,6 +1,6 @@
 //! What is simulated: the cluster's furniture, the work, the region, and what a variant changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -51,12 +51,7 @@ impl Variant {
     /// Adds the namespaces that loads are in and nobody describes.
     pub fn add_namespaces(&mut self, loads: &[Load]) {
         let used = loads.iter().map(|load| load.spec.namespace.as_str());
-        let used: BTreeSet<&str> = used.collect();
-        for name in used {
-            let implied = || Arc::new(Namespace::default().named(name));
-            let namespaces = &mut self.namespaces;
-            namespaces.entry(name.to_owned()).or_insert_with(implied);
-        }
+        Namespace::imply(&mut self.namespaces, used);
     }
 
     /// A snapshot with what the variant says and nothing else.

@@ -90,9 +90,7 @@ impl Scene {
 
     /// The resolved class, which must be ready.
     pub(crate) async fn resolved(&self, class: &EC2NodeClass) -> NodeClass {
-        let resolution = self.cloud.resolve(class).await.unwrap();
-        assert_eq!(resolution.class.not_ready, "");
-        resolution.class
+        resolved_by(&self.cloud, class).await
     }
 
     /// Templates for offerings, ready to be launched.
@@ -101,13 +99,16 @@ impl Scene {
         class: &EC2NodeClass,
         offerings: &[&str],
     ) -> Vec<TemplateOverrides> {
-        let resolved = self.resolved(class).await;
-        let offerings: Vec<OfferingKey> =
-            offerings.iter().map(|text| text.parse().unwrap()).collect();
-        self.cloud
-            .prepare(class, &resolved, &claim(), &offerings)
-            .await
-            .unwrap()
+        prepared_by(&self.cloud, class, offerings).await
+    }
+
+    /// The same by an adapter that begins anew.
+    pub(crate) async fn prepared_anew(
+        &self,
+        class: &EC2NodeClass,
+        offerings: &[&str],
+    ) -> Vec<TemplateOverrides> {
+        prepared_by(&self.restarted().await, class, offerings).await
     }
 
     /// A record for so many of the first offering's capacity type.
@@ -237,4 +238,25 @@ pub(crate) fn claim() -> Claim {
         taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
         ..Claim::default()
     }
+}
+
+/// Templates of an adapter for offerings of a class that it finds ready.
+async fn prepared_by(
+    cloud: &Ec2Cloud,
+    class: &EC2NodeClass,
+    offerings: &[&str],
+) -> Vec<TemplateOverrides> {
+    let resolved = resolved_by(cloud, class).await;
+    let offerings: Vec<OfferingKey> = offerings.iter().map(|text| text.parse().unwrap()).collect();
+    cloud
+        .prepare(class, &resolved, &claim(), &offerings)
+        .await
+        .unwrap()
+}
+
+/// A class as an adapter resolves it, which must be ready.
+async fn resolved_by(cloud: &Ec2Cloud, class: &EC2NodeClass) -> NodeClass {
+    let resolution = cloud.resolve(class).await.unwrap();
+    assert_eq!(resolution.class.not_ready, "");
+    resolution.class
 }

@@ -24,14 +24,7 @@ async fn a_template_is_made_once_and_found_again_after_a_restart() {
     assert_eq!(scene.prepared(&class, &offerings).await, first);
     let made = scene.endpoint.calls("CreateLaunchTemplate").await - before;
     assert_eq!(made, 2, "the second time nothing is asked");
-    let restarted = scene.restarted().await;
-    let resolved = scene.resolved(&class).await;
-    let keys = offerings.map(|text| text.parse().unwrap());
-    let again = restarted
-        .prepare(&class, &resolved, &claim(), &keys)
-        .await
-        .unwrap();
-    assert_eq!(again, first);
+    assert_eq!(scene.prepared_anew(&class, &offerings).await, first);
     scene.end().await;
 }
 
@@ -214,13 +207,6 @@ async fn what_is_learned_of_an_images_root_volume_makes_the_same_template_every_
     assert_eq!(scene.prepared(&looked_at_again, &[offering]).await, first);
     let made = scene.endpoint.calls("CreateLaunchTemplate").await - before;
     assert_eq!(made, 1);
-    let restarted = scene.restarted().await;
-    let resolved = restarted.resolve(&class).await.unwrap().class;
-    let keys = [offering.parse().unwrap()];
-    let again = restarted
-        .prepare(&class, &resolved, &claim(), &keys)
-        .await
-        .unwrap();
-    assert_eq!(again, first);
+    assert_eq!(scene.prepared_anew(&class, &[offering]).await, first);
     scene.end().await;
 }

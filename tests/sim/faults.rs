@@ -231,16 +231,7 @@ impl Faults for Storm {
         journey
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        self.call_about(who, operation, &About::Nobody)
-    }
-
-    fn call_about(
-        &self,
-        _who: &str,
-        operation: &str,
-        about: &About,
-    ) -> (Duration, Option<CallFault>) {
+    fn call(&self, _who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
         self.locked().requests += 1;
         let launch = operation == "CreateFleet";
         let takes = match operation {
@@ -271,7 +262,7 @@ impl Faults for Storm {
             return;
         }
         let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
-        if event["type"] != "BOOKMARK" && event["object"]["kind"] == "NodeClaim" {
+        if event["object"]["kind"] == "NodeClaim" {
             self.met(Fault::SlowWatch, Phase::of(&event["object"]));
         }
     }

@@ -4,7 +4,7 @@
 //! A claim is met in a phase when the fault touches it while it is in that phase: its own machine, or an offering that
 //! it may still be launched with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub(crate) struct Lasting {
     /// Offerings without capacity, and until when.
     dry: Vec<(OfferingKey, Timestamp)>,
     /// Whom they have met, by uid.
-    met: BTreeSet<(Fault, String, Phase)>,
+    met: BTreeMap<String, BTreeSet<(Fault, Phase)>>,
 }
 
 impl Lasting {
@@ -55,16 +55,18 @@ impl Lasting {
         let mut met = Vec::new();
         world.api.each(Resource::NodeClaim, |_key, claim| {
             let phase = Phase::of(claim);
+            let uid = text(claim, "/metadata/uid");
+            let before = self.met.get(uid);
             for fault in KINDS {
-                let meeting = (fault, text(claim, "/metadata/uid").to_owned(), phase);
-                if !self.met.contains(&meeting) && self.touches(fault, claim, (world, &machines)) {
-                    met.push(meeting);
+                let is_new = before.is_none_or(|before| !before.contains(&(fault, phase)));
+                if is_new && self.touches(fault, claim, (world, &machines)) {
+                    met.push((uid.to_owned(), fault, phase));
                 }
             }
         });
-        for meeting in met {
-            storm.met(meeting.0, meeting.2);
-            self.met.insert(meeting);
+        for (uid, fault, phase) in met {
+            storm.met(fault, phase);
+            self.met.entry(uid).or_default().insert((fault, phase));
         }
     }
 
@@ -93,6 +95,7 @@ impl Lasting {
                 };
                 offerings().any(|offering| is_dry(&offering))
             }
+            Fault::ShortageStorm if !world.ec2.storms() => false,
             _ => offerings().any(|offering| world.ec2.is_in_storm(&offering)),
         }
     }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::settings::Mode;
+use tonnage::sim::Embedded;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::machine::EndCause;
-use tonnage::sim::scene::{Pool, Work, node_class};
-use tonnage::sim::{Embedded, Options};
 
 use crate::waiting::eventually;
-use crate::whole::{Controller, shipped};
+use crate::whole::{Controller, begin_with, shipped, work};
 
 /// The longest that a machine takes from its purchase until a pod runs on it, seconds.
 const PATIENCE: u64 = 300;
@@ -24,41 +24,15 @@ struct Service {
     machine: String,
 }
 
-fn work(pods: u32) -> Value {
-    let work = Work {
-        name: "service",
-        cpu: "3",
-        memory: "4Gi",
-        gpus: 0,
-        tolerates: None,
-        role: None,
-        pods,
-        seconds: None,
-    };
-    work.deployment()
+/// So many pods, each with a machine of its own.
+fn pods(count: usize) -> Value {
+    work(count, None).deployment()
 }
 
 impl Service {
     async fn running() -> Self {
         tokio::time::pause();
-        let world = Embedded::begin(Options {
-            families: vec!["c5", "m5"],
-            ..Options::calm(1)
-        });
-        let pool = Pool {
-            name: "services",
-            node_class: "default",
-            families: &["c5", "m5"],
-            capacity_types: &["spot"],
-            taint: None,
-            empty_seconds: 30,
-            weight: None,
-            most_nodes: None,
-        };
-        let class = node_class("default", &world.options.cluster, 20);
-        for object in [class, pool.manifest(), work(1)] {
-            world.apply(object).unwrap();
-        }
+        let world = begin_with(pods(1));
         let policy = shipped(&world);
         let controller = Controller::under(&world, &policy, Mode::Run).await;
         let mut service = Self {
@@ -69,6 +43,8 @@ impl Service {
         service.runs("its pod runs", 1, |_machine| true).await;
         let mut alive = service.world.ec2.alive();
         assert_eq!(alive.len(), 1);
+        let shown = alive[0].shown(service.world.now()).unwrap();
+        assert_eq!(shown.offering.capacity_type, CapacityType::Spot);
         alive.remove(0).id().clone_into(&mut service.machine);
         service
     }
@@ -119,7 +95,7 @@ impl Service {
 
     /// The claim of the machine.
     fn claim(&self) -> Option<Value> {
-        let claims = self.world.api.all(Resource::NodeClaim).into_iter();
+        let claims = self.world.api.all(Resource::NodeClaim);
         let of_machine = |claim: &Value| {
             let id = claim["status"]["providerID"].as_str();
             id.is_some_and(|id| id.ends_with(&self.machine))
@@ -220,7 +196,7 @@ async fn a_rebalance_recommendation_moves_nobody_and_the_next_machine_is_of_anot
     service.warn("EC2 Instance Rebalance Recommendation", "");
     service.told("SpotRebalanceRecommendation").await;
     service.heard().await;
-    service.world.apply(work(2)).unwrap();
+    service.world.apply(pods(2)).unwrap();
     service.runs("a second pod runs", 2, |_machine| true).await;
     service.is_left_alone();
     let offerings = service.world.ec2.machines();
@@ -229,7 +205,12 @@ async fn a_rebalance_recommendation_moves_nobody_and_the_next_machine_is_of_anot
         .filter_map(|machine| machine.shown(service.world.now()))
         .map(|instance| instance.offering);
     let (first, second) = (offerings.next().unwrap(), offerings.next().unwrap());
-    assert_ne!(second, first);
+    let place = |of: &OfferingKey| (of.instance_type.clone(), of.zone.clone());
+    assert_ne!(
+        place(&second),
+        place(&first),
+        "not for its capacity type alone"
+    );
     assert_eq!(offerings.next(), None, "two pods, two machines");
     service.end().await;
 }
@@ -237,7 +218,7 @@ async fn a_rebalance_recommendation_moves_nobody_and_the_next_machine_is_of_anot
 #[tokio::test]
 async fn without_a_recommendation_the_next_machine_is_of_the_same_kind() {
     let service = Service::running().await;
-    service.world.apply(work(2)).unwrap();
+    service.world.apply(pods(2)).unwrap();
     service.runs("a second pod runs", 2, |_machine| true).await;
     let machines = service.world.ec2.machines();
     let offerings: Vec<_> = machines
@@ -299,7 +280,7 @@ async fn network_maintenance_is_told_of_and_outlived() {
     service.schedule("AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED", begins);
     service.told("ScheduledChange").await;
     service.heard().await;
-    tokio::time::sleep(Duration::from_hours(1)).await;
+    service.world.pass(Duration::from_hours(1)).await;
     service.is_left_alone();
     assert_eq!(service.world.ec2.machines().len(), 1);
     service.end().await;

@@ -4,11 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +18,7 @@ use tonnage::settings::Mode;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::{Key, Resource};
 use tonnage::sim::ec2::wire;
-use tonnage::sim::ec2::wire::connector::Connector;
+use tonnage::sim::ec2::wire::connector::{self, Connector};
 use tonnage::sim::life::Life;
 use tonnage::world::World;
 
@@ -30,7 +27,7 @@ use crate::rehearsals::validation;
 use crate::scene::{Scene, class, facts, settings};
 use crate::templates::decoded;
 use crate::waiting::eventually;
-use crate::whole::{Controller, begin, over};
+use crate::whole::{Controller, begin, over, region_of};
 
 /// What EKS says, and how often it was asked.
 #[derive(Debug, Clone)]
@@ -72,16 +69,6 @@ impl Eks {
     }
 }
 
-impl HttpClient for Eks {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Eks {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if !request.uri().starts_with("https://eks.") {
@@ -90,14 +77,19 @@ impl HttpConnector for Eks {
         assert!(request.uri().contains("/clusters/"), "{}", request.uri());
         self.asked.fetch_add(1, Ordering::SeqCst);
         let (status, body) = self.says.lock().unwrap().clone();
-        let status = status.try_into().unwrap();
-        let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
-        if let Some(code) = body["__type"].as_str() {
-            let code = code.to_owned();
-            response.headers_mut().insert("x-amzn-errortype", code);
-        }
-        HttpConnectorFuture::ready(Ok(response))
+        answer(status, &body)
     }
+}
+
+/// An answer of EKS; the type of an error is told in a header too.
+pub(crate) fn answer(status: u16, body: &Value) -> HttpConnectorFuture {
+    let status = status.try_into().unwrap();
+    let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
+    if let Some(code) = body["__type"].as_str() {
+        let code = code.to_owned();
+        response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    HttpConnectorFuture::ready(Ok(response))
 }
 
 /// Settings that leave the endpoint to EKS.
@@ -280,7 +272,7 @@ async fn who_brings_all_user_data_needs_no_endpoint() {
 fn with_controller(status: u16, body: Value) -> (Embedded, World, Eks, CloudSettings) {
     tokio::time::pause();
     let world = begin();
-    let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster);
+    let endpoint = region_of(&world);
     let eks = Eks::beside(endpoint, status, body);
     let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
     let settings = asking(CloudSettings::new(facts(&world.options.cluster)));
@@ -316,7 +308,9 @@ async fn a_controller_that_may_not_ask_eks_says_so_waits_and_buys_once_it_may() 
 async fn without_credentials_the_class_says_how_to_give_some_and_nothing_is_asked() {
     let (world, adapter, eks, settings) = with_controller(200, is_there());
     let connecting = Ec2Cloud::connect_with(in_region(settings), adapter.clone(), |loader| {
-        loader.http_client(eks.clone()).no_credentials()
+        loader
+            .http_client(connector::client(eks.clone()))
+            .no_credentials()
     });
     let cloud = connecting.await.unwrap();
     let controller = Controller::with(&world, (cloud, adapter), Life::new(), Mode::Run);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_ec2::config::{Credentials, HttpClient, ProvideCredentials};
+use aws_sdk_ec2::config::{Credentials, ProvideCredentials};
+use aws_smithy_runtime_api::client::http::HttpConnector;
 use serde_json::{Value, json};
 use tonnage::cloud::ec2::Ec2Cloud;
 use tonnage::cloud::settings::CloudSettings;
@@ -16,7 +17,7 @@ use tonnage::sim::ec2::market::{Markets, Weather};
 use tonnage::sim::ec2::wire::connector;
 use tonnage::sim::ec2::wire::policy::Policy;
 use tonnage::sim::ec2::{Ec2, wire};
-use tonnage::sim::faults::{CallFault, Calm, Faults};
+use tonnage::sim::faults::{About, CallFault, Calm, Faults};
 use tonnage::sim::history::{Detail, History};
 use tonnage::world::{Clock, World};
 
@@ -94,8 +95,8 @@ impl Faults for Rules {
         Calm.request(who, method, path)
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (usual, _never) = Calm.call(who, operation);
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
+        let (usual, _never) = Calm.call(who, operation, about);
         let slow = self.slow.lock().unwrap().get(operation).copied();
         (slow.unwrap_or(usual), self.next(operation))
     }
@@ -271,12 +272,13 @@ pub(crate) async fn connected(
 
 /// The adapter with an HTTP client and credentials of a test's own.
 pub(crate) async fn connected_through(
-    client: impl HttpClient + 'static,
+    connector: impl HttpConnector + 'static,
     credentials: impl ProvideCredentials + 'static,
     settings: CloudSettings,
     world: &World,
 ) -> Ec2Cloud {
     Ec2Cloud::connect_with(in_region(settings), world.clone(), |loader| {
+        let client = connector::client(connector);
         loader.http_client(client).credentials_provider(credentials)
     })
     .await

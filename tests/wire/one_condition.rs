@@ -6,13 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::body::SdkBody;
 use serde_json::json;
 use tonnage::cloud::settings::{CloudSettings, EndpointSource};
 use tonnage::settings::Mode;
@@ -22,15 +18,16 @@ use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::ec2::wire;
 use tonnage::sim::ec2::wire::connector::Connector;
 use tonnage::sim::ec2::wire::policy::Policy;
-use tonnage::sim::faults::{CallFault, Calm, Faults, Journey};
+use tonnage::sim::faults::{About, CallFault, Calm, Faults, Journey};
 use tonnage::sim::life::Life;
 use tonnage::world::World;
 
+use crate::control_plane::answer;
 use crate::endpoint::{Endpoint, connected_through, credentials};
 use crate::rehearsals::without;
 use crate::scene::facts;
 use crate::waiting::eventually;
-use crate::whole::{Controller, begin, burst, over, shipped};
+use crate::whole::{Controller, begin, burst, over, region_of, shipped};
 
 /// A region that is not the cluster's.
 const ELSEWHERE: &str = "eu-west-1";
@@ -64,16 +61,6 @@ impl Network {
     }
 }
 
-impl HttpClient for Network {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Network {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.requests.fetch_add(1, Ordering::SeqCst);
@@ -88,12 +75,10 @@ impl HttpConnector for Network {
         if !host.starts_with("https://eks.") {
             return elsewhere.call(request);
         }
-        let body = json!({ "message": "No cluster found for name: embedded." });
-        let status = 404.try_into().unwrap();
-        let mut response = HttpResponse::new(status, SdkBody::from(body.to_string()));
-        let headers = response.headers_mut();
-        headers.insert("x-amzn-errortype", "ResourceNotFoundException");
-        HttpConnectorFuture::ready(Ok(response))
+        let body = json!({
+            "__type": "ResourceNotFoundException", "message": "No cluster found for name: embedded.",
+        });
+        answer(404, &body)
     }
 }
 
@@ -108,8 +93,8 @@ impl Faults for Keys {
         Calm.request(who, method, path)
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (takes, _never) = Calm.call(who, operation);
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
+        let (takes, _never) = Calm.call(who, operation, about);
         let is_wrong = self.wrong.load(Ordering::SeqCst);
         (takes, is_wrong.then_some(CallFault::WrongKey))
     }
@@ -119,11 +104,6 @@ impl Faults for Keys {
 fn waiting() -> Embedded {
     tokio::time::pause();
     begin()
-}
-
-/// The cluster's region as its controller reaches it.
-fn region_of(world: &Embedded) -> wire::Endpoint {
-    wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
 }
 
 /// A controller that is told of a region, or of the cluster's.

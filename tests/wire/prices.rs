@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tonnage::settings::Mode;
 use tonnage::sim::Embedded;
-use tonnage::sim::ec2::wire;
 use tonnage::sim::faults::{CallFault, Faults};
 use tonnage::sim::life::Life;
 
 use crate::endpoint::Rules;
 use crate::waiting::eventually;
-use crate::whole::{Controller, begin};
+use crate::whole::{Controller, begin, region_of};
 
 /// Seconds between two readings of prices, with the longest pause after one that failed, and the half minute that a
 /// look at a class serves.
@@ -30,8 +29,7 @@ async fn prices_grow_old_while_nobody_answers_and_are_new_after_an_answer() {
     tokio::time::pause();
     let world = begin();
     let rules: Arc<Rules> = Arc::default();
-    let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
-        .with_faults(Arc::clone(&rules) as Arc<dyn Faults>);
+    let endpoint = region_of(&world).with_faults(Arc::clone(&rules) as Arc<dyn Faults>);
     let controller = Controller::through(&world, endpoint, Life::new(), Mode::Run).await;
     let both = ["on-demand", "spot"];
     let are_new = async |what: &str| {
@@ -46,10 +44,10 @@ async fn prices_grow_old_while_nobody_answers_and_are_new_after_an_answer() {
     for operation in ["DescribeSpotPriceHistory", "GetProducts"] {
         rules.add(operation, 0, u32::MAX, CallFault::Internal);
     }
-    tokio::time::sleep(Duration::from_hours(1)).await;
+    world.pass(Duration::from_hours(1)).await;
     let older = both.map(|kind| age(&world, &controller, kind).unwrap());
     assert!(older.iter().all(|age| *age >= 3_600), "{older:?}");
-    tokio::time::sleep(Duration::from_hours(1)).await;
+    world.pass(Duration::from_hours(1)).await;
     let oldest = both.map(|kind| age(&world, &controller, kind).unwrap());
     let grown = [oldest[0] - older[0], oldest[1] - older[1]];
     assert!(grown.iter().all(|by| *by >= 3_600), "{older:?} {oldest:?}");

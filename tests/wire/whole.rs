@@ -11,7 +11,7 @@ use tonnage::metrics::Metrics;
 use tonnage::settings::Mode;
 use tonnage::sim::api_server::Resource;
 use tonnage::sim::ec2::wire;
-use tonnage::sim::ec2::wire::connector::Connector;
+use tonnage::sim::ec2::wire::connector;
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
 use tonnage::sim::embedded::{ProcessOptions, default_settings};
 use tonnage::sim::faults::Faults;
@@ -20,7 +20,7 @@ use tonnage::sim::scene::{Pool, Work, node_class};
 use tonnage::sim::{Embedded, Options, Process};
 use tonnage::world::World;
 
-use crate::endpoint::{connected, credentials, in_region};
+use crate::endpoint::{connected, credentials};
 use crate::scene::facts;
 use crate::waiting::eventually;
 
@@ -45,7 +45,7 @@ impl Controller {
 
     /// Starts one around which things go wrong.
     pub(crate) async fn in_trouble(world: &Embedded, faults: Arc<dyn Faults>) -> Self {
-        let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
+        let endpoint = region_of(world)
             .with_faults(faults)
             .with_policy(least(world));
         Self::through(world, endpoint, Life::new(), Mode::Run).await
@@ -58,9 +58,7 @@ impl Controller {
     }
 
     async fn begin(world: &Embedded, life: Life, policy: Policy, mode: Mode) -> Self {
-        let endpoint = wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
-            .with_life(life.clone())
-            .with_policy(policy);
+        let endpoint = region_of(world).with_life(life.clone()).with_policy(policy);
         Self::through(world, endpoint, life, mode).await
     }
 
@@ -73,14 +71,10 @@ impl Controller {
     ) -> Self {
         let cluster = &world.options.cluster;
         let adapter = World::new(Arc::clone(&world.clock), world.options.seed);
-        let settings = in_region(CloudSettings::new(facts(cluster)));
-        let client = Connector::new(endpoint.clone());
-        let queue = Queue::connect_with(&settings, format!("tonnage-{cluster}"), |loader| {
-            loader
-                .http_client(client)
-                .credentials_provider(credentials())
-        })
-        .await;
+        let settings = CloudSettings::new(facts(cluster));
+        let queue = format!("tonnage-{cluster}");
+        let queue =
+            connector::queue(endpoint.clone(), credentials(), settings.clone(), queue).await;
         let cloud = connected(endpoint, settings, &adapter).await;
         Self::assembled(world, (cloud, adapter), Some(queue), life, mode)
     }
@@ -154,6 +148,11 @@ fn least(world: &Embedded) -> Policy {
     statements.retain(|statement| statement["Sid"] != "NameOwnInstances");
     assert_eq!(statements.len() + 1, all);
     Policy::parse(&policy.to_string()).unwrap()
+}
+
+/// The cluster's region as its controller reaches it.
+pub(crate) fn region_of(world: &Embedded) -> wire::Endpoint {
+    wire::Endpoint::new(&world.ec2, "tonnage", &world.options.cluster)
 }
 
 /// A world with a burst that waits.

@@ -2,7 +2,7 @@
 //! to the simulated region on the wire; without it through the simulated cloud.
 //!
 //! Given a world; given back a controller process in it. Either way EC2 is the same region, in this process and in
-//! virtual time. Announcements come from the region itself: its wire serves no queue.
+//! virtual time.
 
 use super::BenchError;
 use crate::settings::Mode;
@@ -47,9 +47,13 @@ impl Controller {
         let endpoint = Endpoint::new(&world.ec2, &options.who, cluster);
         let credentials = Credentials::new("simulated", "simulated", None, None, "bench");
         let settings = CloudSettings::new(account::cluster(cluster));
+        let name = format!("tonnage-{cluster}");
+        let (keys, own) = (credentials.clone(), settings.clone());
+        let queue = connector::queue(endpoint.clone(), keys, own, name).await;
         let cloud = connector::connect(endpoint, credentials, settings, &adapter).await?;
         let process = world.start_with(options, |connections| Connections {
             cloud: Arc::new(cloud),
+            notices: Some(Arc::new(queue)),
             ..connections
         });
         Ok(Self { process, adapter })

@@ -150,10 +150,7 @@ fn sentence(pod: &Pod, plan: &ProvisioningPlan) -> String {
 
 /// What is to be said of the price of the pod's wishes.
 fn wishes(pod: &Pod, plan: &ProvisioningPlan) -> String {
-    let own = plan
-        .wishes
-        .iter()
-        .filter(|wish| wish.pods.contains(&pod.key));
+    let own = plan.wishes_of(&pod.key);
     own.map(|wish| wish.sentence() + "\n").collect()
 }
 
@@ -169,7 +166,7 @@ fn weighed(node: &PlannedNode) -> String {
 fn document(pod: &Pod, plan: &ProvisioningPlan) -> serde_json::Value {
     let key = &pod.key;
     let mut document = json!({"schemaVersion": "1", "pod": key.to_string()});
-    let own = plan.wishes.iter().filter(|wish| wish.pods.contains(key));
+    let own = plan.wishes_of(key);
     let own: Vec<serde_json::Value> = own.map(super::plan::wish).collect();
     if !own.is_empty() {
         document["wishes"] = own.into();

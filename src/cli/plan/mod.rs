@@ -83,8 +83,7 @@ pub(super) fn run(args: &Args) -> Result<(), PlanError> {
     let scene = args.scene.read()?;
     let (plan, proofs, elapsed) = proven(&scene, &args.scene);
     if args.check {
-        let mut wrong = check::violations(&scene.snapshot, &plan);
-        wrong.extend(check::unproven(&plan, &proofs));
+        let wrong = check::faults(&scene.snapshot, &plan, &proofs);
         if let Some(first) = wrong.into_iter().next() {
             return Err(PlanError::Fault(first));
         }

@@ -144,7 +144,7 @@ impl SceneArgs {
             self.read_live()?
         } else {
             let documents = read_files(&self.filenames)?;
-            for warning in manifests::warnings(&documents) {
+            for warning in missing(&documents) {
                 write_stderr(&warning);
             }
             documents
@@ -210,6 +210,12 @@ impl SceneArgs {
             measured,
         })
     }
+}
+
+/// Warnings of classes that pods name and nobody gave. A CronJob has no pods yet, and a plan makes none of it.
+fn missing(documents: &[Document]) -> Vec<String> {
+    let makes_pods = |document: &&Document| document.object["kind"] != "CronJob";
+    manifests::warnings(documents.iter().filter(makes_pods))
 }
 
 /// Warnings of what NodePools name that the built-in catalogue, or a given one, does not know.
@@ -282,6 +288,7 @@ fn node_class(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::manifests::read_text;
     use crate::model::node::Node;
     use crate::model::resources::MEMORY;
     use crate::plan::examples::{at, node, world};
@@ -297,6 +304,24 @@ mod tests {
             })
             .collect();
         world(0, &[], &nodes, &[])
+    }
+
+    #[test]
+    fn classes_that_only_cron_jobs_name_are_not_missed() {
+        let documents = read_text(
+            "a.yaml",
+            "
+{kind: CronJob, metadata: {name: a}, spec: {jobTemplate: {spec: {template: {spec: {priorityClassName: high}}}}}}
+---
+{kind: Job, metadata: {name: b}, spec: {template: {spec: {priorityClassName: low}}}}
+",
+        );
+        let found = missing(&documents.unwrap());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("Job b names PriorityClass low"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -340,7 +340,7 @@ impl Args {
         let known = facts::built_in().types.keys().map(AsRef::as_ref);
         let advice = "what is simulated has the types of the built-in catalogue alone";
         let mut all = unknown_types::warnings(pools.map(AsRef::as_ref), known, advice);
-        all.extend(manifests::warnings(documents));
+        all.extend(manifests::warnings(documents.iter()));
         // Variants have most of their NodePools in common.
         let once: BTreeSet<String> = all.into_iter().filter(|_one| !self.quiet).collect();
         for warning in once {

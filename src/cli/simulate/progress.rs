@@ -41,9 +41,7 @@ impl Watch {
 impl Watcher for Watch {
     fn moves(&self, variant: &str, to: SignedDuration) {
         let second = u64::try_from(to.as_secs()).unwrap_or(0);
-        if watchdog::is_watched() {
-            watchdog::lives(second);
-        } else {
+        if !watchdog::lives(second) {
             let name = format!(
                 "please report what `tonnage simulate` was asked for, and that it was variant {variant}"
             );

@@ -20,15 +20,15 @@ use super::placement_groups;
 use super::profiles;
 use super::reservations;
 use super::selectors::{self, FoundSubnet};
-use crate::api::ConditionType;
 use crate::api::node_class::selectors::CapacityReservationSelectorTerm;
 use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
+use crate::api::{ConditionReason, ConditionType};
 use crate::cloud::catalogue::{self, Market, Terms};
 use crate::cloud::class::{self, ClassSettings};
 use crate::cloud::images as cloud_images;
 use crate::cloud::reservations::{self as cloud_reservations, Selected};
 use crate::cloud::terms::remark;
-use crate::cloud::{CloudError, Resolution, Unresolved, elsewhere, errors};
+use crate::cloud::{CloudError, Resolution, Unresolved, disks, elsewhere, errors};
 use crate::model::launch::ErrorClass;
 use crate::model::node_class::{Image, NodeClass, Subnet};
 use crate::model::offering::Catalogue;
@@ -381,7 +381,10 @@ fn terms(
                 .unwrap_or(found.gives_public_address)
         });
     }
-    Terms::of(settings, cloud_images::served(images), zones)
+    Terms {
+        volumes: disks::most_of_machine(&settings.volumes, images),
+        ..Terms::of(settings, cloud_images::served(images), zones)
+    }
 }
 
 fn by_zone(subnets: Vec<FoundSubnet>) -> BTreeMap<String, Vec<Subnet>> {
@@ -418,7 +421,7 @@ async fn check_settings(
     settings: Result<&ClassSettings, &class::ClassError>,
 ) -> Result<(), Unresolved> {
     let settings = settings.map_err(|problems| Unresolved {
-        reason: "NodeClassValidationFailed",
+        reason: ConditionReason::NodeClassValidationFailed.as_str(),
         message: problems.to_string(),
     })?;
     if settings.family.is_told_of_the_cluster() {

@@ -226,6 +226,31 @@ fn a_root_volume_that_the_class_does_not_name_is_the_images_own_and_encrypted() 
 }
 
 #[test]
+fn the_root_volume_of_any_of_its_images_counts_among_those_of_a_machine() {
+    let mut spec = spec();
+    spec.block_device_mappings = serde_json::from_value(serde_json::json!([
+        { "deviceName": "/dev/xvda", "ebs": { "volumeSize": "20Gi" } },
+        { "deviceName": "/dev/xvdc", "ebs": { "volumeSize": "20Gi" } },
+    ]))
+    .unwrap();
+    let settings = class::read(&spec, ClassDefaults::default()).unwrap();
+    let image = |device_name: &str| Image {
+        plain_root: Some(PlainRoot {
+            device_name: device_name.to_owned(),
+            delete_on_termination: true,
+        }),
+        ..Image::new("ami-1", "one")
+    };
+    let most = |images: Vec<Image>| {
+        let images = BTreeMap::from([("amd64".to_owned(), images)]);
+        disks::most_of_machine(&settings.volumes, &images)
+    };
+    assert_eq!(most(vec![image("/dev/xvda")]), 2);
+    assert_eq!(most(vec![image("/dev/xvda"), image("/dev/sda1")]), 3);
+    assert_eq!(most(Vec::new()), 2);
+}
+
+#[test]
 fn claims_that_ask_for_efa_have_a_template_of_their_own() {
     let offering = ["g4dn.12xlarge/us-east-1a/on-demand"];
     let plain = groups(&spec(), &claim(), &offering);

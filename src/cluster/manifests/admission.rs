@@ -11,11 +11,12 @@ use k8s_openapi::api::core::v1::{LimitRange, Pod, PodSpec, Toleration};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::missing::{CLUSTER_CRITICAL, NODE_CRITICAL};
+use super::expand::Template;
 use super::refused;
 use super::world::namespace;
 use crate::cluster::observe::constraints;
 use crate::cluster::observe::defaults::{self, ContainerDefaults};
+use crate::model::pod::{CLUSTER_CRITICAL, NODE_CRITICAL};
 
 /// The objects that admission looks at.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +35,24 @@ impl Admission<'_> {
         if pod.metadata.uid.is_some() {
             return None;
         }
-        let space = namespace(&pod.metadata).to_owned();
         let labels = constraints::labels(Some(&pod.metadata));
-        let spec = pod.spec.as_mut()?;
+        self.complete(pod.spec.as_mut()?, namespace(&pod.metadata), &labels)
+    }
+
+    /// Completes a template once for all of its pods, which differ only in what is not looked at here: their names, and
+    /// the volumes of their own claims.
+    pub(super) fn template(&self, template: &mut Template) -> Option<String> {
+        let labels = constraints::labels(template.pods.metadata.as_ref());
+        let spec = template.pods.spec.get_or_insert_default();
+        self.complete(spec, namespace(&template.metadata), &labels)
+    }
+
+    fn complete(
+        &self,
+        spec: &mut PodSpec,
+        space: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<String> {
         if spec.priority.is_none() {
             spec.priority = self.priority(spec.priority_class_name.as_deref());
         }
@@ -44,8 +60,8 @@ impl Admission<'_> {
             return None;
         }
         let contradiction = self.add_runtime_class(spec);
-        defaults::add(spec, &self.ranges_of(&space));
-        contradiction.or_else(|| refused::problem(spec, &labels))
+        defaults::add(spec, &self.ranges_of(space));
+        contradiction.or_else(|| refused::problem(spec, labels))
     }
 
     /// Completes the pods that a DaemonSet makes. Which Nodes are tolerated its controller takes from the template

@@ -9,11 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::read::Document;
-
-/// The priority of what a Node needs, which is in every cluster.
-pub(super) const NODE_CRITICAL: &str = "system-node-critical";
-/// The priority of what a cluster needs, which is in every cluster.
-pub(super) const CLUSTER_CRITICAL: &str = "system-cluster-critical";
+use crate::model::pod::{CLUSTER_CRITICAL, NODE_CRITICAL};
 
 /// Objects that a warning names; the others are counted.
 const MOST_NAMED: usize = 3;
@@ -28,8 +24,9 @@ const CLASSES: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// The warnings, each a line.
-pub fn warnings(documents: &[Document]) -> Vec<String> {
+/// The warnings, each a line. Who asks leaves out the documents that it makes no pods of.
+pub fn warnings<'documents>(documents: impl Iterator<Item = &'documents Document>) -> Vec<String> {
+    let documents: Vec<&Document> = documents.collect();
     let mut found = Vec::new();
     for (field, kind, without) in CLASSES {
         let known: BTreeSet<&str> = documents
@@ -43,7 +40,7 @@ pub fn warnings(documents: &[Document]) -> Vec<String> {
             )
             .collect();
         let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for document in documents {
+        for document in &documents {
             let named = pod_spec(&document.object).and_then(|spec| spec.get(field)?.as_str());
             if let Some(class) = named.filter(|name| !name.is_empty() && !known.contains(name)) {
                 missing
@@ -101,7 +98,7 @@ mod tests {
     use super::*;
 
     fn said(yaml: &str) -> Vec<String> {
-        warnings(&read_text("a.yaml", yaml).unwrap())
+        warnings(read_text("a.yaml", yaml).unwrap().iter())
     }
 
     #[test]

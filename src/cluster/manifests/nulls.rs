@@ -6,13 +6,16 @@
 use serde_json::{Value, json};
 
 /// Fields whose value is a list of amounts by resource.
-const AMOUNTS: [&str; 9] = [
+const AMOUNTS: [&str; 12] = [
     "allocatable",
     "allocatedResources",
     "capacity",
     "default",
     "defaultRequest",
     "limits",
+    "max",
+    "maxLimitRequestRatio",
+    "min",
     "overhead",
     "podFixed",
     "requests",
@@ -54,5 +57,12 @@ mod tests {
         let mut class = json!({"overhead": {"podFixed": null}});
         to_zero(&mut class);
         assert_eq!(class, json!({"overhead": {"podFixed": null}}));
+        let range = |amount: &Value| {
+            json!({"spec": {"limits": [{"type": "Container", "default": {"cpu": amount}, "max": {"cpu": amount},
+                "maxLimitRequestRatio": {"cpu": amount}, "min": {"cpu": amount}}]}})
+        };
+        let mut limits = range(&Value::Null);
+        to_zero(&mut limits);
+        assert_eq!(limits, range(&json!("0")));
     }
 }

@@ -7,9 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Container, PodAffinityTerm, PodSpec, ResourceRequirements, WeightedPodAffinityTerm,
-};
+use k8s_openapi::api::core::v1::{Container, PodAffinityTerm, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Written;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -157,51 +155,30 @@ fn of_spread(spec: &PodSpec, labels: &Labels) -> Option<String> {
 /// Affinity and anti-affinity, required and preferred.
 fn of_company(spec: &PodSpec, labels: &Labels) -> Option<String> {
     let affinity = spec.affinity.as_ref()?;
-    let near = affinity.pod_affinity.as_ref();
-    let apart = affinity.pod_anti_affinity.as_ref();
-    let required = [
-        near.map(|pods| {
-            (
-                "podAffinity",
-                &pods.required_during_scheduling_ignored_during_execution,
-            )
-        }),
-        apart.map(|pods| {
-            (
-                "podAntiAffinity",
-                &pods.required_during_scheduling_ignored_during_execution,
-            )
-        }),
-    ];
-    let preferred = [
-        near.map(|pods| {
-            (
-                "podAffinity",
-                &pods.preferred_during_scheduling_ignored_during_execution,
-            )
-        }),
-        apart.map(|pods| {
-            (
-                "podAntiAffinity",
-                &pods.preferred_during_scheduling_ignored_during_execution,
-            )
-        }),
-    ];
-    let in_required = required.into_iter().flatten().find_map(|(kind, terms)| {
-        let wrong = of_terms(terms.iter().flatten(), labels)?;
-        Some(format!(
-            "affinity.{kind}.requiredDuringSchedulingIgnoredDuringExecution{wrong}"
-        ))
+    let near = affinity.pod_affinity.as_ref().map(|own| {
+        (
+            &own.required_during_scheduling_ignored_during_execution,
+            &own.preferred_during_scheduling_ignored_during_execution,
+        )
     });
-    in_required.or_else(|| {
-        preferred.into_iter().flatten().find_map(|(kind, terms)| {
-            let terms = terms.iter().flatten();
-            let terms = terms.map(|weighted: &WeightedPodAffinityTerm| &weighted.pod_affinity_term);
-            let wrong = of_terms(terms, labels)?;
-            Some(format!(
-                "affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution{wrong}"
-            ))
-        })
+    let apart = affinity.pod_anti_affinity.as_ref().map(|own| {
+        (
+            &own.required_during_scheduling_ignored_during_execution,
+            &own.preferred_during_scheduling_ignored_during_execution,
+        )
+    });
+    let kinds = [("podAffinity", near), ("podAntiAffinity", apart)];
+    kinds.into_iter().find_map(|(kind, lists)| {
+        let (required, preferred) = lists?;
+        let preferred = preferred.iter().flatten();
+        let preferred = preferred.map(|weighted| &weighted.pod_affinity_term);
+        let in_required = of_terms(required.iter().flatten(), labels)
+            .map(|wrong| ("requiredDuringSchedulingIgnoredDuringExecution", wrong));
+        let (list, wrong) = in_required.or_else(|| {
+            let wrong = of_terms(preferred, labels)?;
+            Some(("preferredDuringSchedulingIgnoredDuringExecution", wrong))
+        })?;
+        Some(format!("affinity.{kind}.{list}{wrong}"))
     })
 }
 

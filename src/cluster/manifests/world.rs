@@ -1,6 +1,6 @@
 //! Objects of manifests put together to a snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -209,14 +209,19 @@ impl Manifests {
                 let own = expand::ephemeral_claims(pod).into_iter();
                 claims.extend(own.filter(|claim| !self.is_given(claim)));
             }
-            let pod = self.observed(pod.clone(), None);
+            let mut pod = pod.clone();
+            let refused = self.admission().pod(&mut pod);
+            let pod = observed(&pod, refused.as_deref(), None);
             snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
         }
         for template in &self.templates {
+            let existing = self.existing(template);
+            let mut template = template.clone();
+            let refused = self.admission().template(&mut template);
             let mut shared: Option<Arc<PodSpec>> = None;
-            for (pod, own) in template.pods(self.existing(template)) {
+            for (pod, own) in template.pods(existing) {
                 claims.extend(own);
-                let pod = self.observed(pod, shared.as_ref());
+                let pod = observed(&pod, refused.as_deref(), shared.as_ref());
                 shared = Some(Arc::clone(&pod.spec));
                 snapshot.pods.insert(pod.key.clone(), Arc::new(pod));
             }
@@ -229,20 +234,6 @@ impl Manifests {
             known.metadata.name == claim.metadata.name
                 && namespace(&known.metadata) == namespace(&claim.metadata)
         })
-    }
-
-    /// A pod as the API server would hold it. Pods of a template share a spec where theirs are equal: they are many.
-    fn observed(&self, mut pod: Pod, before: Option<&Arc<PodSpec>>) -> model::pod::Pod {
-        let refused = self.admission().pod(&mut pod);
-        let mut pod = observe::pod::pod(&pod);
-        pod.unschedulable |= pod.node_name.is_none() && pod.phase == PodPhase::Pending;
-        if refused.is_some() && pod.spec.problem.is_none() {
-            Arc::make_mut(&mut pod.spec).problem = refused;
-        }
-        if let Some(before) = before.filter(|before| **before == pod.spec) {
-            pod.spec = Arc::clone(before);
-        }
-        pod
     }
 
     /// How many pods of a template there are already, as its controller counts.
@@ -292,12 +283,7 @@ impl Manifests {
         let of_pods = snapshot.pods.keys().map(|key| &*key.namespace);
         let of_daemons = snapshot.daemon_sets.values();
         let of_daemons = of_daemons.map(|set| set.namespace.as_str());
-        let used: BTreeSet<&str> = of_pods.chain(of_daemons).collect();
-        for name in used {
-            let implied = || Arc::new(Namespace::default().named(name));
-            let namespaces = &mut snapshot.namespaces;
-            namespaces.entry(name.to_owned()).or_insert_with(implied);
-        }
+        Namespace::imply(&mut snapshot.namespaces, of_pods.chain(of_daemons));
     }
 
     fn admission(&self) -> Admission<'_> {
@@ -339,6 +325,22 @@ impl Manifests {
             snapshot.pods.values().filter(|pod| pod.is_active_on_node()),
         );
     }
+}
+
+/// A pod after its admission, which may have refused it, as the API server would hold it. Pods of a template share a
+/// spec where theirs are equal: they are many.
+fn observed(pod: &Pod, refused: Option<&str>, before: Option<&Arc<PodSpec>>) -> model::pod::Pod {
+    let mut pod = observe::pod::pod(pod);
+    pod.unschedulable |= pod.node_name.is_none() && pod.phase == PodPhase::Pending;
+    if pod.spec.problem.is_none()
+        && let Some(refused) = refused
+    {
+        Arc::make_mut(&mut pod.spec).problem = Some(refused.to_owned());
+    }
+    if let Some(before) = before.filter(|before| **before == pod.spec) {
+        pod.spec = Arc::clone(before);
+    }
+    pod
 }
 
 /// The namespace of an object, which kubectl would put it into.

@@ -12,7 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{constraints, malformed, requests};
 use crate::api::labels::OS;
-use crate::model::pod::{DEFAULT_SCHEDULER, DoNotDisrupt, Owner, Pod, PodKey, PodPhase, PodSpec};
+use crate::model::pod::{
+    CLUSTER_CRITICAL, DEFAULT_SCHEDULER, DoNotDisrupt, NODE_CRITICAL, Owner, Pod, PodKey, PodPhase,
+    PodSpec,
+};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
 
 const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
@@ -84,7 +87,7 @@ pub fn pod_spec(
         priority: spec.priority.unwrap_or(0),
         critical: matches!(
             spec.priority_class_name.as_deref(),
-            Some("system-cluster-critical" | "system-node-critical")
+            Some(CLUSTER_CRITICAL | NODE_CRITICAL)
         ),
         scheduler_name: spec
             .scheduler_name

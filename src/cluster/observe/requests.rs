@@ -60,7 +60,9 @@ pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
     running.add(&sidecars);
     let mut requests = running.maximum(&starting);
     if let Some(resources) = &spec.resources {
-        set_for_the_pod(&mut requests, resources, spec, &mut read);
+        for (name, amount) in for_the_pod(resources, spec, &mut read) {
+            requests.set(&name, amount);
+        }
     }
     requests.add(&read("overhead", spec.overhead.as_ref()));
     requests.add(&Resources::new().with(PODS, 1));
@@ -80,24 +82,35 @@ pub fn of_pod(spec: &PodSpec, statuses: &[ContainerStatus]) -> PodRequests {
     PodRequests { requests, problem }
 }
 
-/// What makes up the sum of a resource, as far as containers ask for it.
+/// What makes up the sum of a resource: what the pod asks for as a whole, or else its containers do, and the overhead.
 fn summed(spec: &PodSpec, statuses: &[ContainerStatus], name: &str) -> String {
     let mut read = |owner: &str, list: Option<&Quantities>| read(owner, list, &mut None);
-    let containers = spec.containers.iter();
-    let all = containers.chain(spec.init_containers.iter().flatten());
-    let asked: Vec<String> = all
-        .map(|container| {
-            let own = container_requests(container, statuses, &mut read);
-            (&container.name, own.get(name))
-        })
-        .filter(|(_container, amount)| *amount > 0)
-        .take(FEW)
-        .map(|(container, amount)| format!("{container} {}", quantity::text(name, amount)))
+    let whole = spec.resources.as_ref().and_then(|own| {
+        let amounts = for_the_pod(own, spec, &mut read);
+        amounts.get(name).copied()
+    });
+    let mut parts: Vec<(&str, i64)> = match whole {
+        Some(amount) => vec![("the pod as a whole", amount)],
+        None => spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .map(|container| {
+                let own = container_requests(container, statuses, &mut read);
+                (container.name.as_str(), own.get(name))
+            })
+            .filter(|(_container, amount)| *amount > 0)
+            .take(FEW)
+            .collect(),
+    };
+    let overhead = read("overhead", spec.overhead.as_ref());
+    parts.push(("overhead", overhead.get(name)));
+    let told: Vec<String> = parts
+        .into_iter()
+        .filter(|(_owner, amount)| *amount > 0)
+        .map(|(owner, amount)| format!("{owner} {}", quantity::text(name, amount)))
         .collect();
-    match asked.as_slice() {
-        [] => "the pod as a whole".to_owned(),
-        some => some.join(", "),
-    }
+    told.join(", ")
 }
 
 fn container_requests(
@@ -121,21 +134,19 @@ fn container_requests(
     }
 }
 
-/// Puts what is asked for a pod as a whole in the place of what its containers ask for in sum.
+/// What is asked for a pod as a whole, in the place of what its containers ask for in sum; zeros count.
 ///
 /// Kubernetes defaults a pod-level request that has a limit only: to the sum of the containers where one
 /// of them requests the resource, and to the limit where none does. Huge pages cannot be overcommitted,
 /// so theirs is the limit in any case.
-fn set_for_the_pod(
-    sum: &mut Resources,
+fn for_the_pod(
     resources: &ResourceRequirements,
     spec: &PodSpec,
     read: &mut impl FnMut(&str, Option<&Quantities>) -> Resources,
-) {
+) -> BTreeMap<String, i64> {
     let names = |list: Option<&Quantities>| -> BTreeSet<String> {
         list.into_iter().flat_map(BTreeMap::keys).cloned().collect()
     };
-    let requested = names(resources.requests.as_ref());
     let by_containers: BTreeSet<String> = spec
         .containers
         .iter()
@@ -145,16 +156,21 @@ fn set_for_the_pod(
         .flat_map(names)
         .collect();
     let requests = read("pod", resources.requests.as_ref());
-    for name in &requested {
-        sum.set(name, requests.get(name));
-    }
+    let mut amounts: BTreeMap<String, i64> = names(resources.requests.as_ref())
+        .into_iter()
+        .map(|name| {
+            let amount = requests.get(&name);
+            (name, amount)
+        })
+        .collect();
     let limits = read("pod", resources.limits.as_ref());
     for (name, limit) in limits.iter() {
         let summed = by_containers.contains(name) && !name.starts_with(HUGE_PAGES);
-        if !requested.contains(name) && !summed {
-            sum.set(name, limit);
+        if !summed {
+            amounts.entry(name.to_owned()).or_insert(limit);
         }
     }
+    amounts
 }
 
 fn defaulted(
@@ -233,6 +249,29 @@ overhead: {cpu: 50m}
             ),
             "{problem}"
         );
+        for (rest, expected) in [
+            (
+                "resources: {requests: {memory: 6Ei}}",
+                "(the pod as a whole 6Ei)",
+            ),
+            ("resources: {limits: {memory: 6Ei}}", "(a 2Ei)"),
+            ("overhead: {memory: 6Ei}", "(a 2Ei, overhead 6Ei)"),
+            (
+                "resources: {requests: {memory: 3Ei}}, overhead: {memory: 3Ei}",
+                "(the pod as a whole 3Ei, overhead 3Ei)",
+            ),
+            (
+                "resources: {requests: {memory: '0'}}, overhead: {memory: 6Ei}",
+                "(overhead 6Ei)",
+            ),
+        ] {
+            let problem = requests(&format!(
+                "{{containers: [{{name: a, resources: {{requests: {{memory: 2Ei}}}}}}], {rest}}}"
+            ))
+            .problem
+            .unwrap();
+            assert!(problem.contains(expected), "{rest}: {problem}");
+        }
         let cores = requests(
             "{containers: [{name: a, resources: {requests: {cpu: 9223372036854775807}}}]}",
         );

@@ -122,6 +122,30 @@ async fn a_node_class_that_ec2_does_not_answer_about_stops_no_other_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_class_that_was_never_resolved_the_newest_reason_is_told() {
+    let stage = Stage::new();
+    let passing = std::iter::once(CallFault::Internal);
+    let faults = passing.chain(std::iter::repeat_n(CallFault::Denied, 20));
+    stage.trouble.resolves.lock().unwrap().extend(faults);
+    let _process = stage.run();
+    let is_told = |stage: &Stage, why: &str| {
+        let pools = stage.all(NodePool);
+        let why = format!("is not ready: DescribeSubnets: {why}");
+        pools[0]["status"].to_string().contains(&why)
+    };
+    stage
+        .until(30, "what passes is told", |stage| {
+            is_told(stage, "An internal error")
+        })
+        .await;
+    stage
+        .until(60, "what does not pass takes its place", |stage| {
+            is_told(stage, "You are not authorized")
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_cannot_be_written_holds_up_no_other() {
     let names = {
         let rehearsal = Stage::new();

@@ -35,7 +35,7 @@ use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::{InstanceNames, Mode, Settings};
 use crate::sim::api_server::{DeleteOptions, Key, Refusal, Resource};
 use crate::sim::embedded::{ProcessOptions, default_settings};
-use crate::sim::faults::{CallFault, Calm, Faults, Journey, RequestFault};
+use crate::sim::faults::{About, CallFault, Calm, Faults, Journey, RequestFault};
 use crate::sim::life::Life;
 use crate::sim::{Embedded, Options, Process};
 
@@ -93,8 +93,8 @@ impl Faults for Trouble {
         journey
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (mut takes, _nothing) = Calm.call(who, operation);
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
+        let (mut takes, _nothing) = Calm.call(who, operation, about);
         if operation == "CreateTags" && self.tags_nothing.load(Ordering::Relaxed) {
             takes = Duration::from_hours(1);
         }

@@ -9,7 +9,7 @@ use super::Stage;
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::NodeClaim;
 use crate::sim::embedded::{ProcessOptions, default_settings};
-use crate::sim::faults::{CallFault, Calm, Faults, Journey};
+use crate::sim::faults::{About, CallFault, Calm, Faults, Journey};
 
 /// Calls of one operation that go wrong, and an API server whose answers to writes of conditions are slow.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,8 @@ impl Faults for Failing {
         journey
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (takes, _never) = Calm.call(who, operation);
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
+        let (takes, _never) = Calm.call(who, operation, about);
         let is_it = operation == self.operation;
         (takes, is_it.then_some(self.fault))
     }

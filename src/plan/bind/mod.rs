@@ -6,6 +6,7 @@
 //! here, and no pod is ever sent to another Node than its plan's.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::claim::Claim;
@@ -13,8 +14,12 @@ use crate::model::node::Node;
 use crate::model::pod::{DEFAULT_SCHEDULER, Pod, PodKey, TopologySpread};
 use crate::model::snapshot::Snapshot;
 use crate::model::taint::{Taint, first_untolerated};
+use crate::model::workload::VolumeClaim;
 use crate::plan::check::fleet::Fleet;
 use crate::plan::check::{nodes, topology};
+
+/// PersistentVolumeClaims by `namespace/name`.
+type VolumeClaims = BTreeMap<String, Arc<VolumeClaim>>;
 
 /// Who is bound to a Node, and who is left to kube-scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,9 +31,10 @@ pub struct Bindings {
 }
 
 /// Whether a claim's Node is worth keeping closed until it is ready: some pod of the plan could be bound to it then,
-/// under the taints that it registers with. `defaults` are the cluster's default topology spread constraints.
+/// under the taints that it registers with. Given are all pods and, if one of the plan's mounts any, all
+/// PersistentVolumeClaims. `defaults` are the cluster's default topology spread constraints.
 pub fn is_worth_a_hold(
-    snapshot: &Snapshot,
+    (pods, volume_claims): (&BTreeMap<PodKey, Arc<Pod>>, &VolumeClaims),
     claim: &Claim,
     planned: &[PodKey],
     defaults: &[TopologySpread],
@@ -39,10 +45,10 @@ pub fn is_worth_a_hold(
         .chain(&claim.startup_taints)
         .cloned()
         .collect();
-    let mut pods = planned.iter().filter_map(|key| snapshot.pods.get(key));
+    let mut pods = planned.iter().filter_map(|key| pods.get(key));
     pods.any(|pod| {
         first_untolerated(&taints, &pod.spec.tolerations).is_none()
-            && doubt(snapshot, pod, defaults).is_none()
+            && doubt(volume_claims, pod, defaults).is_none()
     })
 }
 
@@ -62,7 +68,7 @@ pub fn decide(
     let mut bindings = Bindings::default();
     let mut pods: Vec<Arc<Pod>> = Vec::new();
     for pod in planned.iter().filter_map(|key| snapshot.pods.get(key)) {
-        match doubt(snapshot, pod, defaults) {
+        match doubt(&snapshot.volume_claims, pod, defaults) {
             Some(why) => bindings.left.push((pod.key.clone(), why)),
             None => pods.push(Arc::clone(pod)),
         }
@@ -80,7 +86,7 @@ pub fn decide(
 }
 
 /// Why a pod is left to kube-scheduler, whatever its Node is like.
-fn doubt(snapshot: &Snapshot, pod: &Pod, defaults: &[TopologySpread]) -> Option<String> {
+fn doubt(volume_claims: &VolumeClaims, pod: &Pod, defaults: &[TopologySpread]) -> Option<String> {
     let constraints = pod.spec.constraints.as_deref();
     if pod.node_name.is_some() {
         return Some("it has a node".to_owned());
@@ -104,12 +110,12 @@ fn doubt(snapshot: &Snapshot, pod: &Pod, defaults: &[TopologySpread]) -> Option<
         return Some("the cluster's default spread constraints may hold for it".to_owned());
     }
     let mut claims = constraints.into_iter().flat_map(|c| &c.volume_claims);
-    claims.find_map(|name| unsettled_volume(snapshot, &pod.key.namespace, name))
+    claims.find_map(|name| unsettled_volume(volume_claims, &pod.key.namespace, name))
 }
 
 /// What kube-scheduler still has to do about a volume before the pod that mounts it may have a Node.
-fn unsettled_volume(snapshot: &Snapshot, namespace: &str, name: &str) -> Option<String> {
-    let Some(claim) = snapshot.volume_claims.get(&format!("{namespace}/{name}")) else {
+fn unsettled_volume(volume_claims: &VolumeClaims, namespace: &str, name: &str) -> Option<String> {
+    let Some(claim) = volume_claims.get(&format!("{namespace}/{name}")) else {
         return Some(format!("PersistentVolumeClaim {name} does not exist"));
     };
     if claim.volume_name.is_none() {

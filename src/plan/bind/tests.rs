@@ -1,14 +1,12 @@
 //! Who is bound to a Node and who is left to kube-scheduler, by what is different about the pod or the Node.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::api::labels;
 use crate::model::pod::{LabelSelector, PodConstraints, PodPhase, PodSpec, PodTerm};
 use crate::model::resources::{CPU, Resources};
 use crate::model::taint::{TaintEffect, Toleration, TolerationOperator};
-use crate::model::workload::{DaemonSet, VolumeClaim};
-use crate::plan::examples::{at, booted, launched, node, pod, world};
+use crate::model::workload::DaemonSet;
+use crate::plan::examples::{at, booted, launched, node, pod, world, zone_spread};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -296,16 +294,7 @@ fn anti_affinity_to_pods_on_other_nodes_holds() {
 
 #[test]
 fn a_default_spread_that_must_hold_is_left_to_kube_scheduler() {
-    let mut spread = TopologySpread {
-        topology_key: ZONE.to_owned(),
-        max_skew: 1,
-        min_domains: None,
-        required: true,
-        selector: None,
-        match_label_keys: Vec::new(),
-        honor_node_affinity: true,
-        honor_node_taints: false,
-    };
+    let mut spread = zone_spread();
     let pod = waiting("one", 500);
     let snapshot = around(held(), std::slice::from_ref(&pod));
     let with = |spread: &TopologySpread| {
@@ -327,7 +316,8 @@ fn a_node_is_held_only_for_pods_that_may_be_bound_to_it() {
     let mut claim = launched("a");
     let worth = |claim: &Claim, pod: Pod| {
         let snapshot = world(100, &[], &[], &[pod]);
-        is_worth_a_hold(&snapshot, claim, &planned, &[])
+        let known = (&snapshot.pods, &snapshot.volume_claims);
+        is_worth_a_hold(known, claim, &planned, &[])
     };
     assert!(worth(&claim, pod.clone()));
     let mut gated = pod.clone();

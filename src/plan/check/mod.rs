@@ -21,6 +21,14 @@ use crate::model::money::UsdPerHour;
 use crate::model::pod::PodKey;
 use crate::model::report::ProvisioningPlan;
 use crate::model::snapshot::Snapshot;
+use crate::plan::provision::buy::Proof;
+
+/// Everything that is wrong with a plan, and then with the proofs of its lower bound.
+pub fn faults(snapshot: &Snapshot, plan: &ProvisioningPlan, proofs: &[Proof]) -> Vec<String> {
+    let mut wrong = violations(snapshot, plan);
+    wrong.extend(unproven(plan, proofs));
+    wrong
+}
 
 /// Everything that is wrong with a plan; empty when it may be carried out.
 pub fn violations(snapshot: &Snapshot, plan: &ProvisioningPlan) -> Vec<String> {

@@ -12,6 +12,8 @@ use crate::model::taint::first_untolerated;
 /// Checks every pod that the plan places, and the anti-affinity of pods that run.
 pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
     let mut judged: BTreeSet<(*const PodSpec, &str)> = BTreeSet::new();
+    let nodes = fleet.nodes.iter();
+    let filled: Vec<&FutureNode> = nodes.filter(|node| !node.planned.is_empty()).collect();
     for node in &fleet.nodes {
         for pod in &node.planned {
             let Some(constraints) = &pod.spec.constraints else {
@@ -35,7 +37,7 @@ pub fn check(snapshot: &Snapshot, fleet: &Fleet, wrong: &mut Vec<String>) {
         let all = node.planned.iter().chain(&node.present).chain(&node.coming);
         for pod in all {
             for term in pod.spec.constraints.iter().flat_map(|c| &c.anti_affinity) {
-                check_anti(snapshot, fleet, node, pod, term, wrong);
+                check_anti(snapshot, (fleet, &filled), node, pod, term, wrong);
             }
         }
     }
@@ -204,9 +206,11 @@ fn check_affinity(
     }
 }
 
+/// Checks what a pod keeps away from. One that the plan does not place is held only against those that it does:
+/// `filled` are the nodes that have such.
 fn check_anti(
     snapshot: &Snapshot,
-    fleet: &Fleet,
+    (fleet, filled): (&Fleet, &[&FutureNode]),
     node: &FutureNode,
     pod: &Pod,
     term: &PodTerm,
@@ -216,24 +220,22 @@ fn check_anti(
         return;
     };
     let planned_here = node.planned.iter().any(|planned| planned.key == pod.key);
-    for other in &fleet.nodes {
-        if other.labels.get(&term.topology_key) != Some(own) {
-            continue;
-        }
-        let candidates: Box<dyn Iterator<Item = &Arc<Pod>>> = if planned_here {
-            Box::new(pods(other))
-        } else {
-            Box::new(other.planned.iter())
-        };
-        for found in candidates {
-            if found.key != pod.key && term_selects(snapshot, &pod.spec, term, &found.spec) {
-                wrong.push(format!(
-                    "{}: {} keeps away from {} over {}",
-                    node.name, pod.key, found.key, term.topology_key
-                ));
-                return;
-            }
-        }
+    let is_near = |other: &&FutureNode| other.labels.get(&term.topology_key) == Some(own);
+    let is_shunned = |found: &&Arc<Pod>| {
+        found.key != pod.key && term_selects(snapshot, &pod.spec, term, &found.spec)
+    };
+    let found = if planned_here {
+        let near = fleet.nodes.iter().filter(is_near);
+        near.flat_map(pods).find(is_shunned)
+    } else {
+        let near = filled.iter().copied().filter(is_near);
+        near.flat_map(|other| &other.planned).find(is_shunned)
+    };
+    if let Some(found) = found {
+        wrong.push(format!(
+            "{}: {} keeps away from {} over {}",
+            node.name, pod.key, found.key, term.topology_key
+        ));
     }
 }
 

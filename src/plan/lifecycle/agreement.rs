@@ -28,12 +28,10 @@ pub(super) fn disagreement(claim: &Claim, node: &Node, instance: &Instance) -> O
     {
         return Some(format!("the instance is tagged as that of NodeClaim {tag}"));
     }
-    let host = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let named = if instance.private_dns_name.is_empty() {
-        instance.tags.get(tags::CLAIM) == Some(&claim.name)
-    } else {
-        host(&instance.private_dns_name) == host(&node.name)
-    };
+    let named = instance.host().map_or_else(
+        || instance.tags.get(tags::CLAIM) == Some(&claim.name),
+        |host| node.name.split('.').next() == Some(host),
+    );
     (!named).then(|| {
         format!(
             "the host name of instance {} is {}, not {}",

@@ -35,8 +35,8 @@ pub const UNLIMITED: i64 = i64::MAX / (1 << 24);
 pub struct Class {
     /// What each pod asks for.
     pub spec: Arc<PodSpec>,
-    /// The pods in name order.
-    pub pods: Vec<PodKey>,
+    /// The pods in name order: shared, because fleets are tried with copies of all classes.
+    pub pods: Arc<[PodKey]>,
     /// Names the class in promises.
     pub hash: u64,
     /// Where its pods may be by their own words.
@@ -65,7 +65,7 @@ pub struct Class {
 
 /// Reads classes; candidates come later, by [`match_candidates`].
 pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
-    let mut classes: BTreeMap<_, Class> = BTreeMap::new();
+    let mut classes: BTreeMap<_, (Class, Vec<PodKey>)> = BTreeMap::new();
     let shared = SharedClaims::of(snapshot, &waiting);
     for group in waiting {
         let volumes = volumes(snapshot, &group.spec);
@@ -105,29 +105,33 @@ pub fn read(snapshot: &Snapshot, waiting: Vec<PodClass>) -> Vec<Class> {
             volumes.attached,
             volumes.problem,
         );
-        let class = classes.entry(key).or_insert_with(|| Class {
-            hash: promise::class_hash(&spec),
-            spec,
-            pods: Vec::new(),
-            own_demand,
-            demand,
-            places: volumes.places,
-            needs,
-            problem,
-            suitable: Bits::default(),
-            fitting: Bits::default(),
-            levels: Vec::new(),
-            unwished: Vec::new(),
-            size: Vec::new(),
-            occupants: Occupants::default(),
+        let (_class, pods) = classes.entry(key).or_insert_with(|| {
+            let class = Class {
+                hash: promise::class_hash(&spec),
+                spec,
+                pods: Arc::default(),
+                own_demand,
+                demand,
+                places: volumes.places,
+                needs,
+                problem,
+                suitable: Bits::default(),
+                fitting: Bits::default(),
+                levels: Vec::new(),
+                unwished: Vec::new(),
+                size: Vec::new(),
+                occupants: Occupants::default(),
+            };
+            (class, Vec::new())
         });
-        class.pods.extend(group.pods);
+        pods.extend(group.pods);
     }
-    let mut classes: Vec<Class> = classes.into_values().collect();
-    for class in &mut classes {
-        class.pods.sort();
-    }
-    classes
+    let whole = classes.into_values().map(|(class, mut pods)| {
+        pods.sort();
+        let pods = pods.into();
+        Class { pods, ..class }
+    });
+    whole.collect()
 }
 
 /// Pods that differ only in the names of their volume claims are one class, unless they share a claim.

@@ -139,10 +139,12 @@ fn planned(
     let capacities = class::dense_supply(&dimensions, &supply);
     let usable = min_values::usable(&supply, &capacities);
     let bins = stock::bins(snapshot, &daemons);
+    let suitable = fill::bins_of_classes(snapshot, &classes, &bins);
     let ground = Ground {
         snapshot,
         supply: &supply,
         bins: &bins,
+        suitable: &suitable,
         capacities: &capacities,
         usable: &usable,
         dimensions: &dimensions,
@@ -150,7 +152,7 @@ fn planned(
         budget: settings.budget_units,
         over,
     };
-    let wishes = Wishes::read(&ground, &classes, settings);
+    let wishes = Wishes::read(&ground, &classes, settings.drivers_on_demand);
     let (fleet, compared) = wishes::best(&ground, classes, &wishes);
     let told = wishes::told(&wishes, &supply, (&fleet, compared.as_ref()));
     let (classes, arranged, placement) = (fleet.classes, fleet.arranged, fleet.placement);

@@ -85,7 +85,7 @@ impl<'world> Pods<'world> {
         for (index, class) in classes.iter().enumerate() {
             let mut there = Vec::new();
             let mut others = Vec::new();
-            for pod in &class.pods {
+            for pod in &*class.pods {
                 match expected.get(pod) {
                     Some(place) => there.push((*place, pod)),
                     None => others.push(pod),

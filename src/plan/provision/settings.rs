@@ -29,12 +29,15 @@ impl Premium {
         self.0 >= Self::UNBOUNDED
     }
 
-    /// The most that something may cost for a wish of this weight which costs so much without.
+    /// The most that something may cost for a wish of this weight which costs so much without: for no wish no more.
     pub fn ceiling(self, price: i64, weight: i64) -> i64 {
+        if weight <= 0 {
+            return price;
+        }
         if self.is_unbounded() {
             return i64::MAX;
         }
-        let share = i128::from(self.0) * i128::from(weight.max(0));
+        let share = i128::from(self.0) * i128::from(weight);
         let extra = i128::from(price) * share / (100 * i128::from(Self::FULL_WEIGHT));
         price.saturating_add(i64::try_from(extra).unwrap_or(i64::MAX))
     }

@@ -14,6 +14,7 @@ use super::write::{counts_generations, well_formed};
 
 use crate::api::labels::NAMESPACE_NAME;
 use crate::cluster::observe::defaults::{self, ContainerDefaults};
+use crate::model::pod::DEFAULT_SCHEDULER;
 
 /// The taint of a node that is not ready.
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -178,7 +179,7 @@ fn default_pod(object: &mut Value) {
     if !spec.is_object() {
         *spec = json!({ "containers": [] });
     }
-    set_default(spec, "schedulerName", json!("default-scheduler"));
+    set_default(spec, "schedulerName", json!(DEFAULT_SCHEDULER));
     set_default(spec, "restartPolicy", json!("Always"));
     set_default(spec, "terminationGracePeriodSeconds", json!(30));
     set_default(spec, "priority", json!(0));

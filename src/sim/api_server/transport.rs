@@ -81,7 +81,6 @@ impl Transport {
                 let server = self.server.clone();
                 let late = watch::Late {
                     by: lag,
-                    since: None,
                     faults: Arc::clone(&self.faults),
                 };
                 return Ok((200, watch::body(server, &route, &query, receiver, late)));

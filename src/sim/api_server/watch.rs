@@ -153,6 +153,8 @@ struct Running {
     until: Instant,
     bookmark: Option<Instant>,
     late: Late,
+    /// Since when events wait on a slow connection.
+    behind: Option<Instant>,
 }
 
 /// A connection that may be slow.
@@ -160,18 +162,16 @@ struct Running {
 pub(super) struct Late {
     /// By how much each event is late, and all that wait behind it.
     pub(super) by: Duration,
-    /// Since when events wait.
-    pub(super) since: Option<Instant>,
     /// Who wants to know what was.
     pub(super) faults: Arc<dyn Faults>,
 }
 
-impl Late {
+impl Running {
     /// Whether the connection is slow now. One that has been behind for so long catches up: the API server does not keep a
     /// reader that never does.
     fn falls_behind(&mut self) -> bool {
         let now = Instant::now();
-        let since = *self.since.get_or_insert(now);
+        let since = *self.behind.get_or_insert(now);
         now.duration_since(since) < MOST_BEHIND
     }
 }
@@ -197,6 +197,7 @@ pub(super) fn body(
             .is_true("allowWatchBookmarks")
             .then(|| next_bookmark(now, until)),
         late,
+        behind: None,
     };
     Body::from_stream(stream::unfold(running, |mut running| async move {
         let line = next(&mut running).await?;
@@ -215,8 +216,8 @@ fn next_bookmark(now: Instant, until: Instant) -> Instant {
 
 async fn next(running: &mut Running) -> Option<Bytes> {
     loop {
-        if running.receiver.is_empty() {
-            running.late.since = None;
+        if !running.late.by.is_zero() && running.receiver.is_empty() {
+            running.behind = None;
         }
         let bookmark = running.bookmark.unwrap_or(running.until);
         tokio::select! {
@@ -226,7 +227,7 @@ async fn next(running: &mut Running) -> Option<Bytes> {
                 if running.late.by.is_zero() {
                     return Some(line);
                 }
-                if running.late.falls_behind() {
+                if running.falls_behind() {
                     tokio::time::sleep(running.late.by).await;
                 }
                 running.late.faults.told_late(running.resource, &line);

@@ -11,7 +11,7 @@ use crate::api::node_class::{EC2NodeClass, EC2NodeClassSpec};
 use crate::cloud::catalogue::Terms;
 use crate::cloud::class::{self, ClassDefaults, ClassSettings};
 use crate::cloud::cluster::ClusterFacts;
-use crate::cloud::{Unresolved, builtin, images};
+use crate::cloud::{Unresolved, builtin, disks, images};
 use crate::model::node_class::{Image, NodeClass, PlainRoot, Subnet};
 use crate::model::offering::Catalogue;
 
@@ -57,7 +57,10 @@ impl Found {
         let public = object.spec.associate_public_ip_address == Some(true);
         let zones = self.subnets.keys().map(|zone| (zone.clone(), public));
         let served = images::served(&self.images);
-        Some(Terms::of(settings, served, zones.collect()))
+        Some(Terms {
+            volumes: disks::most_of_machine(&settings.volumes, &self.images),
+            ..Terms::of(settings, served, zones.collect())
+        })
     }
 
     /// The node class, resolved.

@@ -9,9 +9,9 @@ use super::{Ec2, State};
 use crate::cloud::buckets::BucketSizes;
 use crate::model::offering::{CapacityType, OfferingKey};
 
-/// First letters of the families that share the quota of standard instances. Source: "Amazon EC2 On-Demand Instance quotas"
-/// in the EC2 user guide.
-const STANDARD: [char; 9] = ['a', 'c', 'd', 'h', 'i', 'm', 'r', 't', 'z'];
+/// Families that share the quota of standard instances, by the letters before the generation. Source: "EC2 On-Demand
+/// instance quotas" in the EC2 user guide.
+const STANDARD: [&str; 11] = ["a", "c", "d", "h", "i", "im", "is", "m", "r", "t", "z"];
 
 /// How many machines there are of each offering that it speaks of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl State {
     /// What the account's quota leaves of an offering.
     pub(super) fn bound_of_quota(&self, offering: &OfferingKey, now: Timestamp) -> Option<Bound> {
         let counts = |key: &OfferingKey| {
-            key.capacity_type == offering.capacity_type && key.instance_type.starts_with(STANDARD)
+            key.capacity_type == offering.capacity_type && is_standard(&key.instance_type)
         };
         let quota = self.quotas.get(&offering.capacity_type)?;
         let types = &self.markets.sold().types;
@@ -97,5 +97,34 @@ impl State {
             code,
             message,
         })
+    }
+}
+
+/// True for types that count against the quota of standard instances; what else begins with one of their letters has a
+/// quota of its own.
+fn is_standard(instance_type: &str) -> bool {
+    let mut parts = instance_type.split(|letter: char| !letter.is_ascii_lowercase());
+    let family = parts.next().unwrap_or_default();
+    STANDARD.contains(&family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_letters_before_the_generation_say_which_quota_counts() {
+        for name in ["c5.xlarge", "im4gn.large", "is4gen.large", "z1d.large"] {
+            assert!(is_standard(name), "{name}");
+        }
+        for name in [
+            "inf1.xlarge",
+            "trn1.2xlarge",
+            "dl1.24xlarge",
+            "hpc7a.96xlarge",
+            "mac1.metal",
+        ] {
+            assert!(!is_standard(name), "{name}");
+        }
     }
 }

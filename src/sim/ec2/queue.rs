@@ -38,6 +38,12 @@ struct Message {
     hidden_until: Option<Timestamp>,
 }
 
+impl Message {
+    fn is_shown(&self, now: Timestamp) -> bool {
+        self.hidden_until.is_none_or(|hidden| hidden <= now)
+    }
+}
+
 impl Queue {
     /// Sends an event about a machine.
     pub(super) fn send(&mut self, detail_type: &str, instance: &str, now: Timestamp) {
@@ -77,7 +83,7 @@ impl Queue {
         let until = now.saturating_add(hidden).unwrap_or(now);
         self.messages
             .iter_mut()
-            .filter(|(_number, message)| message.hidden_until.is_none_or(|hidden| hidden <= now))
+            .filter(|(_number, message)| message.is_shown(now))
             .take(most)
             .map(|(number, message)| {
                 message.hidden_until = Some(until);
@@ -105,11 +111,23 @@ impl Ec2 {
         self.locked().queue.post(body.into());
     }
 
-    /// Waits until a message arrives, and no longer than so long. Whatever wakes it, what there is to hand out is
-    /// known only then; nothing is usual.
+    /// Waits until there is a message to hand out, and no longer than so long: what one answer had no room for is there
+    /// already. Another receiver may be faster; nothing is usual.
     pub(super) async fn announced(&self, wait: Duration) {
         let arrived = Arc::clone(&self.locked().queue.arrived);
-        tokio::time::timeout(wait, arrived.notified()).await.ok();
+        let shown = async {
+            while !self.shows_any() {
+                arrived.notified().await;
+            }
+        };
+        tokio::time::timeout(wait, shown).await.ok();
+    }
+
+    fn shows_any(&self) -> bool {
+        let state = self.locked();
+        let now = state.clock.now();
+        let mut messages = state.queue.messages.values();
+        messages.any(|message| message.is_shown(now))
     }
 
     /// How many announcements nobody has acknowledged yet.
@@ -146,5 +164,33 @@ impl NoticeSource for SimulatedCloud {
             account: Some(ACCOUNT.to_owned()),
             region: Some("us-east-1".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::sim::faults::Calm;
+    use crate::sim::life::Life;
+    use crate::sim::{Embedded, Options};
+
+    #[tokio::test(start_paused = true)]
+    async fn only_an_empty_queue_is_waited_for() {
+        let world = Embedded::begin(Options::calm(1));
+        let calm = Arc::new(Calm);
+        let cloud = SimulatedCloud::new(&world.ec2, "one", "blue", Life::new(), calm);
+        for number in 0..MOST + 2 {
+            world.ec2.post(number.to_string());
+        }
+        let begun = Instant::now();
+        let first = cloud.receive().await.unwrap();
+        let rest = cloud.receive().await.unwrap();
+        assert_eq!((first.len(), rest.len()), (MOST, 2));
+        assert!(begun.elapsed() < WAIT, "{:?}", begun.elapsed());
+        // All of them are hidden now.
+        assert_eq!(cloud.receive().await.unwrap(), []);
+        assert!(begun.elapsed() >= WAIT, "{:?}", begun.elapsed());
     }
 }

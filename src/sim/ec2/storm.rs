@@ -12,6 +12,11 @@ impl Ec2 {
         self.locked().storm.per_mille = per_mille;
     }
 
+    /// True while there is a storm.
+    pub fn storms(&self) -> bool {
+        self.locked().storm.per_mille > 0
+    }
+
     /// True while the storm has hit an offering.
     pub fn is_in_storm(&self, offering: &OfferingKey) -> bool {
         self.locked().is_in_storm(offering)
@@ -36,12 +41,15 @@ impl State {
     /// True when the storm has hit an offering.
     pub(super) fn is_in_storm(&self, offering: &OfferingKey) -> bool {
         let Storm { per_mille, moved } = self.storm;
+        if per_mille == 0 {
+            return false;
+        }
         let mut purpose = format!("storm/{}", offering.capacity_type);
         // One that has not moved hits what it always hit: a seed plays the history that it is known for.
         if moved > 0 {
             purpose = format!("{purpose}/{moved}");
         }
-        per_mille > 0 && self.markets.draw(offering, &purpose) % 1_000 < per_mille
+        self.markets.draw(offering, &purpose) % 1_000 < per_mille
     }
 }
 

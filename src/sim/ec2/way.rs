@@ -83,9 +83,7 @@ impl Way {
         call: &Call,
         effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
     ) -> Result<T, Unserved> {
-        let (takes, fault) = self
-            .faults
-            .call_about(&self.who, call.operation, &call.about);
+        let (takes, fault) = self.faults.call(&self.who, call.operation, &call.about);
         tokio::time::sleep(takes / 2).await;
         self.life.go_on().await;
         self.ec2.called(call.operation);

@@ -20,6 +20,7 @@ pub use watch::{RecordError, Recorded, record};
 
 use super::input::trace::{FORMAT, Header, Line, Port};
 use crate::cluster::observe::{quantity, requests};
+use crate::model::pod::DEFAULT_SCHEDULER;
 
 /// The label by which Spark tells drivers from executors: it is kept as it is.
 const SPARK_ROLE: &str = "spark-role";
@@ -55,7 +56,7 @@ fn sighting(pod: &core::Pod, hide: &Hide) -> Option<(Sighting, End)> {
     let foreign = spec
         .scheduler_name
         .as_deref()
-        .is_some_and(|name| name != "default-scheduler");
+        .is_some_and(|name| name != DEFAULT_SCHEDULER);
     if foreign || owner.is_some_and(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Node")) {
         return None;
     }

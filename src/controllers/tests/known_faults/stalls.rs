@@ -11,7 +11,7 @@ use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{NodeClaim, NodeClass, Pod};
 use crate::sim::embedded::{ProcessOptions, default_settings};
-use crate::sim::faults::{CallFault, Calm, Faults, Journey};
+use crate::sim::faults::{About, CallFault, Calm, Faults, Journey};
 
 /// Seconds from the arrival of a pod until a machine is bought for it: a second in which others may come, the
 /// plan, the claim, and a call to EC2.
@@ -110,8 +110,8 @@ impl Faults for SlowFirst {
         Calm.request(who, method, path)
     }
 
-    fn call(&self, who: &str, operation: &str) -> (Duration, Option<CallFault>) {
-        let (mut takes, fault) = Calm.call(who, operation);
+    fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>) {
+        let (mut takes, fault) = Calm.call(who, operation, about);
         if operation == "CreateFleet" && !self.0.swap(true, Ordering::Relaxed) {
             takes = Duration::from_mins(2);
         }

@@ -117,13 +117,13 @@ impl Shortages {
                 // Whatever else the call named of the same quota would meet it too, but not what it
                 // bought: that had room.
                 Some(named) if shortfall.class == ErrorClass::QuotaExceeded => {
+                    let shared = quota::shared_by(named);
                     let meets = |offering: &OfferingKey| {
-                        !bought.contains(offering)
-                            && quota::is_shared(&named.instance_type, &offering.instance_type)
+                        !bought.contains(offering) && quota::shared_by(offering) == shared
                     };
                     self.note_those(record, shortfall.class, now, meets);
                     if quota::is_of_machines(&shortfall.code) {
-                        self.quotas.note(&quota::shared_by(named), named, now);
+                        self.note_quota(named, now);
                     }
                 }
                 Some(offering) => self.note_wanted((offering, reservation), shortfall.class, now),
@@ -137,6 +137,22 @@ impl Shortages {
         if missing && outcome.shortfalls.is_empty() {
             let missed = |offering: &OfferingKey| !bought.contains(offering);
             self.note_those(record, ErrorClass::InsufficientCapacity, now, missed);
+        }
+    }
+
+    /// Learns that a quota of the account was met. While it is left alone only the refusal of what is smaller says
+    /// something new: less is left of the quota than was thought.
+    fn note_quota(&mut self, named: &OfferingKey, now: Timestamp) {
+        let shared = quota::shared_by(named);
+        let known = self.quotas.0.get_mut(&shared);
+        let closed = known.filter(|(_refused, belief)| belief.closed_until(now).is_some());
+        if let Some((refused, belief)) = closed
+            && quota::size(&named.instance_type) < quota::size(&refused.instance_type)
+        {
+            refused.clone_from(named);
+            belief.at = now;
+        } else {
+            self.quotas.note(&shared, named, now);
         }
     }
 
@@ -183,6 +199,10 @@ impl Shortages {
     /// The quota that an offering shares with one that was refused for it. What is smaller than that may have room,
     /// and so may what was bought since.
     fn met_quota(&self, offering: &OfferingKey) -> Option<&(OfferingKey, Belief)> {
+        // Every offering is asked about, and most often no quota was met: then no word is made to look it up.
+        if self.quotas.0.is_empty() {
+            return None;
+        }
         let met = self.quotas.0.get(&quota::shared_by(offering))?;
         let (refused, belief) = met;
         let is_smaller = quota::size(&offering.instance_type) < quota::size(&refused.instance_type);
@@ -327,14 +347,16 @@ impl Shortages {
 
     fn outlook(&self, key: &OfferingKey, hearsay: &Hearsay<'_>, now: Timestamp) -> Outlook {
         let own = self.beliefs.get(key);
+        let quota = self.met_quota(key);
+        let quota = quota.and_then(|(_refused, belief)| belief.closed_until(now));
         let proven = self.proofs.get(key).map_or(0, |proof| proof.level(now));
         let doubted = u64::from(hearsay.about(key)) * u64::from(CERTAIN - proven.min(CERTAIN));
         let heard = u32::try_from(doubted / u64::from(CERTAIN)).unwrap_or(0);
         Outlook {
             shortage: own.map_or(0, |belief| belief.level(now)).max(heard),
             refusals: own.map_or(0, |belief| belief.refusals),
-            closed_until: self.until(key, now),
-            over_quota: self.quota_refused(key, now).is_some(),
+            closed_until: own.and_then(|belief| belief.closed_until(now)).max(quota),
+            over_quota: quota.is_some(),
             ..Outlook::default()
         }
     }

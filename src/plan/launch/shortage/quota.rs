@@ -1,6 +1,6 @@
 //! Which instance types share a quota of the account.
 //!
-//! Given types; given back whether a quota that stops one stops the other, and which of them takes more of it. Source: "EC2 On-Demand
+//! Given offerings; given back what shares the quota that each counts against, and which takes more of it. Source: "EC2 On-Demand
 //! instance quotas" in the EC2 user guide: vCPU quotas are per group of families, named by the letters
 //! before the generation.
 
@@ -10,11 +10,6 @@ use crate::model::offering::OfferingKey;
 const STANDARD: [&str; 10] = ["a", "c", "d", "h", "i", "im", "is", "m", "r", "t"];
 /// Families that share the quota of graphics and video instances.
 const GRAPHICS: [&str; 3] = ["g", "gr", "vt"];
-
-/// True when both count against the same quota.
-pub(super) fn is_shared(one: &str, other: &str) -> bool {
-    group(one) == group(other)
-}
 
 /// What shares the quota that an offering counts against, as one word: on-demand and spot have quotas of their own.
 pub(super) fn shared_by(offering: &OfferingKey) -> String {
@@ -88,6 +83,7 @@ mod tests {
 
     #[test]
     fn families_share_quotas_in_groups() {
+        let is_shared = |one: &str, other: &str| group(one) == group(other);
         assert!(is_shared("c5.xlarge", "m6gd.large"));
         assert!(is_shared("g4dn.xlarge", "vt1.3xlarge"));
         assert!(!is_shared("inf1.xlarge", "m5.xlarge"));

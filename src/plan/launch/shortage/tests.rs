@@ -265,6 +265,30 @@ fn a_quota_that_was_met_stops_what_shares_it_and_is_not_smaller_whoever_asks() {
 }
 
 #[test]
+fn a_quota_that_is_left_alone_is_as_small_as_the_smallest_that_met_it() {
+    let key = |name: &str| OfferingKey::new(name, "us-east-1a", CapacityType::OnDemand);
+    let mut shortages = Shortages::default();
+    for name in ["m5.24xlarge", "m5.2xlarge", "m5.8xlarge"] {
+        let refused = key(name);
+        let outcome = LaunchOutcome {
+            instances: Vec::new(),
+            shortfalls: vec![Shortfall {
+                offering: Some(refused.clone()),
+                class: ErrorClass::QuotaExceeded,
+                code: "VcpuLimitExceeded".to_owned(),
+                message: String::new(),
+            }],
+        };
+        shortages.learn(&record(slice::from_ref(&refused)), &outcome, at(0));
+    }
+    assert!(shortages.is_short(&key("c6i.4xlarge"), at(1)));
+    assert!(shortages.is_short(&key("c6i.2xlarge"), at(1)));
+    assert!(!shortages.is_short(&key("c6i.xlarge"), at(1)));
+    let pause = shortages.until(&key("c6i.4xlarge"), at(1));
+    assert_eq!(pause, Some(at(60)), "no refusal came after the pause");
+}
+
+#[test]
 fn a_quota_of_one_group_of_families_stops_no_other_and_nothing_that_was_bought() {
     let [inf, m5, c5] = ["inf1.xlarge", "m5.xlarge", "c5.xlarge"]
         .map(|name| OfferingKey::new(name, "us-east-1a", CapacityType::OnDemand));

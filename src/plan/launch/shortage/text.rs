@@ -34,9 +34,9 @@ struct Refused {
     /// The capacity reservation that was full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reservation: Option<String>,
-    /// The quota of the account that was met.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    quota: Option<String>,
+    /// True where the account's quota for what shares it with the offering was met.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    quota: bool,
     level: u32,
     at: Timestamp,
     half_life_seconds: i64,
@@ -58,15 +58,15 @@ enum Of<'shortages> {
     /// A capacity reservation.
     Reservation(&'shortages String),
     /// A quota of the account.
-    Quota(&'shortages String),
+    Quota,
 }
 
 /// Writes what is still believed at a time.
 pub(super) fn write(shortages: &Shortages, now: Timestamp) -> String {
     let full = shortages.full.0.iter();
     let full = full.map(|(id, (key, belief))| (Of::Reservation(id), key, belief));
-    let quotas = shortages.quotas.0.iter();
-    let quotas = quotas.map(|(id, (key, belief))| (Of::Quota(id), key, belief));
+    let quotas = shortages.quotas.0.values();
+    let quotas = quotas.map(|(key, belief)| (Of::Quota, key, belief));
     let sold = shortages.beliefs.iter();
     let mut strongest: Vec<(u32, Of<'_>, &OfferingKey, &Belief)> = sold
         .map(|(key, belief)| (Of::Region, key, belief))
@@ -88,12 +88,9 @@ pub(super) fn write(shortages: &Shortages, now: Timestamp) -> String {
                 offering: key.to_string(),
                 reservation: match of {
                     Of::Reservation(id) => Some(id.clone()),
-                    Of::Region | Of::Quota(_) => None,
+                    Of::Region | Of::Quota => None,
                 },
-                quota: match of {
-                    Of::Quota(id) => Some(id.clone()),
-                    Of::Region | Of::Reservation(_) => None,
-                },
+                quota: of == Of::Quota,
                 level: belief.level,
                 at: belief.at,
                 half_life_seconds: belief.half_life.as_secs(),
@@ -134,11 +131,11 @@ pub(super) fn read(text: &str, now: Timestamp) -> Result<Shortages, UnreadableSh
         match (entry.reservation, entry.quota) {
             (Some(id), _) => drop(shortages.full.0.insert(id, (key, belief))),
             // What shares it is known by what was refused.
-            (None, Some(_quota)) => {
+            (None, true) => {
                 let shared = quota::shared_by(&key);
                 drop(shortages.quotas.0.insert(shared, (key, belief)));
             }
-            (None, None) => drop(shortages.beliefs.insert(key, belief)),
+            (None, false) => drop(shortages.beliefs.insert(key, belief)),
         }
     }
     for entry in document.bought {

@@ -3,9 +3,9 @@
 use super::*;
 use crate::model::node_pool::NodePool;
 use crate::model::offering::Offering;
-use crate::model::pod::{Pod, PodConstraints, PodKey, PodSpec, TopologySpread};
+use crate::model::pod::{Pod, PodConstraints, PodKey, PodSpec};
 use crate::model::resources::Resources;
-use crate::plan::examples::node_class;
+use crate::plan::examples::{node_class, zone_spread};
 use crate::plan::provision::promise;
 
 /// What EC2 offers.
@@ -216,16 +216,7 @@ fn a_batch_that_got_nothing_walks_on_from_zone_to_zone_and_from_spot_to_on_deman
 #[test]
 fn a_claim_that_a_spread_put_into_a_zone_is_given_up_for_another_zone() {
     let constraints = PodConstraints {
-        spread: vec![TopologySpread {
-            topology_key: "topology.kubernetes.io/zone".to_owned(),
-            max_skew: 1,
-            min_domains: None,
-            required: true,
-            selector: None,
-            match_label_keys: Vec::new(),
-            honor_node_affinity: true,
-            honor_node_taints: false,
-        }],
+        spread: vec![zone_spread()],
         ..PodConstraints::default()
     };
     for (constraints, leaves) in [(Some(Arc::new(constraints)), true), (None, false)] {

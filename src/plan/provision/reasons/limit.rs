@@ -17,7 +17,7 @@ pub(super) fn reached(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant)
         (!short.is_empty()).then_some((candidate, short))
     });
     // Of what is over the fewest limits the smallest.
-    let nearest = kept_out.min_by(|left, right| rank(left).cmp(&rank(right)));
+    let nearest = kept_out.min_by_key(rank);
     let Some((candidate, short)) = nearest else {
         return (
             ReasonKind::LimitReached,

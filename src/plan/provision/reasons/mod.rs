@@ -224,7 +224,7 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
             failure.nearest_miss.clone(),
         );
     }
-    if !left.rooms.short(left.supply, available).is_empty() {
+    if !left.rooms.allow(left.supply, available) {
         return limit::reached(left, fitting, variant);
     }
     if let Some(explained) = unavailable::used_up(left, fitting) {
@@ -236,11 +236,9 @@ fn though_it_fits(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> 
 /// The alternatives of the node that the pod would be on have fewer values than minValues asks for.
 fn too_few_values(left: &Left<'_>, fitting: &[usize], variant: &PoolVariant) -> Reason {
     let counted = min_values::keys(variant).map(|(key, wanted)| {
-        let candidates = fitting.iter().copied().filter(|index| {
-            let candidate = left.supply.candidates.get(*index);
-            candidate.is_some_and(|candidate| candidate.offering.available)
-        });
+        let candidates = fitting.iter().copied();
         let values: BTreeSet<String> = candidates
+            .filter(|index| left.available(*index).is_some())
             .filter_map(|index| {
                 let labels = left.supply.labels(index)?;
                 labels.label(key).map(str::to_owned)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::Left;
 use crate::model::requirement::Requirement;
+use crate::plan::pack::Bits;
 use crate::plan::provision::class::Class;
 use crate::plan::provision::labels::{DemandTerm, HOSTNAME, Labelled};
 use crate::plan::provision::supply::{PoolVariant, is_inherent, labelled};
@@ -117,23 +118,26 @@ fn together<'class>(
     own: &[usize],
     demands: Vec<Demand<'class>>,
 ) -> Vec<Demand<'class>> {
-    let met: Vec<BTreeSet<usize>> = demands
+    let met: Vec<Bits> = demands
         .iter()
         .map(|(key, wanted)| {
-            let meets = |index: &usize| {
+            let mut met = Bits::empty(left.supply.candidates.len());
+            for index in own {
                 let labels = left.supply.labels(*index);
-                labels.is_some_and(|labels| wanted.accepts(labels.label(key)))
-            };
-            own.iter().copied().filter(meets).collect()
+                if labels.is_some_and(|labels| wanted.accepts(labels.label(key))) {
+                    met.insert(*index);
+                }
+            }
+            met
         })
         .collect();
-    if met.iter().any(BTreeSet::is_empty) {
+    if met.iter().any(Bits::is_empty) {
         return Vec::new();
     }
     for (place, (first, own)) in demands.iter().zip(&met).enumerate() {
         let later = demands.iter().zip(&met).skip(place + 1);
         for (second, theirs) in later {
-            if own.is_disjoint(theirs) {
+            if !own.intersects(theirs) {
                 return vec![*first, *second];
             }
         }

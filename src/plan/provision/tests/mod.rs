@@ -150,8 +150,7 @@ fn plan(snapshot: &Snapshot) -> ProvisioningPlan {
 /// The plan, and everything that is wrong with it or with the proof of its lower bound.
 fn judged(snapshot: &Snapshot, settings: &ProvisionSettings) -> (ProvisioningPlan, Vec<String>) {
     let (plan, proofs) = provision_proven(snapshot, settings, &|| false);
-    let mut wrong = check::violations(snapshot, &plan);
-    wrong.extend(check::unproven(&plan, &proofs));
+    let wrong = check::faults(snapshot, &plan, &proofs);
     (plan, wrong)
 }
 

@@ -65,11 +65,7 @@ impl Assignment {
         open.iter()
             .filter(|open| {
                 let gain = if prefers { open.gain_over(least) } else { 0 };
-                let ceiling = if gain == 0 {
-                    least.rank.cost
-                } else {
-                    self.premium.ceiling(least.rank.cost, gain)
-                };
+                let ceiling = self.premium.ceiling(least.rank.cost, gain);
                 (open.rank.excess, open.rank.level) == (least.rank.excess, least.rank.level)
                     && open.rank.cost <= ceiling
             })

@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use super::class::Class;
 use super::labels::HOSTNAME;
 use super::levels::{self, Priced};
-use super::settings::{Premium, ProvisionSettings};
 use super::topology::group::{Group, Groups};
 use super::topology::price::{Demand, Prices, Wish};
 use super::topology::world::Placed;
@@ -27,7 +26,6 @@ use crate::plan::pack::Bits;
 /// The wishes of all classes.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    premium: Premium,
     /// By class how much its wishes weigh together; 0 where it has none that anything could cost.
     weights: Vec<i64>,
     /// Levels of the classes that wish for nodes: with what is worth its price first, and without wishes.
@@ -43,13 +41,8 @@ pub(super) fn is_wish(group: &Group) -> bool {
 
 impl Wishes {
     /// Reads the wishes of classes whose candidates are matched.
-    pub(super) fn read(
-        ground: &Ground<'_>,
-        classes: &[Class],
-        settings: &ProvisionSettings,
-    ) -> Self {
+    pub(super) fn read(ground: &Ground<'_>, classes: &[Class], drivers_on_demand: bool) -> Self {
         let mut wishes = Self {
-            premium: settings.preference_premium,
             weights: vec![0; classes.len()],
             ..Self::default()
         };
@@ -63,7 +56,7 @@ impl Wishes {
             let placed = Placed::of(ground.snapshot, &groups);
             wishes.company = Some((groups, placed));
         }
-        wishes.read_nodes(ground, classes, settings.drivers_on_demand);
+        wishes.read_nodes(ground, classes, drivers_on_demand);
         wishes
     }
 
@@ -111,7 +104,7 @@ impl Wishes {
             };
             let wish = Wish::of(class, asks(class), u32::MAX);
             let price = |bits: &Bits| prices.cheapest(&wish, bits.clone());
-            let priced = levels::by_worth(&ranks, self.premium, price);
+            let priced = levels::by_worth(&ranks, ground.premium, price);
             let unwished = levels::without_wishes(&ranks);
             let likings = || ranks.keys().map(|rank| rank.liking);
             let most = likings().max().unwrap_or(0);

@@ -7,7 +7,6 @@
 //! the first, for the budget of one.
 
 use super::super::class::Class;
-use super::super::fill;
 use super::super::min_values;
 use super::super::place::{Placement, World};
 use super::super::settings::Premium;
@@ -31,6 +30,8 @@ pub(in crate::plan::provision) struct Ground<'round> {
     pub(in crate::plan::provision) snapshot: &'round Snapshot,
     pub(in crate::plan::provision) supply: &'round Supply,
     pub(in crate::plan::provision) bins: &'round [Bin],
+    /// The bins that suit each class: wishes and minValues change nothing of that.
+    pub(in crate::plan::provision) suitable: &'round [Vec<usize>],
     /// What each candidate offers, by dimension.
     pub(in crate::plan::provision) capacities: &'round [Vec<i64>],
     /// What may be used of each candidate, by dimension.
@@ -90,13 +91,12 @@ impl Ground<'_> {
     /// The fleet for classes as they are.
     fn attempt(&self, mut classes: Vec<Class>, heard: Vec<bool>, budget: u64) -> Attempt {
         min_values::leave_to_others(self.supply, (self.capacities, self.usable), &mut classes);
-        let suitable = fill::bins_of_classes(self.snapshot, &classes, self.bins);
         let stage = Stage {
             snapshot: self.snapshot,
             classes: &classes,
             supply: self.supply,
             bins: self.bins,
-            suitable: &suitable,
+            suitable: self.suitable,
             capacities: self.usable,
             dimensions: self.dimensions,
             premium: self.premium,
@@ -148,8 +148,7 @@ impl Suite<'_> {
         let pods: usize = self.classes.iter().map(|class| class.pods.len()).sum();
         extra <= first.bill.price / 1000 * FREE_PERMILLE
             || (self.ground.over)()
-            || (pods > MOST_PODS
-                && (self.wishes.premium.is_unbounded() || self.allows(first, extra)))
+            || (pods > MOST_PODS && self.allows(first, extra))
     }
 
     /// True when wishes may cost so much in a fleet, were what their classes pay for as far above the bound as all is.
@@ -168,7 +167,7 @@ impl Suite<'_> {
     /// What the wishes of a class are worth whose pods cost so much without.
     fn worth_of(&self, class: usize, price: i64) -> i64 {
         let weight = self.wishes.weights.get(class).copied().unwrap_or(0);
-        let ceiling = self.wishes.premium.ceiling(price, weight);
+        let ceiling = self.ground.premium.ceiling(price, weight);
         ceiling.saturating_sub(price)
     }
 

@@ -47,7 +47,7 @@ pub(in crate::plan::provision) fn told(
         };
         if price > 0 {
             told.push(PricedWish {
-                pods: class.pods.clone(),
+                pods: class.pods.to_vec(),
                 wish: words(&class.spec),
                 kept: is_kept,
                 price: UsdPerHour::from_units(price),

@@ -2,17 +2,16 @@
 //! a network, and so in virtual time.
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
 use super::Endpoint;
 use crate::cloud::CloudError;
-use crate::cloud::ec2::{Ec2Cloud, ProvideCredentials};
+use crate::cloud::ec2::{Ec2Cloud, ProvideCredentials, Queue};
 use crate::cloud::facts::BUILT_IN_REGION;
 use crate::cloud::settings::CloudSettings;
 use crate::world::World;
@@ -28,13 +27,36 @@ pub async fn connect(
     settings: CloudSettings,
     world: &World,
 ) -> Result<Ec2Cloud, CloudError> {
-    let region = settings.region.or_else(|| Some(BUILT_IN_REGION.to_owned()));
-    let settings = CloudSettings { region, ..settings };
-    Ec2Cloud::connect_with(settings, world.clone(), |loader| {
-        let client = Connector::new(endpoint);
+    Ec2Cloud::connect_with(in_region(settings), world.clone(), |loader| {
+        let client = client(Connector::new(endpoint));
         loader.http_client(client).credentials_provider(credentials)
     })
     .await
+}
+
+/// The queue of a name at an endpoint in this process.
+pub async fn queue(
+    endpoint: Endpoint,
+    credentials: impl ProvideCredentials + 'static,
+    settings: CloudSettings,
+    name: String,
+) -> Queue {
+    Queue::connect_with(&in_region(settings), name, |loader| {
+        let client = client(Connector::new(endpoint));
+        loader.http_client(client).credentials_provider(credentials)
+    })
+    .await
+}
+
+fn in_region(settings: CloudSettings) -> CloudSettings {
+    let region = settings.region.or_else(|| Some(BUILT_IN_REGION.to_owned()));
+    CloudSettings { region, ..settings }
+}
+
+/// What the SDK takes for its HTTP client, where every request goes one way.
+pub fn client(connector: impl HttpConnector + 'static) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_settings, _components| connector.clone())
 }
 
 /// An endpoint for the SDK's clients.
@@ -45,16 +67,6 @@ impl Connector {
     /// The way to an endpoint.
     pub const fn new(endpoint: Endpoint) -> Self {
         Self(endpoint)
-    }
-}
-
-impl HttpClient for Connector {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
     }
 }
 

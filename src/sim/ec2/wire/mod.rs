@@ -245,8 +245,13 @@ impl Desk<'_> {
         Ok(self.all.flag("DryRun")? == Some(true))
     }
 
+    /// Refuses what the policy does not allow.
+    fn authorize(&self, operation: Operation) -> Result<(), Refusal> {
+        authorize::check(self.policy, &authorize::needs(operation, self)?)
+    }
+
     fn serve(&mut self, operation: Operation) -> Result<Content, Refusal> {
-        authorize::check(self.policy, &authorize::needs(operation, self)?)?;
+        self.authorize(operation)?;
         let elements = match operation.service() {
             Service::Sqs => return self.serve_sqs(operation).map(Content::Json),
             Service::Ssm => return parameters::get(self).map(Content::Json),
@@ -395,23 +400,14 @@ impl Endpoint {
             Err(refusal) => return Some(self.refused(Service::Ec2, &refusal)),
         };
         let service = operation.service();
-        if operation == Operation::ReceiveMessage {
+        // Whoever may not read the queue is told so at once.
+        if operation == Operation::ReceiveMessage && self.allows(operation, &form) {
             self.way.ec2.announced(queues::wait(&form.all())).await;
         }
         let served = self
             .way
             .go(&operation.call(&form.all()), |state, fault| {
-                let now = state.clock.now();
-                let mut desk = Desk {
-                    state,
-                    form: &form,
-                    all: form.all(),
-                    now,
-                    discovery: &self.discovery,
-                    policy: self.policy.as_deref(),
-                    fault,
-                };
-                desk.serve(operation)
+                self.desk(state, &form, fault).serve(operation)
             })
             .await;
         match served {
@@ -423,6 +419,32 @@ impl Endpoint {
             Err(Unserved::Refused(refusal)) => Some(self.refused(service, &refusal)),
             Err(Unserved::NoAnswer) => None,
         }
+    }
+
+    /// The desk with a request on it.
+    fn desk<'call>(
+        &'call self,
+        state: &'call mut State,
+        form: &'call Form,
+        fault: Option<CallFault>,
+    ) -> Desk<'call> {
+        let now = state.clock.now();
+        Desk {
+            state,
+            form,
+            all: form.all(),
+            now,
+            discovery: &self.discovery,
+            policy: self.policy.as_deref(),
+            fault,
+        }
+    }
+
+    /// Whether the policy lets a request through.
+    fn allows(&self, operation: Operation, form: &Form) -> bool {
+        let mut state = self.way.ec2.locked();
+        let desk = self.desk(&mut state, form, None);
+        desk.authorize(operation).is_ok()
     }
 
     fn refused(&self, service: Service, refusal: &Refusal) -> Answer {

@@ -1,10 +1,12 @@
 //! What belongs to others, under the policy that ships with Tonnage: none of it can be touched.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::rights::{RED, RUN, tagging};
 use super::{FLEET, TEMPLATE, Talk, but, launched, shipped};
 use crate::model::offering::{CapacityType, OfferingKey};
+use crate::sim::ec2::queue::WAIT;
 use crate::sim::ec2::template::Tags;
 use crate::sim::ec2::wire::authorize;
 use crate::sim::ec2::wire::policy::Policy;
@@ -17,11 +19,7 @@ async fn nothing_of_another_cluster_can_be_touched() {
     let offering = OfferingKey::new("c5.xlarge", "us-east-1a", CapacityType::Spot);
     let theirs = talk.world.ec2.stray(RED, &offering);
     let own = ours[0].as_str();
-    let other = super::Endpoint::new(&talk.world.ec2, "other", "blue");
-    let beside = Talk {
-        world: talk.world.clone(),
-        endpoint: other,
-    };
+    let beside = talk.without_policy();
     let template = but(
         TEMPLATE,
         &[
@@ -73,10 +71,7 @@ async fn nothing_of_another_cluster_can_be_touched() {
 async fn templates_are_made_with_the_clusters_tag_and_used_and_deleted_only_where_they_have_it() {
     let talk = Talk::under(&shipped());
     talk.done("CreateLaunchTemplate", TEMPLATE).await;
-    let beside = Talk {
-        world: talk.world.clone(),
-        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
-    };
+    let beside = talk.without_policy();
     let theirs = [("LaunchTemplateName", "red-1"), ("ClientToken", "red")];
     let of_red = |tag: (&'static str, &'static str)| but(TEMPLATE, &[theirs[0], theirs[1], tag]);
     let red = ("TagSpecification.1.Tag.1.Value", RED);
@@ -134,13 +129,11 @@ fn a_template_is_tagged_by_the_call_that_makes_it_alone() {
 #[tokio::test(start_paused = true)]
 async fn no_other_clusters_queue_is_found_read_or_emptied() {
     let talk = Talk::under(&shipped());
-    let everything = Talk {
-        world: talk.world.clone(),
-        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
-    };
+    let everything = talk.without_policy();
     let theirs = json!({
         "QueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/tonnage-red",
         "Entries": [{ "Id": "0", "ReceiptHandle": "1" }],
+        "WaitTimeSeconds": 20,
     });
     for (action, body) in [
         ("GetQueueUrl", &json!({ "QueueName": "tonnage-red" })),
@@ -148,7 +141,9 @@ async fn no_other_clusters_queue_is_found_read_or_emptied() {
         ("DeleteMessageBatch", &theirs),
     ] {
         let target = format!("AmazonSQS.{action}");
+        let begun = Instant::now();
         let denied = talk.ask_in_json(&target, body).await;
+        assert!(begun.elapsed() < WAIT, "{action}");
         assert_eq!(denied.status, 403, "{action}: {}", denied.body);
         let absent = everything.ask_in_json(&target, body).await;
         let told: Value = serde_json::from_str(&absent.body).unwrap();

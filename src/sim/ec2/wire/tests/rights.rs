@@ -311,10 +311,7 @@ async fn only_own_profiles_are_changed_and_only_get_the_role_of_nodes() {
     let theirs = but(WITH_ROLE, &[("InstanceProfileName", "nodes")]);
     talk.done("GetInstanceProfile", &theirs).await;
     // Nor may one that has the path and not the tag, or the tag and not the path.
-    let beside = Talk {
-        world: talk.world.clone(),
-        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
-    };
+    let beside = talk.without_policy();
     for (name, change) in [
         ("untagged", ("Tags.member.1.Value", RED)),
         ("elsewhere", ("Path", "/")),
@@ -355,10 +352,7 @@ async fn parameters_that_aws_publishes_are_read_and_no_others() {
     assert_eq!(denied["__type"], "AccessDeniedException");
     let message = denied["message"].as_str().unwrap();
     assert!(message.contains("ssm:GetParameters"), "{message}");
-    let everything = Talk {
-        world: talk.world.clone(),
-        endpoint: super::Endpoint::new(&talk.world.ec2, "other", "blue"),
-    };
+    let everything = talk.without_policy();
     let read = everything.parameters(&["/own/image"]).await.body;
     assert!(read.contains("\"ami-amd64\""), "{read}");
     assert_eq!(everything.parameters(&["/a"; 11]).await.status, 400);
