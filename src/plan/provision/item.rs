@@ -109,6 +109,16 @@ impl Item {
         }
     }
 
+    /// The candidates of all its levels.
+    pub fn may_use(&self) -> Bits {
+        let mut levels = self.levels.iter();
+        let mut all = levels.next().cloned().unwrap_or_default();
+        for level in levels {
+            all.add_all(level);
+        }
+        all
+    }
+
     /// Keeps only these candidates, and drops levels that are empty then.
     pub fn restrict(&mut self, candidates: &Bits) {
         for level in &mut self.levels {

@@ -45,7 +45,6 @@ pub use settings::{ContestedPods, Premium, ProvisionSettings};
 
 use std::collections::BTreeMap;
 
-use crate::plan::pack::Bits;
 use assemble::Parts;
 use buy::{Proof, Purchase};
 use class::Class;
@@ -157,6 +156,7 @@ fn planned(
     let told = wishes::told(&wishes, &supply, (&fleet, compared.as_ref()));
     let (classes, arranged, placement) = (fleet.classes, fleet.arranged, fleet.placement);
     let (states, mut rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
+    let limited = placement.limited;
     let items = arranged.items;
 
     let parts = Parts {
@@ -176,13 +176,12 @@ fn planned(
     record_bins(&mut plan, &bins, &states, &items, &mut pods);
     let mix = Mix::of(snapshot);
     record_nodes(&mut plan, &purchase, &parts, (mix, &mut rooms), &mut pods);
-    let limited = limited_by_class(&classes, &items, &purchase, supply.candidates.len());
     for (index, names) in pods.rest() {
         let left = reasons::Left {
             supply: &supply,
             capacities: &capacities,
             rooms: &rooms,
-            limited: limited.get(index),
+            limited: limited.get(&index),
             topology: arranged.failed.get(index).and_then(Option::as_ref),
             contested: contested.get(index).copied().flatten(),
         };
@@ -240,24 +239,6 @@ fn leave_out(
         (PodKey::clone(key), why)
     });
     plan.unschedulable.extend(with_reasons);
-}
-
-/// The candidates that limits kept from each class.
-fn limited_by_class(
-    classes: &[Class],
-    items: &[Item],
-    purchase: &Purchase,
-    candidates: usize,
-) -> Vec<Bits> {
-    let mut limited = vec![Bits::empty(candidates); classes.len()];
-    for (item, bits) in items.iter().zip(&purchase.limited) {
-        for (class, _each) in &item.content {
-            if let Some(known) = limited.get_mut(*class) {
-                known.add_all(bits);
-            }
-        }
-    }
-    limited
 }
 
 /// Takes the candidates from classes that are left to another provisioner.

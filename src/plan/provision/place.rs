@@ -1,7 +1,7 @@
 //! Existing room first, then new nodes, until every constraint between pods holds and every node keeps its
 //! NodePool's minValues.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::buy::{self, Purchase};
 use super::fill;
@@ -12,6 +12,7 @@ use super::reserved;
 use super::topology;
 use super::topology::failure::Failure;
 use super::topology::outcome::Excess;
+use crate::plan::pack::Bits;
 use crate::plan::pack::problem::Relation;
 
 /// What does not change while a round looks for places.
@@ -33,6 +34,8 @@ pub(super) struct Placement {
     pub(super) states: Vec<fill::BinState>,
     pub(super) rooms: Rooms,
     pub(super) purchase: Purchase,
+    /// By class the candidates that limits kept some of its pods from.
+    pub(super) limited: BTreeMap<usize, Bits>,
 }
 
 /// How often pods that would break a constraint are taken out and the rest is placed anew.
@@ -42,6 +45,8 @@ const REPAIRS: usize = 8;
 /// few alternatives.
 pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Placement {
     let mut repairs = 0;
+    // What a limit kept out is taken out before the next repair, so that the last purchase no longer knows it.
+    let mut limited = BTreeMap::new();
     let sold = reserved::sold(world.stage.supply);
     loop {
         let items = &arranged.items;
@@ -71,6 +76,9 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
             over: world.over,
         };
         let purchase = buy::buy(&market, &mut rooms, &mut left);
+        for (item, bits) in items.iter().zip(&purchase.limited) {
+            add_limited(&mut limited, item, bits);
+        }
         let placed: Vec<u32> = items
             .iter()
             .zip(&left)
@@ -88,24 +96,59 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
                 states,
                 rooms,
                 purchase,
+                limited,
             };
         }
         repairs += 1;
+        let again = repairs < REPAIRS;
         for found in crowded {
-            loosen(arranged, found, &placed, repairs < REPAIRS);
+            loosen(arranged, found, &placed, again);
         }
+        let kept_out = kept_out(&purchase);
         for (index, excess) in drop {
-            let placed = placed.get(index).copied().unwrap_or(0);
-            match excess {
-                Excess::Pods { class, count } if repairs < REPAIRS => {
-                    thin_out(arranged, index, class, count);
-                }
-                Excess::Items(excess) if repairs < REPAIRS => {
-                    lose_company(arranged, index, placed.saturating_sub(excess));
-                }
-                Excess::Items(_) | Excess::Pods { .. } => lose_company(arranged, index, 0),
+            if let Some(item) = arranged.items.get(index) {
+                add_limited(&mut limited, item, &item.may_use().and(&kept_out));
             }
+            let placed = placed.get(index).copied().unwrap_or(0);
+            repair(arranged, (index, placed), excess, again);
         }
+    }
+}
+
+/// Takes out what is too many of an item, or all of it where that may not be tried again.
+fn repair(
+    arranged: &mut topology::Arranged,
+    (index, placed): (usize, u32),
+    excess: Excess,
+    again: bool,
+) {
+    match excess {
+        Excess::Pods { class, count } if again => thin_out(arranged, index, class, count),
+        Excess::Items(excess) if again => {
+            lose_company(arranged, index, placed.saturating_sub(excess));
+        }
+        Excess::Items(_) | Excess::Pods { .. } => lose_company(arranged, index, 0),
+    }
+}
+
+/// Everything that limits kept somebody from. Those that counted on them have no place for the same reason.
+fn kept_out(purchase: &Purchase) -> Bits {
+    let mut all = purchase.limited.iter();
+    let mut kept_out = all.next().cloned().unwrap_or_default();
+    for bits in all {
+        kept_out.add_all(bits);
+    }
+    kept_out
+}
+
+/// Adds candidates that limits kept from the classes of an item.
+fn add_limited(limited: &mut BTreeMap<usize, Bits>, item: &Item, bits: &Bits) {
+    if bits.is_empty() {
+        return;
+    }
+    for (class, _each) in &item.content {
+        let known = limited.entry(*class).or_insert_with(|| bits.clone());
+        known.add_all(bits);
     }
 }
 

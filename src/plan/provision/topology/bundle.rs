@@ -3,7 +3,7 @@
 //! Given items; given back items in which pods with required affinity over single nodes are packed
 //! together with what they follow. What does not fit onto one node stays out, with the reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::failure::Failure;
 use super::group::{Group, Groups, Kind};
@@ -54,12 +54,45 @@ pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, place
     let (following, leading): (Vec<usize>, Vec<usize>) = on_node
         .into_iter()
         .partition(|index| placed.has_members(*index));
-    for index in following.into_iter().chain(leading) {
+    for index in following.into_iter().chain(leaders_first(groups, &leading)) {
         if let Some(group) = groups.groups.get(index) {
             bundle_group(arranged, bins, index, group, placed, &room);
         }
     }
     arranged.items.retain(|item| item.count > 0);
+}
+
+/// Groups in the order in which those that lead have a node themselves before others join them; where they wait for
+/// each other in a circle, as they come.
+fn leaders_first(groups: &Groups, leading: &[usize]) -> Vec<usize> {
+    let group = |index: usize| groups.groups.get(index);
+    let mut led_by: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for index in leading {
+        for class in group(*index)
+            .into_iter()
+            .flat_map(|group| group.triggers.keys())
+        {
+            led_by.entry(*class).or_default().insert(*index);
+        }
+    }
+    let before = |index: usize, done: &BTreeSet<usize>| {
+        let leads = group(index).into_iter().flat_map(|group| {
+            let members = group.members.iter();
+            members.filter(|class| !group.triggers.contains_key(class))
+        });
+        let mut needed = leads.filter_map(|class| led_by.get(class)).flatten();
+        needed.any(|other| *other != index && !done.contains(other))
+    };
+    let mut open = leading.to_vec();
+    let mut done = BTreeSet::new();
+    let mut order = Vec::with_capacity(open.len());
+    while !open.is_empty() {
+        let ready = open.iter().position(|index| !before(*index, &done));
+        let next = open.remove(ready.unwrap_or(0));
+        done.insert(next);
+        order.push(next);
+    }
+    order
 }
 
 /// Pods that a node on its way was bought for together stay together.
@@ -102,7 +135,7 @@ fn keep_together(
             return;
         };
         item.count -= count;
-        let both = available(item);
+        let both = item.may_use();
         let whole = together.get_or_insert_with(|| Item {
             content: Vec::new(),
             parts: Vec::new(),
@@ -196,7 +229,7 @@ fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, 
         item.domains
             .push(Domain::one_of(HOSTNAME.to_owned(), names));
         item.levels.clear();
-        fail(arranged, position, Failure::no_room_there());
+        fail(arranged, position, &Failure::no_room_there());
     }
 }
 
@@ -205,7 +238,7 @@ fn follow(arranged: &mut Arranged, position: usize, bins: &[Bin], group: usize, 
 fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<usize> {
     let (first, others) = positions.split_first()?;
     let item = arranged.items.get(*first)?.clone();
-    let on_candidates = most(&item, &available(&item), &room.capacities, &[]);
+    let on_candidates = most(&item, &item.may_use(), &room.capacities, &[]);
     let on_bins = room
         .bins
         .iter()
@@ -218,7 +251,7 @@ fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<u
     );
     let together = large.min(allowed);
     if together < item.count {
-        fail(arranged, *first, apart(large, allowed));
+        fail(arranged, *first, &apart(large, allowed));
     }
     if together == 0 {
         arranged.items.get_mut(*first)?.count = 0;
@@ -237,14 +270,14 @@ fn gather(arranged: &mut Arranged, positions: &[usize], room: &Room) -> Option<u
         let Some(item) = arranged.items.get(*other).cloned() else {
             continue;
         };
-        let both = available(&bundle).and(&available(&item));
+        let both = bundle.may_use().and(&item.may_use());
         let mut loads = Loads::default();
         loads.add(&bundle.relations, 1);
         let large = most(&item, &both, &room.capacities, &bundle.size);
         let allowed = loads.room(&item.relations);
         let beside = large.min(allowed);
         if beside < item.count || beside == 0 {
-            fail(arranged, *other, apart(large, allowed));
+            fail(arranged, *other, &apart(large, allowed));
         }
         if beside > 0 {
             bundle = merged(&bundle, &item, beside, &both, &room.capacities);
@@ -270,7 +303,7 @@ fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room
         let Some(lead) = arranged.items.get(*leader).cloned() else {
             continue;
         };
-        let both = available(&lead).and(&available(&item));
+        let both = lead.may_use().and(&item.may_use());
         let mut loads = Loads::default();
         loads.add(&lead.relations, 1);
         let (large, allowed) = (
@@ -300,15 +333,10 @@ fn join(arranged: &mut Arranged, position: usize, leaders: &[usize], room: &Room
     }
     if rest > 0 {
         let is_alone = rest == item.count && bundles.is_empty();
-        fail(
-            arranged,
-            position,
-            if is_alone {
-                Failure::nobody_there()
-            } else {
-                why
-            },
-        );
+        if is_alone {
+            why = Failure::nobody_there();
+        }
+        fail(arranged, position, &why);
     }
     if let Some(item) = arranged.items.get_mut(position) {
         item.count = 0;
@@ -379,24 +407,13 @@ fn apart(large: u32, allowed: u32) -> Failure {
     }
 }
 
-fn fail(arranged: &mut Arranged, position: usize, why: Failure) {
-    let class = arranged
-        .items
-        .get(position)
-        .and_then(|item| item.content.first())
-        .map(|(class, _)| *class);
-    if let Some(failed) = class.and_then(|class| arranged.failed.get_mut(class)) {
-        failed.get_or_insert(why);
+fn fail(arranged: &mut Arranged, position: usize, why: &Failure) {
+    let content = arranged.items.get(position).map(|item| &item.content);
+    for (class, _each) in content.into_iter().flatten() {
+        if let Some(failed) = arranged.failed.get_mut(*class) {
+            failed.get_or_insert_with(|| why.clone());
+        }
     }
-}
-
-fn available(item: &Item) -> Bits {
-    let mut levels = item.levels.iter();
-    let mut all = levels.next().cloned().unwrap_or_default();
-    for level in levels {
-        all.add_all(level);
-    }
-    all
 }
 
 fn keep_fitting(item: &mut Item, capacities: &[Vec<i64>]) {
