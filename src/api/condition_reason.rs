@@ -106,6 +106,8 @@ open_enum! {
         SubnetsNotFound = "SubnetsNotFound",
         /// The security group terms select nothing.
         SecurityGroupsNotFound = "SecurityGroupsNotFound",
+        /// The security group terms select more than a network interface has, or than it has unless a quota was raised.
+        TooManySecurityGroups = "TooManySecurityGroups",
         /// The instance profile does not exist.
         InstanceProfileNotFound = "InstanceProfileNotFound",
         /// The instance profile was made moments ago, and EC2 may not know it yet.

@@ -105,7 +105,9 @@ pub const TABLE: &[Row] = &[
         example: "true",
         default: Some("false"),
         meaning: "Makes, removes and replaces no node of this pool. What is under way is finished: machines that were \
-                  bought join, nodes that are being deleted go. A value that is neither true nor false pauses.",
+                  bought join, nodes that are being deleted go. Machines without a NodeClaim stay and are paid for: event \
+                  `OrphansHeld` and `tonnage_orphans_held{reason=\"paused\"}` tell of them. A value that is neither true nor \
+                  false pauses.",
         support: Support::ActedOn,
     },
     Row {

@@ -4,9 +4,8 @@
 //! [`ErrorClass`], and whether the same request may be repeated. Nothing here makes a call; a code
 //! that the table does not know is judged by the shape of its name, then by its HTTP status.
 
-use std::collections::BTreeSet;
-
 use super::CloudError;
+use super::advice::advise;
 use crate::model::launch::{ErrorClass, NO_FREE_ADDRESS};
 
 /// The code given to a call that got no answer: the request may or may not have taken effect.
@@ -17,6 +16,8 @@ pub const NO_CREDENTIALS: &str = "NoCredentials";
 pub const DRY_RUN: &str = "DryRunOperation";
 /// The code given to a request that is wrong before it is made.
 pub const REFUSED: &str = "Refused";
+/// EC2's code where the account lacks the service-linked role for Spot and the caller may not make it.
+pub const NO_SPOT_ROLE: &str = "AuthFailure.ServiceLinkedRoleCreationNotPermitted";
 
 use ErrorClass::{
     InsufficientCapacity, Invalid, NotFound, QuotaExceeded, Throttled, TokenMismatch, Transient,
@@ -26,21 +27,22 @@ use ErrorClass::{
 /// Every code with a meaning of its own, by name.
 ///
 /// Sources: the EC2 API reference, "Error codes"; the CreateFleet error codes that EC2 gives inside
-/// a successful answer; the signature and service errors common to all AWS APIs.
+/// a successful answer; the signature and service errors common to all AWS APIs. Limits of what one
+/// machine, interface or request may have are no quotas of the account, whatever their names end in:
+/// who asks for less meets none.
 const TABLE: &[(&str, ErrorClass)] = &[
     ("AccessDenied", Unauthorized),
     ("AccessDeniedException", Unauthorized),
+    ("AttachmentLimitExceeded", Invalid),
     ("AuthFailure", Unauthorized),
-    (
-        "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
-        Unauthorized,
-    ),
+    (NO_SPOT_ROLE, Unauthorized),
     ("AWS.SimpleQueueService.NonExistentQueue", NotFound),
     ("Blocked", Unauthorized),
     ("DependencyViolation", Invalid),
     ("EC2ThrottledException", Throttled),
     ("ExpiredToken", Unauthorized),
     ("ExpiredTokenException", Unauthorized),
+    ("FilterLimitExceeded", Invalid),
     ("IdempotentInstanceTerminated", TokenMismatch),
     ("IdempotentParameterMismatch", TokenMismatch),
     ("IncompleteSignature", Unauthorized),
@@ -68,6 +70,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("InvalidClientTokenId", Unauthorized),
     ("InvalidFleetConfiguration", Invalid),
     ("InvalidInstanceID.Malformed", Invalid),
+    ("InvalidInterface.IpAddressLimitExceeded", Invalid),
     ("InvalidKMSKey.InvalidState", Invalid),
     ("InvalidParameter", Invalid),
     ("InvalidParameterCombination", Invalid),
@@ -77,11 +80,13 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("LimitExceededException", QuotaExceeded),
     ("MalformedQueryString", Invalid),
     ("MaxFleetCountExceeded", QuotaExceeded),
+    ("MaxIOPSLimitExceeded", QuotaExceeded),
     ("MaxSpotFleetRequestCountExceeded", QuotaExceeded),
     ("MaxSpotInstanceCountExceeded", QuotaExceeded),
     ("MaxTemplateLimitExceeded", QuotaExceeded),
     ("MissingAuthenticationToken", Unauthorized),
     ("MissingParameter", Invalid),
+    ("NetworkInterfaceLimitExceeded", QuotaExceeded),
     (NO_ANSWER, Transient),
     (NO_CREDENTIALS, Unauthorized),
     ("NoSuchEntity", NotFound),
@@ -93,6 +98,7 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("ParameterVersionNotFound", NotFound),
     ("PendingVerification", Unauthorized),
     ("PriorRequestNotComplete", Throttled),
+    ("PrivateIpAddressLimitExceeded", Invalid),
     ("ProvisionedThroughputExceededException", Throttled),
     ("QueueDoesNotExist", NotFound),
     (REFUSED, Invalid),
@@ -106,12 +112,16 @@ const TABLE: &[(&str, ErrorClass)] = &[
     ("ResourceCountExceeded", QuotaExceeded),
     ("ResourceLimitExceeded", QuotaExceeded),
     ("ResourceNotFoundException", NotFound),
+    ("SecurityGroupLimitExceeded", Invalid),
+    ("SecurityGroupsPerInstanceLimitExceeded", Invalid),
+    ("SecurityGroupsPerInterfaceLimitExceeded", Invalid),
     ("ServiceQuotaExceededException", QuotaExceeded),
     ("ServiceUnavailable", Transient),
     ("ServiceUnavailableException", Transient),
     ("SignatureDoesNotMatch", Unauthorized),
     ("SlowDown", Throttled),
     ("SpotMaxPriceTooLow", InsufficientCapacity),
+    ("TagLimitExceeded", Invalid),
     ("ThrottledException", Throttled),
     ("Throttling", Throttled),
     ("ThrottlingException", Throttled),
@@ -193,52 +203,6 @@ pub fn refused(operation: &'static str, message: impl Into<String>) -> CloudErro
     }
 }
 
-fn advise(operation: &str, class: ErrorClass, code: &str, message: &str) -> String {
-    let advice = match class {
-        Unauthorized if code == "AuthFailure.ServiceLinkedRoleCreationNotPermitted" => {
-            "create the service-linked role for Spot once: aws iam create-service-linked-role \
-             --aws-service-name spot.amazonaws.com"
-                .to_owned()
-        }
-        Unauthorized if code == NO_CREDENTIALS => {
-            "give the controller an identity: EKS Pod Identity, IRSA, or AWS_ACCESS_KEY_ID and \
-             AWS_SECRET_ACCESS_KEY"
-                .to_owned()
-        }
-        Unauthorized if code == "OptInRequired" || code == "PendingVerification" => {
-            "the account is not ready to use EC2 in this region".to_owned()
-        }
-        Unauthorized if is_identity_problem(code) => {
-            "the credentials were not accepted; check the controller's role, the clock, and that the account has \
-             enabled the region (--region, AWS_REGION)"
-                .to_owned()
-        }
-        // The shipped policy allows reads in the cluster's region alone.
-        Unauthorized => format!(
-            "allow {} for the controller's role{}{}",
-            missing_actions(operation, message),
-            role_of(message).map_or_else(String::new, |role| format!(" {role}")),
-            if operation.starts_with("Describe") {
-                " in this region (--region, AWS_REGION)"
-            } else {
-                ""
-            }
-        ),
-        // A region that does not exist has no hosts.
-        Transient if is_of_no_host(code, message) => {
-            "no host has that name: check the region (--region, AWS_REGION) and the name servers"
-                .to_owned()
-        }
-        QuotaExceeded => format!("raise the quota for {} in Service Quotas", quota_of(code)),
-        _ => return message.to_owned(),
-    };
-    if message.is_empty() {
-        advice
-    } else {
-        format!("{}; {advice}", message.trim_end_matches('.'))
-    }
-}
-
 /// A message without the text that EC2 encodes its reasons in: it differs each time, and nobody can read it as it is.
 pub fn without_encoded(message: &str) -> String {
     let Some((before, encoded)) = message.split_once("Encoded authorization failure message: ")
@@ -248,6 +212,17 @@ pub fn without_encoded(message: &str) -> String {
     let end = encoded.find(|character: char| character.is_whitespace() || character == ';');
     let after = end.and_then(|end| encoded.get(end..)).unwrap_or_default();
     format!("{}{after}", before.trim_end())
+}
+
+/// True for the codes of limits that every machine of a class exceeds, of whatever type: of its security groups and tags.
+pub fn is_of_every_machine(code: &str) -> bool {
+    [
+        "SecurityGroupLimitExceeded",
+        "SecurityGroupsPerInstanceLimitExceeded",
+        "SecurityGroupsPerInterfaceLimitExceeded",
+        "TagLimitExceeded",
+    ]
+    .contains(&code)
 }
 
 /// True for codes that say that the caller is known and may not do it.
@@ -279,7 +254,7 @@ pub fn has_no_host(error: &CloudError) -> bool {
     is_of_no_host(&error.code, &error.message)
 }
 
-fn is_of_no_host(code: &str, message: &str) -> bool {
+pub(super) fn is_of_no_host(code: &str, message: &str) -> bool {
     code == NO_ANSWER && message.contains("dns error")
 }
 
@@ -321,14 +296,7 @@ pub fn one_of<'errors>(
     }))
 }
 
-/// The role that AWS's message says the caller has.
-fn role_of(message: &str) -> Option<&str> {
-    let (_before, rest) = message.split_once(":assumed-role/")?;
-    let end = rest.find(|character: char| character == '/' || character.is_whitespace());
-    rest.get(..end?).filter(|role| !role.is_empty())
-}
-
-fn is_identity_problem(code: &str) -> bool {
+pub(super) fn is_identity_problem(code: &str) -> bool {
     [
         "AuthFailure",
         "ExpiredToken",
@@ -341,59 +309,6 @@ fn is_identity_problem(code: &str) -> bool {
         "UnrecognizedClientException",
     ]
     .contains(&code)
-}
-
-/// What the names of the actions begin with that AWS's messages name.
-const SERVICES: [&str; 8] = [
-    "ec2:", "eks:", "iam:", "kms:", "pricing:", "sqs:", "ssm:", "sts:",
-];
-
-/// The IAM actions that AWS's message names; else the one of the operation, which for CreateFleet
-/// includes what the fleet does on the caller's behalf.
-fn missing_actions(operation: &str, message: &str) -> String {
-    let named: BTreeSet<&str> = message
-        .split(|character: char| character.is_whitespace() || "'\"`,;()".contains(character))
-        .map(|word| word.trim_end_matches('.'))
-        .filter(|word| {
-            SERVICES
-                .iter()
-                .any(|service| word.starts_with(service) && word.len() > service.len())
-        })
-        .collect();
-    if !named.is_empty() {
-        return named.into_iter().collect::<Vec<_>>().join(" and ");
-    }
-    match operation {
-        "CreateFleet" => {
-            "ec2:CreateFleet, ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned()
-        }
-        "CreateLaunchTemplate" => "ec2:CreateLaunchTemplate and ec2:CreateTags".to_owned(),
-        "RunInstances" => "ec2:RunInstances, ec2:CreateTags and iam:PassRole".to_owned(),
-        "GetProducts" => "pricing:GetProducts".to_owned(),
-        "GetParameters" => "ssm:GetParameters".to_owned(),
-        "DescribeCluster" => "eks:DescribeCluster".to_owned(),
-        "GetQueueUrl" | "ReceiveMessage" => format!("sqs:{operation}"),
-        "DeleteMessageBatch" => "sqs:DeleteMessage".to_owned(),
-        "CreateInstanceProfile" => {
-            "iam:CreateInstanceProfile and iam:TagInstanceProfile".to_owned()
-        }
-        "AddRoleToInstanceProfile" => "iam:AddRoleToInstanceProfile and iam:PassRole".to_owned(),
-        other if other.contains("InstanceProfile") => format!("iam:{other}"),
-        other => format!("ec2:{other}"),
-    }
-}
-
-fn quota_of(code: &str) -> &'static str {
-    match code {
-        "VcpuLimitExceeded" | "InstanceLimitExceeded" => "running On-Demand instances (vCPUs)",
-        "MaxSpotInstanceCountExceeded" | "MaxSpotFleetRequestCountExceeded" => {
-            "Spot instance requests (vCPUs)"
-        }
-        "MaxFleetCountExceeded" => "EC2 fleets",
-        "MaxTemplateLimitExceeded" => "launch templates",
-        "VolumeLimitExceeded" => "EBS storage",
-        _ => "the resource named above",
-    }
 }
 
 #[cfg(test)]
@@ -422,6 +337,8 @@ mod tests {
             ("UnfulfillableCapacity", None, InsufficientCapacity),
             ("VcpuLimitExceeded", None, QuotaExceeded),
             ("NetworkInterfaceLimitExceeded", Some(400), QuotaExceeded),
+            ("VolumeLimitExceeded", None, QuotaExceeded),
+            ("SomethingNewLimitExceeded", Some(400), QuotaExceeded),
             ("RequestLimitExceeded", Some(503), Throttled),
             ("Client.RequestLimitExceeded", None, Throttled),
             (
@@ -447,6 +364,38 @@ mod tests {
             ("SomethingNew", None, Invalid),
         ] {
             assert_eq!(classify(code, status), class, "{code} {status:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_class_alone_asks_too_much_of_is_no_quota_and_says_what_to_change() {
+        for (code, field) in [
+            ("AttachmentLimitExceeded", "spec.blockDeviceMappings"),
+            (
+                "InvalidInterface.IpAddressLimitExceeded",
+                "spec.ipPrefixCount",
+            ),
+            ("PrivateIpAddressLimitExceeded", "spec.ipPrefixCount"),
+            (
+                "SecurityGroupLimitExceeded",
+                "spec.securityGroupSelectorTerms",
+            ),
+            (
+                "SecurityGroupsPerInstanceLimitExceeded",
+                "spec.securityGroupSelectorTerms",
+            ),
+            (
+                "SecurityGroupsPerInterfaceLimitExceeded",
+                "spec.securityGroupSelectorTerms",
+            ),
+            ("TagLimitExceeded", "spec.tags"),
+        ] {
+            for status in [None, Some(400)] {
+                let error = cloud_error("CreateFleet", code, "Too many.", status);
+                assert_eq!(error.class, Invalid, "{code}");
+                assert!(error.message.starts_with("Too many; "), "{error}");
+                assert!(error.message.contains(field), "{error}");
+            }
         }
     }
 

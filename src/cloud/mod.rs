@@ -5,6 +5,7 @@
 //! world has another. Nothing here knows Kubernetes objects or decides anything.
 
 pub mod addresses;
+mod advice;
 pub mod buckets;
 pub mod builtin;
 pub mod capacity;

@@ -35,12 +35,15 @@ impl PriceTable {
         Self {
             region: facts::BUILT_IN_REGION.to_owned(),
             on_demand: facts::built_in().on_demand.clone(),
-            on_demand_at: facts::BUILT_IN_PRICED_AT
-                .parse()
-                .expect("the date is a constant and a test reads it"),
+            on_demand_at: built_in_at(),
             spot: BTreeMap::new(),
             spot_at: None,
         }
+    }
+
+    /// True while no on-demand price is known but those that ship with the binary.
+    pub fn is_built_in(&self) -> bool {
+        self.on_demand_at == built_in_at()
     }
 
     /// The price of an offering; `None` where none is known, so that it cannot be bought blindly.
@@ -79,6 +82,12 @@ impl PriceTable {
         self.on_demand.extend(prices);
         self.on_demand_at = at;
     }
+}
+
+fn built_in_at() -> Timestamp {
+    facts::BUILT_IN_PRICED_AT
+        .parse()
+        .expect("the date is a constant and a test reads it")
 }
 
 /// One row of the spot price history.
@@ -204,11 +213,13 @@ mod tests {
     #[test]
     fn prices_of_another_region_do_not_mix() {
         let mut prices = PriceTable::built_in();
+        assert!(prices.is_built_in());
         prices.set_on_demand(
             "eu-west-1",
             BTreeMap::from([("c5.large".into(), UsdPerHour::parse("0.096").unwrap())]),
             at("2026-11-25T10:00:00Z"),
         );
+        assert!(!prices.is_built_in());
         assert_eq!(prices.region, "eu-west-1");
         assert_eq!(
             prices.of("c5.xlarge", "eu-west-1a", CapacityType::OnDemand),

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::context::Acting;
+use super::orphans::{halted, held_by_pause, listeners, measure_held};
 use super::run::{Controller, Round, Step, StepError};
 use super::terminate::TERMINATION_FAILED;
 use crate::api::conditions::ConditionType;
@@ -26,7 +27,7 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::collect::{CollectStep, Collection, Halt, decide, ended};
+use crate::plan::collect::{CollectStep, Collection, decide, ended};
 use crate::plan::condition::ConditionChange;
 
 /// The loop that collects.
@@ -136,6 +137,7 @@ impl Collect {
         let ended = context.instances(|view| ended(&snapshot, view));
         context.look_at(ended.look_at);
         halted(&context, collection.halt.as_ref());
+        measure_held(&context, &collection);
         let steps = collection
             .decision
             .steps
@@ -152,42 +154,6 @@ impl Collect {
             wake: Some(ended.wake.map_or(self.due, |wake| wake.min(self.due))),
         }
     }
-}
-
-fn halted(context: &Acting, halt: Option<&Halt>) {
-    if context.set_halt(halt.cloned()) {
-        context.metrics.orphans_found(0, halt.is_some());
-        if let Some(halt) = halt {
-            tracing::error!(token = halt.token, "{}", halt.message);
-            for subject in listeners(context) {
-                let reason = ("OrphanCollectionHalted", "Collecting");
-                context.tell(subject, EventKind::Warning, reason, halt.message.clone());
-            }
-        }
-        context.wake(Loop::NodePools);
-    }
-}
-
-/// Where people look: our NodePools, or the Lease where there is none.
-fn listeners(context: &Acting) -> Vec<Subject> {
-    let view = context.mirror.view();
-    let pools: Vec<Subject> = view
-        .node_pools
-        .values()
-        .filter(|observed| observed.ours)
-        .map(|observed| Subject::node_pool(&observed.pool.name, &observed.pool.uid))
-        .collect();
-    if !pools.is_empty() {
-        return pools;
-    }
-    let lease = context.settings.lease.iter().map(|lease| {
-        let namespace = lease
-            .namespace
-            .as_deref()
-            .unwrap_or_else(|| context.kubernetes.default_namespace());
-        Subject::lease(namespace, &lease.name)
-    });
-    lease.collect()
 }
 
 async fn carry_out(context: Arc<Acting>, gone: Ended, step: CollectStep) -> Result<(), StepError> {
@@ -209,6 +175,13 @@ async fn carry_out(context: Arc<Acting>, gone: Ended, step: CollectStep) -> Resu
         }
         CollectStep::Tag { instance, tags } => {
             context.cloud.tag(&instance, &tags).await?;
+            Ok(())
+        }
+        CollectStep::HeldByPause {
+            node_pool,
+            instances,
+        } => {
+            held_by_pause(&context, &node_pool, &instances);
             Ok(())
         }
     }

@@ -409,7 +409,7 @@ async fn unanswered(context: &Acting, batch: &Batch, error: CloudError) -> Resul
             let known = batch.claims.first();
             let known = known.and_then(|claim| context.class(&claim.node_class));
             let class = known.as_ref().map(|known| &known.class);
-            let said = (error.class, error.message.as_str());
+            let said = (error.class, error.code.as_str(), error.message.as_str());
             context.launches(|memory| memory.refused(record, class, said, now));
             refused_call(context, batch, error).await
         }

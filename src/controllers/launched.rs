@@ -19,7 +19,7 @@ use crate::metrics::ClaimStep;
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchOutcome};
 use crate::plan::condition::ConditionChange;
-use crate::plan::launch::{Batch, BatchInstance, assign, launched_status};
+use crate::plan::launch::{Batch, BatchInstance, assign, launched_status, relabelled};
 
 /// How many claims of one batch are written at the same time: what the default of 200 writes a second needs when
 /// the API server takes 0.3 s for each.
@@ -141,6 +141,8 @@ async fn tell_refusal(
     Ok(())
 }
 
+/// Writes an instance onto a claim that has none: one that has is never paired, and one that got its own meanwhile is not as
+/// it was seen, so that the write is refused.
 async fn write_instance(
     context: &Acting,
     claim: &Claim,
@@ -149,14 +151,8 @@ async fn write_instance(
     let resolution = context.class(&claim.node_class);
     let class = resolution.as_ref().map(|resolution| &resolution.class);
     let status = launched_status(instance, class, &claim.requests);
-    let labels = status
-        .labels
-        .into_iter()
-        .filter(|(key, _value)| !claim.labels.contains_key(key))
-        .map(|(key, value)| (key, Some(value)))
-        .collect();
     let change = ClaimMetadataChange {
-        labels,
+        labels: relabelled(claim, &instance.offering, status.labels),
         ..ClaimMetadataChange::default()
     };
     // The labels first: the status says that the claim is launched, so they must be there by then.

@@ -27,6 +27,7 @@ pub mod node_pool;
 mod nominate;
 pub mod notices;
 mod open;
+mod orphans;
 mod profiles;
 pub mod provision;
 pub mod queue;

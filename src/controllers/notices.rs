@@ -2,13 +2,17 @@
 //!
 //! Messages come from a [`NoticeSource`]; [`crate::plan::notices`] says what follows. A message is taken out
 //! of the queue only after what follows from it was written: one that could not be acted on comes
-//! again. Maintenance that was written onto a claim is acted on when it comes near, message or not.
+//! again. The queue is read on meanwhile: a spot machine has two minutes, and must not wait for the writes of those that
+//! were announced before it. All of it is one task, so nothing goes on once the term is over. Maintenance that was written
+//! onto a claim is acted on when it comes near, message or not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
+use futures::stream::{self, FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -30,6 +34,13 @@ use crate::plan::notices::{NoticeStep, decide, due};
 
 /// How long to wait before the queue is asked again after it could not be.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How many calls to the queue, and answers of it that are acted on, go on at the same time. An answer has ten messages at
+/// most, and a message takes three writes as a rule: of the default of 200 writes a second, that is what two or three
+/// seconds have room for.
+const MOST_AT_ONCE: usize = 16;
+/// How many claims that one message is about are written at the same time, as in launches.
+const WRITES_AT_ONCE: usize = 64;
 
 /// How long until messages that were not acted on are looked at again.
 const DECIDE_AGAIN: Duration = Duration::from_secs(2);
@@ -77,44 +88,115 @@ pub async fn listen(context: Arc<Acting>, source: Arc<dyn NoticeSource>) {
     let listening = async {
         // Before every claim is known, its notice would look like nobody's business.
         context.mirror.synced().await;
-        let mut held = Held::default();
-        let mut receiving = source.receive();
-        let mut again = Instant::now();
-        loop {
-            // First, so that a queue that is never empty keeps nobody from them.
-            let received = tokio::select! {
-                biased;
-                () = tokio::time::sleep_until(again), if !held.is_empty() => None,
-                received = &mut receiving => Some(received),
-            };
-            let outcome = match received {
-                None => {
-                    again = Instant::now() + DECIDE_AGAIN;
-                    let deliveries = held.take(context.now());
-                    heed(&context, &*source, deliveries, &mut held).await
-                }
-                Some(answer) => {
-                    receiving = source.receive();
-                    let until = context.now().saturating_add(HELD_FOR);
-                    let until = until.unwrap_or(Timestamp::MIN);
-                    let new = |delivery| Entry {
-                        delivery,
-                        until,
-                        is_new: true,
-                    };
-                    match answer.map(|answer| answer.into_iter().map(new).collect()) {
-                        Ok(deliveries) => heed(&context, &*source, deliveries, &mut held).await,
-                        Err(error) => Err(error.to_string()),
-                    }
-                }
-            };
-            if let Err(problem) = outcome {
-                tracing::warn!(problem, "the queue of EC2's announcements cannot be read");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-        }
+        Listening::new(&context, &*source).go_on().await;
     };
     context.until_over(listening).await;
+}
+
+/// The queue while it is listened to.
+struct Listening<'queue> {
+    context: &'queue Arc<Acting>,
+    source: &'queue dyn NoticeSource,
+    /// What goes on: a call to the queue, and answers of it that are acted on.
+    turns: FuturesUnordered<BoxFuture<'queue, Turn>>,
+    is_asked: bool,
+    /// The queue is not asked before.
+    ask_from: Instant,
+    held: Held,
+    /// When those are looked at again.
+    again: Instant,
+}
+
+impl<'queue> Listening<'queue> {
+    fn new(context: &'queue Arc<Acting>, source: &'queue dyn NoticeSource) -> Self {
+        Self {
+            context,
+            source,
+            turns: FuturesUnordered::new(),
+            is_asked: false,
+            ask_from: Instant::now(),
+            held: Held::default(),
+            again: Instant::now(),
+        }
+    }
+
+    async fn go_on(mut self) {
+        loop {
+            self.ask();
+            let turn = tokio::select! {
+                biased;
+                // First, so that a queue that is never empty keeps nobody from them.
+                () = tokio::time::sleep_until(self.again), if !self.held.is_empty() => None,
+                turn = self.turns.next() => turn,
+            };
+            match turn {
+                None => {
+                    self.again = Instant::now() + DECIDE_AGAIN;
+                    let entries = self.held.take(self.context.now());
+                    self.heed(entries);
+                }
+                Some(turn) => self.take(turn),
+            }
+        }
+    }
+
+    /// Asks the queue, once there is room for the answer: from the answer on its messages wait, and the queue hands them
+    /// out again after a while.
+    fn ask(&mut self) {
+        if self.is_asked || self.turns.len() >= MOST_AT_ONCE {
+            return;
+        }
+        self.is_asked = true;
+        self.turns.push(Box::pin(ask(self.source, self.ask_from)));
+    }
+
+    fn heed(&self, entries: Vec<Entry>) {
+        if !entries.is_empty() {
+            let heeding = heed(self.context, self.source, entries);
+            self.turns.push(Box::pin(heeding));
+        }
+    }
+
+    fn take(&mut self, turn: Turn) {
+        let now = self.context.now();
+        let outcome = match turn {
+            Turn::Answered(answer) => {
+                self.is_asked = false;
+                answer.map(|deliveries| self.heed(Entry::of(deliveries, now)))
+            }
+            Turn::Heeded { left, outcome } => {
+                for entry in left {
+                    self.held.hold(entry, now);
+                }
+                outcome
+            }
+        };
+        if let Err(problem) = outcome {
+            tracing::warn!(problem, "the queue of EC2's announcements cannot be read");
+            self.ask_from = Instant::now() + ASK_AGAIN;
+        }
+    }
+}
+
+/// What one of the things that go on at the same time came to.
+#[derive(Debug)]
+enum Turn {
+    /// The queue gave these, or could not be asked.
+    Answered(Result<Vec<Delivery>, String>),
+    /// Messages were acted on.
+    Heeded {
+        /// Those that are to be looked at again.
+        left: Vec<Entry>,
+        /// Whether the others were taken out of the queue.
+        outcome: Result<(), String>,
+    },
+}
+
+/// Asks the queue, from a time on.
+async fn ask(source: &dyn NoticeSource, from: Instant) -> Turn {
+    tokio::time::sleep_until(from).await;
+    let answer = source.receive().await;
+    Turn::Answered(answer.map_err(|error| error.to_string()))
 }
 
 /// A message that is being looked at.
@@ -125,6 +207,19 @@ struct Entry {
     until: Timestamp,
     /// It was not looked at before.
     is_new: bool,
+}
+
+impl Entry {
+    /// Messages that the queue has just handed out.
+    fn of(deliveries: Vec<Delivery>, now: Timestamp) -> Vec<Self> {
+        let until = now.saturating_add(HELD_FOR).unwrap_or(Timestamp::MIN);
+        let new = |delivery| Self {
+            delivery,
+            until,
+            is_new: true,
+        };
+        deliveries.into_iter().map(new).collect()
+    }
 }
 
 /// Messages that cannot be decided or acted on yet. They stay in the queue, so nothing is lost with this.
@@ -156,34 +251,30 @@ impl Held {
     }
 }
 
-/// Acts on messages and takes those out of the queue that were acted on; the others are held.
-async fn heed(
-    context: &Arc<Acting>,
-    source: &dyn NoticeSource,
-    entries: Vec<Entry>,
-    held: &mut Held,
-) -> Result<(), String> {
-    if entries.is_empty() {
-        return Ok(());
-    }
+/// Acts on messages, takes those out of the queue that were acted on, and gives the others back.
+async fn heed(context: &Arc<Acting>, source: &dyn NoticeSource, entries: Vec<Entry>) -> Turn {
     let (notices, mut done) = sorted(context, &source.addressee(), entries);
     let snapshot = &context.snapshot();
     let acted = join_all(notices.into_iter().map(|(entry, notices)| async move {
         let acted = act_on(context, snapshot, &notices, entry.is_new).await;
         (entry, acted)
     }));
+    let mut left = Vec::new();
     for (entry, acted) in acted.await {
         match acted {
             Ok(Acted::Done) => done.push(entry.delivery.receipt),
-            Ok(Acted::Undecided) => held.hold(entry, snapshot.now),
+            Ok(Acted::Undecided) => left.push(entry),
             Err(error) => {
                 tracing::warn!("not acted on yet: {error}");
-                held.hold(entry, snapshot.now);
+                left.push(entry);
             }
         }
     }
     let acknowledged = source.acknowledge(&done).await;
-    acknowledged.map_err(|error| error.to_string())
+    Turn::Heeded {
+        left,
+        outcome: acknowledged.map_err(|error| error.to_string()),
+    }
 }
 
 /// What messages announce, and the receipts of those that announce nothing to us.
@@ -224,7 +315,7 @@ async fn act_on(
     for notice in notices.iter().filter(|_notice| is_new) {
         context.metrics.message_read(&notice.kind);
         tracing::info!(
-            instance = notice.instance,
+            subject = notice.subject,
             kind = notice.kind.as_str(),
             unowned = heeded.unowned,
             "EC2 announces"
@@ -243,9 +334,18 @@ async fn act_on(
         }
     });
     context.look_at(heeded.decision.look_at);
-    for step in heeded.decision.steps {
-        carry_out(Arc::clone(context), step).await?;
-    }
+    let steps: Vec<_> = heeded
+        .decision
+        .steps
+        .into_iter()
+        .map(|step| carry_out(Arc::clone(context), step))
+        .collect();
+    // A claim that cannot be written keeps none of the others of its capacity block from leaving it.
+    let carried_out = stream::iter(steps)
+        .buffer_unordered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    carried_out.into_iter().collect::<Result<(), StepError>>()?;
     Ok(match heeded.undecided {
         0 => Acted::Done,
         _ => Acted::Undecided,

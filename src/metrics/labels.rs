@@ -124,6 +124,16 @@ label_values! {
 }
 
 label_values! {
+    /// Why an instance without a claim is not ended.
+    OrphanHold {
+        /// Its NodePool is paused.
+        Paused = "paused",
+        /// There are too many at once, and nobody has acknowledged them.
+        TooMany = "too_many",
+    }
+}
+
+label_values! {
     /// A loop of the controller.
     Loop {
         /// Plans and makes claims.
@@ -274,6 +284,10 @@ label_set!(
         zone: offering.zone.to_string(),
         capacity_type: offering.capacity_type.as_str()
     }
+);
+label_set!(
+    HoldLabel { reason: &'static str },
+    (hold: OrphanHold) => { reason: hold.as_str() }
 );
 label_set!(
     EvictionLabels { outcome: &'static str },

@@ -21,11 +21,13 @@ use prometheus_client::registry::{Registry, Unit};
 
 use labels::{
     Call, CallName, CapacityLabel, ClaimPhaseLabels, DisruptedLabels, EvictionLabels,
-    FailureLabels, HolderLabel, KindLabel, LaunchLabels, LoopLabel, LoopOutcome, MessageLabel,
-    OfferingLabels, PoolCapacity, PoolLabel, PoolResource, StepLabels, WaitLabel, ZoneLabels,
+    FailureLabels, HoldLabel, HolderLabel, KindLabel, LaunchLabels, LoopLabel, LoopOutcome,
+    MessageLabel, OfferingLabels, PoolCapacity, PoolLabel, PoolResource, StepLabels, WaitLabel,
+    ZoneLabels,
 };
 pub use labels::{
-    ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, ReconcileOutcome, RemovalReason,
+    ClaimPhase, ClaimStep, EvictionOutcome, LaunchResult, Loop, OrphanHold, ReconcileOutcome,
+    RemovalReason,
 };
 
 type Float = Gauge<f64, AtomicU64>;
@@ -69,6 +71,7 @@ pub struct Metrics {
     evictions: Family<EvictionLabels, Counter>,
     orphans: Gauge,
     orphans_halted: Gauge,
+    orphans_held: Family<HoldLabel, Gauge>,
     messages: Family<MessageLabel, Counter>,
     ec2_calls: Family<Call, Counter>,
     ec2_call_seconds: Timings<CallName>,
@@ -130,6 +133,7 @@ impl Metrics {
             evictions: Family::default(),
             orphans: Gauge::default(),
             orphans_halted: Gauge::default(),
+            orphans_held: Family::default(),
             messages: Family::default(),
             ec2_calls: Family::default(),
             ec2_call_seconds: Family::new_with_constructor(seconds),
@@ -149,6 +153,7 @@ impl Metrics {
         };
         metrics.register_fleet();
         metrics.register_decisions();
+        metrics.register_orphans();
         metrics.register_outlook();
         metrics.register_machinery();
         metrics.register_lease();
@@ -272,6 +277,15 @@ impl Metrics {
             self.evictions.clone(),
         );
         registry.register(
+            "interruption_received_messages",
+            "Messages from the queue of EC2's announcements, by what they announce.",
+            self.messages.clone(),
+        );
+    }
+
+    fn register_orphans(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
             "orphans",
             "Instances or NodeClaims that looked orphaned in the last sweep.",
             self.orphans.clone(),
@@ -282,9 +296,9 @@ impl Metrics {
             self.orphans_halted.clone(),
         );
         registry.register(
-            "interruption_received_messages",
-            "Messages from the queue of EC2's announcements, by what they announce.",
-            self.messages.clone(),
+            "orphans_held",
+            "Instances without a NodeClaim that run on and are not terminated, by why.",
+            self.orphans_held.clone(),
         );
     }
 
@@ -449,7 +463,13 @@ mod tests {
         metrics.set_lease_holder(Some("a"));
         metrics.set_claims([("general", ClaimPhase::Launched, 3)]);
         metrics.set_waiting(2, []);
-        assert!(metrics.text().contains("\ntonnage_leading 1\n"));
+        metrics.set_orphans_held(OrphanHold::Paused, 1);
+        let text = metrics.text();
+        assert!(text.contains("\ntonnage_leading 1\n"), "{text}");
+        assert!(
+            text.contains("\ntonnage_orphans_held{reason=\"paused\"} 1\n"),
+            "{text}"
+        );
         metrics.stands_by();
         metrics.set_lease_holder(Some("b"));
         let text = metrics.text();
@@ -458,7 +478,7 @@ mod tests {
             text.contains("tonnage_lease_holder{holder=\"b\"} 1"),
             "{text}"
         );
-        for gone in ["general", "holder=\"a\"", "Planned"] {
+        for gone in ["general", "holder=\"a\"", "Planned", "paused"] {
             assert!(!text.contains(gone), "{gone}\n{text}");
         }
     }

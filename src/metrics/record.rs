@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::Metrics;
 use super::labels::{
     self, Call, CallName, CapacityLabel, ClaimPhase, ClaimPhaseLabels, ClaimStep, DisruptedLabels,
-    EvictionLabels, EvictionOutcome, FailureLabels, HolderLabel, KindLabel, LaunchLabels,
-    LaunchResult, Loop, LoopLabel, LoopOutcome, MessageLabel, OfferingLabels, PoolCapacity,
-    PoolLabel, PoolResource, ReconcileOutcome, RemovalReason, StepLabels, WaitLabel, ZoneLabels,
+    EvictionLabels, EvictionOutcome, FailureLabels, HoldLabel, HolderLabel, KindLabel,
+    LaunchLabels, LaunchResult, Loop, LoopLabel, LoopOutcome, MessageLabel, OfferingLabels,
+    OrphanHold, PoolCapacity, PoolLabel, PoolResource, ReconcileOutcome, RemovalReason, StepLabels,
+    WaitLabel, ZoneLabels,
 };
 use crate::model::launch::ErrorClass;
 use crate::model::money::{UNITS_PER_USD, UsdPerHour};
@@ -193,6 +194,13 @@ impl Metrics {
         self.orphans_halted.set(i64::from(halted));
     }
 
+    /// So many instances without a claim are not ended, for this.
+    pub fn set_orphans_held(&self, hold: OrphanHold, count: usize) {
+        self.orphans_held
+            .get_or_create(&HoldLabel::new(hold))
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// A message was read, and this is what it announces.
     pub fn message_read(&self, kind: &NoticeKind) {
         self.message(kind.as_str());
@@ -339,6 +347,7 @@ impl Metrics {
         self.plan_usd_per_hour.set(0.0);
         self.plan_lower_bound.set(0.0);
         self.orphans_found(0, false);
+        self.orphans_held.clear();
         self.queue_depth.clear();
         self.set_shortages([]);
         self.set_hazards([]);

@@ -104,17 +104,34 @@ pub struct Shortfall {
 /// EC2's code for a subnet without a free address.
 pub const NO_FREE_ADDRESS: &str = "InsufficientFreeAddressesInSubnet";
 
+/// True for EC2's codes of quotas that count machines or their vCPUs.
+pub fn is_quota_of_machines(code: &str) -> bool {
+    [
+        "InstanceLimitExceeded",
+        "MaxSpotInstanceCountExceeded",
+        "VcpuLimitExceeded",
+    ]
+    .contains(&code)
+}
+
+/// True for EC2's codes of quotas that count launches: their machines, or the fleets that make them. Whoever asks meets
+/// those. Any other is the account's too, but counts what classes give their machines, such as volumes and interfaces: a
+/// class that gives them less, or none of the kind, may have room in it.
+pub fn is_quota_of_launches(code: &str) -> bool {
+    let is_of_fleets =
+        ["MaxFleetCountExceeded", "MaxSpotFleetRequestCountExceeded"].contains(&code);
+    is_of_fleets || is_quota_of_machines(code)
+}
+
 impl Shortfall {
-    /// True when it says something of the node class that asked, its images, permissions or subnets, and nothing
-    /// of what EC2 has.
+    /// True when it says something of the node class that asked, its images, permissions, subnets or volumes, and
+    /// nothing of what EC2 has.
     pub fn is_of_the_class(&self) -> bool {
         match self.class {
             ErrorClass::NotFound | ErrorClass::Unauthorized | ErrorClass::Invalid => true,
             ErrorClass::InsufficientCapacity => self.code == NO_FREE_ADDRESS,
-            ErrorClass::QuotaExceeded
-            | ErrorClass::Throttled
-            | ErrorClass::TokenMismatch
-            | ErrorClass::Transient => false,
+            ErrorClass::QuotaExceeded => !is_quota_of_launches(&self.code),
+            ErrorClass::Throttled | ErrorClass::TokenMismatch | ErrorClass::Transient => false,
         }
     }
 }

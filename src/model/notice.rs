@@ -1,7 +1,9 @@
-//! What EC2 announces about a machine before, or just after, it happens, and why a message may
-//! announce nothing.
+//! What EC2 announces about a machine, or about all machines in a capacity block, before, or just after, it happens, and
+//! why a message may announce nothing.
 
 use jiff::Timestamp;
+
+use super::reservation::BlockEnd;
 
 /// What is announced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,17 +12,24 @@ pub enum NoticeKind {
     SpotInterruption,
     /// EC2 takes the machine of a capacity reservation back.
     ReservationInterruption,
+    /// EC2 soon ends the machines in a capacity block.
+    CapacityBlockExpiring {
+        /// The end of the block.
+        end: BlockEnd,
+    },
     /// EC2 thinks that the spot machine may soon be taken back. It may never be.
     RebalanceRecommendation,
     /// Maintenance stops, restarts or retires the machine.
     ScheduledChange {
-        /// When it begins; `None` when the message does not say.
+        /// When it begins; `None` when it is under way and the message does not say since when.
         begins: Option<Timestamp>,
     },
-    /// Something is planned for the machine that, as far as is known, what runs on it outlives.
+    /// Something is planned for the machine that is no reason to move what runs on it.
     ScheduledChangeLeftAlone {
         /// EC2's word for its type.
         code: String,
+        /// Why it is none.
+        why: LeftAlone,
     },
     /// Maintenance that was announced is over or called off.
     MaintenanceOver,
@@ -28,14 +37,31 @@ pub enum NoticeKind {
     StateChange,
 }
 
+/// Why a scheduled change moves nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftAlone {
+    /// As far as is known, what runs on the machine outlives it.
+    Outlived,
+    /// It is to come, and the message does not say when.
+    NoTime,
+    /// What the message says of its time cannot be read.
+    UnreadableTime,
+}
+
 impl NoticeKind {
-    /// The word used in logs and metrics.
+    /// The word used in logs and metrics. A time that cannot be read is a message that is not as it should be, whatever
+    /// else follows from it.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::SpotInterruption => "spot_interrupted",
             Self::ReservationInterruption => "capacity_reservation_interrupted",
+            Self::CapacityBlockExpiring { .. } => "capacity_block_expiring",
             Self::RebalanceRecommendation => "rebalance_recommendation",
             Self::ScheduledChange { .. } => "scheduled_change",
+            Self::ScheduledChangeLeftAlone {
+                why: LeftAlone::UnreadableTime,
+                ..
+            } => Unread::Malformed.as_str(),
             Self::ScheduledChangeLeftAlone { .. } => "scheduled_change_left_alone",
             Self::MaintenanceOver => "scheduled_change_over",
             Self::StateChange => "state_change",
@@ -43,11 +69,11 @@ impl NoticeKind {
     }
 }
 
-/// A notice about one machine.
+/// A notice about one machine, or about one capacity block.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Notice {
-    /// For example `i-0123456789abcdef0`.
-    pub instance: String,
+    /// For example `i-0123456789abcdef0`; of a capacity block `cr-0123456789abcdef0`.
+    pub subject: String,
     /// What is announced.
     pub kind: NoticeKind,
     /// When it was announced, by EC2's clock.

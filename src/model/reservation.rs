@@ -7,7 +7,8 @@ use super::offering::Offering;
 /// How long before the end of a capacity block EC2 begins to end its machines. Source: "How Capacity Blocks
 /// work" in the EC2 user guide.
 pub const ENDING: SignedDuration = SignedDuration::from_mins(30);
-/// How long before its end a capacity block counts as expiring: ten minutes more, in which pods can end.
+/// How long before its end a capacity block counts as expiring, and EC2 announces that it does: ten minutes more, in which
+/// pods can end. Source: "Monitor Capacity Blocks using EventBridge" in the EC2 user guide.
 const EXPIRING: SignedDuration = SignedDuration::from_mins(40);
 
 /// What kind of reservation it is.
@@ -31,10 +32,15 @@ impl ReservationKind {
 }
 
 /// The end of a capacity block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BlockEnd(pub Timestamp);
 
 impl BlockEnd {
+    /// The end of a block of which EC2 announced at this time that it expires.
+    pub fn announced_at(at: Timestamp) -> Self {
+        Self(at.saturating_add(EXPIRING).unwrap_or(Timestamp::MAX))
+    }
+
     /// When the block begins to expire.
     pub fn expires_at(self) -> Timestamp {
         self.before(EXPIRING)

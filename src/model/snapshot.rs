@@ -48,9 +48,14 @@ pub struct Snapshot {
 impl Snapshot {
     /// True for the name of a NodePool that a person has paused.
     pub fn is_paused(&self, node_pool: Option<&String>) -> bool {
+        self.paused_pool(node_pool).is_some()
+    }
+
+    /// The NodePool of a name, if a person has paused it.
+    pub fn paused_pool(&self, node_pool: Option<&String>) -> Option<&Arc<NodePool>> {
         node_pool
             .and_then(|name| self.node_pools.get(name))
-            .is_some_and(|pool| pool.paused)
+            .filter(|pool| pool.paused)
     }
 
     /// An empty world at an instant.

@@ -50,6 +50,8 @@ about twenty for a large region; they cost nothing. Plans go on with the last pr
 `time() - tonnage_prices_timestamp_seconds` is their age. The first plans after a start wait for EC2 to describe its types, some
 ten pages, and to say which zones offer them: machines of a type that nobody knows would count as nothing and be bought a second
 time, so no built-in table stands in. They wait half a minute at most for spot prices; without them spot counts at the on-demand
-price. On-demand prices are the built-in ones of us-east-1 until the Pricing API has answered, and always without `--price-api`:
-in another region `tonnage.dev/max-percent-of-on-demand` rules out nothing while it would compare prices of two regions.
+price. They wait as long for on-demand prices, but for one try alone. Until the Pricing API has answered, and always without
+`--price-api`, on-demand prices are the built-in ones of us-east-1: a type that is not among them is not bought on demand, a line in
+the log names such types when they change, and in another region `tonnage.dev/max-percent-of-on-demand` rules out nothing while it
+would compare prices of two regions.
 ";

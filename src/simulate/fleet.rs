@@ -157,9 +157,7 @@ impl Engine<'_> {
         if let Some(known) = self.snapshot.claims.get_mut(&claim.name) {
             let claim = Arc::make_mut(known);
             claim.provider_id = status.provider_id;
-            for (label, value) in status.labels {
-                claim.labels.entry(label).or_insert(value);
-            }
+            claim.labels.extend(status.labels);
             claim.capacity = status.capacity;
             claim.allocatable = status.allocatable;
             claim

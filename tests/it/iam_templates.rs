@@ -181,6 +181,8 @@ fn both_tools_ask_for_the_same_announcements() {
         "EC2 Spot Instance Interruption Warning",
         "EC2 Capacity Reservation Instance Interruption Warning",
         "EC2 Instance Rebalance Recommendation",
+        "Capacity Block Expiration Warning",
+        "Capacity Block Reservation Expiration Warning",
         "EC2 Instance State-change Notification",
         "AWS Health Event",
         "scheduledChange",

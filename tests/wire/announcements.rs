@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::settings::Mode;
 use tonnage::sim::Embedded;
-use tonnage::sim::api_server::Resource;
+use tonnage::sim::api_server::{Key, Resource};
 use tonnage::sim::ec2::machine::EndCause;
 
 use crate::waiting::eventually;
@@ -84,13 +84,26 @@ impl Service {
     }
 
     /// Announces a scheduled change of the machine, which begins then.
-    fn schedule(&self, code: &str, begins: Timestamp) {
+    fn schedule(&self, code: &str, begins: &str) {
         let detail = json!({
             "service": "EC2", "eventTypeCode": code, "eventTypeCategory": "scheduledChange",
-            "statusCode": "upcoming", "startTime": begins.to_string(),
+            "statusCode": "upcoming", "startTime": begins,
             "affectedEntities": [{ "entityValue": self.machine }],
         });
         self.announce("aws.health", "AWS Health Event", &detail);
+    }
+
+    /// Lets the claim of the machine say that it is in this capacity block, as it does from the first where it is bought
+    /// into it, and waits until the controller has seen that.
+    async fn put_into(&self, block: &str) {
+        let claim = self.claim().unwrap();
+        let name = claim["metadata"]["name"].as_str().unwrap();
+        let key = Key::new(Resource::NodeClaim, "", name);
+        let changed = self.world.api.change("user", &key, None, |claim| {
+            claim["metadata"]["labels"]["karpenter.k8s.aws/capacity-reservation-id"] = json!(block);
+        });
+        changed.unwrap();
+        self.world.pass(Duration::from_secs(5)).await;
     }
 
     /// The claim of the machine.
@@ -191,6 +204,35 @@ async fn a_spot_machine_that_is_taken_back_is_drained_by_then_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_machine_in_a_capacity_block_that_expires_is_drained_before_ec2_ends_it_and_replaced() {
+    let service = Service::running().await;
+    let block = "cr-0123456789abcdef0";
+    service.put_into(block).await;
+    let ends = service.world.now() + SignedDuration::from_mins(40);
+    let detail = json!({ "capacity-reservation-id": block, "end-date": ends.to_string() });
+    service.announce("aws.ec2", "Capacity Block Expiration Warning", &detail);
+    service.goes_by(ends - SignedDuration::from_mins(30)).await;
+    service.told("CapacityBlockExpiring").await;
+    service.heard().await;
+    service.is_replaced().await;
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_retirement_whose_time_cannot_be_read_is_told_of_and_moves_nobody() {
+    let service = Service::running().await;
+    service.schedule("AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", "in two weeks");
+    service.told("ScheduledChange").await;
+    service.heard().await;
+    service.world.pass(Duration::from_hours(1)).await;
+    service.is_left_alone();
+    let figures = service.controller.metrics.text();
+    let counted = r#"tonnage_interruption_received_messages_total{message_type="malformed"} 1"#;
+    assert!(figures.contains(counted), "{figures}");
+    service.end().await;
+}
+
+#[tokio::test]
 async fn a_rebalance_recommendation_moves_nobody_and_the_next_machine_is_of_another_kind() {
     let service = Service::running().await;
     service.warn("EC2 Instance Rebalance Recommendation", "");
@@ -264,7 +306,7 @@ async fn a_machine_that_is_said_to_stop_is_looked_at_and_only_one_that_is_gone_i
 async fn a_machine_that_is_retired_soon_is_drained_by_then_and_replaced() {
     let service = Service::running().await;
     let begins = service.world.now() + SignedDuration::from_mins(30);
-    service.schedule("AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", begins);
+    service.schedule("AWS_EC2_INSTANCE_RETIREMENT_SCHEDULED", &begins.to_string());
     service.goes_by(begins).await;
     service.told("ScheduledChange").await;
     service.heard().await;
@@ -277,7 +319,10 @@ async fn a_machine_that_is_retired_soon_is_drained_by_then_and_replaced() {
 async fn network_maintenance_is_told_of_and_outlived() {
     let service = Service::running().await;
     let begins = service.world.now() + SignedDuration::from_mins(30);
-    service.schedule("AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED", begins);
+    service.schedule(
+        "AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED",
+        &begins.to_string(),
+    );
     service.told("ScheduledChange").await;
     service.heard().await;
     service.world.pass(Duration::from_hours(1)).await;

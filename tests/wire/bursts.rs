@@ -23,9 +23,9 @@ const RUNS: u32 = 900;
 fn troubles() -> Arc<Rules> {
     let rules = Rules::default();
     for (operation, after, times, fault) in [
-        ("CreateLaunchTemplate", 1, 1, CallFault::AnswerLost),
-        // The first is the rehearsal's.
-        ("CreateFleet", 1, 1, CallFault::AnswerLost),
+        // The first two are the rehearsal's, of on-demand and of spot.
+        ("CreateLaunchTemplate", 2, 1, CallFault::AnswerLost),
+        ("CreateFleet", 2, 1, CallFault::AnswerLost),
         ("CreateFleet", 1, 2, CallFault::Throttled),
         ("CreateFleet", 0, 1, CallFault::Lost),
         ("CreateFleet", 0, 2, CallFault::Short(30)),

@@ -80,6 +80,48 @@ async fn nothing_is_planned_before_ec2_has_described_its_types() {
     scene.end().await;
 }
 
+/// Whether the first catalogue has prices of now, where each page of them takes so long.
+async fn first_has_prices_of_now(takes: Duration) -> bool {
+    let endpoint = Endpoint::begin().await;
+    endpoint.rules.slow("GetProducts", takes);
+    let begun = Instant::now();
+    let scene = Scene::at(endpoint, "priced").await;
+    let first = catalogue(&scene).await;
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(32), "{waited:?}");
+    let are_new = age(first.on_demand_priced_at, &scene) < 60;
+    scene.end().await;
+    are_new
+}
+
+/// Types that have no built-in price would not be bought on demand before.
+#[tokio::test]
+async fn on_demand_prices_are_waited_for() {
+    assert!(first_has_prices_of_now(Duration::from_secs(4)).await);
+}
+
+#[tokio::test]
+async fn on_demand_prices_are_waited_for_half_a_minute_at_most() {
+    assert!(!first_has_prices_of_now(Duration::from_secs(40)).await);
+}
+
+#[tokio::test]
+async fn prices_are_not_waited_for_where_the_price_list_is_not_asked() {
+    let endpoint = Endpoint::begin().await;
+    endpoint.rules.slow("GetProducts", Duration::from_secs(40));
+    let scene = Scene::at(endpoint, "unasked").await;
+    let settings = CloudSettings {
+        price_api: false,
+        ..scene.settings()
+    };
+    let begun = Instant::now();
+    let cloud = scene.connect(settings).await;
+    cloud.resolve(&class(&json!({}))).await.unwrap();
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn throttling_at_the_start_is_waited_out() {
     let endpoint = Endpoint::begin().await;

@@ -10,6 +10,7 @@ use tonnage::settings::Mode;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::{Key, Resource};
 use tonnage::sim::ec2::wire::policy::{Names, Policy};
+use tonnage::sim::faults::CallFault;
 
 use crate::endpoint::Endpoint;
 use crate::scene::{Scene, class};
@@ -68,7 +69,8 @@ async fn the_shipped_policy_passes_and_an_answer_serves_for_an_hour() {
     let scene = scene("rehearsed", &policy_of("rehearsed")).await;
     let class = class(&json!({}));
     let resolved = scene.resolved(&class).await;
-    for (pause, calls) in [(0, [1, 1, 1]), (3_500, [1, 1, 1]), (200, [1, 2, 2])] {
+    // Once on-demand and once spot.
+    for (pause, calls) in [(0, [2, 2, 2]), (3_500, [2, 2, 2]), (200, [2, 4, 4])] {
         tokio::time::advance(Duration::from_secs(pause)).await;
         let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
         assert_eq!(rehearsal, Ok(Rehearsal::Passed));
@@ -85,7 +87,7 @@ async fn the_shipped_policy_passes_and_an_answer_serves_for_an_hour() {
     let resolved = scene.resolved(&other).await;
     let rehearsal = scene.cloud.rehearse(&other, &resolved).await;
     assert_eq!(rehearsal, Ok(Rehearsal::Passed));
-    assert_eq!(steps(&scene).await, [2, 3, 3]);
+    assert_eq!(steps(&scene).await, [4, 6, 6]);
     scene.end().await;
 }
 
@@ -172,13 +174,68 @@ async fn a_machine_that_may_not_be_run_is_no_verdict_on_others() {
             .fault("RunInstances", "error", times, refusal)
             .await;
     };
-    refuse(1).await;
-    let said = scene.cloud.rehearse(&class, &resolved).await.unwrap();
-    assert!(matches!(said, Rehearsal::Doubtful(_)), "{said:?}");
-    tokio::time::advance(Duration::from_secs(31)).await;
     refuse(2).await;
     let said = scene.cloud.rehearse(&class, &resolved).await.unwrap();
     assert!(matches!(said, Rehearsal::Failed(_)), "{said:?}");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    refuse(1).await;
+    let said = scene.cloud.rehearse(&class, &resolved).await.unwrap();
+    assert!(matches!(said, Rehearsal::Doubtful(_)), "{said:?}");
+    scene.end().await;
+}
+
+/// What spot needs beside on-demand is found out before the first launch, and keeps nobody from on-demand.
+#[tokio::test]
+async fn a_right_that_only_spot_lacks_is_named_and_on_demand_goes_on() {
+    let mut policy: Value = serde_json::from_str(&policy_of("no-spot")).unwrap();
+    for statement in policy["Statement"].as_array_mut().unwrap() {
+        if let Value::Array(resources) = &mut statement["Resource"] {
+            let is_of_spot = |arn: &Value| arn.as_str().unwrap().contains("spot-instances-request");
+            resources.retain(|arn| !is_of_spot(arn));
+        }
+    }
+    let scene = scene("no-spot", &policy.to_string()).await;
+    let class = class(&json!({}));
+    let resolved = scene.resolved(&class).await;
+    let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
+    let Ok(Rehearsal::Doubtful(why)) = rehearsal else {
+        panic!("{rehearsal:?}");
+    };
+    assert_eq!(why.reason, "RunInstancesAuthCheckFailed");
+    for part in [
+        "of spot machines alone: ",
+        "spot-instances-request/*",
+        "; allow ec2:RunInstances for the controller's role controller",
+    ] {
+        assert!(why.message.contains(part), "{part}: {}", why.message);
+    }
+    // On-demand passed for an hour; of spot is asked again, as somebody is probably mending it.
+    let before = steps(&scene).await;
+    tokio::time::advance(Duration::from_secs(31)).await;
+    assert!(scene.cloud.rehearse(&class, &resolved).await.is_ok());
+    let [templates, fleets, machines] = before;
+    assert_eq!(
+        steps(&scene).await,
+        [templates, fleets + 1, machines + 1],
+        "only spot"
+    );
+    scene.end().await;
+}
+
+/// EC2 that fails for a while about spot keeps nobody from on-demand.
+#[tokio::test]
+async fn one_way_of_buying_that_passed_does_not_wait_for_the_other() {
+    let scene = Scene::new("one-way").await;
+    let class = class(&json!({}));
+    let resolved = scene.resolved(&class).await;
+    let rules = &scene.endpoint.rules;
+    rules.add("RunInstances", 1, 1, CallFault::Throttled);
+    for _look in 0..2 {
+        let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
+        assert_eq!(rehearsal, Ok(Rehearsal::Passed));
+    }
+    // Once on-demand, and twice spot.
+    assert_eq!(scene.endpoint.calls("RunInstances").await, 3);
     scene.end().await;
 }
 
@@ -205,9 +262,11 @@ async fn what_passes_by_itself_is_no_verdict_and_takes_none_back() {
     // A template that somebody removed is made again.
     tokio::time::advance(Duration::from_mins(61)).await;
     let templates = scene.cloud.templates().await.unwrap();
-    assert_eq!(templates.len(), 1);
+    assert_eq!(templates.len(), 2, "one for on-demand, one for spot");
     let beside = scene.restarted().await;
-    beside.remove_template(&templates[0]).await.unwrap();
+    for template in &templates {
+        beside.remove_template(template).await.unwrap();
+    }
     for _look in 0..2 {
         let rehearsal = scene.cloud.rehearse(&class, &resolved).await;
         assert_eq!(rehearsal, Ok(Rehearsal::Passed));

@@ -233,10 +233,10 @@ async fn a_burst_is_bought_and_ended_through_the_real_adapter() {
     over(&world).await;
     assert_eq!(world.ec2.machines().len(), PODS);
     let calls = world.ec2.calls();
-    // One each is the rehearsal's.
-    assert_eq!(calls["CreateFleet"].calls, 2, "{calls:?}");
-    assert_eq!(calls["CreateLaunchTemplate"].calls, 2, "{calls:?}");
-    assert_eq!(calls["RunInstances"].calls, 1, "{calls:?}");
+    // Two each are the rehearsal's, of on-demand and of spot.
+    assert_eq!(calls["CreateFleet"].calls, 3, "{calls:?}");
+    assert_eq!(calls["CreateLaunchTemplate"].calls, 3, "{calls:?}");
+    assert_eq!(calls["RunInstances"].calls, 2, "{calls:?}");
     for machine in world.ec2.machines() {
         assert_eq!(machine.tags()["Name"], "burst", "that of its NodePool");
     }

@@ -182,6 +182,9 @@ locals {
         "EC2 Spot Instance Interruption Warning",
         "EC2 Capacity Reservation Instance Interruption Warning",
         "EC2 Instance Rebalance Recommendation",
+        # Two names of one event: the user guide of the China regions has the longer one.
+        "Capacity Block Expiration Warning",
+        "Capacity Block Reservation Expiration Warning",
       ]
     }
     state = {

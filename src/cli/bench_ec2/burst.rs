@@ -60,8 +60,18 @@ impl Size {
     }
 }
 
+/// The name of the NodePool.
+pub(super) const POOL: &str = "burst";
 /// The name of the Deployment.
 const WORK: &str = "burst";
+
+/// A region that sells what the NodePool may use.
+pub(super) fn begin(seed: u64) -> Embedded {
+    Embedded::begin(Options {
+        families: FAMILIES.to_vec(),
+        ..Options::calm(seed)
+    })
+}
 
 /// Runs bursts.
 pub(super) async fn run(
@@ -69,10 +79,7 @@ pub(super) async fn run(
     size: Size,
     storm: Option<Storm>,
 ) -> Result<Figures, BenchError> {
-    let world = Embedded::begin(Options {
-        families: FAMILIES.to_vec(),
-        ..Options::calm(seed)
-    });
+    let world = begin(seed);
     if let Some(storm) = storm {
         world.ec2.storm(storm.dry_per_mille);
         world.ec2.limit(vec![Limit {
@@ -101,9 +108,9 @@ pub(super) async fn run(
 }
 
 /// A NodePool of machines with four CPUs.
-fn pool() -> Value {
+pub(super) fn pool() -> Value {
     let pool = Pool {
-        name: "burst",
+        name: POOL,
         node_class: "default",
         families: &FAMILIES,
         capacity_types: &["spot", "on-demand"],
@@ -173,7 +180,7 @@ async fn round_of(world: &Embedded, pods: u32) -> Result<Round, BenchError> {
 
 /// Lets pods come and waits until all of them run; milliseconds from the first claim to the answer to the last launch,
 /// and until the last pod runs.
-async fn landed(world: &Embedded, pods: u32) -> Result<(u64, u64), BenchError> {
+pub(super) async fn landed(world: &Embedded, pods: u32) -> Result<(u64, u64), BenchError> {
     let wanted = usize::try_from(pods).unwrap_or(usize::MAX);
     let until = tokio::time::Instant::now() + PATIENCE;
     let mut known = last_launch(world);
@@ -261,14 +268,16 @@ fn last_launch(world: &Embedded) -> Option<Timestamp> {
 }
 
 /// Calls by operation.
-type Calls = BTreeMap<&'static str, u64>;
+pub(super) type Calls = BTreeMap<&'static str, u64>;
 
-fn calls(world: &Embedded) -> Calls {
+/// Every call so far.
+pub(super) fn calls(world: &Embedded) -> Calls {
     let count = |(name, tally): (&'static str, Tally)| (name, tally.calls);
     world.ec2.calls().into_iter().map(count).collect()
 }
 
-fn since(before: &Calls, now: &Calls) -> Calls {
+/// Of all calls by now, those that were not made before.
+pub(super) fn since(before: &Calls, now: &Calls) -> Calls {
     now.iter()
         .map(|(name, calls)| (*name, calls - before.get(name).copied().unwrap_or(0)))
         .filter(|(_name, calls)| *calls > 0)
@@ -315,6 +324,7 @@ impl Burst {
             to_zero_ms: Some(self.to_zero_ms),
             calls_to_zero: Some(self.calls_to_zero),
             short_rounds: self.short,
+            world_mb: None,
             operations: json!(self.made),
         }
     }

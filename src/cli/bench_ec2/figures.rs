@@ -29,6 +29,8 @@ pub(super) struct Figures {
     pub(super) calls_to_zero: Option<u64>,
     /// Rounds that met offerings without capacity.
     pub(super) short_rounds: u64,
+    /// What the world's own machines take of the process's memory, MiB; `None` where they are the case's.
+    pub(super) world_mb: Option<u64>,
     /// `calls` by operation.
     pub(super) operations: Value,
 }
@@ -44,11 +46,18 @@ pub(super) struct Bounds {
     pub(super) most_calls: u64,
     /// In how many rounds the shortage must have been met at least.
     pub(super) least_short_rounds: u64,
-    /// The most memory, MiB; `None` where the whole embedded cluster is in it.
+    /// Pages of instances that must have been asked for at least: who lists nothing keeps to every other bound.
+    pub(super) least_pages: u64,
+    /// The most memory beside [`Figures::world_mb`], MiB; `None` where the whole embedded cluster is in it.
     pub(super) most_memory: Option<u64>,
 }
 
 impl Figures {
+    /// What is left of the process's memory without that of the world's own machines, MiB.
+    pub(super) fn own_memory(&self, memory: u64) -> u64 {
+        memory.saturating_sub(self.world_mb.unwrap_or(0))
+    }
+
     /// The line of a case.
     pub(super) fn line(&self, case: &str, memory: u64) -> Value {
         json!({
@@ -63,6 +72,7 @@ impl Figures {
             "calls_to_zero": self.calls_to_zero,
             "short_rounds": self.short_rounds,
             "peak_rss_mb": memory,
+            "world_rss_mb": self.world_mb,
             "operations": self.operations,
         })
     }
@@ -82,6 +92,14 @@ impl Figures {
                 case,
                 found: self.short_rounds,
                 least: bounds.least_short_rounds,
+            });
+        }
+        let pages = self.operations["DescribeInstances"].as_u64().unwrap_or(0);
+        if pages < bounds.least_pages {
+            return Err(BenchError::Unread {
+                case,
+                found: pages,
+                least: bounds.least_pages,
             });
         }
         // Rounded up: what is a little over a bound is over it.
@@ -135,7 +153,8 @@ mod tests {
             to_zero_ms: Some(120_000),
             calls_to_zero: Some(30),
             short_rounds: bounds.least_short_rounds,
-            operations: json!({}),
+            world_mb: None,
+            operations: json!({ "DescribeInstances": bounds.least_pages }),
         }
     }
 
@@ -169,6 +188,39 @@ mod tests {
         assert_eq!(calls, [10, 500]);
         assert_eq!(Case::Storm.bounds().least_short_rounds, 3);
         assert_eq!(Case::List.bounds().most_memory, Some(149));
+        // Ten pages each time.
+        assert_eq!(Case::List.bounds().least_pages, 50);
+    }
+
+    #[test]
+    fn who_lists_too_little_fails_the_bench() {
+        let bounds = Case::List.bounds();
+        for (pages, enough) in [(0, false), (49, false), (50, true)] {
+            let figures = Figures {
+                operations: json!({ "DescribeInstances": pages }),
+                ..figures(&bounds)
+            };
+            let judged = figures.judge(&bounds, 0);
+            assert_eq!(judged.is_ok(), enough, "{judged:?}");
+        }
+        let silent = Figures {
+            operations: json!({}),
+            ..figures(&bounds)
+        };
+        let judged = silent.judge(&bounds, 0);
+        assert!(matches!(judged, Err(BenchError::Unread { found: 0, .. })));
+    }
+
+    #[test]
+    fn the_memory_of_the_worlds_own_machines_is_not_the_controllers() {
+        let bounds = Case::List.bounds();
+        let figures = Figures {
+            world_mb: Some(300),
+            ..figures(&bounds)
+        };
+        assert!(figures.judge(&bounds, figures.own_memory(449)).is_ok());
+        assert!(figures.judge(&bounds, figures.own_memory(450)).is_err());
+        assert_eq!(figures.line("list-10000", 149)["world_rss_mb"], 300);
     }
 
     #[test]

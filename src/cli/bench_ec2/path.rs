@@ -4,7 +4,11 @@
 //! Given a world; given back a controller process in it. Either way EC2 is the same region, in this process and in
 //! virtual time.
 
+use std::sync::Arc;
+
 use super::BenchError;
+use crate::controllers::assembly::Connections;
+use crate::metrics::Metrics;
 use crate::settings::Mode;
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::{Embedded, Process};
@@ -20,6 +24,7 @@ pub(super) const NAME: &str = if cfg!(feature = "aws") {
 #[derive(Debug)]
 pub(super) struct Controller {
     process: Process,
+    metrics: Arc<Metrics>,
     #[cfg(feature = "aws")]
     adapter: crate::world::World,
 }
@@ -32,11 +37,8 @@ impl Controller {
     /// Starts one.
     #[cfg(feature = "aws")]
     pub(super) async fn start(world: &Embedded, seed: u64) -> Result<Self, BenchError> {
-        use std::sync::Arc;
-
         use crate::cloud::ec2::Credentials;
         use crate::cloud::settings::CloudSettings;
-        use crate::controllers::assembly::Connections;
         use crate::sim::ec2::account;
         use crate::sim::ec2::wire::{Endpoint, connector};
         use crate::world::World;
@@ -51,20 +53,41 @@ impl Controller {
         let (keys, own) = (credentials.clone(), settings.clone());
         let queue = connector::queue(endpoint.clone(), keys, own, name).await;
         let cloud = connector::connect(endpoint, credentials, settings, &adapter).await?;
+        let metrics = Arc::new(Metrics::new());
         let process = world.start_with(options, |connections| Connections {
             cloud: Arc::new(cloud),
             notices: Some(Arc::new(queue)),
+            metrics: Arc::clone(&metrics),
             ..connections
         });
-        Ok(Self { process, adapter })
+        Ok(Self {
+            process,
+            metrics,
+            adapter,
+        })
     }
 
     /// Starts one.
     #[cfg(not(feature = "aws"))]
     #[expect(clippy::unused_async, reason = "the SDK is connected in this place")]
     pub(super) async fn start(world: &Embedded, seed: u64) -> Result<Self, BenchError> {
-        let process = world.start(options(seed));
-        Ok(Self { process })
+        let metrics = Arc::new(Metrics::new());
+        let process = world.start_with(options(seed), |connections| Connections {
+            metrics: Arc::clone(&metrics),
+            ..connections
+        });
+        Ok(Self { process, metrics })
+    }
+
+    /// How many Nodes it counts as its own, as whoever scrapes it sees.
+    pub(super) fn nodes(&self) -> u64 {
+        let text = self.metrics.text();
+        let of_pools = text
+            .lines()
+            .filter(|line| line.starts_with("tonnage_nodes{"));
+        of_pools
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
     }
 
     /// Ends it in order.

@@ -158,20 +158,16 @@ fn has_own_images(spec: &EC2NodeClassSpec, found: &images::FoundImages) -> bool 
 /// What is to be said about selectors that hold.
 fn remarks(
     subnets: &[String],
-    groups: &[String],
+    groups: &selectors::Found<selectors::FoundGroup>,
     found: &images::FoundImages,
     reservations: &Selected,
 ) -> Remarks {
-    let of_groups = "spec.securityGroupSelectorTerms";
     let remarks = [
         (
             ConditionType::SubnetsReady,
             remark("subnet", "spec.subnetSelectorTerms", subnets),
         ),
-        (
-            ConditionType::SecurityGroupsReady,
-            remark("security group", of_groups, groups),
-        ),
+        (ConditionType::SecurityGroupsReady, of_groups(groups)),
         (ConditionType::AmisReady, images::remark(found)),
         (
             ConditionType::CapacityReservationsReady,
@@ -182,6 +178,20 @@ fn remarks(
         .into_iter()
         .filter_map(|(condition, remark)| Some((condition.as_str(), remark?)))
         .collect()
+}
+
+/// Terms that match nothing, and groups that are many.
+fn of_groups(groups: &selectors::Found<selectors::FoundGroup>) -> Option<Unresolved> {
+    let path = "spec.securityGroupSelectorTerms";
+    let nothing = remark("security group", path, &groups.nothing);
+    let many = selectors::remark_on_groups(&groups.items);
+    match (nothing, many) {
+        (Some(nothing), Some(many)) => Some(Unresolved {
+            reason: nothing.reason,
+            message: format!("{}; {}", nothing.message, many.message),
+        }),
+        (nothing, many) => nothing.or(many),
+    }
 }
 
 /// The remarks, with one on prices that AWS does not let us read: plans are made all the same, with dearer or
@@ -256,7 +266,7 @@ async fn look_up(
         reserved,
         placement_group,
     } = answers;
-    let remarks = remarks(&subnets.nothing, &groups.nothing, &images, &reserved);
+    let remarks = remarks(&subnets.nothing, &groups, &images, &reserved);
     let placement_group = placement_group.and_then(Result::ok);
     let not_ready = not_ready(&conditions);
     let terms = settings.ok().map(|settings| Terms {

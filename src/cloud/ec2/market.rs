@@ -6,10 +6,11 @@
 //! by itself, so that none waits for another. An answer that names nothing is no answer, and one that is
 //! throttled slows down everything that draws on the same bucket.
 //!
-//! The first market needs three answers: what the types are, which zones offer them, and spot prices;
-//! for the last it waits half a minute at most. Until the first on-demand prices the built-in, dated ones
-//! serve. The built-in table of types does not: it lacks types, and machines of a type that nobody knows
-//! count as nothing and would be bought a second time.
+//! The first market needs four answers: what the types are, which zones offer them, spot prices and on-demand prices;
+//! for prices it waits half a minute at most, and for on-demand prices no longer than until they were asked for once. Until
+//! the first on-demand prices the built-in, dated ones serve, and types that have none are not bought on demand. The
+//! built-in table of types does not serve: it lacks types, and machines of a type that nobody knows count as nothing and
+//! would be bought a second time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::answers::{self, Types, Zones};
+use super::unpriced::Unpriced;
 use super::{Api, on_demand};
 use crate::cloud::catalogue::Market;
 use crate::cloud::prices::PriceTable;
@@ -28,8 +30,9 @@ use crate::model::launch::ErrorClass;
 use crate::world::World;
 
 const TYPES_EVERY: SignedDuration = SignedDuration::from_hours(12);
-/// So long after the start failures to read spot prices are waited out: plans without them buy on-demand.
-const SPOT_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// So long after the start prices are waited for. Plans without spot prices buy on-demand, so failures to read them are
+/// waited out; those without on-demand prices lack the types that have none built in.
+const PRICES_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// The same while there is no market: nothing is bought then, and whoever has mended a role or a route looks on.
@@ -52,7 +55,7 @@ impl MarketWatch {
         let (sender, receiver) = watch::channel(State::Loading);
         let refresh = Refresh {
             api: api.clone(),
-            known: Mutex::new(Known::at_first(&api.region)),
+            known: Mutex::new(Known::at_first(&api.region, api.settings.price_api)),
             begun: api.world.now(),
             sender,
         };
@@ -128,17 +131,23 @@ struct Known {
     prices: PriceTable,
     /// Spot prices are not waited for any more.
     spot_is_settled: bool,
+    /// Nor are on-demand prices.
+    on_demand_is_settled: bool,
+    /// What was said of types without a price.
+    unpriced: Unpriced,
     /// Why prices cannot be read, by part, where asking again does not mend it.
     unread: BTreeMap<&'static str, CloudError>,
 }
 
 impl Known {
-    fn at_first(region: &str) -> Self {
+    fn at_first(region: &str, asks_price_list: bool) -> Self {
         Self {
             types: Answer::None,
             zones: Answer::None,
             prices: PriceTable::built_in(),
             spot_is_settled: !has_spot_in_dollars(region),
+            on_demand_is_settled: !asks_price_list,
+            unpriced: Unpriced::default(),
             unread: BTreeMap::new(),
         }
     }
@@ -158,8 +167,13 @@ impl Known {
 
     fn state(&self, region: &str) -> State {
         let (types, zones) = match (&self.types, &self.zones) {
-            // Spot counts at its ceiling until its prices are known: on-demand would be bought instead.
-            (Answer::Is(types), Answer::Is(zones)) if self.spot_is_settled => (types, zones),
+            // Spot counts at its ceiling until its prices are known: on-demand would be bought instead. And of types
+            // without a built-in price nothing would be bought on demand.
+            (Answer::Is(types), Answer::Is(zones))
+                if self.spot_is_settled && self.on_demand_is_settled =>
+            {
+                (types, zones)
+            }
             // And which question is answered first must not say what is told of.
             (Answer::Is(_), Answer::Is(_)) | (Answer::None, _) | (_, Answer::None) => {
                 return State::Loading;
@@ -235,7 +249,8 @@ impl Refresh {
         let on_demand = async {
             if settings.price_api {
                 let refresh = || self.refresh_on_demand();
-                self.keep("market-on-demand", prices_every, refresh).await;
+                let reading = self.keep("market-on-demand", prices_every, refresh);
+                futures::join!(reading, self.settle_in_time());
             }
         };
         let spot = async {
@@ -319,6 +334,8 @@ impl Refresh {
         let read_at = self.api.world.now();
         let answer = self.api.heed(on_demand::on_demand(&self.api).await);
         let mut known = self.known();
+        // Where the list cannot be read the built-in prices serve, and so they do until it can.
+        known.on_demand_is_settled = true;
         known.heed_refusal("on-demand", &answer);
         known
             .prices
@@ -326,10 +343,23 @@ impl Refresh {
         Ok(())
     }
 
+    /// A price list that does not answer at all, and does not fail either, is waited for no longer than this.
+    async fn settle_in_time(&self) {
+        let until = self.begun.saturating_add(PRICES_WITHIN);
+        if pause(&self.api.world, until.unwrap_or(Timestamp::MAX), 0).await {
+            self.known().on_demand_is_settled = true;
+            self.publish();
+        }
+    }
+
     /// Hands out what is known now, if it is news: a new market makes everybody look their classes up again.
     fn publish(&self) {
         let state = self.known().state(&self.api.region);
-        self.sender.send_if_modified(|before| {
+        let market = match &state {
+            State::Ready(market) => Some(Arc::clone(market)),
+            State::Loading | State::Failed(_) => None,
+        };
+        let is_published = self.sender.send_if_modified(|before| {
             let is_news = match (&*before, &state) {
                 (State::Ready(before), State::Ready(now)) => before != now,
                 _ => true,
@@ -339,6 +369,13 @@ impl Refresh {
             }
             is_news
         });
+        let Some(market) = market.filter(|_market| is_published) else {
+            return;
+        };
+        let unpriced = self.known().unpriced.news(&market);
+        if let Some(told) = unpriced {
+            tracing::info!("{told}");
+        }
     }
 }
 
@@ -350,7 +387,7 @@ fn has_spot_in_dollars(region: &str) -> bool {
 
 /// Whether plans are made with what is known of spot prices after so long.
 fn is_settled(failure: Option<&CloudError>, waited: SignedDuration) -> bool {
-    failure.is_none_or(|error| !errors::is_retryable(error.class) || waited >= SPOT_WITHIN)
+    failure.is_none_or(|error| !errors::is_retryable(error.class) || waited >= PRICES_WITHIN)
 }
 
 /// Sleeps until a time and a little longer; false when everything should stop.
@@ -375,7 +412,7 @@ mod tests {
         Known {
             types: Answer::Is(market.types),
             zones: Answer::Is(market.zones),
-            ..Known::at_first(region)
+            ..Known::at_first(region, false)
         }
     }
 
@@ -397,7 +434,7 @@ mod tests {
                 types: Answer::Failed(failed),
                 zones: undescribed.zones.clone(),
                 spot_is_settled: true,
-                ..Known::at_first("us-east-1")
+                ..Known::at_first("us-east-1", true)
             };
             let state = known.state("us-east-1");
             assert!(matches!(state, State::Failed(_)), "{state:?}");
@@ -411,12 +448,26 @@ mod tests {
         let throttled = failure("RequestLimitExceeded");
         assert!(is_settled(None, SignedDuration::ZERO));
         assert!(!is_settled(Some(&throttled), soon));
-        assert!(is_settled(Some(&throttled), SPOT_WITHIN));
+        assert!(is_settled(Some(&throttled), PRICES_WITHIN));
         assert!(is_settled(Some(&failure("UnauthorizedOperation")), soon));
         assert!(matches!(
             known("us-east-1").state("us-east-1"),
             State::Loading
         ));
+    }
+
+    #[test]
+    fn on_demand_prices_are_waited_for_where_the_price_list_is_asked() {
+        for (asks_price_list, is_ready) in [(true, false), (false, true)] {
+            let known = Known {
+                spot_is_settled: true,
+                on_demand_is_settled: Known::at_first("us-east-1", asks_price_list)
+                    .on_demand_is_settled,
+                ..known("us-east-1")
+            };
+            let state = known.state("us-east-1");
+            assert_eq!(matches!(state, State::Ready(_)), is_ready, "{state:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod root_volume;
 mod selectors;
 mod templates;
 mod types;
+mod unpriced;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,9 +1,10 @@
 //! Dry runs: what EC2 would say to a launch through a node class, asked before the class is ready.
 //!
-//! Given a resolved class; given back a [`Rehearsal`]. A launch template is made as for a launch, since
-//! CreateFleet is judged by the one it names; then CreateFleet and RunInstances are called with `DryRun`, the
-//! second because a fleet is only refused what it does in the caller's name when it does it. An answer
-//! serves while what is asked stays the same: for an hour when it is good, else for half a minute.
+//! Given a resolved class; given back a [`Rehearsal`]. For each way of buying that it offers, spot and on-demand, a
+//! launch template is made as for a launch, since CreateFleet is judged by the one it names; then CreateFleet and
+//! RunInstances are called with `DryRun`, the second because a fleet is only refused what it does in the caller's name
+//! when it does it. An answer serves while what is asked stays the same: for an hour when it is good, else for half a
+//! minute.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,8 @@ const CAPACITY: usize = 5_000;
 struct Said {
     /// What was asked.
     asked: Asked,
+    /// What it was asked about.
+    offering: OfferingKey,
     until: Timestamp,
     rehearsal: Rehearsal,
 }
@@ -52,12 +55,21 @@ struct Asked {
     capacity_type: CapacityType,
 }
 
-/// Answers by name of the class.
+/// Answers by name of the class and by the way of buying: what is said of one stays when the other is asked again.
 #[derive(Debug, Default)]
-pub(super) struct Rehearsals(Mutex<BTreeMap<String, Said>>);
+pub(super) struct Rehearsals(Mutex<BTreeMap<String, BTreeMap<CapacityType, Said>>>);
+
+/// What launches are rehearsed with.
+#[derive(Clone, Copy)]
+struct Stage<'call> {
+    api: &'call Api,
+    templates: &'call Templates,
+    object: &'call EC2NodeClass,
+    resolved: &'call NodeClass,
+}
 
 impl Rehearsals {
-    /// Rehearses a launch through a class, unless EC2 was asked the same lately.
+    /// Rehearses a launch through a class for each way of buying, unless EC2 was asked the same lately.
     pub(super) async fn rehearse(
         &self,
         api: &Api,
@@ -65,38 +77,70 @@ impl Rehearsals {
         object: &EC2NodeClass,
         resolved: &NodeClass,
     ) -> Result<Rehearsal, CloudError> {
+        let stage = Stage {
+            api,
+            templates,
+            object,
+            resolved,
+        };
         // What cannot be bought through needs no permission.
-        let Some(offering) = rehearsal::offering(resolved) else {
+        let Some(first) = rehearsal::offering(resolved) else {
             return Ok(Rehearsal::Passed);
         };
-        let Some(question) = Question::of(api, object, resolved, &offering)? else {
+        let another = rehearsal::another(resolved, &first);
+        let said = Box::pin(self.ask(stage, &first, another)).await?;
+        let before = self.asked_beside(&object.name_any(), first.capacity_type);
+        let is_refused = said.is_of_the_machine();
+        let Some(other) = rehearsal::other_way(resolved, &first, is_refused, before.as_ref())
+        else {
+            return Ok(said);
+        };
+        match Box::pin(self.ask(stage, &other, None)).await {
+            Ok(beside) => {
+                let one = (first.capacity_type, said);
+                Ok(rehearsal::of_both(one, (other.capacity_type, beside)))
+            }
+            // Machines can be bought in the one way meanwhile, and the other is asked about with the next look.
+            Err(error) if errors::is_retryable(error.class) && said.is_let_through() => {
+                let class = object.name_any();
+                tracing::debug!(%error, class, way = %other.capacity_type, "it is asked again");
+                Ok(said)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What EC2 says to a launch of an offering, unless it was asked the same lately. Where that machine may not be run
+    /// it is asked about another, if there is one.
+    async fn ask(
+        &self,
+        stage: Stage<'_>,
+        offering: &OfferingKey,
+        another: Option<OfferingKey>,
+    ) -> Result<Rehearsal, CloudError> {
+        let Some(question) = Question::of(stage, offering)? else {
             return Ok(Rehearsal::Passed);
         };
         let asked = question.asked.clone();
-        let name = object.name_any();
-        let known = self.locked().get(&name).cloned();
-        let known = known.filter(|said| said.asked == asked);
-        let now = api.world.now();
+        let name = stage.object.name_any();
+        let known = self.known(&name, &asked);
+        let now = stage.api.world.now();
         if let Some(said) = known.as_ref().filter(|said| said.until > now) {
             return Ok(said.rehearsal.clone());
         }
         let record = asked.record();
-        let answer = match question.put(api, templates, object).await {
-            Ok(first) if first.is_of_the_machine() => {
-                let other = rehearsal::another(resolved, &offering);
-                self.again(api, templates, (object, resolved), (first, other))
-                    .await
-            }
+        let answer = match question.put(stage).await {
+            Ok(first) if first.is_of_the_machine() => again(stage, first, another).await,
             answer => answer,
         };
         match answer {
             Ok(rehearsal) => {
-                self.keep(name, asked, &rehearsal, now);
+                self.keep(name, (asked, offering), &rehearsal, now);
                 Ok(rehearsal)
             }
             Err(error) => {
                 if error.class == ErrorClass::NotFound {
-                    templates.forget(&record).await;
+                    stage.templates.forget(&record).await;
                 }
                 match known {
                     // It is asked again with the next look at the class.
@@ -110,31 +154,35 @@ impl Rehearsals {
         }
     }
 
-    /// Asks about another machine where the first may not be run.
-    async fn again(
-        &self,
-        api: &Api,
-        templates: &Templates,
-        (object, resolved): (&EC2NodeClass, &NodeClass),
-        (first, other): (Rehearsal, Option<OfferingKey>),
-    ) -> Result<Rehearsal, CloudError> {
-        let question = other.map(|other| Question::of(api, object, resolved, &other));
-        let Some(question) = question.transpose()?.flatten() else {
-            return Ok(first);
-        };
-        Ok(match question.put(api, templates, object).await? {
-            Rehearsal::Failed(_) => first,
-            Rehearsal::Passed | Rehearsal::Doubtful(_) => first.doubtful(),
-        })
+    /// What was said to the same question.
+    fn known(&self, class: &str, asked: &Asked) -> Option<Said> {
+        let all = self.locked();
+        let known = all.get(class)?.get(&asked.capacity_type)?;
+        (known.asked == *asked).then(|| known.clone())
     }
 
-    fn keep(&self, class: String, asked: Asked, rehearsal: &Rehearsal, now: Timestamp) {
+    /// What was asked about last that is not bought in this way.
+    fn asked_beside(&self, class: &str, way: CapacityType) -> Option<OfferingKey> {
+        let all = self.locked();
+        let mut known = all.get(class)?.values();
+        let beside = known.find(|said| said.asked.capacity_type != way)?;
+        Some(beside.offering.clone())
+    }
+
+    fn keep(
+        &self,
+        class: String,
+        (asked, offering): (Asked, &OfferingKey),
+        rehearsal: &Rehearsal,
+        now: Timestamp,
+    ) {
         let serves_for = match rehearsal {
             Rehearsal::Passed => GOOD_FOR,
             Rehearsal::Doubtful(_) | Rehearsal::Failed(_) => BAD_FOR,
         };
         let said = Said {
             asked,
+            offering: offering.clone(),
             until: now.saturating_add(serves_for).unwrap_or(now),
             rehearsal: rehearsal.clone(),
         };
@@ -142,12 +190,29 @@ impl Rehearsals {
         if all.len() > CAPACITY {
             all.clear();
         }
-        all.insert(class, said);
+        let of_class = all.entry(class).or_default();
+        of_class.insert(offering.capacity_type, said);
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Said>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<CapacityType, Said>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Asks about another machine where the first may not be run.
+async fn again(
+    stage: Stage<'_>,
+    first: Rehearsal,
+    other: Option<OfferingKey>,
+) -> Result<Rehearsal, CloudError> {
+    let question = other.map(|other| Question::of(stage, &other));
+    let Some(question) = question.transpose()?.flatten() else {
+        return Ok(first);
+    };
+    Ok(match question.put(stage).await? {
+        Rehearsal::Failed(_) => first,
+        Rehearsal::Passed | Rehearsal::Doubtful(_) => first.doubtful(),
+    })
 }
 
 impl Asked {
@@ -173,12 +238,13 @@ struct Question {
 
 impl Question {
     /// The launch of one machine of an offering; `None` when there is none through this class.
-    fn of(
-        api: &Api,
-        object: &EC2NodeClass,
-        resolved: &NodeClass,
-        offering: &OfferingKey,
-    ) -> Result<Option<Self>, CloudError> {
+    fn of(stage: Stage<'_>, offering: &OfferingKey) -> Result<Option<Self>, CloudError> {
+        let Stage {
+            api,
+            object,
+            resolved,
+            ..
+        } = stage;
         let claim = nobody(object, offering, api.world.now());
         let offerings = std::slice::from_ref(offering);
         let groups = templates::grouped(api, object, resolved, &claim, offerings)?;
@@ -200,34 +266,25 @@ impl Question {
         }))
     }
 
-    async fn put(
-        &self,
-        api: &Api,
-        templates: &Templates,
-        object: &EC2NodeClass,
-    ) -> Result<Rehearsal, CloudError> {
+    async fn put(&self, stage: Stage<'_>) -> Result<Rehearsal, CloudError> {
         let record = self.asked.record();
-        Box::pin(play(
-            api,
-            templates,
-            object,
-            &self.claim,
-            &record,
-            &self.group,
-        ))
-        .await
+        Box::pin(play(stage, &self.claim, &record, &self.group)).await
     }
 }
 
 /// Asks EC2 step by step.
 async fn play(
-    api: &Api,
-    templates: &Templates,
-    object: &EC2NodeClass,
+    stage: Stage<'_>,
     claim: &Claim,
     record: &LaunchRecord,
     group: &TemplateGroup,
 ) -> Result<Rehearsal, CloudError> {
+    let Stage {
+        api,
+        templates,
+        object,
+        ..
+    } = stage;
     let name = &record.batch;
     if let Err(error) = templates.ensure(api, name, &group.template).await {
         return rehearsal::judge(error);

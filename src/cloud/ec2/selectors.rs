@@ -9,11 +9,17 @@ use aws_sdk_ec2::types::{self as ec2, Filter};
 
 use super::Api;
 use super::call::{failed, filter, tag_filters};
+use crate::api::ConditionReason;
 use crate::api::node_class::selectors::{SecurityGroupSelectorTerm, SubnetSelectorTerm};
 use crate::cloud::buckets::Bucket;
 use crate::cloud::terms::{describe, nothing_matches};
 use crate::cloud::{CloudError, Unresolved};
 use crate::model::node_class::Subnet;
+
+/// Security groups of a network interface at most. Source: "Security groups" of "Amazon VPC quotas" in the VPC user guide.
+const MOST_GROUPS: usize = 16;
+/// The same unless the quota of the account was raised.
+const USUAL_GROUPS: usize = 5;
 
 /// A subnet with what the catalogue and the checks need beside it.
 #[derive(Debug, Clone)]
@@ -243,7 +249,33 @@ pub(super) fn check_groups(
             ),
         });
     }
+    if groups.len() > MOST_GROUPS {
+        return Err(Unresolved {
+            reason: ConditionReason::TooManySecurityGroups.as_str(),
+            message: format!(
+                "spec.securityGroupSelectorTerms match {} security groups ({}), and a network interface has {MOST_GROUPS} \
+                 at most: select fewer",
+                groups.len(),
+                list(groups.iter().map(|group| group.id.as_str()))
+            ),
+        });
+    }
     Ok(())
+}
+
+/// What is to be said of groups that EC2 takes only where the quota of the account was raised; whether it was, nobody
+/// tells without a permission more.
+pub(super) fn remark_on_groups(groups: &[FoundGroup]) -> Option<Unresolved> {
+    let is_remarkable = USUAL_GROUPS + 1..=MOST_GROUPS;
+    is_remarkable.contains(&groups.len()).then(|| Unresolved {
+        reason: ConditionReason::TooManySecurityGroups.as_str(),
+        message: format!(
+            "spec.securityGroupSelectorTerms match {} security groups, and EC2 refuses more than {USUAL_GROUPS} for a \
+             network interface unless the account's quota was raised: select fewer, or raise the quota for security \
+             groups per network interface in Service Quotas, to {MOST_GROUPS} at most",
+            groups.len()
+        ),
+    })
 }
 
 fn id_of(id: Option<&String>) -> impl Iterator<Item = String> {
@@ -282,13 +314,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn groups_of_another_network_are_refused_before_ec2_does() {
-        let terms = [SecurityGroupSelectorTerm {
-            name: Some("nodes".to_owned()),
-            ..SecurityGroupSelectorTerm::default()
-        }];
-        let subnet = FoundSubnet {
+    fn subnet() -> FoundSubnet {
+        FoundSubnet {
             subnet: Subnet {
                 id: "subnet-1".to_owned(),
                 zone: "us-east-1a".to_owned(),
@@ -297,12 +324,51 @@ mod tests {
             },
             vpc: "vpc-1".to_owned(),
             gives_public_address: false,
-        };
+        }
+    }
+
+    fn by_name() -> [SecurityGroupSelectorTerm; 1] {
+        [SecurityGroupSelectorTerm {
+            name: Some("nodes".to_owned()),
+            ..SecurityGroupSelectorTerm::default()
+        }]
+    }
+
+    #[test]
+    fn groups_of_another_network_are_refused_before_ec2_does() {
         let group = FoundGroup {
             id: "sg-9".to_owned(),
             vpc: "vpc-2".to_owned(),
         };
-        let error = check_groups(&terms, &[group], &[subnet]).unwrap_err();
+        let error = check_groups(&by_name(), &[group], &[subnet()]).unwrap_err();
         assert!(error.message.contains("vpc-1: sg-9"), "{}", error.message);
+    }
+
+    #[test]
+    fn more_groups_than_an_interface_may_have_are_refused_and_more_than_is_usual_are_told_of() {
+        for (count, is_refused, is_told) in [
+            (5, false, false),
+            (6, false, true),
+            (16, false, true),
+            (17, true, false),
+        ] {
+            let group = |index| FoundGroup {
+                id: format!("sg-{index}"),
+                vpc: "vpc-1".to_owned(),
+            };
+            let groups: Vec<FoundGroup> = (0..count).map(group).collect();
+            let checked = check_groups(&by_name(), &groups, &[subnet()]);
+            assert_eq!(checked.is_err(), is_refused, "{count}: {checked:?}");
+            if let Err(why) = checked {
+                for part in ["17 security groups", "sg-16", "select fewer"] {
+                    assert!(why.message.contains(part), "{}", why.message);
+                }
+            }
+            let remark = remark_on_groups(&groups);
+            assert_eq!(remark.is_some(), is_told, "{count}: {remark:?}");
+            if let Some(remark) = remark {
+                assert!(remark.message.contains("Service Quotas"));
+            }
+        }
     }
 }

@@ -152,6 +152,7 @@ pub(super) fn grouped(
     };
     let source = Source {
         cluster,
+        region: &api.region,
         spec: &object.spec,
         settings: &settings,
         resolved,
@@ -413,7 +414,7 @@ fn tracking(tracking: &Tracking) -> ec2::ConnectionTrackingSpecificationRequest 
 fn metadata(metadata: &Metadata) -> ec2::LaunchTemplateInstanceMetadataOptionsRequest {
     ec2::LaunchTemplateInstanceMetadataOptionsRequest::builder()
         .http_endpoint(metadata.endpoint.as_str().into())
-        .http_protocol_ipv6(metadata.ipv6.as_str().into())
+        .set_http_protocol_ipv6(metadata.ipv6.as_deref().map(Into::into))
         .http_put_response_hop_limit(metadata.hop_limit)
         .http_tokens(metadata.tokens.as_str().into())
         // Tag keys with a slash cannot be served as metadata: an account default that switches

@@ -22,6 +22,7 @@ use super::token::hash_hex;
 use super::user_data::{self, Bootstrap, UserDataError};
 use crate::api::labels;
 use crate::api::node_class::EC2NodeClassSpec;
+use crate::api::node_class::machine::Toggle;
 use crate::model::claim::Claim;
 use crate::model::launch::LaunchOverride;
 use crate::model::node_class::{Image, NodeClass};
@@ -37,8 +38,8 @@ pub const PREFIX: i64 = 16;
 pub struct Metadata {
     /// `enabled` or `disabled`.
     pub endpoint: String,
-    /// `enabled` or `disabled`.
-    pub ipv6: String,
+    /// `enabled` or `disabled`; `None` is off too, where EC2 is not to be told.
+    pub ipv6: Option<String>,
     /// Hops an answer may travel.
     pub hop_limit: i32,
     /// `required` or `optional`.
@@ -160,6 +161,8 @@ pub struct TemplateGroup {
 pub struct Source<'call> {
     /// The cluster that machines join.
     pub cluster: &'call ClusterFacts,
+    /// The region that they are launched in.
+    pub region: &'call str,
     /// The node class as written.
     pub spec: &'call EC2NodeClassSpec,
     /// The node class, read.
@@ -282,7 +285,6 @@ fn template(
         udp_stream: tracking.udp_stream_timeout,
         udp: tracking.udp_timeout,
     });
-    let metadata = &spec.metadata_options;
     Ok(Template {
         cluster: source.cluster.name.clone(),
         node_class: source.resolved.name.clone(),
@@ -296,12 +298,7 @@ fn template(
         tracking,
         interfaces: shape.interfaces.clone(),
         volumes: shape.volumes.clone(),
-        metadata: Metadata {
-            endpoint: metadata.http_endpoint.as_str().to_owned(),
-            ipv6: metadata.http_protocol_ipv6.as_str().to_owned(),
-            hop_limit: i32::try_from(metadata.http_put_response_hop_limit).unwrap_or(1),
-            tokens: metadata.http_tokens.as_str().to_owned(),
-        },
+        metadata: metadata(spec, source.region),
         detailed_monitoring: spec.detailed_monitoring.unwrap_or(false),
         enclaves: source.settings.features.contains(&Feature::Enclaves),
         nested_virtualization: source
@@ -316,6 +313,27 @@ fn template(
             .as_ref()
             .map(|group| group.id.clone()),
     })
+}
+
+/// EC2 in isolated partitions refuses launches that say anything of IPv6 there, even that it is off, which it is where
+/// nothing is said. Whoever wants it on is told by EC2 where that cannot be.
+fn metadata(spec: &EC2NodeClassSpec, region: &str) -> Metadata {
+    let options = &spec.metadata_options;
+    let ipv6 = &options.http_protocol_ipv6;
+    let is_unsaid = *ipv6 == Toggle::Disabled && is_isolated(region);
+    Metadata {
+        endpoint: options.http_endpoint.as_str().to_owned(),
+        ipv6: (!is_unsaid).then(|| ipv6.as_str().to_owned()),
+        hop_limit: i32::try_from(options.http_put_response_hop_limit).unwrap_or(1),
+        tokens: options.http_tokens.as_str().to_owned(),
+    }
+}
+
+/// True for regions of the partitions `aws-iso` and its like: `us-iso-east-1`, `us-isob-east-1`, `us-isof-south-1`,
+/// `eu-isoe-west-1`.
+fn is_isolated(region: &str) -> bool {
+    let partition = region.split('-').nth(1);
+    partition.is_some_and(|partition| partition.starts_with("iso"))
 }
 
 /// The user's tags; with the name of the NodePool for the console to show, unless they give another.

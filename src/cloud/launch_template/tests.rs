@@ -79,11 +79,21 @@ fn cluster() -> ClusterFacts {
 }
 
 fn groups(spec: &EC2NodeClassSpec, claim: &Claim, offerings: &[&str]) -> Vec<TemplateGroup> {
+    groups_in("us-east-1", spec, claim, offerings)
+}
+
+fn groups_in(
+    region: &str,
+    spec: &EC2NodeClassSpec,
+    claim: &Claim,
+    offerings: &[&str],
+) -> Vec<TemplateGroup> {
     let settings = class::read(spec, ClassDefaults::default()).unwrap();
     let resolved = resolved(&settings);
     let cluster = cluster();
     let source = Source {
         cluster: &cluster,
+        region,
         spec,
         settings: &settings,
         resolved: &resolved,
@@ -110,6 +120,28 @@ fn listed(groups: &[TemplateGroup]) -> Vec<Vec<String>> {
                 .collect()
         })
         .collect()
+}
+
+#[test]
+fn isolated_regions_are_told_of_ipv6_only_where_it_is_to_be_on() {
+    let said = |region: &str, spec: &EC2NodeClassSpec| {
+        let groups = groups_in(region, spec, &claim(), &["c5.xlarge/us-east-1a/spot"]);
+        groups[0].template.metadata.ipv6.clone()
+    };
+    let mut on = spec();
+    on.metadata_options.http_protocol_ipv6 = Toggle::Enabled;
+    for region in [
+        "us-iso-east-1",
+        "us-isob-east-1",
+        "us-isof-south-1",
+        "eu-isoe-west-1",
+    ] {
+        assert_eq!(said(region, &spec()), None, "{region}");
+        assert_eq!(said(region, &on).as_deref(), Some("enabled"), "{region}");
+    }
+    for region in ["us-east-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"] {
+        assert_eq!(said(region, &spec()).as_deref(), Some("disabled"));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod leader;
 mod learning;
 mod no_shows;
 mod notices;
+mod paused;
 mod placement;
 mod refused;
 mod reservations;

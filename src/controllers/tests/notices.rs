@@ -1,10 +1,12 @@
 //! EC2 announces something, and what runs there is moved in time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Stage;
+use crate::model::instance::Instance;
 use crate::sim::api_server::Resource::{Node, NodeClaim};
 
 impl Stage {
@@ -93,6 +95,43 @@ async fn a_notice_about_a_machine_that_is_not_written_down_yet_is_not_lost() {
         })
         .await;
     assert_eq!(stage.running_pods(), 0, "nothing began on it");
+}
+
+/// Each claim takes two writes of three seconds, and the queue gives ten messages at a time.
+#[tokio::test(start_paused = true)]
+async fn of_many_machines_that_are_taken_back_at_once_none_waits_for_the_claims_of_the_others() {
+    let stage = Stage::new();
+    let _process = stage.run();
+    for number in 0..30 {
+        stage.pod(&format!("p{number}"));
+    }
+    stage
+        .until(300, "all pods run", |stage| stage.running_pods() == 30)
+        .await;
+    // Until nobody else writes to the claims.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    stage.delay("PATCH", "nodeclaims", Duration::from_secs(3));
+    let taken = stage.running();
+    for machine in &taken {
+        stage.world.ec2.reclaim(&machine.id);
+    }
+    let taken: BTreeSet<String> = taken.iter().map(Instance::provider_id).collect();
+    stage
+        .until(12, "all claims are on their way out", |stage| {
+            let claims = stage.all(NodeClaim);
+            let is_of_one = |claim: &&Value| {
+                let id = claim["status"]["providerID"].as_str();
+                id.is_some_and(|id| taken.contains(id))
+            };
+            let mut theirs = claims.iter().filter(is_of_one);
+            theirs.all(|claim| claim["metadata"]["deletionTimestamp"].is_string())
+        })
+        .await;
+    stage
+        .until(60, "the messages are out of the queue", |stage| {
+            stage.world.ec2.unacknowledged() == 0
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

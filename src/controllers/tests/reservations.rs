@@ -299,6 +299,63 @@ async fn a_capacity_block_is_left_before_ec2_ends_its_machines() {
     assert!(!stage.bought_as().contains(&CapacityType::Reserved));
 }
 
+/// A block of which EC2 says by itself when it expires.
+const BLOCK: &str = "cr-0123456789abcdef0";
+
+/// One machine is in a block, which nobody knows to end where that is so, and EC2 says that it does.
+async fn a_block_is_left_when_ec2_says_so(is_known: bool) {
+    let (stage, ends) = Stage::in_a_block();
+    stage.world.ec2.reserve(Described {
+        kind: ReservationKind::CapacityBlock,
+        ends: Some(ends),
+        ..described(BLOCK, 1)
+    });
+    stage.select(&json!([{ "id": BLOCK }]));
+    let _process = stage.run();
+    stage.one_pod_runs().await;
+    assert_eq!(stage.bought_as(), [CapacityType::Reserved]);
+    let before = ids(&stage.running());
+    if !is_known {
+        stage.select(&json!([{ "id": "cr-2" }]));
+        let claim = stage.all(Resource::NodeClaim).remove(0);
+        let name = claim["metadata"]["name"].as_str().unwrap();
+        stage.change(Resource::NodeClaim, name, |claim| {
+            let annotations = claim["metadata"]["annotations"].as_object_mut().unwrap();
+            let known = annotations.remove("tonnage.dev/capacity-block-end");
+            assert!(known.is_some(), "it was written down");
+        });
+    }
+    let warned = ends.checked_sub(SignedDuration::from_mins(40)).unwrap();
+    let wait = warned.duration_since(stage.world.now());
+    tokio::time::sleep(wait.unsigned_abs()).await;
+    assert_eq!(ids(&stage.running()), before);
+    let warning = json!({
+        "version": "0", "id": "x", "source": "aws.ec2", "account": "123456789012", "region": "us-east-1",
+        "detail-type": "Capacity Block Expiration Warning", "time": stage.world.now().to_string(),
+        "detail": { "capacity-reservation-id": BLOCK, "end-date": ends.to_string() },
+    });
+    stage.world.ec2.post(warning.to_string());
+    stage.block_is_left_in_time(&before, ends).await;
+    stage
+        .until(60, "the message is out of the queue", |stage| {
+            stage.world.ec2.unacknowledged() == 0
+        })
+        .await;
+    let told = stage.told("CapacityBlockExpiring");
+    assert_eq!(told.len(), 2, "Node and claim: {told:?}");
+    assert!(told.iter().all(|said| said.contains(BLOCK)), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_whose_end_nobody_knows_is_left_when_ec2_says_that_it_expires() {
+    a_block_is_left_when_ec2_says_so(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_whose_end_is_known_is_left_once_when_ec2_says_so_too() {
+    a_block_is_left_when_ec2_says_so(true).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn interruptible_reservations_are_listed_and_said_not_to_be_used() {
     let stage = Stage::reserved(2, &["on-demand"]);

@@ -4,7 +4,8 @@
 //! missing in each, and [`decide`] gives back what may be done about it. Nothing counts that was not
 //! missing in two complete lists at least a minute apart. An instance whose Node has pods gets its
 //! claim back instead of its end. When too much looks orphaned at once, nothing is collected until a
-//! person acknowledges it: a restored API server must not cost anybody a fleet.
+//! person acknowledges it: a restored API server must not cost anybody a fleet. What a paused NodePool
+//! holds back is told of, because it is paid for all the while.
 
 mod endings;
 mod memory;
@@ -25,6 +26,7 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::instance::{Instance, InstanceState, tags};
 use crate::model::node::Node;
+use crate::model::node_pool::NodePool;
 use crate::model::snapshot::Snapshot;
 use crate::plan::decision::Decision;
 
@@ -83,6 +85,13 @@ pub enum CollectStep {
         /// Tags to set.
         tags: BTreeMap<String, String>,
     },
+    /// Say on a NodePool which instances are not terminated because it is paused.
+    HeldByPause {
+        /// The NodePool.
+        node_pool: Arc<NodePool>,
+        /// The instances, in order of id.
+        instances: Vec<Arc<Instance>>,
+    },
 }
 
 impl CollectStep {
@@ -95,6 +104,7 @@ impl CollectStep {
             Self::DeleteClaim { claim, .. } => format!("claim/{}", claim.name),
             Self::DeleteNode { node } => format!("node/{}", node.name),
             Self::Tag { instance, .. } => format!("tag/{instance}"),
+            Self::HeldByPause { node_pool, .. } => format!("pool/{}", node_pool.name),
         }
     }
 }
@@ -122,29 +132,8 @@ pub struct Collection {
 /// Decides about orphans, vanished instances, stray Nodes and missing tags.
 pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
     let mut collection = Collection::default();
-    let mut condemned: Vec<CollectStep> = Vec::new();
-    let listed = memory.listed_instances().unwrap_or_default();
-    for instance in listed {
-        if !memory.confirmed(memory.orphans.get(&instance.id)) {
-            continue;
-        }
-        // A claim may have come since the list.
-        let known = snapshot
-            .claims
-            .values()
-            .any(|claim| claim.instance_id() == Some(&instance.id));
-        if known || instance.state == InstanceState::Terminated {
-            continue;
-        }
-        match orphan(snapshot, instance) {
-            Some(CollectStep::Terminate { .. })
-                if snapshot.is_paused(instance.tags.get(tags::NODE_POOL)) => {}
-            Some(step @ CollectStep::Readopt { .. }) => collection.decision.push(step),
-            Some(step) => condemned.push(step),
-            None => {}
-        }
-    }
-    let fleet = listed.len();
+    let mut condemned = orphans(snapshot, memory, &mut collection.decision);
+    let fleet = memory.listed_instances().map_or(0, <[_]>::len);
     let new: BTreeSet<String> = condemned
         .iter()
         .filter_map(|step| match step {
@@ -171,6 +160,60 @@ pub fn decide(snapshot: &Snapshot, memory: &CollectMemory) -> Collection {
         missing_tags(snapshot, memory, &mut collection.decision);
     }
     collection
+}
+
+/// Decides about each instance that was without a claim in two lists. Gives back the ends, which the brake may
+/// still hold.
+fn orphans(
+    snapshot: &Snapshot,
+    memory: &CollectMemory,
+    decision: &mut Decision<CollectStep>,
+) -> Vec<CollectStep> {
+    let mut condemned = Vec::new();
+    let mut held: Vec<(&Arc<NodePool>, &Arc<Instance>)> = Vec::new();
+    for instance in memory.listed_instances().unwrap_or_default() {
+        if !memory.confirmed(memory.orphans.get(&instance.id)) {
+            continue;
+        }
+        // A claim may have come since the list.
+        let known = snapshot
+            .claims
+            .values()
+            .any(|claim| claim.instance_id() == Some(&instance.id));
+        if known || instance.state == InstanceState::Terminated {
+            continue;
+        }
+        match orphan(snapshot, instance) {
+            Some(step @ CollectStep::Readopt { .. }) => decision.push(step),
+            Some(step) => match snapshot.paused_pool(instance.tags.get(tags::NODE_POOL)) {
+                Some(pool) => held.push((pool, instance)),
+                None => condemned.push(step),
+            },
+            None => {}
+        }
+    }
+    held_by_pause(held, decision);
+    condemned
+}
+
+/// One step for each paused NodePool. In order, because an event is told once only if it says the same again.
+fn held_by_pause(
+    mut held: Vec<(&Arc<NodePool>, &Arc<Instance>)>,
+    decision: &mut Decision<CollectStep>,
+) {
+    held.sort_by(|left, right| (&left.0.name, &left.1.id).cmp(&(&right.0.name, &right.1.id)));
+    for of_pool in held.chunk_by(|left, right| left.0.name == right.0.name) {
+        let Some((node_pool, _first)) = of_pool.first() else {
+            continue;
+        };
+        let instances = of_pool.iter();
+        decision.push(CollectStep::HeldByPause {
+            node_pool: Arc::clone(node_pool),
+            instances: instances
+                .map(|(_pool, instance)| Arc::clone(instance))
+                .collect(),
+        });
+    }
 }
 
 /// What becomes of an instance without a claim. Nothing, while its Node is being drained: the

@@ -61,7 +61,7 @@ pub struct LaunchedStatus {
     pub provider_id: String,
     /// The image; empty when unknown.
     pub image_id: String,
-    /// Labels to add to the claim; its own win.
+    /// Labels of the machine.
     pub labels: BTreeMap<String, String>,
     /// What the machine has.
     pub capacity: Resources,
@@ -162,6 +162,44 @@ pub fn launched_status(
     }
 }
 
+/// How the labels of a claim change once its machine is known, which has these. What a machine is, where, and how it is
+/// paid for is its own to say, whatever the claim said before: labels are written before the claim counts as launched, and
+/// who dies in between leaves those of a machine that the next process may pair with another claim of the batch. What else
+/// the claim says stays.
+pub fn relabelled(
+    claim: &Claim,
+    offering: &OfferingKey,
+    machine: BTreeMap<String, String>,
+) -> BTreeMap<String, Option<String>> {
+    let said = |key: &str| claim.labels.get(key).map(String::as_str);
+    let is_other_type =
+        said(labels::INSTANCE_TYPE).is_some_and(|known| known != &*offering.instance_type);
+    let is_other_zone = said(labels::ZONE).is_some_and(|known| known != &*offering.zone);
+    // Of labels that this machine has none for, those go that another one left.
+    let is_stale = |key: &str| match key {
+        labels::ZONE_ID => is_other_zone,
+        labels::CAPACITY_RESERVATION_ID
+        | labels::CAPACITY_RESERVATION_TYPE
+        | labels::CAPACITY_RESERVATION_INTERRUPTIBLE => {
+            offering.capacity_type != CapacityType::Reserved
+        }
+        other => is_other_type && describes_type(other),
+    };
+    let stale = claim.labels.keys().filter(|key| is_stale(key.as_str()));
+    let mut changed: BTreeMap<String, Option<String>> =
+        stale.map(|key| (key.clone(), None)).collect();
+    changed.extend(machine.into_iter().map(|(key, value)| (key, Some(value))));
+    changed
+}
+
+/// True for labels that an instance type has.
+fn describes_type(key: &str) -> bool {
+    key == labels::ARCH
+        || key
+            .strip_prefix(labels::INSTANCE_DOMAIN)
+            .is_some_and(|name| name.starts_with("/instance-"))
+}
+
 /// What a launched claim's machine was bought as, by the labels of [`launched_status`].
 pub fn offering_of(claim: &Claim) -> Option<OfferingKey> {
     let label = |key: &str| claim.labels.get(key).map(String::as_str);
@@ -186,4 +224,93 @@ pub type Wanted<'here> = (&'here OfferingKey, Option<&'here str>);
 pub fn wanted_by<'here>(claim: &'here Claim, offering: &'here OfferingKey) -> Wanted<'here> {
     let is_reserved = offering.capacity_type == CapacityType::Reserved;
     (offering, reservation_of(claim).filter(|_id| is_reserved))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::examples::{claim, node_class, offering};
+
+    /// A claim that says all that was written to it before its first process died, of a reserved machine with a GPU.
+    fn half_written() -> Claim {
+        let mut claim = claim("a", &["c5.xlarge/us-east-1a/spot"]);
+        for (key, value) in [
+            (labels::INSTANCE_TYPE, "g4dn.xlarge"),
+            (labels::ZONE, "us-east-1b"),
+            (labels::ZONE_ID, "use1-az9"),
+            (labels::REGION, "us-east-1"),
+            (labels::CAPACITY_TYPE, "reserved"),
+            (labels::ARCH, "arm64"),
+            (labels::INSTANCE_GPU_NAME, "t4"),
+            (labels::CAPACITY_RESERVATION_ID, "cr-1"),
+            (labels::CAPACITY_RESERVATION_TYPE, "default"),
+            (labels::CAPACITY_RESERVATION_INTERRUPTIBLE, "false"),
+            (labels::PLACEMENT_GROUP_ID, "pg-1"),
+            ("team", "data"),
+        ] {
+            claim.labels.insert(key.to_owned(), value.to_owned());
+        }
+        claim
+    }
+
+    /// What a claim says once a machine of an offering is its own.
+    fn labelled(claim: &Claim, bought: &str, class: Option<&NodeClass>) -> Vec<String> {
+        let bought = offering(bought);
+        let changed = relabelled(claim, &bought, labels_of(&bought, class));
+        let mut labels = claim.labels.clone();
+        for (key, value) in changed {
+            match value {
+                Some(value) => labels.insert(key, value),
+                None => labels.remove(&key),
+            };
+        }
+        let said = labels.iter();
+        said.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    #[test]
+    fn a_claim_that_was_labelled_for_another_machine_says_what_it_has() {
+        let class = node_class();
+        let said = labelled(&half_written(), "c5.xlarge/us-east-1a/spot", Some(&class));
+        assert_eq!(
+            said,
+            [
+                "karpenter.k8s.aws/placement-group-id=pg-1",
+                "karpenter.sh/capacity-type=spot",
+                "karpenter.sh/nodepool=general",
+                "kubernetes.io/arch=amd64",
+                "node.kubernetes.io/instance-type=c5.xlarge",
+                "team=data",
+                "topology.k8s.aws/zone-id=use1-az1",
+                "topology.kubernetes.io/region=us-east-1",
+                "topology.kubernetes.io/zone=us-east-1a",
+            ]
+        );
+    }
+
+    /// What is not known of a machine must not be what another one was.
+    #[test]
+    fn without_a_class_nothing_is_left_of_another_machine_either() {
+        let said = labelled(&half_written(), "c5.xlarge/us-east-1a/spot", None);
+        let is_about = |word: &str| said.iter().any(|label| label.contains(word));
+        for gone in ["arch", "gpu", "zone-id", "reservation", "g4dn", "1b"] {
+            assert!(!is_about(gone), "{gone}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_holds_of_the_machine_stays_as_it_is() {
+        let mut same = half_written();
+        let kept = labelled(&same, "g4dn.xlarge/us-east-1b/reserved", None);
+        let before: Vec<String> = same
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(kept, before);
+        // A template may give such a label, and no machine has been known yet.
+        same.labels.remove(labels::INSTANCE_TYPE);
+        let kept = labelled(&same, "g4dn.xlarge/us-east-1b/reserved", None);
+        assert_eq!(kept, before);
+    }
 }

@@ -16,7 +16,9 @@ use super::refusals::is_of_class;
 use super::{Hazards, NoShows, NodeMemory, Refusals, Shortages, TemplateUse, Wanted};
 use crate::model::claim::Claim;
 use crate::model::instance::{Ending, Lesson};
-use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, Shortfall};
+use crate::model::launch::{
+    ErrorClass, LaunchOutcome, LaunchRecord, Shortfall, is_quota_of_launches,
+};
 use crate::model::node_class::NodeClass;
 use crate::model::offering::OfferingKey;
 use crate::model::snapshot::Snapshot;
@@ -332,28 +334,32 @@ impl LaunchMemory {
         }
     }
 
-    /// Learns that a call was refused as a whole; `class` is the one that asked, if it is still known. What is
-    /// missing or not allowed may be mended meanwhile, and says nothing of the offerings.
+    /// Learns that a call was refused as a whole, with EC2's code and why; `class` is the one that asked, if it is still
+    /// known. What is missing or not allowed may be mended meanwhile, and says nothing of the offerings.
     pub fn refused(
         &mut self,
         record: &LaunchRecord,
         class: Option<&NodeClass>,
-        (error, why): (ErrorClass, &str),
+        (error, code, why): (ErrorClass, &str, &str),
         now: Timestamp,
     ) {
-        let is_its_own = |class: &&NodeClass| match error {
+        let is_of_the_class = match error {
             ErrorClass::Invalid => true,
-            ErrorClass::InsufficientCapacity => class.placement_group.is_some(),
+            ErrorClass::QuotaExceeded => !is_quota_of_launches(code),
+            ErrorClass::InsufficientCapacity => {
+                class.is_some_and(|class| class.placement_group.is_some())
+            }
             _ => false,
         };
-        match class.filter(is_its_own) {
-            Some(class) => {
-                for offering in record.offerings() {
-                    let wanted = (&offering, record.reservation.as_deref());
-                    self.refusals.note(class, wanted, why, now);
-                }
-            }
-            None => self.shortages.note_all(record, error, now),
+        if !is_of_the_class {
+            return self.shortages.note_all(record, error, now);
+        }
+        let Some(class) = class else {
+            return;
+        };
+        for offering in record.offerings() {
+            let wanted = (&offering, record.reservation.as_deref());
+            self.refusals.note(class, wanted, why, now);
         }
     }
 

@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 pub use admission::{CEILING, NoRoom, RATE, Reserved, admitted, is_held};
 pub use assign::{
     BatchInstance, LaunchedStatus, Wanted, assign, labels_of, launched_status, offering_of,
-    reservation_of, wanted_by,
+    relabelled, reservation_of, wanted_by,
 };
 pub use exhausted::{NO_SHOWS, REFUSED};
 pub use hazard::{Hazards, UnreadableHazards};

@@ -112,17 +112,18 @@ impl Refusals {
             .shortfalls
             .iter()
             .filter(|found| is_of_class(Some(class), found));
+        let bought = |offering: &OfferingKey| {
+            let mut instances = outcome.instances.iter();
+            instances.any(|found| found.offering == *offering)
+        };
         for shortfall in of_class {
             let why = told(shortfall);
-            if let Some(offering) = &shortfall.offering {
-                self.note(class, (offering, reservation), &why, now);
-                continue;
-            }
-            let bought = |offering: &OfferingKey| {
-                let mut instances = outcome.instances.iter();
-                instances.any(|found| found.offering == *offering)
-            };
-            for offering in record.offerings().filter(|offering| !bought(offering)) {
+            let named = shortfall.offering.clone();
+            // A quota of what every machine of the class has is met by whatever else the call named.
+            let is_of_all = named.is_none() || shortfall.class == ErrorClass::QuotaExceeded;
+            let all = record.offerings();
+            let others = all.filter(|offering| is_of_all && !bought(offering));
+            for offering in named.into_iter().chain(others) {
                 self.note(class, (&offering, reservation), &why, now);
             }
         }
@@ -212,9 +213,10 @@ fn told(shortfall: &Shortfall) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::launch::{LaunchOverride, TemplateOverrides};
     use crate::model::placement_group::{PlacementGroup, Strategy};
     use crate::plan::examples::{at, node_class, offering, world};
-    use crate::plan::launch::LaunchMemory;
+    use crate::plan::launch::{LaunchMemory, Shortages};
 
     const KEY: &str = "c5.xlarge/us-east-1a/spot";
 
@@ -238,6 +240,24 @@ mod tests {
             capacity_type: offering(KEY).capacity_type,
             reservation: None,
             templates: Vec::new(),
+        }
+    }
+
+    /// One that names an offering.
+    fn record_of(key: &OfferingKey) -> LaunchRecord {
+        let choice = LaunchOverride {
+            instance_type: key.instance_type.to_string(),
+            zone: key.zone.to_string(),
+            subnet: "subnet-1".to_owned(),
+            priority: 0,
+        };
+        LaunchRecord {
+            capacity_type: key.capacity_type,
+            templates: vec![TemplateOverrides {
+                name: "tonnage-1".to_owned(),
+                overrides: vec![choice],
+            }],
+            ..record()
         }
     }
 
@@ -272,6 +292,42 @@ mod tests {
             .unwrap();
         assert!(why.contains("InvalidBlockDeviceMapping"), "{why}");
         assert_eq!(refusals.until(&good, (&offering(KEY), None), at(2)), None);
+    }
+
+    #[test]
+    fn a_quota_of_volumes_stops_the_class_that_meets_it_whatever_the_type_and_no_other() {
+        let class = node_class();
+        let other = offering("m5.xlarge/us-east-1b/spot");
+        let asked = record_of(&other);
+        let code = "VolumeLimitExceeded";
+        let quota = ErrorClass::QuotaExceeded;
+        let mut named = LaunchMemory::new(at(0));
+        named.answered(&asked, Some(&class), &refused(code, quota), at(0));
+        let mut whole = LaunchMemory::new(at(0));
+        whole.refused(&asked, Some(&class), (quota, code, "no room"), at(0));
+        for memory in [&named, &whole] {
+            let why = memory.refusals.why(&class, (&other, None), at(1));
+            assert!(why.is_some());
+            assert_eq!(memory.shortages, Shortages::default());
+        }
+        let why = named.refusals.why(&class, (&offering(KEY), None), at(1));
+        assert!(why.is_some_and(|why| why.contains(code)), "{why:?}");
+        // Nobody is left to be told, and nobody else is.
+        let mut gone = LaunchMemory::new(at(0));
+        gone.refused(&asked, None, (quota, code, "no room"), at(0));
+        assert_eq!(gone, LaunchMemory::new(at(0)));
+    }
+
+    #[test]
+    fn a_quota_of_machines_or_fleets_is_everybodys() {
+        let (class, key) = (node_class(), offering(KEY));
+        for code in ["VcpuLimitExceeded", "MaxFleetCountExceeded"] {
+            let mut memory = LaunchMemory::new(at(0));
+            let outcome = refused(code, ErrorClass::QuotaExceeded);
+            memory.answered(&record_of(&key), Some(&class), &outcome, at(0));
+            assert_eq!(memory.refusals, Refusals::default(), "{code}");
+            assert!(memory.shortages.is_short(&key, at(1)), "{code}");
+        }
     }
 
     #[test]

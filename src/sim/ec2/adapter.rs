@@ -248,6 +248,7 @@ impl SimulatedCloud {
         let instance_profile = self.profile_of(object);
         let source = Source {
             cluster: &self.cluster,
+            region: facts::BUILT_IN_REGION,
             spec: &object.spec,
             settings: &settings,
             resolved,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
+use crate::api::labels;
 use crate::settings::Mode;
 use crate::sim::api_server::Resource::{Deployment, Node, NodeClaim, Pod};
 use crate::sim::faults::CallFault;
@@ -154,4 +155,45 @@ async fn a_fence_that_was_written_by_half_is_lifted_once_the_node_is_used() {
         })
         .await;
     assert_eq!(stage.machines().len(), 1);
+}
+
+/// A controller dies between the labels of a claim and its status, and the next one pairs the machines of the batch
+/// otherwise: the claim says what its own machine is, and nothing of the other one's.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_labelled_for_another_machine_says_what_it_has() {
+    let stage = Stage::new();
+    stage.delay("PATCH", "/status", Duration::from_secs(20));
+    let process = stage.run();
+    stage.pod("a");
+    let is_labelled = |stage: &Stage| {
+        let claims = stage.all(NodeClaim);
+        let mut said = claims.iter().map(|claim| &claim["metadata"]["labels"]);
+        said.any(|said| said[labels::REGION].is_string())
+    };
+    stage.until(120, "its labels are there", is_labelled).await;
+    process.kill();
+    let claim = stage.all(NodeClaim).remove(0);
+    assert!(claim["status"]["providerID"].is_null(), "{claim}");
+    let name = claim["metadata"]["name"].as_str().unwrap();
+    stage.change(NodeClaim, name, |claim| {
+        let said = &mut claim["metadata"]["labels"];
+        said[labels::INSTANCE_TYPE] = json!("g4dn.xlarge");
+        said[labels::INSTANCE_GPU_NAME] = json!("t4");
+        said[labels::CAPACITY_TYPE] = json!("on-demand");
+    });
+    stage.trouble.late.lock().unwrap().clear();
+    let _again = stage.start(Mode::Run, 8, Life::new());
+    stage
+        .until(180, "the pod runs", |stage| stage.running_pods() == 1)
+        .await;
+    let machines = stage.machines();
+    assert_eq!(machines.len(), 1, "nothing was bought twice");
+    for resource in [NodeClaim, Node] {
+        let object = stage.all(resource).remove(0);
+        let said = |label: &str| object["metadata"]["labels"][label].clone();
+        assert_eq!(said(labels::INSTANCE_TYPE), "c5.xlarge");
+        let capacity_type = machines[0].offering.capacity_type.as_str();
+        assert_eq!(said(labels::CAPACITY_TYPE), capacity_type);
+        assert!(said(labels::INSTANCE_GPU_NAME).is_null(), "{object}");
+    }
 }

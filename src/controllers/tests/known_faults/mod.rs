@@ -7,6 +7,7 @@
 //! | pods wait for the machines of an earlier batch before they are planned for | `stalls` |
 //! | a shortage ends the claim, and what cannot be bought is tried before everything else | `stalls` |
 //! | writes that fail half-way leave machines without use and nodes closed | `halves` |
+//! | a claim that was written by half says what another machine is | `halves` |
 //! | a limit on nodes is passed within one burst | `limits` |
 //! | a limit is charged with the largest machine that might be bought | `limits` |
 //! | a pod that kube-scheduler keeps off the node which was meant for it waits for ever | `scheduler` |

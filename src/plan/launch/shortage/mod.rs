@@ -22,7 +22,7 @@ use self::full::Full;
 use self::hearsay::Hearsay;
 pub use self::text::UnreadableShortages;
 use super::Wanted;
-use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord};
+use crate::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, is_quota_of_machines};
 use crate::model::offering::{Catalogue, OfferingKey, Outlook};
 use crate::model::snapshot::Snapshot;
 
@@ -122,7 +122,7 @@ impl Shortages {
                         !bought.contains(offering) && quota::shared_by(offering) == shared
                     };
                     self.note_those(record, shortfall.class, now, meets);
-                    if quota::is_of_machines(&shortfall.code) {
+                    if is_quota_of_machines(&shortfall.code) {
                         self.note_quota(named, now);
                     }
                 }

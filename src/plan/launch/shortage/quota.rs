@@ -17,16 +17,6 @@ pub(super) fn shared_by(offering: &OfferingKey) -> String {
     format!("{group}/{}", offering.capacity_type.as_str())
 }
 
-/// True for the codes of quotas that count machines or their vCPUs; others stop everything alike, or something else.
-pub(super) fn is_of_machines(code: &str) -> bool {
-    [
-        "InstanceLimitExceeded",
-        "MaxSpotInstanceCountExceeded",
-        "VcpuLimitExceeded",
-    ]
-    .contains(&code)
-}
-
 /// The vCPUs that a size stands for in most families: two for `large`, four for each `xlarge`. A whole host of unknown
 /// size counts as the largest there is.
 pub(super) fn size(instance_type: &str) -> u32 {

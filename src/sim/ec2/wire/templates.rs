@@ -157,7 +157,7 @@ fn data(part: &Part<'_>) -> Result<MachineData, Refusal> {
         volumes: volumes(part)?,
         metadata: Metadata {
             endpoint: word("HttpEndpoint", "enabled"),
-            ipv6: word("HttpProtocolIpv6", "disabled"),
+            ipv6: metadata.text("HttpProtocolIpv6").map(str::to_owned),
             hop_limit: i32::try_from(hops)
                 .ok()
                 .filter(|hops| (1..=64).contains(hops))

@@ -4,10 +4,10 @@
 //! machines: a machine that is taken away in two minutes is drained with that as its deadline, so
 //! that its pods end by themselves and their successors are planned at once; maintenance in the
 //! future is written down and acted on when it comes near, so that running jobs are not ended weeks
-//! too early; a change that what runs on the machine outlives is told of; a recommendation only keeps Tonnage
-//! from buying more of the same. Notices about
-//! machines that no claim owns are nobody's business, but while claims wait for their machines a young one is
-//! not decided. Nothing is written here.
+//! too early; a change that what runs on the machine outlives, or whose time is not known, is told of; the claims in a
+//! capacity block that expires are drained as they are where its end was known before; a recommendation only keeps
+//! Tonnage from buying more of the same. Notices about machines that no claim owns are nobody's business, but while claims
+//! wait for their machines a young one is not decided. Nothing is written here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decision::Decision;
-use super::launch::offering_of;
+use super::launch::{offering_of, reservation_of};
 use crate::api::labels;
 use crate::model::claim::Claim;
-use crate::model::notice::{Notice, NoticeKind};
+use crate::model::notice::{LeftAlone, Notice, NoticeKind};
 use crate::model::offering::OfferingKey;
 use crate::model::reservation::BlockEnd;
 use crate::model::snapshot::Snapshot;
@@ -28,6 +28,10 @@ use crate::model::snapshot::Snapshot;
 pub const INTERRUPTION_GRACE: SignedDuration = SignedDuration::from_secs(110);
 /// How long before announced maintenance a node is drained.
 pub const BEFORE_MAINTENANCE: SignedDuration = SignedDuration::from_mins(60);
+
+/// How much earlier than its end has it a capacity block may be said to expire: two clocks are compared. What says so
+/// earlier than that contradicts itself, and a block that is paid for is not left for it.
+const EXPIRES_EARLIER: SignedDuration = SignedDuration::from_mins(5);
 
 /// How old a notice may be whose machine may be one that was launched a moment ago: a claim learns of its machine in
 /// seconds, or when EC2 shows the machine after an answer was lost, which takes two minutes at most.
@@ -87,7 +91,7 @@ pub struct Heeded {
     pub taken: Vec<(OfferingKey, String)>,
     /// Machines that EC2 advises to leave.
     pub advised: Vec<(OfferingKey, String)>,
-    /// Notices about machines that no claim owns.
+    /// Notices about machines that no claim owns, and about blocks that none is in.
     pub unowned: usize,
     /// Those of them that a claim may turn out to own whose machine is not written down yet.
     pub undecided: usize,
@@ -104,7 +108,11 @@ pub fn decide(snapshot: &Snapshot, notices: &[Notice]) -> Heeded {
     let are_launching = claims.any(|claim| claim.provider_id.is_empty());
     let mut heeded = Heeded::default();
     for notice in notices {
-        if let Some(claim) = owners.get(notice.instance.as_str()) {
+        if let NoticeKind::CapacityBlockExpiring { end } = notice.kind {
+            heeded.expiring(snapshot, &notice.subject, end);
+            continue;
+        }
+        if let Some(claim) = owners.get(notice.subject.as_str()) {
             heeded.heed(snapshot.now, claim, notice);
             continue;
         }
@@ -141,32 +149,38 @@ pub fn due(snapshot: &Snapshot) -> Decision<NoticeStep> {
 
 /// EC2 ends the machines of a capacity block before its end: their pods are moved before that.
 fn expiring(snapshot: &Snapshot, claim: &Arc<Claim>, decision: &mut Decision<NoticeStep>) {
-    let Some(id) = claim.labels.get(labels::CAPACITY_RESERVATION_ID) else {
+    let Some(id) = reservation_of(claim) else {
         return;
     };
     let class = snapshot.node_classes.get(&claim.node_class);
     let mut selected = class.into_iter().flat_map(|class| &class.reservations);
     // A class that selects it no more, or may not read it, knows nothing: then what was known counts.
-    let block = match selected.find(|found| found.id == *id) {
+    let block = match selected.find(|found| found.id == id) {
         Some(known) => known.block_end(),
         None => written_end(claim),
     };
     let Some(block) = block else {
         return;
     };
-    let (from, end) = (block.expires_at(), block.machines_end_at());
+    let from = block.expires_at();
     if snapshot.now < from {
         decision.wake_at(from);
         return;
     }
-    decision.push(NoticeStep::End {
+    decision.push(leave_block(claim, id, block));
+}
+
+/// Moves the pods of a claim out of a capacity block before EC2 ends its machines.
+fn leave_block(claim: &Arc<Claim>, id: &str, block: BlockEnd) -> NoticeStep {
+    let end = block.machines_end_at();
+    NoticeStep::End {
         claim: Arc::clone(claim),
         deadline: Some(end),
         reason: "CapacityBlockExpiring",
         message: format!(
             "capacity block {id} expires: EC2 ends its machines from {end} on; their pods are moved before"
         ),
-    });
+    }
 }
 
 /// When the capacity block of a claim ends, as its claim has it.
@@ -200,10 +214,12 @@ impl Heeded {
             NoticeKind::ReservationInterruption => {
                 self.taken(claim, notice, "CapacityReservationInstanceInterrupted");
             }
+            // It is about many claims, and was heeded for all of them.
+            NoticeKind::CapacityBlockExpiring { .. } => {}
             NoticeKind::RebalanceRecommendation => {
                 let offering = offering_of(claim);
                 self.advised
-                    .extend(offering.clone().map(|key| (key, notice.instance.clone())));
+                    .extend(offering.clone().map(|key| (key, notice.subject.clone())));
                 self.scarce.extend(offering);
                 self.decision.push(NoticeStep::Tell {
                     claim: Arc::clone(claim),
@@ -214,10 +230,12 @@ impl Heeded {
                 });
             }
             NoticeKind::ScheduledChange { begins } => self.scheduled(now, claim, *begins),
-            NoticeKind::ScheduledChangeLeftAlone { code } => self.left_alone(claim, code),
+            NoticeKind::ScheduledChangeLeftAlone { code, why } => {
+                self.left_alone(claim, code, *why);
+            }
             NoticeKind::MaintenanceOver => self.over(claim),
             NoticeKind::StateChange => {
-                self.decision.look_at.insert(notice.instance.clone());
+                self.decision.look_at.insert(notice.subject.clone());
             }
         }
     }
@@ -226,11 +244,11 @@ impl Heeded {
     fn taken(&mut self, claim: &Arc<Claim>, notice: &Notice, reason: &'static str) {
         let offering = offering_of(claim);
         self.taken
-            .extend(offering.clone().map(|key| (key, notice.instance.clone())));
+            .extend(offering.clone().map(|key| (key, notice.subject.clone())));
         self.scarce.extend(offering);
         let deadline = notice.at.saturating_add(INTERRUPTION_GRACE);
         let deadline = deadline.unwrap_or(notice.at);
-        if claim.deleting_since.is_some() && termination(claim).is_some_and(|at| at <= deadline) {
+        if goes_by(claim, deadline) {
             return;
         }
         self.decision.push(NoticeStep::End {
@@ -241,17 +259,41 @@ impl Heeded {
         });
     }
 
-    /// Something is planned that does not end what runs on the machine, or is not known to.
-    fn left_alone(&mut self, claim: &Arc<Claim>, code: &str) {
+    /// The machines in a capacity block are ended half an hour before its end. Its claims may be on their way already,
+    /// where the end was known.
+    fn expiring(&mut self, snapshot: &Snapshot, id: &str, block: BlockEnd) {
+        let claims = snapshot.claims.values();
+        let inside: Vec<&Arc<Claim>> = claims
+            .filter(|claim| reservation_of(claim) == Some(id))
+            .collect();
+        self.unowned += usize::from(inside.is_empty());
+        let earliest = block.expires_at().saturating_sub(EXPIRES_EARLIER);
+        if snapshot.now < earliest.unwrap_or(Timestamp::MIN) {
+            return;
+        }
+        let staying = inside
+            .into_iter()
+            .filter(|claim| !goes_by(claim, block.machines_end_at()));
+        let steps = staying.map(|claim| leave_block(claim, id, block));
+        self.decision.steps.extend(steps);
+    }
+
+    /// Something is planned that does not end what runs on the machine, or is not known to, or not when.
+    fn left_alone(&mut self, claim: &Arc<Claim>, code: &str, why: LeftAlone) {
         if claim.deleting_since.is_some() {
             return;
         }
+        let what = match why {
+            LeftAlone::Outlived => "which is not known to end or restart it",
+            LeftAlone::NoTime => "and does not say when",
+            LeftAlone::UnreadableTime => "at a time that Tonnage cannot read",
+        };
         self.decision.push(NoticeStep::Tell {
             claim: Arc::clone(claim),
             reason: "ScheduledChange",
             message: format!(
-                "EC2 plans {code} for the machine, which is not known to end or restart it; its pods are left alone. \
-                 Should they be moved all the same, delete the NodeClaim"
+                "EC2 plans {code} for the machine, {what}; its pods are left alone. Should they be moved all the same, \
+                 delete the NodeClaim"
             ),
         });
     }
@@ -277,8 +319,9 @@ impl Heeded {
                 claim: Arc::clone(claim),
                 deadline: None,
                 reason: "ScheduledChange",
-                message: "EC2 stops, restarts or retires the machine and does not say when"
-                    .to_owned(),
+                message:
+                    "EC2 is about to stop, restart or retire the machine and does not say when"
+                        .to_owned(),
             });
             return;
         };
@@ -300,6 +343,11 @@ impl Heeded {
     }
 }
 
+/// True for a claim that is on its way out and will be gone by then.
+fn goes_by(claim: &Claim, deadline: Timestamp) -> bool {
+    claim.deleting_since.is_some() && termination(claim).is_some_and(|at| at <= deadline)
+}
+
 fn termination(claim: &Claim) -> Option<Timestamp> {
     claim
         .annotations
@@ -309,161 +357,4 @@ fn termination(claim: &Claim) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::examples::{as_spot, at, initialized, world};
-
-    fn spot(name: &str) -> Claim {
-        as_spot(initialized(name))
-    }
-
-    fn notice(name: &str, kind: NoticeKind) -> Notice {
-        Notice {
-            instance: format!("i-{name}"),
-            kind,
-            at: at(100),
-        }
-    }
-
-    fn deadline(heeded: &Heeded) -> Option<Timestamp> {
-        match heeded.decision.steps.as_slice() {
-            [NoticeStep::End { deadline, .. }] => *deadline,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_interrupted_machine_is_drained_by_the_time_it_is_taken() {
-        let notices = [
-            notice("a", NoticeKind::SpotInterruption),
-            notice("nobodys", NoticeKind::SpotInterruption),
-        ];
-        let heeded = decide(&world(101, &[spot("a"), spot("b")], &[], &[]), &notices);
-        assert_eq!(deadline(&heeded), Some(at(210)));
-        assert_eq!(heeded.unowned, 1);
-        let scarce: Vec<String> = heeded.scarce.iter().map(ToString::to_string).collect();
-        assert_eq!(scarce, ["c5.xlarge/us-east-1a/spot"]);
-        let taken = [(
-            "c5.xlarge/us-east-1a/spot".parse().unwrap(),
-            "i-a".to_owned(),
-        )];
-        assert_eq!(
-            (heeded.taken.as_slice(), heeded.advised.len()),
-            (&taken[..], 0)
-        );
-    }
-
-    #[test]
-    fn a_young_notice_is_not_decided_while_a_claim_waits_for_its_machine() {
-        let mut waiting = spot("a");
-        waiting.provider_id = String::new();
-        let notices = [notice("a", NoticeKind::SpotInterruption)];
-        let undecided = |second, claims: &[Claim]| {
-            let heeded = decide(&world(second, claims, &[], &[]), &notices);
-            assert_eq!(heeded.unowned, 1);
-            heeded.undecided
-        };
-        assert_eq!(undecided(101, std::slice::from_ref(&waiting)), 1);
-        assert_eq!(undecided(101, &[spot("b")]), 0, "nobody waits");
-        assert_eq!(undecided(300, &[waiting]), 0, "it would be known by now");
-    }
-
-    #[test]
-    fn a_repeated_notice_changes_nothing_and_a_going_claim_gets_the_sooner_deadline() {
-        let mut going = spot("a");
-        going.deleting_since = Some(at(50));
-        let notices = [notice("a", NoticeKind::SpotInterruption)];
-        let heeded = decide(
-            &world(101, std::slice::from_ref(&going), &[], &[]),
-            &notices,
-        );
-        assert_eq!(deadline(&heeded), Some(at(210)), "it had none");
-        let written = at(210).to_string();
-        going
-            .annotations
-            .insert(labels::TERMINATION_TIMESTAMP.to_owned(), written);
-        let heeded = decide(&world(102, &[going], &[], &[]), &notices);
-        assert_eq!(heeded.decision.steps, []);
-    }
-
-    #[test]
-    fn a_recommendation_disturbs_nobody() {
-        let notices = [notice("a", NoticeKind::RebalanceRecommendation)];
-        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
-        assert!(matches!(
-            heeded.decision.steps.as_slice(),
-            [NoticeStep::Tell { .. }]
-        ));
-        assert_eq!(heeded.scarce.len(), 1);
-    }
-
-    #[test]
-    fn maintenance_is_written_down_and_acted_on_an_hour_before() {
-        let begins = at(100_000);
-        let kind = NoticeKind::ScheduledChange {
-            begins: Some(begins),
-        };
-        let notices = [notice("a", kind)];
-        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
-        assert!(matches!(
-            heeded.decision.steps.as_slice(),
-            [NoticeStep::Schedule { begins: found, .. }] if *found == Some(begins)
-        ));
-        let mut told = spot("a");
-        told.annotations
-            .insert(labels::MAINTENANCE.to_owned(), begins.to_string());
-        let again = decide(&world(102, std::slice::from_ref(&told), &[], &[]), &notices);
-        assert_eq!(again.decision.steps, []);
-        let early = due(&world(102, std::slice::from_ref(&told), &[], &[]));
-        assert_eq!(
-            (early.steps.len(), early.wake),
-            (0, Some(at(100_000 - 3_600)))
-        );
-        let near = due(&world(100_000 - 3_600, &[told], &[], &[]));
-        assert!(matches!(
-            near.steps.as_slice(),
-            [NoticeStep::End { deadline: Some(found), .. }] if *found == begins
-        ));
-    }
-
-    #[test]
-    fn a_change_that_pods_outlive_moves_none_and_a_going_machine_is_not_spoken_of() {
-        let code = "AWS_EC2_INSTANCE_NETWORK_MAINTENANCE_SCHEDULED".to_owned();
-        let notices = [notice("a", NoticeKind::ScheduledChangeLeftAlone { code })];
-        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
-        let [NoticeStep::Tell { message, .. }] = heeded.decision.steps.as_slice() else {
-            panic!("{:?}", heeded.decision.steps);
-        };
-        assert!(
-            message.contains("INSTANCE_NETWORK_MAINTENANCE"),
-            "{message}"
-        );
-        let mut going = spot("a");
-        going.deleting_since = Some(at(50));
-        let heeded = decide(&world(101, &[going], &[], &[]), &notices);
-        assert_eq!(heeded.decision.steps, []);
-    }
-
-    #[test]
-    fn maintenance_that_is_called_off_is_forgotten() {
-        let notices = [notice("a", NoticeKind::MaintenanceOver)];
-        let untold = decide(&world(101, &[spot("a")], &[], &[]), &notices);
-        assert_eq!(untold.decision.steps, []);
-        let mut told = spot("a");
-        told.annotations
-            .insert(labels::MAINTENANCE.to_owned(), at(100_000).to_string());
-        let heeded = decide(&world(101, &[told], &[], &[]), &notices);
-        assert!(matches!(
-            heeded.decision.steps.as_slice(),
-            [NoticeStep::Schedule { begins: None, .. }]
-        ));
-    }
-
-    #[test]
-    fn a_machine_that_stops_is_looked_at() {
-        let notices = [notice("a", NoticeKind::StateChange)];
-        let heeded = decide(&world(101, &[spot("a")], &[], &[]), &notices);
-        assert_eq!(heeded.decision.steps, []);
-        assert!(heeded.decision.look_at.contains("i-a"));
-    }
-}
+mod tests;
