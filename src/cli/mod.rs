@@ -20,6 +20,7 @@ mod sim;
 mod simulate;
 mod stop;
 mod unknown_types;
+mod writable;
 
 use std::error::Error;
 use std::io::{self, Write};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::writable;
 use crate::cluster::client::{ConnectError, ConnectOptions, connect};
 use crate::simulate::input::schedule;
 use crate::simulate::record::{Hide, RecordError, Recorded, record};
@@ -81,14 +82,10 @@ pub(super) enum Failure {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.out {
         // A folder that is not there shall not cost a day's recording.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .map_err(|source| Failure::Write {
-                path: path.clone(),
-                source,
-            })?;
+        writable::check(path).map_err(|source| Failure::Write {
+            path: path.clone(),
+            source,
+        })?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -156,4 +153,37 @@ fn closing(recorded: &Recorded) -> String {
         count => format!("; {count} pods were gone before they started and are left out"),
     };
     format!("recorded {} pods{left_out}\n", recorded.pods)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_is_named_as_that_and_leaves_no_file() {
+        let folder = std::env::temp_dir().join(format!("tonnage-record-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (kubeconfig, out) = (folder.join("kubeconfig"), folder.join("new.jsonl"));
+        // Nothing listens on port 1.
+        let text = "{apiVersion: v1, kind: Config, current-context: local, \
+                    clusters: [{name: local, cluster: {server: 'http://127.0.0.1:1'}}], \
+                    users: [{name: me, user: {}}], \
+                    contexts: [{name: local, context: {cluster: local, user: me}}]}";
+        std::fs::write(&kubeconfig, text).unwrap();
+        let failure = run(&Args {
+            time: Some(SignedDuration::from_secs(2)),
+            out: Some(out.clone()),
+            names: false,
+            kubeconfig: Some(kubeconfig),
+            context: None,
+            quiet: true,
+        });
+        let left = out.exists();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let said = failure.unwrap_err().to_string();
+        assert!(said.contains("the API server cannot be asked"), "{said}");
+        assert!(said.contains("refused"), "{said}");
+        assert!(!said.contains("verb"), "{said}");
+        assert!(!left, "an empty file is left");
+    }
 }

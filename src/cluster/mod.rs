@@ -27,6 +27,7 @@ mod state;
 mod table;
 #[cfg(test)]
 mod tests;
+pub mod unlisted;
 pub mod version;
 mod view;
 mod watch;

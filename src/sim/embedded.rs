@@ -280,7 +280,7 @@ impl Embedded {
 }
 
 impl Process {
-    /// Ends it as SIGKILL does: nothing it waits for ever comes.
+    /// Ends it as SIGKILL does: nothing it waits for ever comes, and what it has sent arrives.
     pub fn kill(&self) {
         self.life.kill();
         self.world.stop().cancel();

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::api_server::{Refusal, Resource};
 
 /// What happens to a request to the API server.
@@ -39,6 +41,8 @@ pub enum CallFault {
     Lost,
     /// It takes effect, and the answer never arrives.
     AnswerLost,
+    /// It arrives so long after it was sent, and takes effect then, whether or not anybody waits for it still.
+    Late(Duration),
     /// Too many calls.
     Throttled,
     /// A fault of EC2.
@@ -74,6 +78,12 @@ pub trait Faults: Send + Sync + fmt::Debug {
 
     /// How long a call to EC2 takes, and what goes wrong with it.
     fn call(&self, who: &str, operation: &str, about: &About) -> (Duration, Option<CallFault>);
+
+    /// Until which moment, that is still to come, the watches of a process tell it nothing: then all that they have
+    /// held back comes at once. `None` while they tell.
+    fn deaf_until(&self, _who: &str) -> Option<Instant> {
+        None
+    }
 
     /// A slow watch has told of a change of a kind, as a line of JSON, later than it happened.
     fn told_late(&self, _resource: Resource, _line: &[u8]) {}

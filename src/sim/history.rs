@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -109,6 +110,11 @@ impl History {
         if detail <= record.detail {
             record.lines.push(line);
         }
+    }
+
+    /// The time that a line would have now.
+    pub fn now(&self) -> Timestamp {
+        self.locked().clock.now()
     }
 
     /// Every line from now on, requests included.

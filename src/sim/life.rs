@@ -1,7 +1,8 @@
 //! Whether a process of the embedded world still lives.
 //!
-//! A process that was killed waits for ever for its next answer: what it asked before may have taken
-//! effect, and it never learns. It can be told to die right after one of its writes.
+//! A process that was killed sends nothing more and waits for ever for its next answer: what it sent before
+//! takes effect, and it never learns. It can be told to die right after one of its writes: then none of those that
+//! it sent beside that one arrives, so that what is written by half is met.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,7 @@ impl Life {
         Self::fatal_after(None)
     }
 
-    /// Dies right after so many writes, each of which takes effect.
+    /// Dies right after so many writes, each of which takes effect, and no other ever does.
     pub fn fatal_after(fatal: Option<usize>) -> Self {
         Self(Arc::new(Mutex::new(State {
             dead: false,
@@ -57,14 +58,17 @@ impl Life {
         }
     }
 
-    /// Counts a write that took effect, and goes on only if it survived it.
-    pub async fn wrote(&self) {
-        {
-            let mut state = self.locked();
-            state.writes += 1;
-            state.dead |= state.fatal.is_some_and(|fatal| state.writes >= fatal);
-        }
-        self.go_on().await;
+    /// Counts a write that took effect, after which it may be dead.
+    pub fn wrote(&self) {
+        let mut state = self.locked();
+        state.writes += 1;
+        state.dead |= state.fatal.is_some_and(|fatal| state.writes >= fatal);
+    }
+
+    /// Whether what it has sent arrives: not once it has died of its last write.
+    pub fn delivers(&self) -> bool {
+        let state = self.locked();
+        state.fatal.is_none_or(|fatal| state.writes < fatal)
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod api_server;
 pub mod clock;
 pub mod cluster;
+mod delivery;
 pub mod demo;
 pub mod ec2;
 pub mod embedded;

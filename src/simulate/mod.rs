@@ -31,7 +31,7 @@ mod workload;
 
 pub use outcome::{Bought, Course, Figures, Moment, NeverPlaced, Outcome, Waiting};
 pub use scenario::{Scenario, Variant};
-pub use workload::{Load, Run};
+pub use workload::{Load, Origin, Run};
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

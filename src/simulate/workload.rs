@@ -1,5 +1,7 @@
 //! What arrives: groups of equal pods, when, how many, and for how long each runs.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::pod::{DoNotDisrupt, Owner, PodSpec};
@@ -11,6 +13,32 @@ pub enum Run {
     Between(u64, u64),
     /// Until the simulated time is over, as the pods of a service do.
     ToTheEnd,
+}
+
+/// Where a load is written, for whoever has to change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A workload of manifests.
+    Workload {
+        /// File, kind and name.
+        place: Arc<str>,
+        /// The field that says how many pods it makes.
+        field: &'static str,
+    },
+    /// A line of a trace, counted from 1.
+    Line(usize),
+    /// A generator.
+    Generator,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload { place, field } => write!(formatter, "{place}: {field}"),
+            Self::Line(number) => write!(formatter, "the trace, line {number}: count"),
+            Self::Generator => formatter.write_str("the generated work: --scale"),
+        }
+    }
 }
 
 /// Equal pods that arrive together.
@@ -33,6 +61,8 @@ pub struct Load {
     pub parallel: u32,
     /// How long each runs.
     pub run: Run,
+    /// Where it is written.
+    pub origin: Origin,
 }
 
 impl Load {
@@ -43,5 +73,21 @@ impl Load {
         } else {
             self.parallel
         }
+    }
+}
+
+/// Specs that loads have in common: a long trace has few of them, and each is kept once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Specs(BTreeSet<Arc<PodSpec>>);
+
+impl Specs {
+    /// The load with the spec that others like it have.
+    pub(super) fn shared(&mut self, load: Load) -> Load {
+        if let Some(known) = self.0.get(&load.spec) {
+            let spec = Arc::clone(known);
+            return Load { spec, ..load };
+        }
+        self.0.insert(Arc::clone(&load.spec));
+        load
     }
 }

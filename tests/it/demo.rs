@@ -42,6 +42,25 @@ fn a_day_has_hundreds_of_pods_dozens_of_nodes_and_interruptions_and_ends_with_no
         "{said}"
     );
 
+    let begins = |word: &str| {
+        let after_the_time = |line: &&str| line.get(9..).is_some_and(|rest| rest.starts_with(word));
+        said.lines().filter(after_the_time).collect::<Vec<_>>()
+    };
+    let bought = begins("bought ");
+    assert_eq!(bought.len() as u64, count("nodesBought"), "{said}");
+    for line in bought {
+        let (_offering, whom) = line.split_once(" for ").unwrap_or_default();
+        let (pods, workload) = whom.split_once(" of ").unwrap_or_default();
+        assert!(pods.ends_with(" pod") || pods.ends_with(" pods"), "{line}");
+        assert!(!workload.is_empty(), "{line}");
+    }
+    let gone = begins("gone ");
+    assert_eq!(gone.len() as u64, count("nodesBought"), "{said}");
+    for line in gone {
+        let why = [" as empty: no pods for ", " as EC2 takes it back;"];
+        assert!(why.iter().any(|why| line.contains(*why)), "{line}");
+    }
+
     let plans = lines(&folder.join("plans.jsonl"));
     let planned = plans.iter().map(|made| {
         let nodes = made["plan"]["nodes"].as_array().unwrap();
@@ -55,4 +74,22 @@ fn a_day_has_hundreds_of_pods_dozens_of_nodes_and_interruptions_and_ends_with_no
         |event: &str| history.iter().filter(|line| line["event"] == event).count() as u64;
     assert_eq!(happened("InstanceLaunched"), count("nodesBought"));
     assert_eq!(happened("InterruptionNotice"), count("interruptions"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_before_the_day_is_played() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo-no-folder");
+    fs::write(&file, "a file").unwrap();
+    let played = Command::new(env!("CARGO_BIN_EXE_tonnage"))
+        .args(["demo", "--speed", "max", "--out"])
+        .arg(file.join("below"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&played.stderr);
+    assert_eq!(played.status.code(), Some(1), "{said}");
+    assert!(played.stdout.is_empty(), "it played");
+    assert!(
+        said.contains("demo-no-folder/below cannot be written; choose another folder with --out"),
+        "{said}"
+    );
 }

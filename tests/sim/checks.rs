@@ -15,22 +15,21 @@ use tonnage::sim::history::Line;
 use crate::acts::Acts;
 use crate::aftermath::Aftermath;
 use crate::duplicates::{Bought, without_a_claim};
-use crate::leadership::{Leadership, Renewals};
-use crate::limits;
+use crate::leadership::{Leadership, Renewals, sent};
+use crate::limits::Limits;
 use crate::phases::{self, Phase, text};
+use crate::quiet::is_daemon;
 use crate::trial::LIMITED;
 
 /// The annotation of a pod that must not be disrupted.
 pub(crate) const PROTECTED: &str = "karpenter.sh/do-not-disrupt";
 /// Nodes that are not the machine that they say have names that begin so.
 pub(crate) const IMPOSTOR: &str = "impostor-";
-/// How long a machine may be without an owner while faults strike: two complete lists a minute apart,
+/// How long a machine may be without an owner while faults strike, pauses aside: two complete lists a minute apart,
 /// with what the storm takes from them.
 const OWNERLESS: SignedDuration = SignedDuration::from_mins(15);
 /// How long a machine may still run whose claim says that it is being terminated.
 const ENDING: SignedDuration = SignedDuration::from_mins(5);
-/// How long before EC2 takes a machine back Tonnage may end it with pods on it.
-const LAST_SECONDS: SignedDuration = SignedDuration::from_secs(10);
 /// The batch of machines that somebody else has started.
 const STRAY: &str = "stray";
 
@@ -41,8 +40,10 @@ pub(crate) struct Checks {
     pub(crate) tally: Tally,
     pub(crate) acts: Acts,
     pub(crate) aftermath: Aftermath,
-    /// Evictions from machines that nothing was wrong with, so far.
-    evictions: usize,
+    /// The highest limits that NodePool [`LIMITED`] ever had: nothing is taken down where they are lower again.
+    pub(crate) limits: Limits,
+    /// For how long NodePools were paused in all, which leaves machines without an owner alone.
+    pub(crate) paused: SignedDuration,
     lines: UnboundedReceiver<Line>,
     /// What happened since the last step.
     news: Vec<Line>,
@@ -57,8 +58,6 @@ pub(crate) struct Checks {
     before: Vec<Claim>,
     /// Machines that run although their claims say that they are being terminated, since when.
     undead: BTreeMap<String, Timestamp>,
-    /// Machines that EC2 takes back, and from when on pods that are left are beyond help.
-    announced: BTreeMap<String, Timestamp>,
 }
 
 /// A claim as the checks see it.
@@ -87,6 +86,13 @@ fn is_taken_back(world: &Embedded, claim: &Claim) -> bool {
     })
 }
 
+impl Claim {
+    /// The type of its machine, empty before it has one.
+    fn kind(&self) -> &str {
+        &self.instance_type
+    }
+}
+
 pub(crate) fn claims(world: &Embedded) -> Vec<Claim> {
     let mut claims = Vec::new();
     world.api.each(Resource::NodeClaim, |_key, claim| {
@@ -107,14 +113,15 @@ pub(crate) fn claims(world: &Embedded) -> Vec<Claim> {
 }
 
 impl Checks {
-    /// Nothing seen yet.
-    pub(crate) fn watch(world: &Embedded) -> Self {
+    /// Nothing seen yet of a world with these limits.
+    pub(crate) fn watch(world: &Embedded, limits: Limits) -> Self {
         Self {
             violations: BTreeSet::new(),
             tally: Tally::default(),
             acts: Acts::default(),
             aftermath: Aftermath::default(),
-            evictions: 0,
+            limits,
+            paused: SignedDuration::ZERO,
             lines: world.history.listen(),
             news: Vec::new(),
             leadership: None,
@@ -123,7 +130,6 @@ impl Checks {
             ownerless: BTreeMap::new(),
             before: Vec::new(),
             undead: BTreeMap::new(),
-            announced: BTreeMap::new(),
         }
     }
 
@@ -153,14 +159,7 @@ impl Checks {
     pub(crate) fn step(&mut self, world: &Embedded) {
         self.tally.read(&world.history);
         let now = world.now();
-        let evictions = self.tally.voluntary_evictions;
-        if evictions > self.evictions && !self.aftermath.is_fresh(now) {
-            self.violated(
-                "a pod was evicted from a machine that nothing was wrong with".to_owned(),
-            );
-        }
-        self.evictions = evictions;
-        self.acts.look(world);
+        self.acts.reasons.look(world);
         let mut news = std::mem::take(&mut self.news);
         while let Ok(line) = self.lines.try_recv() {
             news.push(line);
@@ -189,7 +188,7 @@ impl Checks {
                 .insert(claim.uid.clone());
         }
         self.ended_with_machines(&claims);
-        self.limits(&claims);
+        self.within_limits(&claims, now);
         self.machines(world, &claims);
         self.held(world, &claims);
         self.undead(world, &claims);
@@ -280,14 +279,19 @@ impl Checks {
     }
 
     /// The NodePool with limits has no more than it may.
-    fn limits(&mut self, claims: &[Claim]) {
-        let counted = claims
-            .iter()
-            .filter(|claim| claim.pool == LIMITED && !claim.deleting)
-            .filter(|claim| !self.aftermath.is_late(&claim.uid));
-        let exceeded = limits::exceeded(counted.map(|claim| claim.instance_type.as_str()));
+    fn within_limits(&mut self, claims: &[Claim], now: Timestamp) {
+        let all = || {
+            let of_pool = claims.iter().filter(|claim| claim.pool == LIMITED);
+            of_pool.filter(|claim| !claim.deleting)
+        };
+        let counted = all().filter(|claim| !self.aftermath.is_late(&claim.uid));
+        let exceeded = self.limits.exceeded(counted.map(Claim::kind));
         for what in exceeded {
             self.violated(format!("NodePool {LIMITED} has {what}"));
+        }
+        let are_known = all().all(|claim| !claim.instance_type.is_empty());
+        if are_known && self.limits.exceeded(all().map(Claim::kind)).is_empty() {
+            self.aftermath.fit(all().map(|claim| &*claim.uid), now);
         }
     }
 
@@ -323,7 +327,7 @@ impl Checks {
         self.ownerless.retain(|id, _since| ownerless.contains(id));
         for id in ownerless {
             let since = *self.ownerless.entry(id.clone()).or_insert(now);
-            if now.duration_since(since) > OWNERLESS {
+            if now.duration_since(since) > OWNERLESS + self.paused {
                 self.violated(format!("machine {id} has had no owner since {since}"));
             }
         }
@@ -332,17 +336,6 @@ impl Checks {
     /// Nothing runs on a machine that Tonnage terminates, unless EC2 is about to take it anyway.
     fn lost_work(&mut self, world: &Embedded) {
         let now = world.now();
-        for line in &self.tally.latest {
-            let text = |field: &str| line.fields.get(field)?.as_str();
-            if line.event == "InterruptionNotice"
-                && let (Some(id), Some(Ok(ends))) = (
-                    text("instance"),
-                    text("endsAt").map(str::parse::<Timestamp>),
-                )
-            {
-                self.announced.insert(id.to_owned(), ends - LAST_SECONDS);
-            }
-        }
         let terminated = self.tally.latest.iter().filter(|line| {
             line.event == "InstanceEnds"
                 && line
@@ -350,16 +343,17 @@ impl Checks {
                     .get("cause")
                     .is_some_and(|cause| cause == "terminated")
         });
+        // A restore may have put pods there while the termination was on its way, for however long that was.
+        let terminated =
+            terminated.filter(|line| sent(line).is_none_or(|sent| !self.aftermath.is_fresh(sent)));
         let fresh: Vec<(String, String)> = terminated
             .filter_map(|line| line.fields.get("instance")?.as_str())
             .filter_map(|id| world.ec2.machine(id)?.shown(now))
             .map(|shown| (shown.id, shown.private_dns_name))
             .collect();
-        // A restore may have put pods there while the termination was on its way.
-        let is_excused = self.aftermath.is_fresh(now);
-        for (id, node) in fresh.into_iter().filter(|_fresh| !is_excused) {
-            let from = self.announced.get(&id).copied();
-            if from.is_some_and(|from| now >= self.aftermath.earliest(from)) {
+        for (id, node) in fresh {
+            let deadline = self.acts.reasons.deadline(&node);
+            if deadline.is_some_and(|deadline| now >= self.aftermath.earliest(deadline, now)) {
                 continue;
             }
             let mut lost = Vec::new();
@@ -367,7 +361,8 @@ impl Checks {
                 let runs = pod["status"]["phase"] == "Running"
                     && pod["metadata"]["deletionTimestamp"].is_null()
                     && pod["spec"]["nodeName"] == node.as_str();
-                if runs {
+                // Those of DaemonSets are there for their Node alone.
+                if runs && !is_daemon(pod) {
                     lost.push(key.to_string());
                 }
             });
@@ -394,6 +389,6 @@ fn changes_claims_or_machines(line: &Line) -> bool {
 }
 
 /// The id of the machine with a provider id.
-fn instance_of(provider_id: &str) -> &str {
+pub(crate) fn instance_of(provider_id: &str) -> &str {
     provider_id.rsplit('/').next().unwrap_or_default()
 }

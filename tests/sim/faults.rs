@@ -17,6 +17,13 @@ use tonnage::world::RandomStream;
 use crate::kinds::Fault;
 use crate::phases::{Phase, Target};
 
+/// How long a late write to the API server is on its way at least, milliseconds, and how much longer at most: less than
+/// the three seconds between a lease and the next, which decision 0007 leaves for what is still on its way.
+const LATE_REQUEST: (u64, u64) = (2_000, 900);
+/// The same of a late call to EC2, for which its caller waits a minute: what takes effect later is what was repeated
+/// meanwhile, or what somebody asked for who has lost the lease or died.
+const LATE_CALL: (u64, u64) = (3_000, 117_000);
+
 /// How many faults there were of each kind, and how often they met a claim in each phase: what lasts may meet many.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
@@ -82,7 +89,7 @@ impl Storm {
         self.locked().aims.push((fault, phase, until));
     }
 
-    /// The API server does not hear a controller for a while; EC2 does.
+    /// The API server does not hear a controller for a while, and its watches tell it nothing; EC2 hears it.
     pub(crate) fn cut_off(&self, who: &str, length: Duration, silent: bool) {
         let until = Instant::now() + length;
         self.locked()
@@ -187,8 +194,47 @@ impl Storm {
     }
 }
 
+/// A duration that is drawn: at least so many milliseconds, and so many more at most.
+fn drawn(dice: &RandomStream, (least, more): (u64, u64)) -> Duration {
+    Duration::from_millis(least + dice.below(more + 1))
+}
+
+/// What a kind does to the request that it strikes.
+#[derive(Debug, Clone)]
+enum Struck {
+    /// It goes wrong.
+    Wrong(RequestFault),
+    /// It is on its way for so long.
+    Late(Duration),
+}
+
 fn refusal(code: u16, reason: &'static str) -> RequestFault {
     RequestFault::Refused(Refusal::new(code, reason, "as the storm has it"))
+}
+
+/// What can strike a request of a method; one that is late is so by so much.
+fn strikes(method: &Method, late: Duration) -> Vec<(Fault, Struck)> {
+    let mut kinds = vec![
+        (Fault::RequestLost, Struck::Wrong(RequestFault::Lost)),
+        (Fault::AnswerLost, Struck::Wrong(RequestFault::AnswerLost)),
+        (
+            Fault::ServerError,
+            Struck::Wrong(refusal(500, "InternalError")),
+        ),
+        (
+            Fault::Throttled,
+            Struck::Wrong(refusal(429, "TooManyRequests")),
+        ),
+    ];
+    // Nothing but a change of what is there can be in conflict.
+    if *method == Method::PUT || *method == Method::PATCH {
+        kinds.push((Fault::Conflict, Struck::Wrong(refusal(409, "Conflict"))));
+    }
+    // What changes nothing is only slow.
+    if *method != Method::GET {
+        kinds.push((Fault::RequestLate, Struck::Late(late)));
+    }
+    kinds
 }
 
 impl Faults for Storm {
@@ -210,17 +256,12 @@ impl Faults for Storm {
             journey.there += Duration::from_millis(self.requests.below(2_000));
         }
         let target = Target::of_path(path);
-        let lost = [
-            (Fault::RequestLost, RequestFault::Lost),
-            (Fault::AnswerLost, RequestFault::AnswerLost),
-            (Fault::ServerError, refusal(500, "InternalError")),
-            (Fault::Throttled, refusal(429, "TooManyRequests")),
-            (Fault::Conflict, refusal(409, "Conflict")),
-        ];
-        // Nothing but a change of what is there can be in conflict.
-        let writes = *method == Method::PUT || *method == Method::PATCH;
-        let kinds = lost.get(..if writes { 5 } else { 4 }).unwrap_or_default();
-        journey.fault = self.strike(&self.requests, &rates, kinds, target);
+        let kinds = strikes(method, drawn(&self.requests, LATE_REQUEST));
+        match self.strike(&self.requests, &rates, &kinds, target) {
+            Some(Struck::Wrong(fault)) => journey.fault = Some(fault),
+            Some(Struck::Late(late)) => journey.there = late,
+            None => {}
+        }
         let slow = rates.get(&Fault::SlowWatch).copied().unwrap_or(0);
         if *method == Method::GET && !path.contains("/nodes/") && self.requests.below(1_000) < slow
         {
@@ -244,17 +285,25 @@ impl Faults for Storm {
             return (takes, None);
         };
         let some = usize::try_from(self.calls.below(2)).unwrap_or(0);
+        let late = drawn(&self.calls, LATE_CALL);
         let all = [
             (Fault::CallLost, CallFault::Lost),
             (Fault::CallAnswerLost, CallFault::AnswerLost),
             (Fault::CallThrottled, CallFault::Throttled),
             (Fault::CallFailed, CallFault::Internal),
             (Fault::CallDenied, CallFault::Denied),
+            (Fault::CallLate, CallFault::Late(late)),
             (Fault::LaunchShort, CallFault::Short(some)),
         ];
-        let kinds = all.get(..if launch { 6 } else { 5 }).unwrap_or_default();
+        let kinds = all.get(..if launch { 7 } else { 6 }).unwrap_or_default();
         let target = Target::of_call(operation, about);
         (takes, self.strike(&self.calls, &rates, kinds, target))
+    }
+
+    fn deaf_until(&self, who: &str) -> Option<Instant> {
+        let state = self.locked();
+        let (until, _silent) = state.cut_off.get(who)?;
+        (Instant::now() < *until).then_some(*until)
     }
 
     fn told_late(&self, resource: Resource, line: &[u8]) {

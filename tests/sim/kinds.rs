@@ -11,11 +11,13 @@ pub(crate) enum Fault {
     Conflict,
     Throttled,
     SlowWatch,
+    RequestLate,
     CallLost,
     CallAnswerLost,
     CallThrottled,
     CallFailed,
     CallDenied,
+    CallLate,
     LaunchShort,
     ControllerCrash,
     ControllerStop,
@@ -25,6 +27,7 @@ pub(crate) enum Fault {
     LeaseDeleted,
     LeaseSetBack,
     WatchCut,
+    WatchSilent,
     Compaction,
     MachineFailure,
     SpotReclaim,
@@ -132,18 +135,20 @@ const HAVE_MACHINES: &[Phase] = &[Phase::Booting, Phase::Joining, Phase::Used];
 const ARE_LEAVING: &[Phase] = &[Phase::Draining, Phase::Ending];
 
 impl Fault {
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::ServerError,
         Self::Conflict,
         Self::Throttled,
         Self::SlowWatch,
+        Self::RequestLate,
         Self::CallLost,
         Self::CallAnswerLost,
         Self::CallThrottled,
         Self::CallFailed,
         Self::CallDenied,
+        Self::CallLate,
         Self::LaunchShort,
         Self::ControllerCrash,
         Self::ControllerStop,
@@ -153,6 +158,7 @@ impl Fault {
         Self::LeaseDeleted,
         Self::LeaseSetBack,
         Self::WatchCut,
+        Self::WatchSilent,
         Self::Compaction,
         Self::MachineFailure,
         Self::SpotReclaim,
@@ -175,11 +181,13 @@ impl Fault {
             Self::Conflict => "conflict",
             Self::Throttled => "throttled",
             Self::SlowWatch => "slow watch",
+            Self::RequestLate => "request late",
             Self::CallLost => "call lost",
             Self::CallAnswerLost => "call answer lost",
             Self::CallThrottled => "call throttled",
             Self::CallFailed => "call failed",
             Self::CallDenied => "call denied",
+            Self::CallLate => "call late",
             Self::LaunchShort => "launch short",
             Self::ControllerCrash => "controller crash",
             Self::ControllerStop => "controller stop",
@@ -189,6 +197,7 @@ impl Fault {
             Self::LeaseDeleted => "lease deleted",
             Self::LeaseSetBack => "lease set back",
             Self::WatchCut => "watch cut",
+            Self::WatchSilent => "watch silent",
             Self::Compaction => "compaction",
             Self::MachineFailure => "machine failure",
             Self::SpotReclaim => "spot reclaim",
@@ -216,6 +225,7 @@ impl Fault {
                 | Self::LeaseDeleted
                 | Self::LeaseSetBack
                 | Self::WatchCut
+                | Self::WatchSilent
                 | Self::Compaction
                 | Self::ServerRestored
                 | Self::EmptyLists

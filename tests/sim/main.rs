@@ -17,6 +17,8 @@ mod controllers;
 mod coverage;
 mod duplicates;
 mod faults;
+mod flags;
+mod furniture;
 mod kinds;
 mod lasting;
 mod leadership;
@@ -25,28 +27,31 @@ mod mutations;
 mod phases;
 mod plans;
 mod quiet;
+mod reasons;
+mod room;
 mod script;
 mod server;
+mod shapes;
 mod shrink;
 mod strikes;
 mod trial;
 mod verdict;
 mod wander;
+mod wishes;
 mod workers;
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::{self, Command, ExitCode};
-use std::thread;
 use std::time::Duration;
 
 use coverage::Coverage;
+use flags::{Args, Asked};
 use mutations::Mutation;
 use serde_json::{Value, json};
 use tonnage::settings::LogFormat;
 use tonnage::sim::watchdog;
 use tonnage::telemetry::start_logs;
-use trial::{HOUR, Plan, Report};
+use trial::{Plan, Report};
 use verdict::{judged, judged_once, show};
 use workers::in_parallel;
 
@@ -65,72 +70,16 @@ const HUNG: i32 = 3;
 /// One line of progress for so many seeds.
 const PROGRESS: u64 = 25;
 
-#[derive(Debug, Clone)]
-struct Args {
-    /// `None` is a run of the test suite, which also looks whether the checks find what they should.
-    seeds: Option<u64>,
-    start: u64,
-    /// How long each world lasts at least.
-    seconds: u64,
-    /// Worlds that are run at the same time.
-    jobs: usize,
-    history: bool,
-    /// Say what the history comes to, and nothing else.
-    digest: bool,
-    log: Option<String>,
-    /// Disturbances that are left out.
-    without: BTreeSet<usize>,
-    /// How long a world may stand still before it hangs.
-    patience: Duration,
-    /// Controllers that are broken in this way.
-    mutation: Option<&'static Mutation>,
-}
-
-/// Reads the flags that `hack/sim --help` lists; the test runner's own flags are let through.
-fn args() -> Result<Args, String> {
-    let mut args = Args {
-        seeds: None,
-        start: 1,
-        seconds: HOUR,
-        jobs: thread::available_parallelism().map_or(1, usize::from),
-        history: false,
-        digest: false,
-        log: None,
-        without: BTreeSet::new(),
-        patience: watchdog::PATIENCE,
-        mutation: None,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().unwrap_or_default();
-        let number = |value: String| {
-            let wrong = |_error| format!("{word} takes a number, not `{value}`");
-            value.parse::<u64>().map_err(wrong)
-        };
-        match word.as_str() {
-            "--seeds" => args.seeds = Some(number(value())?),
-            "--start" => args.start = number(value())?,
-            "--minutes" => args.seconds = number(value())?.saturating_mul(60),
-            "--jobs" => args.jobs = usize::try_from(number(value())?).unwrap_or(1),
-            "--history" => args.history = true,
-            "--digest" => args.digest = true,
-            "--log" => args.log = Some(value()),
-            "--hang-after" => args.patience = Duration::from_secs(number(value())?),
-            "--without" => args.without = shrink::read(&value())?,
-            "--mutation" => args.mutation = Some(mutations::named(&value())?),
-            _ => {}
-        }
-    }
-    let is_suite = args.seeds.is_none() && !args.digest;
-    if is_suite && (args.seconds != HOUR || args.mutation.is_some() || !args.without.is_empty()) {
-        return Err("--minutes, --mutation and --without need --seeds".to_owned());
-    }
-    Ok(args)
-}
-
 fn main() -> ExitCode {
     verdict::count_panics();
-    match args().and_then(|args| run(&args).map_err(|error| error.to_string())) {
+    let outcome = flags::read(std::env::args().skip(1)).and_then(|asked| {
+        let done = match asked {
+            Asked::Run(args) => run(&args),
+            Asked::Help => flags::help(&mut io::stdout()).map(|()| true),
+        };
+        done.map_err(|error| error.to_string())
+    });
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(problem) => {
@@ -317,7 +266,21 @@ fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
         out,
         "the machine too many of two launches that share a claim: {word}"
     )?;
-    all &= apart && hang_is_noticed(out, args.start)?;
+    all &= apart;
+    let apart = leadership::tells_senders_apart();
+    let word = if apart { "found" } else { "NOT found" };
+    writeln!(
+        out,
+        "what is sent too late, among what is heard of late: {word}"
+    )?;
+    let gaps = mutations::proofs::gaps();
+    for gap in &gaps {
+        writeln!(out, "the checks are not proven: {gap}")?;
+    }
+    let held = flags::are_held_to();
+    let word = if held { "refused" } else { "NOT refused" };
+    writeln!(out, "flags that there are not: {word}")?;
+    all &= apart && held && gaps.is_empty() && hang_is_noticed(out, args.start)?;
     let seeds = args.start..args.start.saturating_add(mutations::SEEDS);
     let search = |mutation: &'static Mutation| -> io::Result<Option<u64>> {
         for seed in seeds.clone() {

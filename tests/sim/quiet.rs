@@ -10,18 +10,25 @@ use tonnage::sim::api_server::Resource;
 use crate::checks::claims;
 use crate::phases::text;
 
-/// Pods that neither run nor have ended.
+/// Pods that neither run nor have ended. Those of DaemonSets are for one Node each, which may be full: nothing is
+/// bought for them.
 pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
     let mut waiting = Vec::new();
     world.api.each(Resource::Pod, |key, pod| {
-        if !matches!(
-            pod["status"]["phase"].as_str(),
-            Some("Running" | "Succeeded")
-        ) {
+        let phase = text(pod, "/status/phase");
+        let is_there = matches!(phase, "Running" | "Succeeded" | "Failed");
+        if !is_there && !is_daemon(pod) {
             waiting.push(key.to_string());
         }
     });
     waiting
+}
+
+/// True for a pod that a DaemonSet has put onto a Node.
+pub(crate) fn is_daemon(pod: &Value) -> bool {
+    let owners = pod["metadata"]["ownerReferences"].as_array();
+    let mut owners = owners.into_iter().flatten();
+    owners.any(|owner| owner["kind"] == "DaemonSet")
 }
 
 /// How long a Node may be idle while nothing waits, seconds: it is let go after ten, and its pods' deletion, what is
@@ -68,10 +75,8 @@ impl Idle {
 fn idle(world: &Embedded) -> Vec<String> {
     let mut used = BTreeSet::new();
     world.api.each(Resource::Pod, |_key, pod| {
-        let owners = pod["metadata"]["ownerReferences"].as_array();
-        let is_daemon = |owner: &Value| owner["kind"] == "DaemonSet";
-        let phase = text(pod, "/status/phase");
-        if phase != "Succeeded" && !owners.into_iter().flatten().any(is_daemon) {
+        let has_ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+        if !has_ended && !is_daemon(pod) {
             used.insert(text(pod, "/spec/nodeName").to_owned());
         }
     });

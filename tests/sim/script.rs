@@ -8,7 +8,9 @@ use tonnage::world::{RandomStream, World};
 
 use crate::kinds::Fault;
 use crate::phases::Phase;
+use crate::shapes::{Shape, one_of};
 use crate::trial::HOUR;
+use crate::wishes::Wish;
 
 /// How long one gust of a kind lasts, seconds.
 pub(crate) const GUST: u64 = 300;
@@ -25,6 +27,8 @@ pub(crate) struct Disturbance {
 pub(crate) enum Deed {
     /// A user submits or removes work.
     Work(Order),
+    /// A user does something else.
+    Wish(Wish),
     /// Something goes wrong once: at once, or as soon as there is a claim in a phase.
     Strike(Fault, Option<Phase>),
     /// For [`GUST`] seconds so many of 1000 requests or calls go wrong.
@@ -37,8 +41,7 @@ pub(crate) struct Order {
     /// The number of the workload, which is its name.
     pub(crate) number: u64,
     pub(crate) what: What,
-    pub(crate) cpu: &'static str,
-    pub(crate) pods: u32,
+    pub(crate) shape: Shape,
     /// For the NodePool with a limit.
     pub(crate) limited: bool,
     /// With a disruption budget.
@@ -53,7 +56,7 @@ pub(crate) enum What {
     Job(u32),
     /// A Deployment.
     Service,
-    /// The end of an earlier Deployment, if the number is one's.
+    /// The end of an earlier Deployment or Job, if it is still there.
     End(u64),
 }
 
@@ -69,7 +72,7 @@ pub(crate) struct Script {
 }
 
 /// The most of 1000 that a kind gets in a gust.
-const GUSTS: [(Fault, u64); 12] = [
+const GUSTS: [(Fault, u64); 14] = [
     (Fault::RequestLost, 30),
     (Fault::AnswerLost, 30),
     (Fault::ServerError, 40),
@@ -82,19 +85,22 @@ const GUSTS: [(Fault, u64); 12] = [
     (Fault::CallFailed, 40),
     (Fault::CallDenied, 40),
     (Fault::LaunchShort, 300),
+    (Fault::RequestLate, 30),
+    (Fault::CallLate, 60),
 ];
 
 /// Kinds that strike calls to EC2 of any kind.
-const CALLS: [Fault; 5] = [
+const CALLS: [Fault; 6] = [
     Fault::CallLost,
     Fault::CallAnswerLost,
     Fault::CallThrottled,
     Fault::CallFailed,
     Fault::CallDenied,
+    Fault::CallLate,
 ];
 
 /// Kinds that strike once, and how often one is drawn against the others.
-const STRIKES: [(Fault, u64); 12] = [
+const STRIKES: [(Fault, u64); 13] = [
     (Fault::ControllerCrash, 8),
     (Fault::WatchCut, 8),
     (Fault::Compaction, 5),
@@ -107,6 +113,7 @@ const STRIKES: [(Fault, u64); 12] = [
     (Fault::ImpostorNode, 3),
     (Fault::PoolDry, 8),
     (Fault::ShortageStorm, 2),
+    (Fault::WatchSilent, 3),
 ];
 
 /// Kinds that need a lease.
@@ -131,7 +138,8 @@ impl Script {
     /// The script of a world of so many seconds; `elect` says whether its controllers need a lease.
     pub(crate) fn draw(world: &World, seconds: u64, elect: bool) -> Self {
         let length = (2_100 + world.random("script/length").below(900)) * seconds / HOUR;
-        let mut disturbances = works(&world.random("script/works"), length);
+        let shapes = world.random("script/shapes");
+        let mut disturbances = works(&world.random("script/works"), &shapes, length);
         disturbances.extend(gusts(&world.random("script/gusts"), length));
         disturbances.extend(strikes(&world.random("script/strikes"), length));
         if elect {
@@ -144,6 +152,12 @@ impl Script {
         all.extend(named("server", of_server));
         let aimed = aimed(&world.random("script/aimed"), length);
         all.extend(named("aimed", aimed));
+        let wishes = Wish::draw(&world.random("script/wishes"), length).into_iter();
+        let wished = |(second, wish)| Disturbance {
+            second,
+            deed: Deed::Wish(wish),
+        };
+        all.extend(named("wish", wishes.map(wished).collect()));
         all.sort_by_key(|(disturbance, _dice)| disturbance.second);
         let (disturbances, dice) = all.into_iter().unzip();
         Self {
@@ -177,13 +191,12 @@ fn of_server(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
     strikes
 }
 
-fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
+fn works(dice: &RandomStream, shapes: &RandomStream, length: u64) -> Vec<Disturbance> {
     let mut works = Vec::new();
     let mut second = dice.below(20);
     while second < length {
         let number = works.len() as u64;
         let small = |bound| u32::try_from(dice.below(bound)).unwrap_or(0);
-        let cpus = ["250m", "500m", "1", "2", "3"];
         let limited = dice.below(4) == 0;
         let what = match dice.below(5) {
             // A service that fills the limit for ever would leave other pods without a place for ever.
@@ -196,8 +209,7 @@ fn works(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
         let order = Order {
             number,
             what,
-            cpu: cpus.get(small(5) as usize).copied().unwrap_or("1"),
-            pods: 1 + small(10),
+            shape: Shape::draw(limited, shapes),
             limited,
             budget: dice.below(4) == 0,
             protected: dice.below(8) == 0,
@@ -258,23 +270,19 @@ pub(crate) fn is_gust(fault: Fault) -> bool {
 /// Single requests and calls that go wrong for a claim in a phase. What is called for one that is only planned, a launch
 /// template, is there for all that come later: so one kind of call is aimed at it from the beginning.
 fn aimed(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
-    let one_of = |kinds: &[Fault]| {
-        let index = usize::try_from(dice.below(kinds.len() as u64)).unwrap_or(0);
-        kinds.get(index).copied()
-    };
     let at = |second, fault, phase| Disturbance {
         second,
         deed: Deed::Strike(fault, Some(phase)),
     };
-    let first = one_of(&CALLS).map(|fault| at(0, fault, Phase::Planned));
+    let first = one_of(&CALLS, dice).map(|fault| at(0, *fault, Phase::Planned));
     let mut aimed: Vec<Disturbance> = first.into_iter().collect();
     let kinds: Vec<Fault> = GUSTS.iter().map(|(fault, _most)| *fault).collect();
     let mut second = dice.below(120);
     while second < length {
-        if let Some(fault) = one_of(&kinds)
-            && let Some(phase) = aim(dice, fault)
+        if let Some(fault) = one_of(&kinds, dice)
+            && let Some(phase) = aim(dice, *fault)
         {
-            aimed.push(at(second, fault, phase));
+            aimed.push(at(second, *fault, phase));
         }
         second += 1 + dice.below(120);
     }
@@ -324,6 +332,7 @@ impl fmt::Display for Disturbance {
         write!(formatter, "second {}: ", self.second)?;
         match &self.deed {
             Deed::Work(order) => order.fmt(formatter),
+            Deed::Wish(wish) => formatter.write_str(wish.deed()),
             Deed::Strike(fault, None) => formatter.write_str(fault.name()),
             Deed::Strike(fault, Some(phase)) => {
                 write!(
@@ -346,14 +355,16 @@ impl fmt::Display for Order {
             What::End(number) => return write!(formatter, "work-{number} is deleted"),
             What::Job(seconds) => write!(
                 formatter,
-                "Job work-{} of {} pods of {} cpu for {seconds} s",
-                self.number, self.pods, self.cpu
+                "Job work-{} for {seconds} s of {}",
+                self.number, self.shape
             )?,
-            What::Service => write!(
-                formatter,
-                "Deployment work-{} of {} pods of {} cpu",
-                self.number, self.pods, self.cpu
-            )?,
+            What::Service => {
+                write!(
+                    formatter,
+                    "Deployment work-{} of {}",
+                    self.number, self.shape
+                )?;
+            }
         }
         for (is, word) in [
             (self.limited, "limited"),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tonnage::sim::api_server::{Backup, Cache, Key, Resource, Versions};
 use tonnage::world::RandomStream;
 
+use crate::acts::USER;
 use crate::checks::IMPOSTOR;
 use crate::kinds::Fault;
 use crate::leadership::{Leadership, Renewals};
@@ -85,9 +86,7 @@ impl Trial {
                     1 => off,
                     _ => -off,
                 };
-                let ahead = SignedDuration::from_secs(ahead);
-                if !self.world.server_clock.set_ahead(ahead).is_zero() {
-                    self.checks.aftermath.clock_set(ahead);
+                if self.set_server_clock(SignedDuration::from_secs(ahead)) {
                     self.storm.count(fault, Target::Everything);
                 }
             }
@@ -97,13 +96,23 @@ impl Trial {
         true
     }
 
+    /// The clock of the API server is ahead by so much from now on; says whether it jumped.
+    fn set_server_clock(&mut self, ahead: SignedDuration) -> bool {
+        let jumps = !self.world.server_clock.set_ahead(ahead).is_zero();
+        if jumps {
+            let now = self.world.now();
+            self.checks.aftermath.clock_set(ahead, now);
+        }
+        jumps
+    }
+
     /// What was planned for this second is done. At the end of the storm the clock is set right and lists are
     /// filled; backups that were not restored by then are not.
     pub(crate) fn recover_server(&mut self, all: bool) {
         let second = self.second;
         if all {
             self.server.backups.clear();
-            self.world.server_clock.set_ahead(SignedDuration::ZERO);
+            self.set_server_clock(SignedDuration::ZERO);
         }
         if self.server.filled.is_some_and(|at| all || at <= second) {
             self.server.filled = None;
@@ -163,7 +172,7 @@ impl Trial {
             pool["metadata"]["annotations"][ACKNOWLEDGE] = json!(token);
         };
         // Somebody may have changed it at the same time: then it is done a second later.
-        self.world.api.change("user", pool, None, change).ok();
+        self.world.api.change(USER, pool, None, change).ok();
     }
 }
 

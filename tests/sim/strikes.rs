@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonnage::api::labels;
 use tonnage::model::offering::{CapacityType, OfferingKey};
 use tonnage::sim::api_server::{Key, Resource};
@@ -12,6 +12,7 @@ use tonnage::sim::scene::Work;
 use tonnage::world::RandomStream;
 
 use crate::checks;
+use crate::furniture::DEDICATED;
 use crate::kinds::Fault;
 use crate::lasting;
 use crate::phases::{Phase, Target};
@@ -27,41 +28,51 @@ fn workload(number: u64) -> String {
     format!("work-{number}")
 }
 
+/// The Job or Deployment that an order is for.
+fn manifest(name: &str, order: &Order) -> Value {
+    let memory = order.shape.memory();
+    let work = Work {
+        name,
+        cpu: order.shape.cpu,
+        memory: &memory,
+        gpus: 0,
+        tolerates: order.limited.then_some(DEDICATED),
+        role: None,
+        pods: order.shape.pods,
+        seconds: None,
+    };
+    match order.what {
+        What::Job(seconds) => Work {
+            seconds: Some(seconds),
+            ..work
+        }
+        .job(),
+        _ => work.deployment(),
+    }
+}
+
 impl Trial {
     /// Submits a workload, or removes one.
     pub(crate) fn work(&mut self, order: &Order) {
         let name = workload(order.number);
-        let work = Work {
-            name: &name,
-            cpu: order.cpu,
-            memory: "1Gi",
-            gpus: 0,
-            tolerates: order.limited.then_some("dedicated"),
-            role: None,
-            pods: order.pods,
-            seconds: None,
-        };
-        let mut object = match order.what {
-            What::Service => work.deployment(),
-            What::Job(seconds) => Work {
-                seconds: Some(seconds),
-                ..work
+        if let What::End(number) = order.what {
+            let old = workload(number);
+            for resource in [Resource::Deployment, Resource::Job] {
+                self.remove(&Key::new(resource, "default", &old));
             }
-            .job(),
-            What::End(number) => {
-                // It may be a Job, or gone.
-                let old = workload(number);
-                self.remove(&Key::new(Resource::Deployment, "default", &old));
-                return;
-            }
-        };
+            return;
+        }
+        let mut object = manifest(&name, order);
+        let template = &mut object["spec"]["template"];
+        order.shape.put_onto(template, &name);
+        if let Some(seconds) = order.shape.grace {
+            self.checks.acts.give(&name, seconds);
+        }
         if order.limited {
-            object["spec"]["template"]["spec"]["nodeSelector"] =
-                json!({ labels::NODE_POOL: LIMITED });
+            template["spec"]["nodeSelector"] = json!({ labels::NODE_POOL: LIMITED });
         }
         if order.protected {
-            let annotations = &mut object["spec"]["template"]["metadata"]["annotations"];
-            annotations[checks::PROTECTED] = json!("true");
+            template["metadata"]["annotations"][checks::PROTECTED] = json!("true");
             self.checks.acts.protect(&name);
         }
         self.apply(object);
@@ -147,6 +158,20 @@ impl Trial {
             Fault::WatchCut => {
                 for who in self.places.names() {
                     self.world.api.cut_watches(who);
+                }
+            }
+            Fault::WatchSilent => {
+                // Of all kinds, or of one, which is then behind the others.
+                let kinds = [
+                    None,
+                    Some(Resource::Pod),
+                    Some(Resource::Node),
+                    Some(Resource::NodeClaim),
+                ];
+                let index = usize::try_from(dice.below(kinds.len() as u64)).unwrap_or(0);
+                let which = kinds.get(index).copied().flatten();
+                for who in self.places.names() {
+                    self.world.api.silence_watches(who, which);
                 }
             }
             Fault::ClockJump => return self.places.step_clock(dice),
@@ -262,6 +287,7 @@ impl Trial {
             self.places.set_clocks_right();
         }
         self.recover_server(all);
+        self.end_pauses(all);
         let gone: Vec<String> = self
             .impostors
             .iter()

@@ -9,22 +9,23 @@ use tokio::time::Instant;
 use tonnage::sim::api_server::{DeleteOptions, Key, Resource};
 use tonnage::sim::ec2::market::Weather;
 use tonnage::sim::history::{Detail, Line};
-use tonnage::sim::scene::{Pool, node_class};
 use tonnage::sim::{Embedded, Options, runtime, watchdog};
 use tonnage::world::RandomStream;
 
+use crate::acts::USER;
 use crate::aims::Aims;
 use crate::checks::Checks;
 use crate::controllers::{Controllers, Places};
 use crate::faults::{Counts, Storm};
+use crate::furniture::{FAMILIES, Furniture, Starting};
 use crate::lasting::Lasting;
 use crate::leadership::Leadership;
-use crate::limits;
 use crate::mutations::Mutation;
 use crate::quiet;
 use crate::script::{self, Deed, Disturbance, GUST, Script};
 use crate::server::Server;
 use crate::wander::Wander;
+use crate::wishes::Paused;
 
 pub(crate) const CLUSTER: &str = "trial";
 /// How long a world lasts at least unless somebody says otherwise, seconds.
@@ -145,6 +146,8 @@ pub(crate) struct Trial {
     /// When the shortage storm ends.
     pub(crate) shortage_until: Option<u64>,
     pub(crate) server: Server,
+    pub(crate) paused: Paused,
+    pub(crate) starting: Starting,
     plan: Plan,
     script: Script,
     /// The most requests in one second so far.
@@ -160,14 +163,15 @@ impl Trial {
                 dry_spot_per_mille: 150,
                 ..Weather::USUAL
             },
-            families: vec!["c5", "m5", "t3"],
+            families: FAMILIES.to_vec(),
             detail: Detail::Events,
             ..Options::calm(plan.seed)
         });
         let elect = plan.controllers.elect();
+        let Furniture { manifests, limits } = Furniture::draw(&world.world().random("furniture"));
         let mut trial = Self {
             storm: Storm::new(&world),
-            checks: Checks::watch(&world),
+            checks: Checks::watch(&world, limits),
             places: Places::new(&world, plan.controllers, plan.mutation),
             wander: Wander::default(),
             second: 0,
@@ -177,32 +181,14 @@ impl Trial {
             lasting: Lasting::default(),
             shortage_until: None,
             server: Server::default(),
+            paused: Paused::new(),
+            starting: Starting::new(),
             script: Script::draw(world.world(), plan.seconds, elect),
             busiest: 0,
             plan,
             world,
         };
-        trial.apply(node_class("default", CLUSTER, 20));
-        for name in ["general", LIMITED] {
-            let limited = name == LIMITED;
-            let pool = Pool {
-                name,
-                node_class: "default",
-                families: if limited {
-                    limits::FAMILIES
-                } else {
-                    &["c5", "m5", "t3"]
-                },
-                capacity_types: &["spot", "on-demand"],
-                taint: limited.then_some(("dedicated", "limited")),
-                empty_seconds: 10,
-                weight: None,
-                most_nodes: None,
-            };
-            let mut manifest = pool.manifest();
-            if limited {
-                manifest["spec"]["limits"] = limits::of_pool();
-            }
+        for manifest in manifests {
             trial.apply(manifest);
         }
         if elect {
@@ -261,6 +247,7 @@ impl Trial {
     fn perform(&mut self, deed: &Deed, number: usize) {
         match deed {
             Deed::Work(order) => self.work(order),
+            Deed::Wish(wish) => self.grant(*wish, &self.dice(number)),
             Deed::Strike(fault, None) => self.strike(*fault, None, &self.dice(number)),
             Deed::Strike(fault, Some(phase)) => self.wait(number, *fault, *phase),
             Deed::Gust(..) => {}
@@ -269,6 +256,7 @@ impl Trial {
 
     async fn pass(&mut self) {
         self.look_after_server();
+        self.take_off_startup_taints();
         self.places.fill(&self.world, &self.storm, self.second);
         let end = Instant::now() + SECOND;
         while Instant::now() < end {
@@ -360,7 +348,7 @@ impl Trial {
     /// Deletes what may be gone already, as a user.
     pub(crate) fn remove(&self, key: &Key) {
         let options = DeleteOptions::default();
-        self.world.api.delete("user", key, &options).ok();
+        self.world.api.delete(USER, key, &options).ok();
     }
 
     /// The rest of the time: nothing comes back.

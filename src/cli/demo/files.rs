@@ -8,26 +8,42 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Failure;
-use crate::cli::plan;
+use crate::cli::{plan, writable};
 use crate::cloud::facts::BUILT_IN_REGION;
 use crate::sim::demo::{Play, Summary};
 use crate::sim::history::Line;
 
-/// Writes the files; the folder is made if it is not there.
-pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result<(), Failure> {
+/// The history.
+const HISTORY: &str = "history.jsonl";
+/// The plans.
+const PLANS: &str = "plans.jsonl";
+/// The figures.
+const SUMMARY: &str = "summary.json";
+
+/// Looks whether the files can be written, before a day is played for them; the folder is made if it is not there.
+pub(super) fn check(folder: &Path) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|source| Failure::Write {
         path: folder.to_owned(),
         source,
     })?;
+    for name in [HISTORY, PLANS, SUMMARY] {
+        let path = folder.join(name);
+        writable::check(&path).map_err(|source| Failure::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// Writes the files into a folder that is there.
+pub(super) fn write(folder: &Path, play: &mut Play, summary: &Summary) -> Result<(), Failure> {
     let history = play.world.history.since(0);
     let history = history.iter().map(Line::text);
-    write_lines(folder.join("history.jsonl"), history)?;
+    write_lines(folder.join(HISTORY), history)?;
     let plans = play.plans().map(|(at, made)| {
         let made = plan::document(&made, BUILT_IN_REGION);
         json!({ "at": at.to_string(), "plan": made }).to_string()
     });
-    write_lines(folder.join("plans.jsonl"), plans)?;
-    let path = folder.join("summary.json");
+    write_lines(folder.join(PLANS), plans)?;
+    let path = folder.join(SUMMARY);
     let failed = |source| Failure::Write {
         path: path.clone(),
         source,

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::narrator::Narrator;
 use crate::sim::demo::Play;
-use crate::sim::history::Line;
 
 /// How often the state of things is said, virtual seconds.
 const STATE_EVERY: i64 = 900;
@@ -13,13 +13,18 @@ const STATE_EVERY: i64 = 900;
 /// A log on standard output.
 #[derive(Debug)]
 pub(super) struct Log {
+    narrator: Narrator,
     act: &'static str,
     said: i64,
 }
 
 impl Log {
-    pub(super) const fn new() -> Self {
-        Self { act: "", said: 0 }
+    pub(super) fn new() -> Self {
+        Self {
+            narrator: Narrator::default(),
+            act: "",
+            said: 0,
+        }
     }
 
     /// Says what is new.
@@ -31,7 +36,7 @@ impl Log {
             let _infallible = writeln!(text, "{} -- {}", time(play.world.now()), play.act);
         }
         for line in &play.tally.latest {
-            if let Some(said) = sentence(line) {
+            if let Some(said) = self.narrator.tell(line) {
                 let _infallible = writeln!(text, "{} {said}", short(&line.at));
             }
         }
@@ -63,44 +68,6 @@ pub(super) fn time(at: Timestamp) -> String {
 }
 
 /// The time of day out of RFC 3339.
-fn short(at: &str) -> String {
+pub(super) fn short(at: &str) -> String {
     at.chars().skip(11).take(8).collect()
-}
-
-/// What a line of the history says to people; most of it is only for the file.
-pub(super) fn sentence(line: &Line) -> Option<String> {
-    let text = |field: &str| {
-        let value = line.fields.get(field).and_then(|value| value.as_str());
-        value.unwrap_or_default()
-    };
-    Some(match line.event {
-        "InstanceLaunched" => format!(
-            "bought   {} {} at {} USD per hour for {}",
-            text("instance"),
-            text("offering"),
-            text("usdPerHour"),
-            text("nodePool")
-        ),
-        "InterruptionNotice" => format!(
-            "reclaim  EC2 takes {} back in two minutes",
-            text("instance")
-        ),
-        "InstanceEnds" if text("cause") == "terminated" => {
-            format!("gone     {} cost {} USD", text("instance"), text("usd"))
-        }
-        "NodeUsable" => format!(
-            "joined   {} {} {} in {}",
-            text("node"),
-            text("instanceType"),
-            text("capacityType"),
-            text("nodePool")
-        ),
-        "Told" if text("reason") == "FailedScheduling" => {
-            format!("waits    {}: {}", text("name"), text("note"))
-        }
-        "Told" if text("reason") == "InsufficientCapacityError" => {
-            format!("short    {}", text("note"))
-        }
-        _ => return None,
-    })
 }

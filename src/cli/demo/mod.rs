@@ -6,6 +6,7 @@
 
 mod files;
 mod log;
+mod narrator;
 mod pace;
 mod view;
 
@@ -63,6 +64,9 @@ pub(super) enum Failure {
 
 /// Plays the demo.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(folder) = &args.out {
+        files::check(folder)?;
+    }
     let terminal = io::stdout().is_terminal();
     let speed = args.speed.unwrap_or(if terminal {
         Speed::Times(SPEED_ON_TERMINAL)

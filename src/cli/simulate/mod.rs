@@ -7,6 +7,7 @@
 
 mod chart;
 mod document;
+mod notes;
 mod page;
 mod progress;
 mod table;
@@ -30,6 +31,7 @@ use crate::sim::ec2::market::Weather;
 use crate::simulate::input::InputError;
 use crate::simulate::input::furniture;
 use crate::simulate::input::generate::{self, Profile};
+use crate::simulate::input::most;
 use crate::simulate::input::schedule;
 use crate::simulate::input::trace::{self, Trace};
 use crate::simulate::input::workloads::{self, Frame};
@@ -258,7 +260,12 @@ impl Args {
             run: milliseconds(self.run_for),
         };
         let mut work = workloads::read(&documents, &frame)?;
-        self.say(&documents, &work.assumed);
+        if !self.quiet {
+            let times = (frame.duration, self.run_for);
+            for note in notes::all(&documents, &work, &trace, times) {
+                super::write_stderr(&note);
+            }
+        }
         work.loads.extend(trace.loads);
         if let Some(generated) = self.generate {
             let profile = generated.profile();
@@ -267,6 +274,7 @@ impl Args {
         }
         work.loads.retain(|load| load.count > 0);
         work.loads.sort_by_key(|load| load.at);
+        most::check(&work.loads, frame.duration)?;
         let duration = i64::try_from(frame.duration.as_millis()).unwrap_or(i64::MAX);
         if !work.loads.iter().any(|load| load.at < duration) {
             return Err(InputError::NoWork.into());
@@ -345,31 +353,6 @@ impl Args {
         let once: BTreeSet<String> = all.into_iter().filter(|_one| !self.quiet).collect();
         for warning in once {
             super::write_stderr(&warning);
-        }
-    }
-
-    /// Says what was taken for granted.
-    fn say(&self, documents: &[Document], assumed: &[String]) {
-        if self.quiet {
-            return;
-        }
-        if let Some(first) = assumed.first() {
-            super::write_stderr(&format!(
-                "note: {} workloads do not say how long their pods run ({first} is the first): {:#} is taken \
-                 (--run-for, or the annotation {})\n",
-                assumed.len(),
-                self.run_for,
-                schedule::RUN
-            ));
-        }
-        let nodes = documents
-            .iter()
-            .filter(|document| document.object["kind"] == "Node");
-        let count = nodes.count();
-        if count > 0 {
-            super::write_stderr(&format!(
-                "note: {count} Nodes are left out: a simulation begins without machines\n"
-            ));
         }
     }
 }

@@ -9,12 +9,19 @@ use crate::simulate::{Figures, NeverPlaced, Outcome, Scenario};
 /// Groups of pods without a node that are listed for each variant.
 const MOST_GROUPS: usize = 10;
 
-/// US dollars with two decimals, rounded to the nearest.
+/// US dollars with two decimals, and below a dollar with as many as its first two digits need; rounded to the nearest.
 pub(super) fn dollars(units: i64) -> String {
-    let cents = i128::from(units) * 100;
-    let unit = i128::from(UNITS_PER_USD);
-    let cents = (cents + unit / 2).div_euclid(unit);
-    format!("{}.{:02}", cents / 100, cents % 100)
+    let sign = if units < 0 { "-" } else { "" };
+    let units = units.unsigned_abs();
+    let places = UNITS_PER_USD.ilog10();
+    let zeros = units
+        .checked_ilog10()
+        .map_or(0, |power| (places - 1).saturating_sub(power));
+    let decimals = (zeros + 2).min(places);
+    let step = 10_u64.pow(places - decimals);
+    let rounded = (units + step / 2) / step;
+    let (dollar, width) = (10_u64.pow(decimals), usize::try_from(decimals).unwrap_or(2));
+    format!("{sign}{}.{:0width$}", rounded / dollar, rounded % dollar)
 }
 
 /// Thousandths as a percentage with one decimal.
@@ -197,8 +204,17 @@ mod tests {
     #[test]
     fn amounts_are_rounded_for_people() {
         assert_eq!(dollars(12_345_678_901), "1.23");
-        assert_eq!(dollars(49_999_999), "0.00");
-        assert_eq!(dollars(50_000_000), "0.01");
+        for (units, expected) in [
+            (0, "0.00"),
+            (1, "0.0000000001"),
+            (49_999_999, "0.0050"),
+            (123_456_789, "0.012"),
+            (999_000_000, "0.100"),
+            (9_960_000_000, "1.00"),
+            (-123_456_789, "-0.012"),
+        ] {
+            assert_eq!(dollars(units), expected);
+        }
         assert_eq!(
             (percent(123), percent(-5)),
             ("12.3 %".to_owned(), "-0.5 %".to_owned())

@@ -79,7 +79,29 @@ fn generated_work_runs_on_pools_of_its_own_and_every_form_tells_the_same() {
 fn what_cannot_be_simulated_says_what_to_give() {
     let pools = file("pools.yaml", generate::POOLS);
     let said = |words: &[&str]| args(words).read().unwrap_err().to_string();
-    assert!(said(&["-f", &pools]).contains("nothing arrives within"));
+    let nothing = said(&["-f", &pools]);
+    assert!(
+        nothing.contains("nothing arrives within") && nothing.contains("a longer --duration"),
+        "{nothing}"
+    );
+    let many = file(
+        "many.jsonl",
+        "{\"atSeconds\":0,\"count\":4000000000,\"requests\":{\"cpu\":\"1\"}}\n",
+    );
+    let refused = said(&["-f", &pools, "--trace", &many]);
+    assert!(
+        refused.contains("line 1: count: with it 4000000000 pods"),
+        "{refused}"
+    );
+    let refused = said(&[
+        "--generate",
+        "evaluation",
+        "--scale",
+        "10000",
+        "--duration",
+        "30d",
+    ]);
+    assert!(refused.contains("the generated work: --scale"), "{refused}");
     let trace = file(
         "work.jsonl",
         "{\"atSeconds\":0,\"runSeconds\":60,\"requests\":{\"cpu\":\"1\"}}\n",

@@ -9,6 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 
 use super::read::Document;
 use crate::api::labels::LEARNED;
+use crate::cluster::unlisted::ListError;
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
@@ -40,15 +41,8 @@ const KINDS: [(&str, &str, Option<&str>); 14] = [
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// A kind cannot be listed.
-    #[error(
-        "{kind} objects cannot be listed; the user of the kubeconfig needs the verb list on them in all namespaces"
-    )]
-    List {
-        /// The kind.
-        kind: &'static str,
-        /// What the API server says.
-        source: Box<kube::Error>,
-    },
+    #[error(transparent)]
+    List(#[from] ListError),
     /// An object cannot be taken apart.
     #[error("a {kind} of the cluster is not JSON that can be read")]
     Form {
@@ -99,7 +93,7 @@ async fn read_learned(client: &Client, documents: &mut Vec<Document>) -> Result<
             documents.extend(found);
             Ok(())
         }
-        Err(LiveError::List { source, .. }) if is_forbidden(&source) => {
+        Err(LiveError::List(ListError::Forbidden { .. })) => {
             tracing::info!(
                 "shortages that the controller knows of are left out: ConfigMaps cannot be listed"
             );
@@ -107,10 +101,6 @@ async fn read_learned(client: &Client, documents: &mut Vec<Document>) -> Result<
         }
         other => other,
     }
-}
-
-fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 async fn read_kind(
@@ -125,9 +115,9 @@ async fn read_kind(
             Ok(page) => page,
             // The kind's CRD is not installed.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-            Err(source) => {
-                let source = Box::new(source);
-                return Err(LiveError::List { kind, source });
+            Err(error) => {
+                let objects = format!("{kind} objects");
+                return Err(ListError::new(&objects, "verb list", error).into());
             }
         };
         for object in page.items {

@@ -236,6 +236,16 @@ impl ApiServer {
         self.locked().watchers.retain(|watcher| !watcher.is_of(who));
     }
 
+    /// From now on nothing comes through of the watches that a process has open, of one kind or of all, not even
+    /// their end, as on a connection that died without a word: it notices that as late as it does.
+    pub fn silence_watches(&self, who: &str, which: Option<Resource>) {
+        let store = self.locked();
+        let of_process = store.watchers.iter().filter(|watcher| watcher.is_of(who));
+        for watcher in of_process.filter(|watcher| watcher.is_about(which)) {
+            watcher.silence();
+        }
+    }
+
     /// Everything as it is now, to be restored later.
     pub fn backup(&self) -> Backup {
         let store = self.locked();

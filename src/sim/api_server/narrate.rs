@@ -65,7 +65,12 @@ fn of_pod(key: &Key, before: Option<&Value>, after: Option<&Value>) -> Told {
             "Failed" => "PodFailed",
             _ => return told,
         };
-        told.push((event, json!({ "pod": pod })));
+        let mut fields = json!({ "pod": pod });
+        if event == "PodFailed" {
+            let reason = after.map(|pod| text(pod, "/status/reason"));
+            fields["reason"] = json!(reason);
+        }
+        told.push((event, fields));
     }
     if after.is_none() {
         told.push(("PodGone", json!({ "pod": pod })));

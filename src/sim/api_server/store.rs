@@ -74,6 +74,8 @@ pub(super) struct Store {
     pub(super) restores: usize,
     /// What whole lists are answered from.
     pub(super) cache: Cache,
+    /// When the request was sent that is served now; those who are in the world themselves send none.
+    pub(super) sent: Option<Timestamp>,
     uids: u64,
     listeners: Vec<mpsc::UnboundedSender<Key>>,
 }
@@ -94,6 +96,7 @@ impl Store {
             applied: BTreeMap::new(),
             restores: 0,
             cache: Cache::Filled,
+            sent: None,
             uids: 0,
             listeners: Vec::new(),
         }
@@ -199,6 +202,9 @@ impl Store {
         });
         if key.resource == Resource::Lease {
             write["holder"] = object["spec"]["holderIdentity"].clone();
+        }
+        if let Some(sent) = self.sent {
+            write["sent"] = json!(sent.to_string());
         }
         self.history.request("Write", write);
         for (event, fields) in told {

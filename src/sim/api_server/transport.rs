@@ -1,8 +1,8 @@
 //! The way of a request from kube's client to the server and back.
 //!
 //! A request travels for a moment, is served under one lock, and its answer travels back. Faults lose
-//! it on the way there, lose its answer, or answer in the server's place; dropping the caller at
-//! either point is "never arrived" or "applied, answer lost".
+//! it on the way there, lose its answer, or answer in the server's place. A caller who gives up or dies
+//! meanwhile has lost the answer alone: what was sent arrives.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +26,8 @@ use super::route::{Query, Route};
 use super::store::Store;
 use super::write::Change;
 use super::{ApiServer, watch};
-use crate::sim::faults::{Faults, RequestFault};
+use crate::sim::delivery::deliver;
+use crate::sim::faults::{Faults, Journey, RequestFault};
 use crate::sim::life::Life;
 
 /// A connection that broke.
@@ -47,45 +48,73 @@ impl Transport {
     async fn serve(self, request: Request<Body>) -> Result<Response<Answered>, Broken> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await.map_err(|_unreadable| Broken)?;
+        let life = self.life.clone();
+        // Who is dead sends nothing more, and hears of nothing.
+        life.go_on().await;
         let journey = self
             .faults
             .request(&self.who, &parts.method, parts.uri.path());
+        let answer = deliver(self.arrives(parts, bytes, journey)).await;
+        life.go_on().await;
+        answer
+    }
+
+    /// What becomes of a request from its sending until its answer is back.
+    async fn arrives(
+        self,
+        parts: Parts,
+        bytes: Bytes,
+        journey: Journey,
+    ) -> Result<Response<Answered>, Broken> {
+        let sent = self.server.locked().history.now();
         tokio::time::sleep(journey.there).await;
-        self.life.go_on().await;
+        if !self.life.delivers() {
+            return Err(Broken);
+        }
         match journey.fault {
             Some(RequestFault::Lost) => return Err(Broken),
             Some(RequestFault::Refused(refusal)) => return Ok(refused(&refusal)),
             Some(RequestFault::AnswerLost) | None => {}
         }
-        let mut answer = self.answer(&parts, &bytes, journey.lag);
+        let mut answer = self.answer(&parts, (&bytes, sent), journey.lag);
         date(&mut answer, self.server.now());
         if wrote(&parts) && answer.status().is_success() {
-            self.life.wrote().await;
+            self.life.wrote();
         }
         tokio::time::sleep(journey.back).await;
-        self.life.go_on().await;
         match journey.fault {
             Some(RequestFault::AnswerLost) => Err(Broken),
             _ => Ok(answer),
         }
     }
 
-    fn answer(&self, parts: &Parts, bytes: &[u8], lag: Duration) -> Response<Answered> {
+    fn answer(
+        &self,
+        parts: &Parts,
+        (bytes, sent): (&[u8], Timestamp),
+        lag: Duration,
+    ) -> Response<Answered> {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let answer = Route::parse(parts.uri.path()).and_then(|route| {
             if parts.method == Method::GET && query.is_true("watch") {
-                let receiver = self
+                let begun = self
                     .server
                     .locked()
                     .begin_watch(&self.who, &route, &query)?;
                 let server = self.server.clone();
-                let late = watch::Late {
-                    by: lag,
+                let connection = watch::Connection {
+                    who: Arc::clone(&self.who),
+                    late_by: lag,
                     faults: Arc::clone(&self.faults),
                 };
-                return Ok((200, watch::body(server, &route, &query, receiver, late)));
+                let body = watch::body(server, &route, &query, begun, connection);
+                return Ok((200, body));
             }
-            let (code, text) = self.handle(parts, &route, &query, bytes)?;
+            let mut store = self.server.locked();
+            store.sent = Some(sent);
+            let handled = self.handle(&mut store, parts, (&route, &query), bytes);
+            store.sent = None;
+            let (code, text) = handled?;
             Ok((code, Answered::from(text)))
         });
         match answer {
@@ -96,21 +125,20 @@ impl Transport {
 
     fn handle(
         &self,
+        store: &mut Store,
         parts: &Parts,
-        route: &Route,
-        query: &Query,
+        (route, query): (&Route, &Query),
         bytes: &[u8],
     ) -> Result<(u16, Bytes), Refusal> {
         let who = &*self.who;
         let key = route.key();
         let subresource = route.subresource.as_deref();
         let named = route.name.is_some();
-        let mut store = self.server.locked();
         let value = match (&parts.method, named, subresource) {
             (&Method::GET, false, None) => return Ok((200, store.list(route, query)?)),
             (&Method::GET, true, None | Some("status")) => store.present(&key)?.clone(),
             (&Method::GET, true, Some("scale")) => store.scale(who, &key, None)?,
-            (&Method::POST, _, _) => return post(&mut store, who, route, &read(bytes)?),
+            (&Method::POST, _, _) => return post(store, who, route, &read(bytes)?),
             (&Method::PUT | &Method::PATCH, true, Some("scale")) => {
                 store.scale(who, &key, Some(&read(bytes)?))?
             }

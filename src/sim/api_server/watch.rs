@@ -4,10 +4,12 @@
 //! window of events gets 410 as its only event, as from the API server's watch cache; one that begins
 //! nowhere is first told of what is there. A watch that selects is told that an object came or went
 //! when it begins or ceases to be selected. Bookmarks tell of changes of its kind that it was not told
-//! of; while there are none it gets no bookmark either.
+//! of; while there are none it gets no bookmark either. Its connection may be slow, hold everything back for a while,
+//! or go silent for good: then not even its end comes through.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -41,6 +43,7 @@ pub(super) struct Watcher {
     selection: Selection,
     who: String,
     sender: mpsc::UnboundedSender<Bytes>,
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Watcher {
@@ -87,16 +90,34 @@ impl Watcher {
     pub(super) fn is_of(&self, who: &str) -> bool {
         self.who == who
     }
+
+    /// True for the watches of a kind, or of any.
+    pub(super) fn is_about(&self, which: Option<Resource>) -> bool {
+        which.is_none_or(|which| which == self.resource)
+    }
+
+    /// From now on nothing comes through.
+    pub(super) fn silence(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A watch that has begun, as its client's end sees it.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Ends when the server cuts the watch.
+    receiver: mpsc::UnboundedReceiver<Bytes>,
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// Begins a watch; the receiver ends when the server cuts it.
+    /// Begins a watch.
     pub(super) fn begin_watch(
         &mut self,
         who: &str,
         route: &Route,
         query: &Query,
-    ) -> Result<mpsc::UnboundedReceiver<Bytes>, Refusal> {
+    ) -> Result<Begun, Refusal> {
         let selection = Selection::of(route.resource, query)?;
         let since = match query.get("resourceVersion") {
             None => 0,
@@ -105,6 +126,11 @@ impl Store {
             })?,
         };
         let (sender, receiver) = mpsc::unbounded_channel();
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let begun = Begun {
+            receiver,
+            is_silent: Arc::clone(&is_silent),
+        };
         if since != 0 && since < self.compacted {
             let status = Refusal::new(
                 410,
@@ -114,7 +140,7 @@ impl Store {
             let event = json!({ "type": "ERROR", "object": status.status() });
             // The receiver is in hand, so it takes the only event.
             let _sent = sender.send(Bytes::from(format!("{event}\n")));
-            return Ok(receiver);
+            return Ok(begun);
         }
         let watcher = Watcher {
             resource: route.resource,
@@ -122,6 +148,7 @@ impl Store {
             selection,
             who: who.to_owned(),
             sender,
+            is_silent,
         };
         if since == 0 {
             let there = self.of(route.resource, &route.namespace);
@@ -140,29 +167,31 @@ impl Store {
             }
         }
         self.watchers.push(watcher);
-        Ok(receiver)
+        Ok(begun)
     }
 }
 
 /// What a watch needs to go on.
 struct Running {
-    receiver: mpsc::UnboundedReceiver<Bytes>,
+    begun: Begun,
     server: ApiServer,
     resource: Resource,
     since: u64,
     until: Instant,
     bookmark: Option<Instant>,
-    late: Late,
+    connection: Connection,
     /// Since when events wait on a slow connection.
     behind: Option<Instant>,
 }
 
-/// A connection that may be slow.
+/// The connection of a watch.
 #[derive(Debug)]
-pub(super) struct Late {
+pub(super) struct Connection {
+    /// Whose it is.
+    pub(super) who: Arc<str>,
     /// By how much each event is late, and all that wait behind it.
-    pub(super) by: Duration,
-    /// Who wants to know what was.
+    pub(super) late_by: Duration,
+    /// Who holds everything back, and wants to know what was late.
     pub(super) faults: Arc<dyn Faults>,
 }
 
@@ -174,6 +203,20 @@ impl Running {
         let since = *self.behind.get_or_insert(now);
         now.duration_since(since) < MOST_BEHIND
     }
+
+    /// Waits while nothing comes through, be it for ever.
+    async fn comes_through(&self) {
+        let Connection { who, faults, .. } = &self.connection;
+        loop {
+            if self.begun.is_silent.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            let Some(until) = faults.deaf_until(who) else {
+                return;
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
 }
 
 /// The body of the answer: every event as late as the connection has it.
@@ -181,14 +224,14 @@ pub(super) fn body(
     server: ApiServer,
     route: &Route,
     query: &Query,
-    receiver: mpsc::UnboundedReceiver<Bytes>,
-    late: Late,
+    begun: Begun,
+    connection: Connection,
 ) -> Body {
     let now = Instant::now();
     let seconds = query.number("timeoutSeconds").unwrap_or(DEFAULT_SECONDS);
     let until = now + Duration::from_secs(seconds);
     let running = Running {
-        receiver,
+        begun,
         server,
         resource: route.resource,
         since: query.number("resourceVersion").unwrap_or(0),
@@ -196,12 +239,13 @@ pub(super) fn body(
         bookmark: query
             .is_true("allowWatchBookmarks")
             .then(|| next_bookmark(now, until)),
-        late,
+        connection,
         behind: None,
     };
     Body::from_stream(stream::unfold(running, |mut running| async move {
-        let line = next(&mut running).await?;
-        Some((Ok::<Bytes, Infallible>(line), running))
+        let line = next(&mut running).await;
+        running.comes_through().await;
+        Some((Ok::<Bytes, Infallible>(line?), running))
     }))
 }
 
@@ -216,21 +260,21 @@ fn next_bookmark(now: Instant, until: Instant) -> Instant {
 
 async fn next(running: &mut Running) -> Option<Bytes> {
     loop {
-        if !running.late.by.is_zero() && running.receiver.is_empty() {
+        if !running.connection.late_by.is_zero() && running.begun.receiver.is_empty() {
             running.behind = None;
         }
         let bookmark = running.bookmark.unwrap_or(running.until);
         tokio::select! {
             biased;
-            received = running.receiver.recv() => {
+            received = running.begun.receiver.recv() => {
                 let line = received?;
-                if running.late.by.is_zero() {
+                if running.connection.late_by.is_zero() {
                     return Some(line);
                 }
                 if running.falls_behind() {
-                    tokio::time::sleep(running.late.by).await;
+                    tokio::time::sleep(running.connection.late_by).await;
                 }
-                running.late.faults.told_late(running.resource, &line);
+                running.connection.faults.told_late(running.resource, &line);
                 return Some(line);
             }
             () = tokio::time::sleep_until(running.until) => return None,

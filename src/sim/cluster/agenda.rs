@@ -22,8 +22,10 @@ pub(super) enum Duty {
     Silence(String),
     /// The node controller notices that a kubelet is silent.
     Unreachable(String),
-    /// Pods have tolerated their silent node for long enough.
-    EvictUnreachable(String),
+    /// The cloud controller looks at the Nodes that are not ready.
+    LookAtNodes,
+    /// A pod has tolerated the taints of its Node for as long as it says.
+    Evict(Key),
     /// A kubelet starts a pod of this uid.
     StartPod(Key, String),
     /// The process of a pod of this uid ends well.

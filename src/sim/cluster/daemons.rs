@@ -43,7 +43,9 @@ impl Cluster {
                 Some(aim_of(&pod).to_owned())
             });
             let aimed = aimed.unwrap_or_default();
-            let superfluous = !eligible.contains(&aimed) || !served.insert(aimed);
+            // One that has ended, as when its kubelet refused it, makes room for the next.
+            let superfluous =
+                pod.phase.is_terminal() || !eligible.contains(&aimed) || !served.insert(aimed);
             if superfluous
                 && pod.deleting_until.is_none()
                 && self

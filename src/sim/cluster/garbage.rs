@@ -154,11 +154,12 @@ impl Cluster {
     }
 }
 
-/// True once a Job is complete.
+/// True once a Job is complete or has failed.
 pub(super) fn is_finished(job: &Value) -> bool {
     let conditions = job["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Complete" && condition["status"] == "True")
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| {
+        let ends = condition["type"] == "Complete" || condition["type"] == "Failed";
+        ends && condition["status"] == "True"
+    })
 }

@@ -164,7 +164,12 @@ impl Cluster {
             let takes = (200 + self.random.below(1_800)).min(grace * 1_000);
             let duty = Duty::StopPod(key.clone(), pod.uid.clone());
             self.agenda.plan(duty, Duration::from_millis(takes));
-        } else if pod.phase == PodPhase::Pending && self.starting.insert(pod.uid.clone()) {
+        } else if pod.phase == PodPhase::Pending && !self.starting.contains(&pod.uid) {
+            if let Some(rejection) = self.refusal(key, pod) {
+                self.reject(key, &rejection);
+                return;
+            }
+            self.starting.insert(pod.uid.clone());
             // The image is pulled, the sandbox made.
             let takes = POD_START.0 + self.random.below(POD_START.1);
             let duty = Duty::StartPod(key.clone(), pod.uid.clone());

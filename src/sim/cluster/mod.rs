@@ -1,14 +1,18 @@
 //! Everybody else in the cluster: kube-scheduler, the kubelets of machines that run, the cloud controller, and
-//! the controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent nodes, evicting taints and garbage.
+//! the controllers of Jobs, Deployments, DaemonSets, disruption budgets, silent and cordoned nodes, evicting taints and
+//! garbage.
 //!
 //! One task plays them all. It is told what changed in the API server and in EC2, keeps an agenda of
 //! what it will do, and does one thing at a time, so that equal seeds give equal histories. What it
-//! does follows the rules that matter for buying and removing nodes. Volumes, preemption and host
-//! ports are not played.
+//! does follows the rules that matter for buying and removing nodes, and it refuses what a real cluster
+//! refuses of what is done to its nodes. Volumes and preemption are not played. Neither is what a Job makes of pods
+//! that are deleted: those are replaced at once and count as no failure.
 
+mod admit;
 mod agenda;
 mod budgets;
 mod cloud_controller;
+mod cordon;
 mod daemons;
 pub mod fit;
 mod garbage;
@@ -56,11 +60,16 @@ pub struct Cluster {
     agenda: Agenda,
     pods: BTreeMap<Key, Arc<model::pod::Pod>>,
     nodes: BTreeMap<String, model::node::Node>,
+    /// The pods that are bound to each node, which need not be there.
+    tenants: BTreeMap<String, BTreeSet<Key>>,
     /// Nodes by the machine whose living kubelet made them.
     kubelets: BTreeMap<String, String>,
+    /// Pods that kubelets have taken, by uid.
     starting: BTreeSet<String>,
-    succeeded: BTreeMap<String, BTreeSet<String>>,
+    /// How far Jobs have come, by uid.
+    progress: BTreeMap<String, jobs::Progress>,
     shed: taint_eviction::Shed,
+    tolerating: taint_eviction::Tolerating,
     random: RandomStream,
     /// How often the API server has been restored, as far as it is known here.
     restores: usize,
@@ -78,10 +87,12 @@ impl Cluster {
             agenda: Agenda::default(),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            tenants: BTreeMap::new(),
             kubelets: BTreeMap::new(),
             starting: BTreeSet::new(),
-            succeeded: BTreeMap::new(),
+            progress: BTreeMap::new(),
             shed: BTreeMap::new(),
+            tolerating: BTreeMap::new(),
             random: world.random("cluster"),
             restores: 0,
         }
@@ -133,7 +144,8 @@ impl Cluster {
             Duty::Ready(machine) => self.node_ready(&machine),
             Duty::Silence(machine) => self.silence(&machine),
             Duty::Unreachable(node) => self.unreachable(&node),
-            Duty::EvictUnreachable(node) => self.evict_unreachable(&node),
+            Duty::LookAtNodes => self.look_at_nodes(),
+            Duty::Evict(key) => self.evict_tolerating(&key),
             Duty::StartPod(key, uid) => self.start_pod(&key, &uid),
             Duty::FinishPod(key, uid) => self.finish_pod(&key, &uid),
             Duty::StopPod(key, uid) => self.stop_pod(&key, &uid),
@@ -182,6 +194,8 @@ impl Cluster {
         self.agenda.plan(Duty::Schedule, MOMENT);
         self.agenda.plan(Duty::Budgets, MOMENT);
         let Some(object) = object else {
+            self.note_place(key, None);
+            self.tolerating.remove(key);
             if let Some(pod) = self.pods.remove(key) {
                 self.starting.remove(&pod.uid);
                 self.plan_owner(key, &pod);
@@ -192,11 +206,32 @@ impl Cluster {
             return;
         };
         let pod = Arc::new(observe::pod::pod(&read));
+        self.note_place(key, pod.node_name.as_deref());
         self.plan_owner(key, &pod);
         self.attend(key, &pod);
         let known = self.pods.insert(key.clone(), Arc::clone(&pod));
         if known.is_none_or(|known| known.node_name.is_none()) {
             self.evict_by_taints(key, &pod);
+        }
+    }
+
+    /// A pod is on this node from now on, or on none. Must be told before the pod itself is known anew.
+    fn note_place(&mut self, key: &Key, node: Option<&str>) {
+        let before = self.pods.get(key).and_then(|pod| pod.node_name.as_deref());
+        if before == node {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(tenants) = self.tenants.get_mut(before)
+        {
+            tenants.remove(key);
+            if tenants.is_empty() {
+                self.tenants.remove(before);
+            }
+        }
+        if let Some(node) = node {
+            let tenants = self.tenants.entry(node.to_owned()).or_default();
+            tenants.insert(key.clone());
         }
     }
 
@@ -209,11 +244,9 @@ impl Cluster {
             "DaemonSet" => Resource::DaemonSet,
             _ => return,
         };
-        if resource == Resource::Job && pod.phase == model::pod::PodPhase::Succeeded {
-            self.succeeded
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(pod.uid.clone());
+        if resource == Resource::Job && pod.phase.is_terminal() {
+            let progress = self.progress.entry(owner.uid.clone()).or_default();
+            progress.note(&pod.uid, pod.phase);
         }
         let owner = Key::new(resource, &key.namespace, &owner.name);
         self.agenda.plan(Duty::Sync(owner), MOMENT);
@@ -230,9 +263,14 @@ impl Cluster {
         }
         let read = object.and_then(|object| serde_json::from_value::<core::Node>(object).ok());
         let read = read.map(|node| observe::node::node(&node));
-        self.note_taints(&key.name, read.as_ref());
+        let are_weighed = self.note_taints(&key.name, read.as_ref());
         if let Some(node) = read {
+            self.note_cordon(key, &node);
+            self.note_readiness(&node);
             self.nodes.insert(key.name.clone(), node);
+            if are_weighed {
+                self.weigh_tenants(&key.name);
+            }
         } else {
             self.nodes.remove(&key.name);
             // The collector of orphaned pods comes by every 20 s and waits 40 s more.

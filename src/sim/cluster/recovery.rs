@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Cluster;
 use super::agenda::Duty;
 use super::garbage::is_finished;
+use super::jobs::Progress;
 use super::silence::GRACE;
 use crate::model::pod::PodPhase;
 use crate::sim::api_server::{Key, Resource, text};
@@ -66,28 +67,38 @@ impl Cluster {
 
     /// Jobs are as far as their status says, which counts pods that are gone, and ended ones go in time.
     fn count_again(&mut self) {
-        self.succeeded.clear();
+        self.progress.clear();
         let mut jobs = Vec::new();
         self.api.each(Resource::Job, |key, job| {
             let uid = text(job, "/metadata/uid").to_owned();
-            let counted = job["status"]["succeeded"].as_u64().unwrap_or(0);
+            let counted = ["succeeded", "failed"];
+            let counted = counted.map(|field| job["status"][field].as_u64().unwrap_or(0));
             let keep = job["spec"]["ttlSecondsAfterFinished"].as_u64();
             jobs.push((key.clone(), uid, counted, keep.filter(|_| is_finished(job))));
         });
-        for (key, uid, counted, keep) in jobs {
-            let there = self.pods_of(&uid).into_iter();
-            let mut ended: BTreeSet<String> = there
-                .filter(|(_key, pod)| pod.phase == PodPhase::Succeeded)
-                .map(|(_key, pod)| pod.uid.clone())
-                .collect();
-            let gone = counted.saturating_sub(ended.len() as u64);
-            ended.extend((0..gone).map(|number| format!("gone-{number}")));
-            self.succeeded.insert(uid, ended);
+        for (key, uid, [succeeded, failed], keep) in jobs {
+            let progress = Progress::resumed(
+                self.ended(&uid, PodPhase::Succeeded, succeeded),
+                self.ended(&uid, PodPhase::Failed, failed),
+            );
+            self.progress.insert(uid, progress);
             if let Some(keep) = keep {
                 self.agenda
                     .plan(Duty::Expire(key), Duration::from_secs(keep));
             }
         }
+    }
+
+    /// The pods of a Job that have ended in this way, of which there were so many, by uid.
+    fn ended(&self, job: &str, phase: PodPhase, counted: u64) -> BTreeSet<String> {
+        let there = self.pods_of(job).into_iter();
+        let mut ended: BTreeSet<String> = there
+            .filter(|(_key, pod)| pod.phase == phase)
+            .map(|(_key, pod)| pod.uid.clone())
+            .collect();
+        let gone = counted.saturating_sub(ended.len() as u64);
+        ended.extend((0..gone).map(|number| format!("gone-{number}")));
+        ended
     }
 
     /// The containers of a pod that had ended since run once more.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::fit::Used;
 use super::topology::Placed;
 use super::{Cluster, fit};
 use crate::model::node::Node;
 use crate::model::pod::{DEFAULT_SCHEDULER, Pod, PodPhase};
-use crate::model::resources::Resources;
 use crate::sim::api_server::{Key, set_condition};
 use crate::sim::clock::api_time;
 
@@ -59,9 +59,7 @@ impl Cluster {
             placed = there.pods;
             if let Some(node) = &chosen {
                 held.release(&pod);
-                used.entry(node.clone())
-                    .or_default()
-                    .add(&pod.spec.requests);
+                used.entry(node.clone()).or_default().add(&pod.spec);
                 placed.push((Arc::clone(&pod), node.clone()));
             } else if pod.spec.constraints.is_none() {
                 // Affinity may be met by pods that are placed later in the pass.
@@ -83,13 +81,11 @@ impl Cluster {
     }
 
     /// What pods use of each node.
-    fn used(&self) -> BTreeMap<String, Resources> {
-        let mut used: BTreeMap<String, Resources> = BTreeMap::new();
+    fn used(&self) -> BTreeMap<String, Used> {
+        let mut used: BTreeMap<String, Used> = BTreeMap::new();
         for pod in self.pods.values().filter(|pod| pod.is_active_on_node()) {
             if let Some(node) = &pod.node_name {
-                used.entry(node.clone())
-                    .or_default()
-                    .add(&pod.spec.requests);
+                used.entry(node.clone()).or_default().add(&pod.spec);
             }
         }
         used
@@ -130,11 +126,11 @@ impl Held {
     }
 
     /// What a node keeps for others than this pod.
-    fn beside(&self, node: &Node, pod: &Pod) -> Resources {
-        let mut kept = Resources::new();
+    fn beside(&self, node: &Node, pod: &Pod) -> Used {
+        let mut kept = Used::default();
         for other in self.0.get(&node.name).into_iter().flatten() {
             if other.uid != pod.uid && other.spec.priority >= pod.spec.priority {
-                kept.add(&other.spec.requests);
+                kept.add(&other.spec);
             }
         }
         kept
@@ -145,15 +141,14 @@ impl Held {
 fn choose(
     pod: &Pod,
     placed: &Placed<'_>,
-    used: &BTreeMap<String, Resources>,
+    used: &BTreeMap<String, Used>,
     held: &Held,
 ) -> Option<String> {
-    let nothing = Resources::new();
+    let nothing = Used::default();
     let used_of = |node: &Node| used.get(&node.name).unwrap_or(&nothing);
     let takes = |node: &&Node| {
-        let mut counted = used_of(node).clone();
-        counted.add(&held.beside(node, pod));
-        fit::takes(node, &counted, &pod.spec) && placed.allows(pod, node)
+        let kept = held.beside(node, pod);
+        fit::takes(node, &[used_of(node), &kept], &pod.spec) && placed.allows(pod, node)
     };
     let nominated = pod
         .nominated_node

@@ -1,4 +1,5 @@
-//! Machines that ended, and what becomes of their Nodes and pods: the node controller's part.
+//! Machines that ended, and what becomes of their Nodes and pods: the node controller's part. Which pods must leave
+//! for its taints is the taint eviction controller's.
 
 use std::time::Duration;
 
@@ -6,8 +7,7 @@ use serde_json::json;
 
 use super::Cluster;
 use super::agenda::Duty;
-use crate::model::taint::{Taint, TaintEffect};
-use crate::sim::api_server::{DeleteOptions, Key, Resource, set_condition};
+use crate::sim::api_server::{Key, Resource, set_condition};
 use crate::sim::clock::api_time;
 
 const WHO: &str = "node-controller";
@@ -15,8 +15,6 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// How long a kubelet may be silent before its Node is called unknown. Source: kube-controller-manager,
 /// `--node-monitor-grace-period`, 50 s since Kubernetes 1.32.
 pub(super) const GRACE: Duration = Duration::from_secs(50);
-/// How long pods tolerate a silent node by default. Source: admission plugin DefaultTolerationSeconds.
-const TOLERATED: Duration = Duration::from_mins(5);
 
 impl Cluster {
     /// A machine has ended.
@@ -34,7 +32,7 @@ impl Cluster {
     }
 
     /// A kubelet has been silent for too long.
-    pub(super) fn unreachable(&mut self, node: &str) {
+    pub(super) fn unreachable(&self, node: &str) {
         let key = Key::new(Resource::Node, "", node);
         let time = api_time(self.clock.now());
         let marked = self.api.change(WHO, &key, Some("status"), |node| {
@@ -54,55 +52,14 @@ impl Cluster {
                 }
             }
         });
-        let mut ready: Vec<Key> = Vec::new();
-        for (key, pod) in &self.pods {
-            if pod.node_name.as_deref() == Some(node) {
-                ready.push(key.clone());
-            }
+        if tainted.is_err() {
+            tracing::debug!(node, "gone before it was tainted");
         }
-        for key in ready {
-            let unready = self.api.change(WHO, &key, Some("status"), |pod| {
+        for key in self.tenants.get(node).into_iter().flatten() {
+            let unready = self.api.change(WHO, key, Some("status"), |pod| {
                 set_condition(pod, "Ready", "False", "NodeNotReady", &time);
             });
             if unready.is_err() {
-                tracing::debug!(pod = %key, "gone already");
-            }
-        }
-        if tainted.is_ok() {
-            self.agenda
-                .plan(Duty::EvictUnreachable(node.to_owned()), TOLERATED);
-        }
-    }
-
-    /// Pods that do not tolerate the taint for ever are deleted; without a kubelet they stay until
-    /// their Node is gone.
-    pub(super) fn evict_unreachable(&mut self, node: &str) {
-        let taint = Taint::new(UNREACHABLE, "", TaintEffect::NoExecute);
-        let still = self
-            .nodes
-            .get(node)
-            .is_some_and(|node| node.taints.iter().any(|known| known.matches(&taint)));
-        if !still {
-            return;
-        }
-        let on_node: Vec<Key> = self
-            .pods
-            .iter()
-            .filter(|(_key, pod)| {
-                let tolerates =
-                    pod.spec.tolerations.iter().any(|toleration| {
-                        toleration.seconds.is_none() && toleration.tolerates(&taint)
-                    });
-                pod.node_name.as_deref() == Some(node) && !tolerates && pod.deleting_until.is_none()
-            })
-            .map(|(key, _pod)| key.clone())
-            .collect();
-        for key in on_node {
-            if self
-                .api
-                .delete(WHO, &key, &DeleteOptions::default())
-                .is_err()
-            {
                 tracing::debug!(pod = %key, "gone already");
             }
         }

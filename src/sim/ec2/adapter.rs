@@ -1,11 +1,10 @@
 //! The simulated region under the `Cloud` trait, as one controller process reaches it.
 //!
-//! Calls take their time, count against the same client-side buckets as real ones, may be throttled,
-//! get lost or lose their answer, and die with their process.
+//! Given what the controllers ask; given back what the region has of it, or does. How it is called is said in
+//! `calling`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -16,9 +15,9 @@ use super::fleet::{self, Order};
 use super::machine::EndCause;
 use super::market::PRICE_STEP;
 use super::profiles::Profile;
-use super::refusal::{Refusal, THROTTLED};
+use super::refusal::Refusal;
 use super::template::{self, Tags};
-use super::way::{Call, Unserved, Way};
+use super::way::{Call, Way};
 use super::{Ec2, State};
 use crate::api::ConditionType;
 use crate::api::node_class::EC2NodeClass;
@@ -48,9 +47,6 @@ const DESCRIBE: &str = "DescribeInstances";
 /// Instances on one page of an answer, which is the most that EC2 gives.
 const PAGE: usize = 1_000;
 
-/// How long a call without an answer is waited for, as the adapter for the real EC2 does.
-const GIVE_UP: Duration = Duration::from_mins(1);
-
 type Known = BTreeMap<String, (i64, Terms, Arc<Catalogue>)>;
 
 /// A process's way to the region.
@@ -58,7 +54,7 @@ type Known = BTreeMap<String, (i64, Terms, Arc<Catalogue>)>;
 pub struct SimulatedCloud {
     pub(super) way: Way,
     cluster: ClusterFacts,
-    buckets: Buckets,
+    pub(super) buckets: Buckets,
     catalogues: Mutex<Known>,
 }
 
@@ -85,8 +81,8 @@ impl SimulatedCloud {
         }
     }
 
-    /// The profile of a node class with a role, as it is when it is new.
-    fn new_profile(&self, node_class: &EC2NodeClass, made: Timestamp) -> Profile {
+    /// The profile of a node class with a role, but for when it is made.
+    fn new_profile(&self, node_class: &EC2NodeClass) -> Profile {
         let role = node_class.spec.role.as_deref().map(profile::name_of_role);
         let tags = [
             (tags::CLUSTER, self.cluster.name.clone()),
@@ -98,63 +94,8 @@ impl SimulatedCloud {
                 .path_of_class(&node_class.uid().unwrap_or_default()),
             role: role.map(str::to_owned),
             tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
-            made,
+            made: Timestamp::UNIX_EPOCH,
         }
-    }
-
-    /// Makes a call, once there are tokens for it.
-    async fn call<T>(
-        &self,
-        call: Call,
-        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
-    ) -> Result<T, CloudError> {
-        for (bucket, count) in &call.takes {
-            self.buckets.take(*bucket, *count).await;
-        }
-        self.call_now(call, effect).await
-    }
-
-    /// Makes a call whose tokens were taken before.
-    async fn call_now<T>(
-        &self,
-        call: Call,
-        effect: impl FnOnce(&mut State, Option<CallFault>) -> Result<T, Refusal>,
-    ) -> Result<T, CloudError> {
-        match self.way.go(&call, effect).await {
-            Ok(answer) => Ok(answer),
-            Err(Unserved::NoAnswer) => Err(no_answer(call.operation).await),
-            Err(Unserved::Refused(refusal)) => Err(self.learn(call.operation, &refusal)),
-        }
-    }
-
-    /// A refusal in our words; this process learns from being throttled.
-    fn learn(&self, operation: &'static str, refusal: &Refusal) -> CloudError {
-        if refusal.code == THROTTLED
-            && let Some(bucket) = Bucket::of(operation)
-        {
-            self.buckets.throttled(bucket);
-        }
-        errors::cloud_error(
-            operation,
-            refusal.code,
-            &refusal.message,
-            Some(refusal.status),
-        )
-    }
-
-    /// A call that no bucket counts.
-    pub(super) async fn asked<T>(
-        &self,
-        operation: &'static str,
-        effect: impl FnOnce(&mut State) -> T,
-    ) -> Result<T, CloudError> {
-        let call = Call {
-            operation,
-            takes: Vec::new(),
-            writes: false,
-            about: About::Nobody,
-        };
-        self.call(call, |state, _fault| Ok(effect(state))).await
     }
 
     fn catalogue(&self, state: &State, name: &str, terms: Terms) -> Arc<Catalogue> {
@@ -277,23 +218,13 @@ impl State {
     }
 }
 
-async fn no_answer(operation: &'static str) -> CloudError {
-    tokio::time::sleep(GIVE_UP).await;
-    errors::cloud_error(
-        operation,
-        errors::NO_ANSWER,
-        "no answer within a minute",
-        None,
-    )
-}
-
 impl Cloud for SimulatedCloud {
     fn resolve<'call>(
         &'call self,
         node_class: &'call EC2NodeClass,
     ) -> BoxFuture<'call, Result<Resolution, CloudError>> {
         let call = Call::read("DescribeSubnets");
-        Box::pin(self.call(call, |state, _fault| Ok(self.resolution(state, node_class))))
+        Box::pin(self.ask(call, |state, _fault| Ok(self.resolution(state, node_class))))
     }
 
     fn prepare<'call>(
@@ -312,7 +243,7 @@ impl Cloud for SimulatedCloud {
                     let call = Call::write("CreateLaunchTemplate", vec![(Bucket::Mutate, 1)])
                         .about(About::Claim(claim.name.clone()));
                     let (kept, template) = (name.clone(), group.template);
-                    self.call(call, |state, _fault| {
+                    self.change(call, move |state, _fault| {
                         let tags = template::tags_of(&template);
                         state.keep_template(&kept, tags, template::data_of(&template));
                         Ok(())
@@ -355,7 +286,7 @@ impl Cloud for SimulatedCloud {
         );
         let takes = vec![(Bucket::Mutate, 1), (Bucket::InstancesStarted, record.size)];
         let call = Call::write(fleet::OPERATION, takes).about(About::Launch(record.batch.clone()));
-        Box::pin(self.call_now(call, move |state, fault| {
+        Box::pin(self.change_now(call, move |state, fault| {
             let most = match fault {
                 Some(CallFault::Short(most)) => Some(most),
                 _ => None,
@@ -397,9 +328,9 @@ impl Cloud for SimulatedCloud {
                 InstanceQuery::Ids(ids) => About::Machines(ids.iter().cloned().collect()),
             };
             let call = || Call::read(DESCRIBE).about(about.clone());
-            let found = self.call(call(), look).await?;
+            let found = self.ask(call(), look).await?;
             for _further in 1..found.len().div_ceil(PAGE) {
-                self.call(call(), |_state, _fault| Ok(())).await?;
+                self.ask(call(), |_state, _fault| Ok(())).await?;
             }
             Ok(found)
         })
@@ -414,8 +345,9 @@ impl Cloud for SimulatedCloud {
             let takes = vec![(Bucket::Terminate, 1), (Bucket::InstancesEnded, count)];
             let call = Call::write("TerminateInstances", takes)
                 .about(About::Machines(instance_ids.to_vec()));
-            let ended = self.call(call, |state, _fault| {
-                let ids: Vec<&str> = instance_ids.iter().map(String::as_str).collect();
+            let all = instance_ids.to_vec();
+            let ended = self.change(call, move |state, _fault| {
+                let ids: Vec<&str> = all.iter().map(String::as_str).collect();
                 state.known_all(&ids)?;
                 state.may_end(ids.iter().copied())?;
                 let now = state.clock.now();
@@ -440,12 +372,13 @@ impl Cloud for SimulatedCloud {
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         let call = Call::write("CreateTags", vec![(Bucket::Tag, 1)])
             .about(About::Machines(vec![instance_id.to_owned()]));
-        Box::pin(self.call(call, move |state, _fault| {
+        let (id, tags) = (instance_id.to_owned(), tags.clone());
+        Box::pin(self.change(call, move |state, _fault| {
             let machine = state
                 .machines
-                .get_mut(instance_id)
-                .ok_or_else(|| Refusal::no_instance(instance_id))?;
-            machine.instance.tags.extend(tags.clone());
+                .get_mut(&id)
+                .ok_or_else(|| Refusal::no_instance(&id))?;
+            machine.instance.tags.extend(tags);
             Ok(())
         }))
     }
@@ -462,9 +395,10 @@ impl Cloud for SimulatedCloud {
                 return Ok(());
             }
             let call = Call::write("CreateInstanceProfile", Vec::new());
-            self.call(call, move |state, _fault| {
-                let profile = self.new_profile(node_class, state.clock.now());
-                state.profiles.create(&name, profile)
+            let new = self.new_profile(node_class);
+            self.change(call, move |state, _fault| {
+                let made = state.clock.now();
+                state.profiles.create(&name, Profile { made, ..new })
             })
             .await
         })
@@ -489,7 +423,7 @@ impl Cloud for SimulatedCloud {
             writes: false,
             about: About::Nobody,
         };
-        Box::pin(self.call(call, |state, _fault| {
+        Box::pin(self.ask(call, |state, _fault| {
             let own = |(name, profile): (&String, &Profile)| {
                 Some(OwnProfile {
                     name: name.clone(),
@@ -505,18 +439,19 @@ impl Cloud for SimulatedCloud {
         name: &'call str,
     ) -> BoxFuture<'call, Result<bool, CloudError>> {
         let call = Call::write("DeleteInstanceProfile", Vec::new());
-        Box::pin(self.call(call, move |state, _fault| {
-            if state.is_profile_used(name) {
+        let name = name.to_owned();
+        Box::pin(self.change(call, move |state, _fault| {
+            if state.is_profile_used(&name) {
                 return Ok(false);
             }
             // It is no error if it is gone already.
-            let Some(profile) = state.profiles.get(name) else {
+            let Some(profile) = state.profiles.get(&name) else {
                 return Ok(true);
             };
             if let Some(role) = profile.role {
-                state.profiles.remove_role(name, &role)?;
+                state.profiles.remove_role(&name, &role)?;
             }
-            state.profiles.delete(name)?;
+            state.profiles.delete(&name)?;
             Ok(true)
         }))
     }
@@ -526,10 +461,11 @@ impl Cloud for SimulatedCloud {
         node_class: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         let call = Call::write("DeleteLaunchTemplate", vec![(Bucket::Mutate, 1)]);
-        Box::pin(self.call(call, move |state, _fault| {
+        let (cluster, node_class) = (self.cluster.name.clone(), node_class.to_owned());
+        Box::pin(self.change(call, move |state, _fault| {
             state.templates.retain(|_name, template| {
-                !template.has(tags::CLUSTER, &self.cluster.name)
-                    || !template.has(tags::NODE_CLASS, node_class)
+                !template.has(tags::CLUSTER, &cluster)
+                    || !template.has(tags::NODE_CLASS, &node_class)
             });
             Ok(())
         }))
@@ -537,7 +473,7 @@ impl Cloud for SimulatedCloud {
 
     fn templates(&self) -> BoxFuture<'_, Result<Vec<String>, CloudError>> {
         let call = Call::read("DescribeLaunchTemplates");
-        Box::pin(self.call(call, |state, _fault| {
+        Box::pin(self.ask(call, |state, _fault| {
             let ours = state
                 .templates
                 .values()
@@ -551,8 +487,9 @@ impl Cloud for SimulatedCloud {
         name: &'call str,
     ) -> BoxFuture<'call, Result<(), CloudError>> {
         let call = Call::write("DeleteLaunchTemplate", vec![(Bucket::Mutate, 1)]);
-        Box::pin(self.call(call, move |state, _fault| {
-            state.templates.remove(name);
+        let name = name.to_owned();
+        Box::pin(self.change(call, move |state, _fault| {
+            state.templates.remove(&name);
             Ok(())
         }))
     }

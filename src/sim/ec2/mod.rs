@@ -9,6 +9,7 @@
 pub mod account;
 mod adapter;
 pub mod bill;
+mod calling;
 pub mod calls;
 pub mod choice;
 mod fleet;
@@ -98,6 +99,8 @@ pub(super) struct State {
     hidden: BTreeSet<String>,
     number: u64,
     interruptions: usize,
+    /// When the call was sent that is served now.
+    sent: Option<Timestamp>,
     listeners: Vec<mpsc::UnboundedSender<String>>,
     queue: queue::Queue,
 }
@@ -189,10 +192,13 @@ impl State {
                 period,
             )
         });
-        self.history.event(
-            "InstanceEnds",
-            json!({ "instance": id, "cause": cause.as_str(), "endsAt": at.to_string(), "usd": cost.to_string() }),
-        );
+        let mut fields = json!({
+            "instance": id, "cause": cause.as_str(), "endsAt": at.to_string(), "usd": cost.to_string(),
+        });
+        if let Some(sent) = self.sent {
+            fields["sent"] = json!(sent.to_string());
+        }
+        self.history.event("InstanceEnds", fields);
         self.tell(id);
     }
 }
@@ -241,6 +247,7 @@ impl Ec2 {
             hidden: BTreeSet::new(),
             number: 0,
             interruptions: 0,
+            sent: None,
             listeners: Vec::new(),
             queue: queue::Queue::default(),
         })))

@@ -152,8 +152,9 @@ impl NoticeSource for SimulatedCloud {
         &'call self,
         receipts: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
+        let receipts = receipts.to_vec();
         Box::pin(self.asked("DeleteMessageBatch", move |state| {
-            for receipt in receipts {
+            for receipt in &receipts {
                 state.queue.remove(receipt);
             }
         }))

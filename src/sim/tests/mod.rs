@@ -1,7 +1,12 @@
 //! The embedded world, tested as a whole.
 
+mod deliveries;
+mod machine;
+mod nodes;
 mod propagation;
+mod refused;
 mod replay;
+mod silence;
 
 use jiff::Timestamp;
 

@@ -1,15 +1,16 @@
 //! Generated work: what typical clusters run, drawn from a seed.
 //!
 //! Given a profile, a seed, a scale and a duration; given back loads in order of their arrival. The same
-//! four give the same work.
+//! four give the same work. Where they make more than is simulated, what is given back is just too much.
 
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
+use super::most::{MOST_PODS, Total};
 use super::trace::{self, Line};
 use crate::simulate::chance::Chance;
-use crate::simulate::workload::Load;
+use crate::simulate::workload::{Load, Origin, Specs};
 
 /// NodePools for generated work when none are given.
 pub const POOLS: &str = include_str!("pools.yaml");
@@ -50,7 +51,9 @@ pub fn loads(profile: Profile, seed: u64, scale: u32, duration: SignedDuration) 
         draws: 0,
         seconds: u64::try_from(duration.as_secs()).unwrap_or(0),
         scale: u64::from(scale),
-        lines: Vec::new(),
+        total: Total::default(),
+        specs: Specs::default(),
+        loads: Vec::new(),
     };
     match profile {
         Profile::SparkDay => generator.spark(40),
@@ -65,13 +68,7 @@ pub fn loads(profile: Profile, seed: u64, scale: u32, duration: SignedDuration) 
             generator.trainings(62);
         }
     }
-    let mut loads: Vec<Load> = generator
-        .lines
-        .iter()
-        .enumerate()
-        // The lines are made below, of amounts that a test reads.
-        .filter_map(|(number, line)| trace::load(line, number).ok())
-        .collect();
+    let mut loads = generator.loads;
     loads.sort_by_key(|load| load.at);
     loads
 }
@@ -81,7 +78,9 @@ struct Generator {
     draws: u64,
     seconds: u64,
     scale: u64,
-    lines: Vec<Line>,
+    total: Total,
+    specs: Specs,
+    loads: Vec<Load>,
 }
 
 /// Pods of a Job.
@@ -112,6 +111,23 @@ fn line(at: u64, name: String, (cpu, memory): (&str, &str)) -> Line {
 }
 
 impl Generator {
+    /// Adds the pods of a line.
+    fn push(&mut self, line: &Line) {
+        // The lines are made below, of amounts that a test reads.
+        let Ok(load) = trace::load(line, self.loads.len()) else {
+            return;
+        };
+        if u64::from(line.at_seconds) < self.seconds {
+            // Whoever asked for so much is told when all loads are counted.
+            self.total.add(&load).ok();
+        }
+        let load = Load {
+            origin: Origin::Generator,
+            ..load
+        };
+        self.loads.push(self.specs.shared(load));
+    }
+
     /// A number from `least` on, less than `spread` above it.
     fn size(&mut self, least: u32, spread: u64) -> u32 {
         self.draws += 1;
@@ -137,6 +153,10 @@ impl Generator {
                 if at < self.seconds {
                     moments.push(at);
                 }
+                // Each of them is a pod at least.
+                if u64::try_from(moments.len()).is_ok_and(|count| count > MOST_PODS) {
+                    return moments;
+                }
             }
         }
         moments
@@ -144,35 +164,44 @@ impl Generator {
 
     fn spark(&mut self, a_day: u64) {
         for (number, at) in self.moments(a_day, (5, 23)).into_iter().enumerate() {
+            if self.total.is_too_much() {
+                return;
+            }
             let run = self.size(900, 3_600);
             let kind = self.pick(&[("2", "8Gi"), ("4", "16Gi"), ("4", "30Gi")]);
             let mut driver = line(at, format!("spark-{number}-driver"), ("1", "4Gi"));
             driver.run_seconds = Some(run + 240);
             driver.labels = BTreeMap::from([("spark-role".to_owned(), "driver".to_owned())]);
-            self.lines.push(driver);
+            self.push(&driver);
             let name = format!("spark-{number}-exec");
             let mut executors = line(at + 60, name, kind);
             executors.labels = BTreeMap::from([("spark-role".to_owned(), "executor".to_owned())]);
             executors.count = self.size(10, 50);
             executors.run_seconds = Some(run);
-            self.lines.push(executors);
+            self.push(&executors);
         }
     }
 
     fn evaluations(&mut self, a_day: u64, at_a_time: u32) {
         for (number, at) in self.moments(a_day, (0, 24)).into_iter().enumerate() {
+            if self.total.is_too_much() {
+                return;
+            }
             let kind = self.pick(&[("500m", "1Gi"), ("1", "2Gi"), ("1", "4Gi")]);
             let mut pods = line(at, format!("evaluate-{number}"), kind);
             pods.count = self.size(100, 500);
             pods.parallelism = Some(at_a_time);
             pods.run_seconds = Some(120);
             pods.run_seconds_most = Some(900);
-            self.lines.push(pods);
+            self.push(&pods);
         }
     }
 
     fn ci(&mut self, a_day: u64) {
         for (number, at) in self.moments(a_day, (7, 20)).into_iter().enumerate() {
+            if self.total.is_too_much() {
+                return;
+            }
             // Nobody commits on the sixth and seventh day.
             if at / DAY % 7 >= 5 {
                 continue;
@@ -182,16 +211,19 @@ impl Generator {
             pods.count = self.size(1, 4);
             pods.run_seconds = Some(120);
             pods.run_seconds_most = Some(1_200);
-            self.lines.push(pods);
+            self.push(&pods);
         }
     }
 
     fn trainings(&mut self, a_day: u64) {
         for (number, at) in self.moments(a_day, (0, 24)).into_iter().enumerate() {
+            if self.total.is_too_much() {
+                return;
+            }
             let mut prepare = line(at, format!("prepare-{number}"), ("8", "24Gi"));
             prepare.run_seconds = Some(self.size(300, 900));
             let ready = u64::from(prepare.run_seconds.unwrap_or(0)) + 60;
-            self.lines.push(prepare);
+            self.push(&prepare);
             let mut train = line(at + ready, format!("train-{number}"), ("3", "12Gi"));
             train
                 .requests
@@ -203,7 +235,7 @@ impl Generator {
             }];
             train.count = self.size(1, 4);
             train.run_seconds = Some(self.size(3_600, 5 * 3_600));
-            self.lines.push(train);
+            self.push(&train);
         }
     }
 
@@ -217,7 +249,7 @@ impl Generator {
             let mut pods = line(0, name.to_owned(), kind);
             pods.owner_kind = Some("ReplicaSet".to_owned());
             pods.count = u32::try_from(count * self.scale / 100).unwrap_or(1).max(1);
-            self.lines.push(pods);
+            self.push(&pods);
         }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::labels;
 use crate::cluster::observe;
 use crate::model::pod::{DoNotDisrupt, Expression, NodeTerm, Owner};
-use crate::simulate::workload::{Load, Run};
+use crate::simulate::workload::{Load, Origin, Run, Specs};
 
 /// What the first line of a trace says it is.
 pub const FORMAT: &str = "tonnage-trace/1";
@@ -58,7 +58,7 @@ pub struct Line {
     /// How many.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u32,
-    /// How many at a time: the next arrives when one has ended. Absent is all at once.
+    /// How many at a time: the next arrives when one has ended. Absent is all at once; 0 is none, as for a Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<u32>,
     /// For how long each runs, seconds. Absent is to the end of the simulated time.
@@ -204,6 +204,7 @@ pub fn read(path: &Path) -> Result<Trace, TraceError> {
 pub fn parse(path: &str, text: &str) -> Result<Trace, TraceError> {
     let mut trace = Trace::default();
     let mut problems = Vec::new();
+    let mut specs = Specs::default();
     let lines = text.lines().enumerate();
     for (index, line) in lines.filter(|(_index, line)| !line.trim().is_empty()) {
         let read = if index == 0 && line.contains("\"format\"") {
@@ -212,7 +213,7 @@ pub fn parse(path: &str, text: &str) -> Result<Trace, TraceError> {
             serde_json::from_str::<Line>(line)
                 .map_err(|error| error.to_string())
                 .and_then(|line| load(&line, index + 1))
-                .map(|load| trace.loads.push(load))
+                .map(|load| trace.loads.push(specs.shared(load)))
         };
         if let Err(problem) = read {
             problems.push(format!("  line {}: {problem}", index + 1));
@@ -287,9 +288,15 @@ pub(super) fn load(line: &Line, number: usize) -> Result<Load, String> {
             DoNotDisrupt::No
         },
         at: i64::from(line.at_seconds) * 1_000,
-        count: line.count,
+        // A Job whose pods may run none at a time is suspended.
+        count: if line.parallelism == Some(0) {
+            0
+        } else {
+            line.count
+        },
         parallel: line.parallelism.unwrap_or(0),
         run,
+        origin: Origin::Line(number),
     })
 }
 
@@ -373,6 +380,18 @@ mod tests {
         let second = text.lines().nth(1).unwrap();
         let line: Line = serde_json::from_str(second).unwrap();
         assert_eq!(serde_json::to_string(&line).unwrap().len(), second.len());
+    }
+
+    #[test]
+    fn parallelism_means_what_it_means_for_a_job() {
+        let counts = ["", "\"parallelism\":0,", "\"parallelism\":2,"].map(|parallelism| {
+            let line = format!(
+                "{{\"atSeconds\":0,\"count\":8,{parallelism}\"requests\":{{\"cpu\":\"1\"}}}}"
+            );
+            let load = parse("a.jsonl", &line).unwrap().loads[0].clone();
+            (load.count, load.first_wave())
+        });
+        assert_eq!(counts, [(8, 8), (0, 0), (8, 2)]);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::InputError;
 use super::furniture::{self, text};
+use super::most::{self, Total};
 use super::schedule;
-use crate::cluster::manifests::{Document, MOST_PODS};
+use crate::cluster::manifests::Document;
 use crate::model::pod::{Pod, PodSpec};
 use crate::model::workload::VolumeClaim;
-use crate::simulate::workload::{Load, Run};
+use crate::simulate::workload::{Load, Origin, Run};
 
 /// The work of documents.
 #[derive(Debug, Clone, Default)]
@@ -25,24 +26,12 @@ pub struct Work {
     pub loads: Vec<Load>,
     /// Claims that pods bring along, by `namespace/name`.
     pub volume_claims: BTreeMap<String, Arc<VolumeClaim>>,
-    /// How many pods all workloads make, each of them once.
-    pub pods: usize,
     /// Workloads that do not say how long their pods run.
     pub assumed: Vec<String>,
-}
-
-impl Work {
-    /// Counts the pods of one more workload; the error says what is wrong with so many.
-    fn add_pods(&mut self, pods: usize) -> Result<(), String> {
-        self.pods = self.pods.saturating_add(pods);
-        if self.pods <= MOST_PODS {
-            return Ok(());
-        }
-        Err(format!(
-            "with it all workloads make {} pods, each workload once; at most {MOST_PODS} are simulated: lower it",
-            self.pods
-        ))
-    }
+    /// Workloads of which something would arrive when no work arrives any more, or that never arrive within that time.
+    pub late: Vec<String>,
+    /// How many pods arrive.
+    total: Total,
 }
 
 /// When work may arrive, and what is taken for granted.
@@ -98,25 +87,20 @@ fn add(
     });
     let object = as_made(document.object.clone(), &kind);
     let (count, parallel) = completions(&object);
+    let origin = Origin::Workload {
+        place: format!("{}: {kind} {name}", document.path).into(),
+        field: counted_by(&kind, &object),
+    };
+    let end = most::end(frame.duration);
+    if times.at.is_empty() || times.at.iter().any(|at| *at >= end) {
+        work.late.push(format!("{kind} {name}"));
+    }
     let mut scene = context.to_vec();
     scene.push(Document {
         path: document.path.clone(),
         object,
     });
     let snapshot = furniture::snapshot(scene)?;
-    let pods = count.map_or(snapshot.pods.len(), |count| {
-        usize::try_from(count).unwrap_or(usize::MAX)
-    });
-    work.add_pods(pods)
-        .map_err(|problem| InputError::Workload {
-            path: document.path.clone(),
-            kind: kind.clone(),
-            name: name.clone(),
-            field: count
-                .map_or("spec.replicas", |_count| "spec.completions")
-                .to_owned(),
-            problem,
-        })?;
     let mut kinds: BTreeMap<Arc<PodSpec>, (Pod, u32)> = BTreeMap::new();
     for pod in snapshot
         .pods
@@ -134,7 +118,7 @@ fn add(
             let (count, parallel) = count
                 .filter(|_count| whole)
                 .map_or((*pods, 0), |count| (count, parallel));
-            work.loads.push(Load {
+            let load = Load {
                 name: name.clone(),
                 spec: Arc::clone(spec),
                 owner: pod.owner.clone(),
@@ -143,7 +127,12 @@ fn add(
                 count,
                 parallel,
                 run,
-            });
+                origin: origin.clone(),
+            };
+            if load.at < end {
+                work.total.add(&load)?;
+            }
+            work.loads.push(load);
         }
     }
     work.volume_claims.extend(snapshot.volume_claims);
@@ -232,4 +221,17 @@ fn completions(object: &Value) -> (Option<u32>, u32) {
     }
     let wanted = number("/spec/completions").unwrap_or(parallel);
     (Some(wanted), parallel)
+}
+
+/// The field that says how many pods a workload makes; `object` is what makes them.
+fn counted_by(kind: &str, object: &Value) -> &'static str {
+    let has_completions = object.pointer("/spec/completions").is_some();
+    match (kind, has_completions) {
+        ("Job", true) => "spec.completions",
+        ("Job", false) => "spec.parallelism",
+        ("CronJob", true) => "spec.jobTemplate.spec.completions",
+        ("CronJob", false) => "spec.jobTemplate.spec.parallelism",
+        ("Pod", _) => "metadata.annotations",
+        _ => "spec.replicas",
+    }
 }

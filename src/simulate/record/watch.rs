@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Hide, Recorder, Zones};
 use crate::cluster::observe::volume;
+use crate::cluster::unlisted::ListError;
 use crate::world::Clock;
 
 /// Objects asked for at a time.
@@ -38,21 +39,25 @@ pub struct Recorded {
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Pods cannot be listed.
-    #[error(
-        "pods cannot be listed; the user of the kubeconfig needs the verbs list and watch on pods in all namespaces"
-    )]
-    Pods(#[source] Box<watcher::Error>),
-    /// Another kind cannot be listed.
-    #[error(
-        "{kind} objects cannot be listed; the user of the kubeconfig needs the verb list on them in all namespaces"
-    )]
-    List {
-        /// The kind.
-        kind: String,
-        /// What the API server says.
-        source: Box<kube::Error>,
-    },
+    /// A kind cannot be listed.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The watch of pods ends before all of them were listed.
+    #[error("pods cannot be watched; check that the API server is well, and record again")]
+    Watch(#[source] Box<watcher::Error>),
+}
+
+impl From<watcher::Error> for RecordError {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(cause)
+            | watcher::Error::WatchStartFailed(cause)
+            | watcher::Error::WatchFailed(cause) => {
+                ListError::new("pods", "verbs list and watch", cause).into()
+            }
+            other => Self::Watch(Box::new(other)),
+        }
+    }
 }
 
 /// Records until told to stop; `look` is told how many pods are there and how many have ended.
@@ -101,7 +106,7 @@ pub async fn record(
                 recorder.gone(&pod.uid().unwrap_or_default(), now);
             }
             Ok(None) => break,
-            Err(error) if !complete => return Err(RecordError::Pods(Box::new(error))),
+            Err(error) if !complete => return Err(error.into()),
             // The watch is begun again after a pause, with a list that tells what was missed.
             Err(error) => tracing::warn!(%error, "the watch of pods failed and is begun again"),
         }
@@ -161,13 +166,10 @@ where
     let mut parameters = ListParams::default().limit(PAGE);
     let mut objects = Vec::new();
     loop {
-        let page = api
-            .list(&parameters)
-            .await
-            .map_err(|source| RecordError::List {
-                kind: Object::kind(&()).into_owned(),
-                source: Box::new(source),
-            })?;
+        let page = api.list(&parameters).await.map_err(|error| {
+            let objects = format!("{} objects", Object::kind(&()));
+            ListError::new(&objects, "verb list", error)
+        })?;
         objects.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters.continue_token = Some(token),

@@ -4,6 +4,7 @@
 //! controllers themselves know of none.
 
 mod deceived;
+pub(crate) mod proofs;
 mod region;
 mod requests;
 
@@ -45,7 +46,7 @@ const fn alone(
 }
 
 /// Every mutation.
-pub(crate) static ALL: [Mutation; 19] = [
+pub(crate) static ALL: [Mutation; 28] = [
     Mutation {
         name: "lease-ignored",
         wrong: "who has led once believes that it leads for ever",
@@ -55,6 +56,13 @@ pub(crate) static ALL: [Mutation; 19] = [
             client: deceived::client(connections.client),
             ..connections
         },
+    },
+    Mutation {
+        name: "lease-taken-early",
+        wrong: "a lease that was renewed a second ago is taken",
+        found_by: "took the lease at",
+        controllers: Controllers::Two,
+        change: |_world, connections| requests::between(connections, requests::short_promise),
     },
     alone(
         "token-skipped",
@@ -93,6 +101,24 @@ pub(crate) static ALL: [Mutation; 19] = [
         |world, connections| region::broken(world, connections, region::Broken::NoTermination),
     ),
     alone(
+        "orphans-kept",
+        "machines without a claim are written down as terminated and are not",
+        "has had no owner since",
+        |world, connections| region::broken(world, connections, region::Broken::OrphansKept),
+    ),
+    alone(
+        "last-machines-kept",
+        "who has no work any more cannot end the machines that it ran on",
+        "seconds after the last work",
+        |world, connections| region::broken(world, connections, region::Broken::LastKept),
+    ),
+    alone(
+        "notice-invented",
+        "machines are taken for ones that EC2 has announced to take",
+        "that nothing was wrong with",
+        |world, connections| region::broken(world, connections, region::Broken::Announced),
+    ),
+    alone(
         "half-a-list",
         "a list of machines that lacks some is believed more than what EC2 says of each",
         "is gone,",
@@ -106,21 +132,33 @@ pub(crate) static ALL: [Mutation; 19] = [
     ),
     alone(
         "finalizer-dropped",
-        "nothing holds a claim while its machine runs",
+        "a claim that is being deleted is let go while its machine runs",
         "is gone,",
-        |_world, connections| requests::between(connections, requests::without_finalizers),
+        |_world, connections| requests::between(connections, requests::drops_finalizers),
     ),
     alone(
-        "limit-checked-late",
-        "claims beyond the nodes that a NodePool may have are made before they are counted",
+        "limit-of-nodes-unread",
+        "how many nodes a NodePool has is not held against the limit",
         "claims, its limit is",
-        |_world, connections| requests::between(connections, requests::more_nodes),
+        |world, connections| requests::with_limit(world, connections, ("nodes", "9")),
     ),
     alone(
         "limit-of-cpu-unread",
-        "what machines have of a resource is not held against the limit",
+        "the processors of machines are not held against the limit",
         "vCPUs, its limit is",
-        |_world, connections| requests::between(connections, requests::more_cpu),
+        |world, connections| requests::with_limit(world, connections, ("cpu", "99")),
+    ),
+    alone(
+        "limit-of-memory-unread",
+        "the memory of machines is not held against the limit",
+        "tenths of GiB, its limit is",
+        |world, connections| requests::with_limit(world, connections, ("memory", "999Gi")),
+    ),
+    alone(
+        "pods-unread",
+        "pods for one NodePool are thought to fit nowhere",
+        "quiet seconds wait",
+        |_world, connections| requests::between(connections, requests::other_pool),
     ),
     alone(
         "idle-kept",
@@ -141,6 +179,12 @@ pub(crate) static ALL: [Mutation; 19] = [
         |_world, connections| requests::between(connections, requests::deletes_pods),
     ),
     alone(
+        "deadline-invented",
+        "pods must leave a machine by a time that nobody announced and no NodePool says",
+        "without asking its disruption budget",
+        requests::with_deadlines,
+    ),
+    alone(
         "protected-evicted",
         "pods that must not be disrupted are not told apart",
         "evicted the protected pod",
@@ -151,6 +195,18 @@ pub(crate) static ALL: [Mutation; 19] = [
         "a Node is deleted without being closed to new pods",
         "which is being deleted",
         |_world, connections| requests::between(connections, requests::without_fence),
+    ),
+    alone(
+        "requests-unread",
+        "pods of three processors are taken for ten times smaller ones and bound together",
+        "more is bound to a machine than it has",
+        |_world, connections| requests::between(connections, requests::smaller_pods),
+    ),
+    alone(
+        "selector-unread",
+        "pods for one NodePool are bound to the Nodes of any",
+        "was refused by its kubelet",
+        |_world, connections| requests::between(connections, requests::selectors_unread),
     ),
     alone(
         "empty-list-believed",

@@ -5,20 +5,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
+use serde_json::json;
 use tonnage::api::EC2NodeClass;
+use tonnage::cloud::errors::NO_ANSWER;
 use tonnage::cloud::profile::OwnProfile;
 use tonnage::cloud::rehearsal::Rehearsal;
 use tonnage::cloud::{Cloud, CloudError, InstanceQuery, Resolution};
 use tonnage::controllers::assembly::Connections;
 use tonnage::model::claim::Claim;
-use tonnage::model::instance::{Instance, tags};
+use tonnage::model::instance::{Instance, InstanceState, tags};
 use tonnage::model::launch::{ErrorClass, LaunchOutcome, LaunchRecord, TemplateOverrides};
 use tonnage::model::node_class::NodeClass;
 use tonnage::model::offering::OfferingKey;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::{ApiServer, Resource};
+use tonnage::sim::ec2::Ec2;
+use tonnage::sim::ec2::account::ACCOUNT;
+use tonnage::world::Clock;
 
-use crate::checks::IMPOSTOR;
+use crate::checks::{IMPOSTOR, instance_of};
 use crate::phases::text;
 
 /// A way of being broken.
@@ -36,6 +41,12 @@ pub(super) enum Broken {
     NoTag,
     /// Machines that were terminated are not.
     NoTermination,
+    /// Machines without a claim that were terminated are not.
+    OrphansKept,
+    /// No machine can be terminated once there is no work.
+    LastKept,
+    /// With each complete list of machines one that runs is taken for one that EC2 has announced to take.
+    Announced,
     /// Every second machine is missing in complete lists, and what the last one lacked is not terminated: a
     /// termination would end it before its claim goes.
     HalfList,
@@ -47,6 +58,8 @@ pub(super) enum Broken {
 struct Region {
     inner: Arc<dyn Cloud>,
     api: ApiServer,
+    ec2: Ec2,
+    clock: Arc<dyn Clock>,
     broken: Broken,
     calls: AtomicU32,
     /// What the last complete list lacked.
@@ -59,6 +72,8 @@ pub(super) fn broken(world: &Embedded, connections: Connections, broken: Broken)
         cloud: Arc::new(Region {
             inner: connections.cloud,
             api: world.api.clone(),
+            ec2: world.ec2.clone(),
+            clock: Arc::clone(&world.clock),
             broken,
             calls: AtomicU32::new(1_000),
             lacked: Mutex::default(),
@@ -125,6 +140,44 @@ impl Region {
         self.lacked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Announces an interruption that the region knows nothing of.
+    fn announce(&self, found: &[Instance]) {
+        let mut running = found.iter();
+        let running = running.find(|instance| instance.state == InstanceState::Running);
+        if let Some(instance) = running {
+            let notice = json!({
+                "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
+                "account": ACCOUNT, "region": "us-east-1", "time": self.clock.now().to_string(),
+                "detail": { "instance-id": instance.id, "instance-action": "terminate" },
+            });
+            self.ec2.post(notice.to_string());
+        }
+    }
+
+    /// True when nobody wants anything to run.
+    fn is_workless(&self) -> bool {
+        let work = [Resource::Deployment, Resource::Job];
+        work.iter().all(|resource| self.api.count(*resource) == 0)
+    }
+
+    /// Those of machines that claims name.
+    fn owned(&self, ids: &[String]) -> Vec<String> {
+        let mut named = BTreeSet::new();
+        self.api.each(Resource::NodeClaim, |_key, claim| {
+            named.insert(instance_of(text(claim, "/status/providerID")).to_owned());
+        });
+        let owned = ids.iter().filter(|id| named.contains(*id));
+        owned.cloned().collect()
+    }
+
+    /// Terminates some of the machines that were asked for, and answers for all of them.
+    async fn end_some(&self, ids: Vec<String>) -> Result<(), CloudError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.inner.terminate(&ids).await
+    }
+
     async fn list(&self, query: &InstanceQuery) -> Result<Vec<Instance>, CloudError> {
         let mut found = self.inner.instances(query).await?;
         if self.broken == Broken::HalfList && *query == InstanceQuery::All {
@@ -140,6 +193,9 @@ impl Region {
             *self.lacked() = lacked;
             return Ok(half);
         }
+        if self.broken == Broken::Announced && *query == InstanceQuery::All {
+            self.announce(&found);
+        }
         if self.broken == Broken::Fooled {
             for instance in &mut found {
                 if let Some(name) = self.impostor(&instance.provider_id()) {
@@ -149,6 +205,15 @@ impl Region {
             }
         }
         Ok(found)
+    }
+}
+
+fn unanswered() -> CloudError {
+    CloudError {
+        operation: "TerminateInstances",
+        class: ErrorClass::Transient,
+        code: NO_ANSWER.to_owned(),
+        message: "EC2 ends nothing more".to_owned(),
     }
 }
 
@@ -202,24 +267,19 @@ impl Cloud for Region {
         &'call self,
         instance_ids: &'call [String],
     ) -> BoxFuture<'call, Result<(), CloudError>> {
-        if self.broken == Broken::NoTermination {
-            return Box::pin(std::future::ready(Ok(())));
-        }
-        if self.broken == Broken::HalfList {
-            return Box::pin(async move {
+        match self.broken {
+            Broken::NoTermination => Box::pin(std::future::ready(Ok(()))),
+            Broken::HalfList => {
                 let lacked = self.lacked().clone();
-                let known: Vec<String> = instance_ids
-                    .iter()
-                    .filter(|id| !lacked.contains(*id))
-                    .cloned()
-                    .collect();
-                if known.is_empty() {
-                    return Ok(());
-                }
-                self.inner.terminate(&known).await
-            });
+                let known = instance_ids.iter().filter(|id| !lacked.contains(*id));
+                Box::pin(self.end_some(known.cloned().collect()))
+            }
+            Broken::OrphansKept => Box::pin(self.end_some(self.owned(instance_ids))),
+            Broken::LastKept if self.is_workless() => {
+                Box::pin(std::future::ready(Err(unanswered())))
+            }
+            _ => self.inner.terminate(instance_ids),
         }
-        self.inner.terminate(instance_ids)
     }
 
     fn tag<'call>(

@@ -1,20 +1,25 @@
 //! Ways of being broken towards the API server: what is asked, and what is understood of the answers.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body as Answer, Bytes};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tonnage::api::labels;
 use tonnage::controllers::assembly::Connections;
+use tonnage::settings::LeaseSettings;
+use tonnage::sim::Embedded;
+use tonnage::sim::api_server::{Key, Resource};
 use tower::Service;
 
 use crate::checks::PROTECTED;
-use crate::limits;
+use crate::trial::LIMITED;
 
 /// A request as it is sent.
 pub(super) struct Asked {
@@ -28,6 +33,8 @@ pub(super) enum Way {
     Sent(Asked),
     /// It is sent, and in every piece of the answer the one text is read as the other.
     Misread(Asked, String, String),
+    /// It is sent, and then what it is about is patched.
+    ThenPatched(Asked, Value),
     /// What it is about is read so many times at once, then it is sent.
     AfterReading(Asked, usize),
     /// It is never sent, and who waits for it takes no time.
@@ -40,19 +47,25 @@ pub(super) enum Way {
 const AGAIN: usize = 2_500;
 
 /// What is done with requests.
-pub(super) type Between = fn(Asked) -> Way;
+type Between = dyn Fn(Asked) -> Way + Send + Sync;
 
 #[derive(Clone)]
 struct Altered {
     inner: kube::Client,
-    between: Between,
+    between: Arc<Between>,
 }
 
 /// Puts it between.
-pub(super) fn between(connections: Connections, between: Between) -> Connections {
-    let inner = connections.client;
+pub(super) fn between(
+    connections: Connections,
+    between: impl Fn(Asked) -> Way + Send + Sync + 'static,
+) -> Connections {
+    let altered = Altered {
+        inner: connections.client,
+        between: Arc::new(between),
+    };
     Connections {
-        client: kube::Client::new(Altered { inner, between }, "default"),
+        client: kube::Client::new(altered, "default"),
         ..connections
     }
 }
@@ -83,33 +96,57 @@ impl Asked {
     }
 }
 
-/// Claims are made without the finalizer.
-pub(super) fn without_finalizers(asked: Asked) -> Way {
-    if !asked.is(&Method::POST, "/nodeclaims") {
+/// What holds a claim goes as soon as its deletion is asked for.
+pub(super) fn drops_finalizers(asked: Asked) -> Way {
+    if !asked.is(&Method::DELETE, "/nodeclaims/") {
         return Way::Sent(asked);
     }
-    let mut claim = asked.json();
-    claim["metadata"]["finalizers"] = json!([]);
-    Way::Sent(asked.with(&claim))
+    Way::ThenPatched(asked, json!({ "metadata": { "finalizers": [] } }))
 }
 
-/// One limit of a NodePool is read as higher than it is.
-fn with_limit(asked: Asked, name: &str, raised: &str) -> Way {
-    let limits = |limits: &Value| format!("\"limits\":{limits}");
-    let real = limits::of_pool();
-    let mut changed = real.clone();
-    changed[name] = json!(raised);
-    asked.misread("/nodepools", limits(&real), limits(&changed))
+/// Claims are made with a deadline for their pods that is over as soon as anybody looks.
+pub(super) fn with_deadlines(world: &Embedded, connections: Connections) -> Connections {
+    let clock = Arc::clone(&world.clock);
+    between(connections, move |asked| {
+        if !asked.is(&Method::POST, "/nodeclaims") {
+            return Way::Sent(asked);
+        }
+        let mut claim = asked.json();
+        let now = json!(clock.now().to_string());
+        claim["metadata"]["annotations"][labels::TERMINATION_TIMESTAMP] = now;
+        Way::Sent(asked.with(&claim))
+    })
 }
 
-/// More machines than a NodePool may have.
-pub(super) fn more_nodes(asked: Asked) -> Way {
-    with_limit(asked, "nodes", "9")
+/// One limit of the NodePool that has some is read as another amount, as long as nobody raises it.
+pub(super) fn with_limit(
+    world: &Embedded,
+    connections: Connections,
+    (name, amount): (&'static str, &'static str),
+) -> Connections {
+    let api = world.api.clone();
+    between(connections, move |asked| {
+        let pool = Key::new(Resource::NodePool, "", LIMITED);
+        let real = api.read(&pool, |pool| pool["spec"]["limits"].clone());
+        let real = real.unwrap_or_default();
+        let mut changed = real.clone();
+        changed[name] = json!(amount);
+        let limits = |limits: &Value| format!("\"limits\":{limits}");
+        asked.misread("/nodepools", limits(&real), limits(&changed))
+    })
 }
 
-/// More vCPUs than a NodePool may have.
-pub(super) fn more_cpu(asked: Asked) -> Way {
-    with_limit(asked, "cpu", "99")
+/// Pods for one NodePool are taken for pods for another, which there is not.
+pub(super) fn other_pool(asked: Asked) -> Way {
+    let selects = |pool: &str| format!("\"nodeSelector\":{{\"{}\":\"{pool}\"}}", labels::NODE_POOL);
+    asked.misread("/pods", selects(LIMITED), selects("unread"))
+}
+
+/// Whoever holds the lease is thought to have promised a second of it.
+pub(super) fn short_promise(asked: Asked) -> Way {
+    let promised = |seconds: u64| format!("\"leaseDurationSeconds\":{seconds}");
+    let real = LeaseSettings::default().duration.as_secs();
+    asked.misread("/leases/", promised(real), promised(1))
 }
 
 /// Machines are never taken for empty.
@@ -183,6 +220,19 @@ pub(super) fn protection_unread(asked: Asked) -> Way {
     asked.misread("/pods", said("true"), said("unread"))
 }
 
+/// What the largest pods of a trial ask for is read as a tenth of it.
+pub(super) fn smaller_pods(asked: Asked) -> Way {
+    let cpu = |amount: &str| format!("\"cpu\":\"{amount}\"");
+    asked.misread("/pods", cpu("3"), cpu("300m"))
+}
+
+/// That a pod is for one NodePool is not understood.
+pub(super) fn selectors_unread(asked: Asked) -> Way {
+    let selector = |selector: &Value| format!("\"nodeSelector\":{selector}");
+    let own = json!({ labels::NODE_POOL: LIMITED });
+    asked.misread("/pods", selector(&own), selector(&json!({})))
+}
+
 /// Nodes are fenced with a taint that nobody heeds.
 pub(super) fn without_fence(asked: Asked) -> Way {
     if !asked.is(&Method::PATCH, "/nodes/") {
@@ -224,6 +274,18 @@ impl Service<Request<Body>> for Altered {
                                 .map(move |piece| piece.map(|piece| replaced(&piece, &from, &to))),
                         )
                     }))
+                }
+                Way::ThenPatched(asked, patch) => {
+                    let uri = asked.parts.uri.clone();
+                    let answer = inner.send(asked.into()).await?;
+                    let patch = Request::patch(uri)
+                        .header(CONTENT_TYPE, "application/merge-patch+json")
+                        .body(Body::from(patch.to_string().into_bytes()));
+                    if let Ok(patch) = patch {
+                        // It may be gone already.
+                        drop(inner.send(patch).await);
+                    }
+                    Ok(answer.map(Answer::new))
                 }
                 Way::AfterReading(asked, times) => {
                     let read = |_time| {

@@ -404,13 +404,12 @@ impl Endpoint {
         if operation == Operation::ReceiveMessage && self.allows(operation, &form) {
             self.way.ec2.announced(queues::wait(&form.all())).await;
         }
-        let served = self
-            .way
-            .go(&operation.call(&form.all()), |state, fault| {
-                self.desk(state, &form, fault).serve(operation)
-            })
-            .await;
-        match served {
+        let call = operation.call(&form.all());
+        let endpoint = self.clone();
+        let served = self.way.send(call, move |state, fault| {
+            endpoint.desk(state, &form, fault).serve(operation)
+        });
+        match served.await {
             Ok(content) => Some(Answer {
                 status: 200,
                 kind: service.kind(),
