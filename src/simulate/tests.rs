@@ -314,7 +314,8 @@ fn work_that_no_memory_holds_is_refused_with_the_field() {
     let endless = WORK.replace("completions: 6", "completions: 2147483647");
     let error = workloads::read(&documents("spot", "9", &endless), &frame()).unwrap_err();
     let error = error.to_string();
-    let expected = "CronJob nightly: spec.completions: with it all workloads make 2147483647 pods";
+    let expected =
+        "CronJob nightly: spec.jobTemplate.spec.completions: with it 2147483647 pods arrive in all";
     assert!(error.contains(expected), "{error}");
 }
 

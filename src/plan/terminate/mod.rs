@@ -32,6 +32,8 @@ use crate::model::snapshot::Snapshot;
 const POLL: SignedDuration = SignedDuration::from_secs(5);
 /// How often EC2 is asked about an instance that it neither shows nor lets us terminate.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+/// How long EC2's word on a machine with a silent Node is waited for, from the Node's deletion on.
+const LOOK_FIRST: SignedDuration = SignedDuration::from_secs(30);
 /// How long an accepted termination is trusted before it is asked for again.
 const TERMINATE_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long a node stays empty at least before its instance goes, counted from the beginning of the
@@ -277,6 +279,9 @@ impl Ending<'_> {
             self.release(nodes, decision);
             return;
         }
+        if !speaks && self.looks_first(id, nodes, decision) {
+            return;
+        }
         if !speaks && self.is_off(id) {
             // What was on it runs no more: there is nobody to be asked to leave.
             self.end_instance(id, nodes, decision);
@@ -293,6 +298,27 @@ impl Ending<'_> {
         if drained || terminating {
             self.end_instance(id, nodes, decision);
         }
+    }
+
+    /// Has EC2 say what it knows of a machine before anything is asked of it, for a while at most: cloud controllers
+    /// delete the silent Nodes of machines that are gone, and what is gone need not be ended.
+    fn looks_first(
+        &self,
+        id: &str,
+        nodes: &[&Arc<Node>],
+        decision: &mut Decision<TerminateStep>,
+    ) -> bool {
+        let Some(since) = nodes.iter().filter_map(|node| node.deleting_since).max() else {
+            return false;
+        };
+        if self.instances.asked_at(id).is_some_and(|at| at >= since) {
+            return false;
+        }
+        let now = self.snapshot.now;
+        let again = now.saturating_add(POLL).unwrap_or(now);
+        decision.look_at.insert(id.to_owned());
+        decision.wake_at(again);
+        now.duration_since(since) < LOOK_FIRST
     }
 
     /// The hard deadline of the drain, written onto the claim once.
