@@ -30,6 +30,8 @@ use crate::plan::rate::Tokens;
 /// visible yet.
 pub(super) const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
+/// How long a call that was sent takes at most to be carried out: for as long whoever sent it waits for the answer.
+const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(1);
 /// How long a batch rests after an answer of faults and throttling alone; doubled with each attempt.
 const FIRST_REST: SignedDuration = SignedDuration::from_secs(1);
 /// How often that is doubled at most: 64 s.
@@ -266,7 +268,8 @@ impl LaunchMemory {
             }) => *at,
             // Nothing can have been bought.
             Some(Trail { own: true, .. }) => return Timestamp::MIN,
-            _ => self.since,
+            // Whoever called may have died right after: the call is on its way still.
+            _ => self.since.saturating_add(ON_ITS_WAY).unwrap_or(self.since),
         };
         last.saturating_add(VISIBLE_WITHIN)
             .unwrap_or(Timestamp::MAX)

@@ -45,7 +45,7 @@ fn whoever_takes_a_launch_over_does_not_believe_a_short_answer() {
     assert!(!memory.tells_all(&record, &gives(&[]), before, at(101)));
     let step = only(decide(&world(102, &claims, &[], &[]), &memory));
     assert!(matches!(step, LaunchStep::LookUp(_)), "{step:#?}");
-    assert_eq!(memory.visible_at(&record), at(220));
+    assert_eq!(memory.visible_at(&record), at(280));
 }
 
 #[test]

@@ -177,8 +177,8 @@ fn what_a_restore_may_have_taken_back_is_looked_for_as_long_as_ec2_may_hide_it()
         panic!("it is asked for again");
     };
     assert_eq!((&batch, found.len()), (&proposed.batch, 1));
-    memory.recalled(&batch, &found, (false, at(0) + VISIBLE_WITHIN));
-    let again = proposal(round(&mut memory, 121, &claims));
+    memory.recalled(&batch, &found, (false, at(60) + VISIBLE_WITHIN));
+    let again = proposal(round(&mut memory, 181, &claims));
     assert!(
         !memory.is_unasked(&again.batch, &again.claims),
         "it is bought now"
