@@ -170,7 +170,7 @@ impl Mirror {
     /// back whether they agree; where they do not the watch is behind, or the API server was restored.
     pub(super) fn claims_listed(
         &self,
-        claims: Vec<Claim>,
+        claims: Vec<Arc<Claim>>,
         shown: &BTreeMap<String, Arc<Claim>>,
         asked: Instant,
     ) -> bool {

@@ -156,7 +156,7 @@ impl Slim for NodeClaim {
     }
 
     fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
-        state.date_claim(&mut value);
+        state.keep_claim(&mut value);
         Arc::new(value)
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::changes::{Changes, Subscription};
+use super::intern::Interner;
 use super::kind::Kind;
 use super::ledger::{Ledger, is_before, is_older};
 use super::observe::defaults::ContainerDefaults;
@@ -22,12 +23,11 @@ use super::stamps::Stamps;
 use super::table::{Difference, ListRecord, Table};
 use super::view::{ObservedNodeClass, ObservedNodePool, View};
 use crate::model::claim::Claim;
+use crate::model::launch::LaunchRecord;
 use crate::model::node::Node;
+use crate::model::offering::OfferingKey;
 use crate::model::pod::{Pod, PodKey, PodSpec};
 use crate::model::workload::{DisruptionBudget, Namespace};
-
-/// How many new pods pass before pod specs that no pod uses any more are dropped.
-const SPECS_BETWEEN_SWEEPS: usize = 1024;
 
 /// How one kind's watch is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,8 +67,9 @@ pub(super) struct State {
     lists_wanted: BTreeMap<Kind, Arc<Notify>>,
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
-    specs: BTreeSet<Arc<PodSpec>>,
-    specs_added: usize,
+    specs: Interner<PodSpec>,
+    offerings: Interner<[OfferingKey]>,
+    launches: Interner<LaunchRecord>,
     subscriptions: Vec<Subscription>,
 }
 
@@ -198,16 +199,7 @@ impl State {
 
     /// The one shared copy of a pod's spec.
     pub(super) fn share_spec(&mut self, pod: &mut Pod) {
-        if let Some(shared) = self.specs.get(&pod.spec) {
-            pod.spec = Arc::clone(shared);
-            return;
-        }
-        if self.specs_added >= SPECS_BETWEEN_SWEEPS {
-            self.specs.retain(|spec| Arc::strong_count(spec) > 1);
-            self.specs_added = 0;
-        }
-        self.specs_added += 1;
-        self.specs.insert(Arc::clone(&pod.spec));
+        self.specs.intern(&mut pod.spec);
     }
 
     pub(super) fn pod_changed(
@@ -226,6 +218,9 @@ impl State {
         if old != new {
             let index = Arc::make_mut(&mut self.pods_by_node);
             move_in_index(index, old, new, &difference.key);
+        }
+        if difference.new.is_none() {
+            self.specs.changed();
         }
         changes.pod_nodes.extend(old.cloned());
         changes.pod_nodes.extend(new.cloned());
@@ -274,6 +269,8 @@ impl State {
                 .is_none_or(|claim| claim.uid != old.uid)
         {
             self.ledger.gone(&old.name, &old.uid);
+            self.offerings.changed();
+            self.launches.changed();
         }
         changes.claims.insert(difference.key.clone());
     }
@@ -285,8 +282,16 @@ impl State {
         self.stamps.node(node, known.map(|known| &**known));
     }
 
-    /// Takes the stamps of a claim over into own time.
-    pub(super) fn date_claim(&self, claim: &mut Claim) {
+    /// Takes the stamps of a claim over into own time, and shares what those of its batch and NodePool say alike.
+    pub(super) fn keep_claim(&mut self, claim: &mut Claim) {
+        self.date_claim(claim);
+        self.offerings.intern(&mut claim.offerings);
+        if let Some(record) = &mut claim.launch {
+            self.launches.intern(record);
+        }
+    }
+
+    fn date_claim(&self, claim: &mut Claim) {
         let (name, uid) = (claim.name.clone(), claim.uid.clone());
         let written = self.ledger.last_of(&name).into_iter();
         let known = written.chain(self.claims.objects().get(&name));
@@ -296,8 +301,12 @@ impl State {
 
     /// An own write of a claim was answered with the claim.
     pub(super) fn claim_written(&mut self, claim: &mut Arc<Claim>) {
-        self.date_claim(Arc::make_mut(claim));
-        let claim = &*claim;
+        self.keep_claim(Arc::make_mut(claim));
+        self.claim_answered(claim);
+    }
+
+    /// The API server has a claim so, whatever the watch shows.
+    fn claim_answered(&mut self, claim: &Arc<Claim>) {
         let seen = self.claims.objects().get(&claim.name).map(Arc::clone);
         self.ledger.written(claim, seen.as_deref());
         self.publish(&one_claim(&claim.name));
@@ -307,7 +316,7 @@ impl State {
     /// back whether they agree: the list has each claim that the watch still shows, as new as it was then.
     pub(super) fn claims_listed(
         &mut self,
-        claims: Vec<Claim>,
+        claims: Vec<Arc<Claim>>,
         shown: &BTreeMap<String, Arc<Claim>>,
         asked: Instant,
     ) -> bool {
@@ -324,9 +333,13 @@ impl State {
                     .get(&claim.name)
                     .is_none_or(|current| current.uid != claim.uid),
             });
-        for claim in claims {
+        for mut claim in claims {
             self.ledger.exists(&claim.uid, asked);
-            self.claim_written(&mut Arc::new(claim));
+            // What the watch had shown just so is shared with it, and was taken over then.
+            if let Some(read) = Arc::get_mut(&mut claim) {
+                self.keep_claim(read);
+            }
+            self.claim_answered(&claim);
         }
         agrees
     }

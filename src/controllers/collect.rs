@@ -27,7 +27,7 @@ use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::report::PlannedNode;
 use crate::model::resources::Resources;
-use crate::plan::collect::{CollectStep, Collection, decide, ended};
+use crate::plan::collect::{CollectStep, Collection, add_listed, decide, ended};
 use crate::plan::condition::ConditionChange;
 
 /// The loop that collects.
@@ -84,19 +84,17 @@ impl Collect {
             .instances(&InstanceQuery::All)
             .await
             .map_err(|error| error.to_string())?;
+        let known = context.mirror.view().claims;
         let claims = context
             .kubernetes
-            .list_claims()
+            .list_claims(&known)
             .await
             .map_err(|error| error.to_string())?;
+        // Of a map that somebody else holds the mirror makes a copy before it changes it.
+        drop(known);
         context.instances(|view| view.listed(&found, now));
         let mut snapshot = context.snapshot();
-        for claim in claims {
-            snapshot
-                .claims
-                .entry(claim.name.clone())
-                .or_insert_with(|| Arc::new(claim));
-        }
+        add_listed(&mut snapshot, claims);
         context.sights(|memory| memory.listed(now, found, &snapshot));
         self.ended.forget();
         for name in [Loop::Registration, Loop::Termination] {

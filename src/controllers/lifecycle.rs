@@ -182,12 +182,7 @@ async fn register(
     instance: &Instance,
 ) -> Result<(), StepError> {
     let claim = &*placed(context, claim, instance).await?;
-    let internal = [
-        labels::LAUNCH,
-        labels::OFFERINGS,
-        labels::TERMINATION_TIMESTAMP,
-        PROMISE,
-    ];
+    let internal = [labels::TERMINATION_TIMESTAMP, PROMISE];
     let registration = NodeRegistration {
         labels: claim.labels.clone(),
         annotations: claim

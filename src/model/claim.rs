@@ -1,6 +1,7 @@
 //! A NodeClaim as decisions see it: the record of one machine, from wish to end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -56,7 +57,7 @@ pub struct Claim {
     pub node_class: String,
     /// Labels, which the Node will carry too.
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations, but for those that [`Self::offerings`] and [`Self::launch`] are read from.
     pub annotations: BTreeMap<String, String>,
     /// Taints that the node keeps.
     pub taints: Vec<Taint>,
@@ -65,9 +66,9 @@ pub struct Claim {
     /// What the pods it was made for request, DaemonSets included.
     pub requests: Resources,
     /// What may be bought for it, best first: `tonnage.dev/offerings`.
-    pub offerings: Vec<OfferingKey>,
+    pub offerings: Arc<[OfferingKey]>,
     /// The launch that was decided for it, written before the call: `tonnage.dev/launch`.
-    pub launch: Option<LaunchRecord>,
+    pub launch: Option<Arc<LaunchRecord>>,
     /// Hard deadline of its drain, counted from deletion.
     pub termination_grace: Option<SignedDuration>,
     /// Age at which it is replaced.

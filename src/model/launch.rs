@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::offering::{CapacityType, OfferingKey};
 
 /// What was decided for a batch of claims, complete enough to repeat the call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LaunchRecord {
     /// Hash of the sorted claim uids of the batch.
@@ -43,7 +43,7 @@ impl LaunchRecord {
 }
 
 /// A launch template with the overrides that use it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateOverrides {
     /// Name of the launch template; its content never changes under one name.

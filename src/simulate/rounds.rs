@@ -217,7 +217,7 @@ impl Engine<'_> {
             taints: pool.taints.clone(),
             startup_taints: pool.startup_taints.clone(),
             requests: node.requests.clone(),
-            offerings: node.offerings.clone(),
+            offerings: node.offerings.as_slice().into(),
             launch: None,
             termination_grace: pool.termination_grace,
             expire_after: pool.expire_after,

@@ -7,7 +7,7 @@
 //! minute.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_ec2::types::{self as ec2, ResourceType};
 use jiff::{SignedDuration, Timestamp};
@@ -381,7 +381,7 @@ fn nobody(object: &EC2NodeClass, offering: &OfferingKey, now: Timestamp) -> Clai
         name: "rehearsal".to_owned(),
         created: now,
         node_class: object.name_any(),
-        offerings: vec![offering.clone()],
+        offerings: Arc::from([offering.clone()]),
         ..Claim::default()
     }
 }

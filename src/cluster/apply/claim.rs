@@ -1,13 +1,12 @@
-//! NodeClaims: make, change with compare-and-swap, delete, list.
+//! NodeClaims: make, change with compare-and-swap, delete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
-use tokio::time::Instant;
 
 use super::{Kubernetes, Operation, WriteError, WriteErrorClass};
 use crate::api::node_claim::ResourceRequirements;
@@ -19,9 +18,6 @@ use crate::cluster::observe;
 use crate::model;
 use crate::model::claim::Claim;
 use crate::model::resources::Resources;
-
-/// Pages of a list that is read on purpose.
-const PAGE: u32 = 500;
 
 /// What to change of a claim's metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -125,7 +121,7 @@ impl Kubernetes {
         let annotations = change
             .annotations
             .iter()
-            .all(|(key, value)| claim.annotations.get(key) == value.as_ref());
+            .all(|(key, value)| says(claim, key, value.as_ref()));
         if labels && annotations {
             return Ok(Arc::new(claim.clone()));
         }
@@ -246,41 +242,6 @@ impl Kubernetes {
         }
     }
 
-    /// Lists every claim of ours from the API server itself, complete or not at all: what a mass
-    /// deletion must be based on.
-    pub async fn list_claims(&self) -> Result<Vec<Claim>, WriteError> {
-        let api = self.all::<NodeClaim>();
-        let mut claims = Vec::new();
-        let mut params = ListParams::default().limit(PAGE);
-        loop {
-            let page = self
-                .call(Operation::ListClaims, "all", || api.list(&params))
-                .await?;
-            claims.extend(
-                page.items
-                    .iter()
-                    .filter(|claim| claim.spec.node_class_ref.is_ours())
-                    .map(observe::claim::claim),
-            );
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(claims),
-            }
-        }
-    }
-
-    /// Puts every claim of ours as the API server has it into the ledger. Whoever begins to act where
-    /// another has just stopped must not decide by a watch that is behind what the other wrote last.
-    pub async fn catch_up(&self) -> Result<CaughtUp, WriteError> {
-        let mirror = &self.shared.mirror;
-        let (asked, shown) = (Instant::now(), mirror.claims_shown());
-        let claims = self.list_claims().await?;
-        Ok(CaughtUp {
-            claims: claims.len(),
-            agrees: mirror.claims_listed(claims, &shown, asked),
-        })
-    }
-
     /// Puts an answered claim into the ledger.
     pub(super) fn written(&self, object: &NodeClaim) -> Arc<Claim> {
         let mut claim = Arc::new(observe::claim::claim(object));
@@ -289,13 +250,17 @@ impl Kubernetes {
     }
 }
 
-/// What [`Kubernetes::catch_up`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CaughtUp {
-    /// How many claims of ours there are.
-    pub claims: usize,
-    /// The watch shows them as well. Where it does not it is behind, or the API server was restored.
-    pub agrees: bool,
+/// True when a claim is known to have an annotation just so, or to lack one that is to go. Of the two whose texts are not
+/// kept, one that cannot be read looks absent: that there is none, only writing makes sure.
+fn says(claim: &Claim, key: &str, value: Option<&String>) -> bool {
+    match key {
+        labels::OFFERINGS => false,
+        labels::LAUNCH => {
+            let record = claim.launch.as_deref();
+            value.is_some() && record.map(observe::claim::launch_text).as_ref() == value
+        }
+        _ => claim.annotations.get(key) == value,
+    }
 }
 
 /// The uids of a claim's owners.

@@ -11,6 +11,7 @@ mod claim;
 mod error;
 mod event;
 mod learned;
+mod listed;
 mod new_claim;
 mod node;
 mod operation;

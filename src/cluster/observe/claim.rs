@@ -1,6 +1,7 @@
 //! NodeClaims of ours.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 
@@ -11,11 +12,15 @@ use crate::model::claim::{Claim, ClaimCondition, ConditionStatus};
 use crate::model::launch::LaunchRecord;
 use crate::model::offering::OfferingKey;
 
+/// The annotations that are kept as what they say: as texts they are longer than the rest of a claim.
+const READ: [&str; 2] = [labels::OFFERINGS, labels::LAUNCH];
+
 /// What decisions see of a NodeClaim. An annotation of ours that cannot be read counts as absent:
 /// somebody edited it, and a launch record that is not complete must not be repeated.
 pub fn claim(object: &api::NodeClaim) -> Claim {
     let metadata = &object.metadata;
-    let annotations = metadata.annotations.clone().unwrap_or_default();
+    let annotations = metadata.annotations.iter().flatten();
+    let text = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key));
     let claim_labels = metadata.labels.clone().unwrap_or_default();
     let status = object.status.clone().unwrap_or_default();
     let conditions = status
@@ -41,13 +46,12 @@ pub fn claim(object: &api::NodeClaim) -> Claim {
             .filter_map(pool_taint)
             .collect(),
         requests: quantity::resources(&object.spec.resources.requests).0,
-        offerings: annotations
-            .get(labels::OFFERINGS)
-            .map(|text| offerings(text))
+        offerings: text(labels::OFFERINGS)
+            .map(|text| offerings(text).into())
             .unwrap_or_default(),
-        launch: annotations
-            .get(labels::LAUNCH)
-            .and_then(|text| launch(text)),
+        launch: text(labels::LAUNCH)
+            .and_then(|text| launch(text))
+            .map(Arc::new),
         termination_grace: object
             .spec
             .termination_grace_period
@@ -68,7 +72,10 @@ pub fn claim(object: &api::NodeClaim) -> Claim {
         conditions,
         last_pod_event: status.last_pod_event_time.as_ref().map(|time| time.0),
         labels: claim_labels,
-        annotations,
+        annotations: annotations
+            .filter(|(key, _text)| !READ.contains(&key.as_str()))
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect(),
     }
 }
 
@@ -124,6 +131,7 @@ metadata:
   finalizers: [karpenter.sh/termination]
   labels: {karpenter.sh/nodepool: general}
   annotations:
+    team: data
     tonnage.dev/offerings: c5.2xlarge/us-east-1a/spot,nonsense, c5.4xlarge/us-east-1b/on-demand
     tonnage.dev/launch: >-
       {"batch":"b1","attempt":2,"size":1,"capacityType":"spot","templates":[{"name":"t","overrides":
@@ -154,7 +162,12 @@ status:
             (launch_record.batch.as_str(), launch_record.attempt),
             ("b1", 2)
         );
-        assert_eq!(launch(&launch_text(&launch_record)), Some(launch_record));
+        assert_eq!(
+            launch(&launch_text(&launch_record)).as_ref(),
+            Some(&*launch_record)
+        );
+        let kept: Vec<&str> = claim.annotations.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["team"], "no text beside what was read from it");
         assert_eq!(claim.requests.get("cpu"), 3500);
         assert_eq!(claim.termination_grace, Some(SignedDuration::from_mins(90)));
         assert_eq!(claim.expire_after, None);
@@ -170,6 +183,6 @@ status:
         annotations.insert(labels::OFFERINGS.to_owned(), ",,/".to_owned());
         let claim = claim(&object);
         assert_eq!(claim.launch, None);
-        assert_eq!(claim.offerings, []);
+        assert!(claim.offerings.is_empty());
     }
 }

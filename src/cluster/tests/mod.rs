@@ -1,5 +1,6 @@
 //! The cluster side against an API server that answers from a script.
 
+mod claims;
 mod deleting;
 mod joining;
 mod pods;

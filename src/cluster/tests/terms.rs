@@ -1,6 +1,7 @@
 //! Writes within a term of leadership: none is begun or repeated after it, and it begins with what the
 //! last leader wrote.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,11 @@ async fn after_the_term_nothing_leaves_the_process() {
     assert_eq!(error.class, WriteErrorClass::NotLeading);
     assert!(!error.class.is_retryable());
     assert_eq!(
-        kubernetes.list_claims().await.unwrap_err().class,
+        kubernetes
+            .list_claims(&BTreeMap::new())
+            .await
+            .unwrap_err()
+            .class,
         error.class
     );
     assert!(script.asked(&["GET", "DELETE"]).is_empty());

@@ -252,6 +252,21 @@ impl CollectMemory {
     }
 }
 
+/// Adds what the API server itself has listed to a snapshot that does not show it, for [`CollectMemory::listed`]: a claim
+/// that exists must never be missed, also one that was made anew under the name of another that is still shown.
+pub fn add_listed(snapshot: &mut Snapshot, claims: Vec<Arc<Claim>>) {
+    for claim in claims {
+        let shown = snapshot.claims.get(&claim.name);
+        let key = match shown.map(|shown| shown.uid == claim.uid) {
+            Some(true) => continue,
+            // Its name is taken, and it only has to be among them.
+            Some(false) => claim.uid.clone(),
+            None => claim.name.clone(),
+        };
+        snapshot.claims.insert(key, claim);
+    }
+}
+
 /// Keeps what is still missing with its first time, adds what is newly missing, drops the rest. After a
 /// clock that was far ahead has been set right a first time may be of the future: it begins anew.
 fn keep(known: &mut BTreeMap<String, Timestamp>, missing: BTreeSet<String>, at: Timestamp) {

@@ -12,7 +12,7 @@ mod memory;
 mod text;
 
 pub use endings::ended;
-pub use memory::{APART, CollectMemory};
+pub use memory::{APART, CollectMemory, add_listed};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

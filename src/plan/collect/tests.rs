@@ -81,16 +81,31 @@ fn two_lists_that_agree_are_a_minute_apart_also_when_the_clock_was_far_ahead_at_
 }
 
 #[test]
+fn a_claim_counts_that_is_listed_and_not_shown_or_made_anew_under_a_name_that_is() {
+    let mut anew = launched("b");
+    anew.name = "a".to_owned();
+    let mut snapshot = world(1_000, &[launched("a")], &[], &[]);
+    let listed = [launched("a"), anew, launched("c")];
+    let shown = Arc::clone(&snapshot.claims["a"]);
+    add_listed(&mut snapshot, listed.into_iter().map(Arc::new).collect());
+    assert_eq!(snapshot.claims.len(), 3);
+    assert!(Arc::ptr_eq(&snapshot.claims["a"], &shown));
+    let list = ["a", "b", "c", "d"].map(tagged);
+    let memory = twice(900, 1_000, &list, &snapshot);
+    assert_eq!(steps(&decide(&snapshot, &memory)), ["terminate i-d"]);
+}
+
+#[test]
 fn an_instance_of_a_batch_that_still_waits_is_no_orphan() {
     let mut waiting = claim("a", &["c5.xlarge/us-east-1a/spot"]);
-    waiting.launch = Some(LaunchRecord {
+    waiting.launch = Some(Arc::new(LaunchRecord {
         batch: "batch-1".to_owned(),
         attempt: 1,
         size: 1,
         capacity_type: CapacityType::Spot,
         reservation: None,
         templates: Vec::new(),
-    });
+    }));
     let snapshot = world(1_000, &[waiting], &[], &[]);
     let mut found = instance("x");
     found

@@ -326,7 +326,7 @@ fn decide_batch(
         return;
     }
     let batch = Batch {
-        record: record.clone(),
+        record: LaunchRecord::clone(record),
         claims: carriers,
     };
     let complete = batch.claims.len() >= usize::try_from(record.size).unwrap_or(usize::MAX);
@@ -335,7 +335,7 @@ fn decide_batch(
             .filter(|missing| !missing.iter().any(|claim| memory.is_alone(claim)));
         match missing {
             Some(missing) => decision.push(LaunchStep::Complete {
-                record: record.clone(),
+                record: LaunchRecord::clone(record),
                 missing,
             }),
             // The record never reached all of its claims, or some are gone since: either nothing was
@@ -414,7 +414,7 @@ fn missing_carriers(
     let older: Vec<&Arc<Claim>> = of_batch
         .iter()
         .copied()
-        .filter(|claim| claim.launch.as_ref() != Some(&batch.record))
+        .filter(|claim| claim.launch.as_deref() != Some(&batch.record))
         .collect();
     if !older.is_empty() && proves(&older) {
         // A claim that is being deleted may lose its finalizer any moment: no record may reach it.

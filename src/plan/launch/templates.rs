@@ -97,6 +97,8 @@ impl TemplateUse {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::model::launch::LaunchRecord;
     use crate::model::offering::CapacityType;
@@ -139,14 +141,14 @@ mod tests {
         let mut templates = TemplateUse::default();
         templates.used(&[template("a")], at(0));
         let mut claim = claim("a", &["c5.xlarge/us-east-1a/spot"]);
-        claim.launch = Some(LaunchRecord {
+        claim.launch = Some(Arc::new(LaunchRecord {
             batch: "b".to_owned(),
             attempt: 1,
             size: 1,
             capacity_type: CapacityType::Spot,
             reservation: None,
             templates: vec![template("a")],
-        });
+        }));
         let unused = templates.unused(&world(10 * DAY, &[claim], &[], &[]));
         assert_eq!(unused, Vec::<String>::new());
     }

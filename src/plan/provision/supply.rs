@@ -382,7 +382,7 @@ fn promised_capacity(snapshot: &Snapshot, pool: &NodePool, claim: &Claim) -> Res
     let Some(class) = snapshot.node_classes.get(&pool.node_class) else {
         return most;
     };
-    for key in &claim.offerings {
+    for key in claim.offerings.iter() {
         let found = class.catalogue.types.get(&key.instance_type);
         for (name, amount) in found.iter().flat_map(|found| found.capacity.iter()) {
             if amount > most.get(name) {

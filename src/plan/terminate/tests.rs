@@ -389,7 +389,7 @@ fn a_claim_without_instance_goes_only_when_its_launch_is_settled() {
         templates: Vec::new(),
     };
     let mut called = unlaunched.clone();
-    called.launch = Some(record.clone());
+    called.launch = Some(Arc::new(record.clone()));
     let mut launches = LaunchMemory::new(at(0));
     let steps = |claim: &Claim, launches: &LaunchMemory| {
         names(&decide(

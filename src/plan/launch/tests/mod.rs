@@ -59,7 +59,7 @@ fn recorded(proposal: &Proposal) -> (LaunchRecord, Vec<Claim>) {
         .iter()
         .map(|claim| {
             let mut claim = Claim::clone(claim);
-            claim.launch = Some(record.clone());
+            claim.launch = Some(Arc::new(record.clone()));
             claim
         })
         .collect();
@@ -438,7 +438,7 @@ fn a_half_written_second_attempt_is_completed() {
         at(1),
     );
     let (_second, mut written) = recorded(&proposal(decide(&world(1, &claims, &[], &[]), &memory)));
-    written[1].launch = Some(record);
+    written[1].launch = Some(Arc::new(record));
     assert!(matches!(
         only(decide(&world(2, &written, &[], &[]), &LaunchMemory::new(at(0)))),
         LaunchStep::Complete { record, missing } if record.attempt == 2 && missing[0].name == "b"

@@ -176,7 +176,7 @@ fn claims_of(plan: &ProvisioningPlan) -> BTreeMap<String, Arc<Claim>> {
                 labels: node.labels.clone(),
                 annotations: node.annotations.clone(),
                 requests: node.requests.clone(),
-                offerings: node.offerings.clone(),
+                offerings: node.offerings.as_slice().into(),
                 ..Claim::default()
             };
             (name, Arc::new(claim))
