@@ -68,6 +68,7 @@ pub(super) struct State {
     pods_by_node: Arc<BTreeMap<String, Arc<BTreeSet<PodKey>>>>,
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: Interner<PodSpec>,
+    labels: Interner<BTreeMap<String, String>>,
     offerings: Interner<[OfferingKey]>,
     launches: Interner<LaunchRecord>,
     subscriptions: Vec<Subscription>,
@@ -269,6 +270,7 @@ impl State {
                 .is_none_or(|claim| claim.uid != old.uid)
         {
             self.ledger.gone(&old.name, &old.uid);
+            self.labels.changed();
             self.offerings.changed();
             self.launches.changed();
         }
@@ -285,6 +287,7 @@ impl State {
     /// Takes the stamps of a claim over into own time, and shares what those of its batch and NodePool say alike.
     pub(super) fn keep_claim(&mut self, claim: &mut Claim) {
         self.date_claim(claim);
+        self.labels.intern(&mut claim.labels);
         self.offerings.intern(&mut claim.offerings);
         if let Some(record) = &mut claim.launch {
             self.launches.intern(record);

@@ -184,7 +184,7 @@ async fn register(
     let claim = &*placed(context, claim, instance).await?;
     let internal = [labels::TERMINATION_TIMESTAMP, PROMISE];
     let registration = NodeRegistration {
-        labels: claim.labels.clone(),
+        labels: (*claim.labels).clone(),
         annotations: claim
             .annotations
             .iter()

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
 use super::context::Acting;
 use super::run::{Controller, Round, Step, StepError};
@@ -70,6 +71,7 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
     match step {
         TerminateStep::DeleteClaim { claim } => kubernetes.delete_claim(&claim).await?,
         TerminateStep::SetDeadline { claim, deadline } => {
+            let deadline = for_whoever_leads(&context, deadline);
             let change = ClaimMetadataChange {
                 annotations: BTreeMap::from([(
                     labels::TERMINATION_TIMESTAMP.to_owned(),
@@ -124,6 +126,16 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
         TerminateStep::ReleaseClaim { claim } => release_claim(&context, &claim).await?,
     }
     Ok(())
+}
+
+/// A deadline as it is written down. Whoever leads next goes by the API server's time at once; where its clock was set
+/// forward the own time still follows it, and the deadline would have passed for them long before.
+fn for_whoever_leads(context: &Acting, deadline: Timestamp) -> Timestamp {
+    let behind = -context.world.ahead_of_server();
+    deadline
+        .saturating_add(behind)
+        .unwrap_or(deadline)
+        .max(deadline)
 }
 
 async fn terminate_instance(

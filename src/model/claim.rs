@@ -55,8 +55,8 @@ pub struct Claim {
     pub node_pool: Option<String>,
     /// Name of the EC2NodeClass.
     pub node_class: String,
-    /// Labels, which the Node will carry too.
-    pub labels: BTreeMap<String, String>,
+    /// Labels, which the Node will carry too: claims for equal machines share them.
+    pub labels: Arc<BTreeMap<String, String>>,
     /// Annotations, but for those that [`Self::offerings`] and [`Self::launch`] are read from.
     pub annotations: BTreeMap<String, String>,
     /// Taints that the node keeps.

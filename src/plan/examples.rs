@@ -39,7 +39,10 @@ pub(crate) fn claim(name: &str, offerings: &[&str]) -> Claim {
         finalizers: vec![labels::TERMINATION_FINALIZER.to_owned()],
         node_pool: Some("general".to_owned()),
         node_class: "default".to_owned(),
-        labels: BTreeMap::from([(labels::NODE_POOL.to_owned(), "general".to_owned())]),
+        labels: Arc::new(BTreeMap::from([(
+            labels::NODE_POOL.to_owned(),
+            "general".to_owned(),
+        )])),
         requests: Resources::new().with(CPU, 2_000),
         offerings: offerings.iter().map(|text| offering(text)).collect(),
         ..Claim::default()
@@ -293,7 +296,7 @@ pub(crate) fn as_spot(mut claim: Claim) -> Claim {
         (labels::ZONE, "us-east-1a"),
         (labels::CAPACITY_TYPE, "spot"),
     ] {
-        claim.labels.insert(key.to_owned(), value.to_owned());
+        Arc::make_mut(&mut claim.labels).insert(key.to_owned(), value.to_owned());
     }
     claim
 }

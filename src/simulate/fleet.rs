@@ -157,7 +157,7 @@ impl Engine<'_> {
         if let Some(known) = self.snapshot.claims.get_mut(&claim.name) {
             let claim = Arc::make_mut(known);
             claim.provider_id = status.provider_id;
-            claim.labels.extend(status.labels);
+            Arc::make_mut(&mut claim.labels).extend(status.labels);
             claim.capacity = status.capacity;
             claim.allocatable = status.allocatable;
             claim
@@ -296,7 +296,7 @@ impl Engine<'_> {
 }
 
 fn node_of(claim: &Claim, name: &str, now: Timestamp) -> Node {
-    let mut known = claim.labels.clone();
+    let mut known = (*claim.labels).clone();
     for (label, value) in [
         (labels::HOSTNAME, name),
         (labels::REGISTERED, "true"),

@@ -212,7 +212,7 @@ impl Engine<'_> {
             finalizers: Vec::new(),
             node_pool: Some(pool.name.clone()),
             node_class: pool.node_class.clone(),
-            labels: known,
+            labels: Arc::new(known),
             annotations,
             taints: pool.taints.clone(),
             startup_taints: pool.startup_taints.clone(),

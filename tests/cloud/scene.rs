@@ -234,7 +234,10 @@ pub(crate) fn claim() -> Claim {
         generation: 1,
         node_pool: Some("executors".to_owned()),
         node_class: "default".to_owned(),
-        labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
+        labels: Arc::new(BTreeMap::from([(
+            "karpenter.sh/nodepool".to_owned(),
+            "executors".to_owned(),
+        )])),
         taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
         ..Claim::default()
     }

@@ -1,6 +1,7 @@
 //! Capacity reservations: which of the account's a node class selects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -121,7 +122,7 @@ fn placed(kind: &str) -> Claim {
     let mut claim = claim();
     for (key, value) in [("id", "cr-1"), ("type", kind)] {
         let label = format!("karpenter.k8s.aws/capacity-reservation-{key}");
-        claim.labels.insert(label, value.to_owned());
+        Arc::make_mut(&mut claim.labels).insert(label, value.to_owned());
     }
     claim
 }

@@ -382,7 +382,7 @@ fn user_data_of(
     shape: &Shape,
     capacity_type: CapacityType,
 ) -> Result<String, UserDataError> {
-    let mut node_labels = claim.labels.clone();
+    let mut node_labels = (*claim.labels).clone();
     node_labels.insert(
         labels::CAPACITY_TYPE.to_owned(),
         capacity_type.as_str().to_owned(),

@@ -62,7 +62,10 @@ fn claim() -> Claim {
         generation: 1,
         node_pool: Some("executors".to_owned()),
         node_class: "default".to_owned(),
-        labels: BTreeMap::from([("karpenter.sh/nodepool".to_owned(), "executors".to_owned())]),
+        labels: Arc::new(BTreeMap::from([(
+            "karpenter.sh/nodepool".to_owned(),
+            "executors".to_owned(),
+        )])),
         taints: vec![Taint::new("dedicated", "executor", TaintEffect::NoSchedule)],
         ..Claim::default()
     }
@@ -307,7 +310,7 @@ fn machines_are_placed_in_the_reservation_that_the_claim_names_or_in_none() {
         groups.next().map(|group| group.template.reserving)
     };
     let mut named = claim();
-    named.labels.insert(
+    Arc::make_mut(&mut named.labels).insert(
         labels::CAPACITY_RESERVATION_ID.to_owned(),
         "cr-1".to_owned(),
     );
@@ -316,7 +319,7 @@ fn machines_are_placed_in_the_reservation_that_the_claim_names_or_in_none() {
     assert_eq!(reserving(&spec(), &named, reserved), expected);
     assert_eq!(reserving(&spec(), &claim(), reserved), None);
     let kind = labels::CAPACITY_RESERVATION_TYPE.to_owned();
-    named.labels.insert(kind, "capacity-block".to_owned());
+    Arc::make_mut(&mut named.labels).insert(kind, "capacity-block".to_owned());
     let expected = Some(Some(Reserving::Block("cr-1".to_owned())));
     assert_eq!(reserving(&spec(), &named, reserved), expected);
     let on_demand = "c5.xlarge/us-east-1a/on-demand";

@@ -71,7 +71,7 @@ pub fn claim(object: &api::NodeClaim) -> Claim {
         allocatable: quantity::resources(&status.allocatable).0,
         conditions,
         last_pod_event: status.last_pod_event_time.as_ref().map(|time| time.0),
-        labels: claim_labels,
+        labels: Arc::new(claim_labels),
         annotations: annotations
             .filter(|(key, _text)| !READ.contains(&key.as_str()))
             .map(|(key, text)| (key.clone(), text.clone()))

@@ -9,10 +9,11 @@ use super::Stage;
 use crate::model::offering::{CapacityType, OfferingKey};
 use crate::settings::Mode;
 use crate::sim::Process;
-use crate::sim::api_server::Resource::{NodeClaim, Pod};
+use crate::sim::api_server::Resource::{NodeClaim, NodePool, Pod};
 use crate::sim::clock::WallClock;
 use crate::sim::embedded::{ProcessOptions, default_settings};
 use crate::sim::faults::CallFault;
+use crate::sim::life::Life;
 
 impl Stage {
     /// Starts a controller on a machine with this clock.
@@ -83,6 +84,37 @@ async fn an_api_server_whose_clock_is_set_makes_no_claim_older_than_it_is() {
         stage.delete(Pod, "b");
         stage.until(90, "nothing is left", Stage::is_bare).await;
     }
+}
+
+/// The own time follows a clock that was set only slowly; whoever leads next goes by it at once.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_no_earlier_for_whoever_leads_next_where_the_api_servers_clock_was_set_ahead()
+{
+    let stage = Stage::new();
+    stage.change(NodePool, "general", |pool| {
+        pool["spec"]["template"]["spec"]["terminationGracePeriod"] = "3m".into();
+    });
+    let first = stage.run();
+    stage.one_pod_runs().await;
+    stage.hold();
+    let claim = stage.all(NodeClaim)[0]["metadata"]["name"].clone();
+    let ahead = SignedDuration::from_secs(150);
+    stage.world.server_clock.set_ahead(ahead);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stage.delete(NodeClaim, claim.as_str().unwrap());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(stage.told("TerminationGracePeriodExpiring").len(), 1);
+    first.stop().await;
+    let _second = stage.start(Mode::Run, 8, Life::new());
+    tokio::time::sleep(Duration::from_secs(110)).await;
+    assert_eq!(
+        stage.running_pods(),
+        1,
+        "it has three minutes, the last half of one to end"
+    );
+    stage
+        .until(90, "the pod has left", |stage| stage.running_pods() == 0)
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

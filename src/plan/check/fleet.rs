@@ -298,7 +298,7 @@ fn in_flight(snapshot: &Snapshot, name: &str, planned: Vec<Arc<Pod>>) -> Option<
     if let Some(key) = key {
         add_offering_labels(&mut labels, key);
     }
-    labels.extend(claim.labels.clone());
+    labels.extend((*claim.labels).clone());
     labels.insert("kubernetes.io/hostname".to_owned(), format!("claim/{name}"));
     let allocatable = if claim.allocatable.is_empty() {
         instance?.allocatable()

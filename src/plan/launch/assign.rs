@@ -248,7 +248,7 @@ mod tests {
             (labels::PLACEMENT_GROUP_ID, "pg-1"),
             ("team", "data"),
         ] {
-            claim.labels.insert(key.to_owned(), value.to_owned());
+            Arc::make_mut(&mut claim.labels).insert(key.to_owned(), value.to_owned());
         }
         claim
     }
@@ -257,7 +257,7 @@ mod tests {
     fn labelled(claim: &Claim, bought: &str, class: Option<&NodeClass>) -> Vec<String> {
         let bought = offering(bought);
         let changed = relabelled(claim, &bought, labels_of(&bought, class));
-        let mut labels = claim.labels.clone();
+        let mut labels = (*claim.labels).clone();
         for (key, value) in changed {
             match value {
                 Some(value) => labels.insert(key, value),
@@ -309,7 +309,7 @@ mod tests {
             .collect();
         assert_eq!(kept, before);
         // A template may give such a label, and no machine has been known yet.
-        same.labels.remove(labels::INSTANCE_TYPE);
+        Arc::make_mut(&mut same.labels).remove(labels::INSTANCE_TYPE);
         let kept = labelled(&same, "g4dn.xlarge/us-east-1b/reserved", None);
         assert_eq!(kept, before);
     }

@@ -423,7 +423,7 @@ mod tests {
             (labels::ZONE, "us-east-1a"),
             (labels::CAPACITY_TYPE, "on-demand"),
         ] {
-            claim.labels.insert(key.to_owned(), value.to_owned());
+            Arc::make_mut(&mut claim.labels).insert(key.to_owned(), value.to_owned());
         }
         let mut node = booted("a");
         node.labels

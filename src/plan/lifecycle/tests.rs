@@ -394,9 +394,7 @@ fn an_instance_that_ends_before_it_joins_is_given_up_at_once() {
 fn a_machine_that_ec2_has_for_on_demand_has_left_its_reservation() {
     let left_after = |seconds: i64, said: &str, state: InstanceState| {
         let mut claim = initialized("a");
-        claim
-            .labels
-            .insert(labels::CAPACITY_TYPE.to_owned(), said.to_owned());
+        Arc::make_mut(&mut claim.labels).insert(labels::CAPACITY_TYPE.to_owned(), said.to_owned());
         let shown = Instance {
             state,
             ..instance("a")
@@ -420,8 +418,7 @@ fn a_machine_that_ec2_has_for_on_demand_has_left_its_reservation() {
     assert!(!left("reserved", InstanceState::ShuttingDown));
     // Nobody has looked.
     let mut claim = initialized("a");
-    claim
-        .labels
+    Arc::make_mut(&mut claim.labels)
         .insert(labels::CAPACITY_TYPE.to_owned(), "reserved".to_owned());
     let unseen = decide_at(700, &[claim], &[node("a")], &InstanceView::default());
     assert_eq!(unseen.steps, []);

@@ -200,7 +200,7 @@ const END: i64 = 3_600;
 fn in_block(name: &str, block: &str) -> Claim {
     let mut claim = initialized(name);
     let id = (labels::CAPACITY_RESERVATION_ID.to_owned(), block.to_owned());
-    claim.labels.extend([id]);
+    Arc::make_mut(&mut claim.labels).extend([id]);
     claim
 }
 

@@ -341,7 +341,7 @@ fn labels_of_claim(
     let mut labels = offering.map_or_else(BTreeMap::new, |offering| {
         labels_of(offering, class.map(|class| &**class))
     });
-    labels.extend(claim.labels.clone());
+    labels.extend((*claim.labels).clone());
     for settled in [REGISTERED, INITIALIZED] {
         labels.insert(settled.to_owned(), "true".to_owned());
     }

@@ -56,7 +56,7 @@ fn while_it_rests_claims_are_bought_as_something_else_and_then_one_of_them_tries
     let other = [said("b", "c5.2xlarge")];
     assert_eq!(proposed(1_501, &claims, &memory), other);
     claims[0].provider_id = "aws:///us-east-1a/i-1".to_owned();
-    claims[0].labels = labels_of(&offering(SPOT_A), None);
+    claims[0].labels = Arc::new(labels_of(&offering(SPOT_A), None));
     assert_eq!(proposed(1_502, &claims, &memory), other);
 }
 

@@ -50,7 +50,7 @@ fn joined(count: usize, spec: &PodSpec, taints: &[Taint]) -> Snapshot {
     let status = launched_status(&machine, Some(&class), &claim.requests);
     claim.provider_id = status.provider_id;
     claim.allocatable = status.allocatable;
-    claim.labels.extend(status.labels);
+    Arc::make_mut(&mut claim.labels).extend(status.labels);
     let mut node = Node {
         provider_id: claim.provider_id.clone(),
         labels: BTreeMap::from([(labels::OS.to_owned(), "linux".to_owned())]),

@@ -173,7 +173,7 @@ fn claims_of(plan: &ProvisioningPlan) -> BTreeMap<String, Arc<Claim>> {
                 generation: 1,
                 node_pool: Some(node.node_pool.clone()),
                 node_class: "default".to_owned(),
-                labels: node.labels.clone(),
+                labels: Arc::new(node.labels.clone()),
                 annotations: node.annotations.clone(),
                 requests: node.requests.clone(),
                 offerings: node.offerings.as_slice().into(),
