@@ -41,7 +41,7 @@ pub enum ListError {
     },
     /// The API server has another reason.
     #[error(
-        "{objects} cannot be listed: the answer is {code}; check that the kubeconfig names an API server, and that it is well"
+        "{objects} cannot be listed: the answer is {code}; check that the kubeconfig names an API server, and that it is well, then try again"
     )]
     Refused {
         /// What was asked for.

@@ -12,7 +12,7 @@ use super::burst::{self, calls, since};
 use super::figures::Figures;
 use super::fleet;
 use super::path::Controller;
-use crate::cli::memory::peak_memory_mb;
+use crate::cli::memory::begin_peak_mb;
 use crate::sim::Embedded;
 use crate::sim::api_server::Resource;
 use crate::sim::scene::node_class;
@@ -35,9 +35,10 @@ pub(super) async fn run(seed: u64, instances: u64) -> Result<Figures, BenchError
     let world = burst::begin(seed);
     world.apply(node_class("default", &world.options.cluster, 20))?;
     world.apply(fleet::pool())?;
-    let without = peak_memory_mb();
+    let without = begin_peak_mb();
     fleet::assemble(&world, seed, instances).await?;
-    let world_mb = peak_memory_mb().saturating_sub(without);
+    // From here on nothing is new but the controller.
+    let world_mb = begin_peak_mb().saturating_sub(without);
     let before = calls(&world);
     // Another one than made the fleet: what that drew by lot is in the API server.
     let controller = Controller::start(&world, seed.wrapping_add(1)).await?;

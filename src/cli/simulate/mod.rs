@@ -275,7 +275,7 @@ impl Args {
         work.loads.retain(|load| load.count > 0);
         work.loads.sort_by_key(|load| load.at);
         most::check(&work.loads, frame.duration)?;
-        let duration = i64::try_from(frame.duration.as_millis()).unwrap_or(i64::MAX);
+        let duration = schedule::whole_milliseconds(frame.duration);
         if !work.loads.iter().any(|load| load.at < duration) {
             return Err(InputError::NoWork.into());
         }

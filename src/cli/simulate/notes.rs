@@ -4,7 +4,7 @@
 
 use jiff::SignedDuration;
 
-use crate::cluster::manifests::Document;
+use crate::cluster::manifests::{Document, first_few};
 use crate::simulate::Load;
 use crate::simulate::input::schedule;
 use crate::simulate::input::trace::Trace;
@@ -54,10 +54,7 @@ fn nodes(documents: &[Document]) -> Option<String> {
 
 fn late(late: &[String], duration: SignedDuration) -> Option<String> {
     late.first()?;
-    let mut names = late.get(..NAMED).unwrap_or(late).join(", ");
-    if let Some(more) = late.get(NAMED..).filter(|more| !more.is_empty()) {
-        names = format!("{names} and {} more", more.len());
-    }
+    let names = first_few(late, NAMED);
     Some(format!(
         "note: what arrives after the simulated {duration:#} is left out, of {names}: give a longer --duration\n"
     ))

@@ -21,7 +21,7 @@ use crate::api::node_class::EC2NodeClass;
 use crate::cloud::buckets::Bucket;
 use crate::cloud::launch_template::TemplateGroup;
 use crate::cloud::rehearsal::{self, Rehearsal};
-use crate::cloud::{CloudError, errors};
+use crate::cloud::{CloudError, Unresolved, errors};
 use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchRecord, TemplateOverrides};
 use crate::model::node_class::NodeClass;
@@ -32,6 +32,9 @@ const RUN: &str = "RunInstances";
 const GOOD_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// How long any other serves: somebody is probably mending it.
 const BAD_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// How long one serves for a way of buying whose other way is let through: many accounts never use spot, and machines are
+/// bought meanwhile.
+const BAD_BESIDE_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// Classes remembered at most.
 const CAPACITY: usize = 5_000;
 
@@ -88,23 +91,37 @@ impl Rehearsals {
             return Ok(Rehearsal::Passed);
         };
         let another = rehearsal::another(resolved, &first);
-        let said = Box::pin(self.ask(stage, &first, another)).await?;
+        let said = Box::pin(self.ask(stage, &first, (another, BAD_FOR))).await?;
         let before = self.asked_beside(&object.name_any(), first.capacity_type);
         let is_refused = said.is_of_the_machine();
         let Some(other) = rehearsal::other_way(resolved, &first, is_refused, before.as_ref())
         else {
             return Ok(said);
         };
-        match Box::pin(self.ask(stage, &other, None)).await {
+        let bad_for = if said.is_let_through() {
+            BAD_BESIDE_FOR
+        } else {
+            BAD_FOR
+        };
+        match Box::pin(self.ask(stage, &other, (None, bad_for))).await {
             Ok(beside) => {
                 let one = (first.capacity_type, said);
                 Ok(rehearsal::of_both(one, (other.capacity_type, beside)))
             }
             // Machines can be bought in the one way meanwhile, and the other is asked about with the next look.
-            Err(error) if errors::is_retryable(error.class) && said.is_let_through() => {
+            Err(error) if said.is_let_through() && !errors::is_of_the_caller(&error) => {
                 let class = object.name_any();
                 tracing::debug!(%error, class, way = %other.capacity_type, "it is asked again");
-                Ok(said)
+                if errors::is_retryable(error.class) {
+                    return Ok(said);
+                }
+                let why = Unresolved {
+                    reason: "RehearsalRefused",
+                    message: errors::without_encoded(&error.to_string()),
+                };
+                let one = (first.capacity_type, said);
+                let beside = (other.capacity_type, Rehearsal::Doubtful(why));
+                Ok(rehearsal::of_both(one, beside))
             }
             Err(error) => Err(error),
         }
@@ -116,7 +133,7 @@ impl Rehearsals {
         &self,
         stage: Stage<'_>,
         offering: &OfferingKey,
-        another: Option<OfferingKey>,
+        (another, bad_for): (Option<OfferingKey>, SignedDuration),
     ) -> Result<Rehearsal, CloudError> {
         let Some(question) = Question::of(stage, offering)? else {
             return Ok(Rehearsal::Passed);
@@ -135,7 +152,7 @@ impl Rehearsals {
         };
         match answer {
             Ok(rehearsal) => {
-                self.keep(name, (asked, offering), &rehearsal, now);
+                self.keep(name, (asked, offering), (&rehearsal, bad_for), now);
                 Ok(rehearsal)
             }
             Err(error) => {
@@ -173,12 +190,12 @@ impl Rehearsals {
         &self,
         class: String,
         (asked, offering): (Asked, &OfferingKey),
-        rehearsal: &Rehearsal,
+        (rehearsal, bad_for): (&Rehearsal, SignedDuration),
         now: Timestamp,
     ) {
         let serves_for = match rehearsal {
             Rehearsal::Passed => GOOD_FOR,
-            Rehearsal::Doubtful(_) | Rehearsal::Failed(_) => BAD_FOR,
+            Rehearsal::Doubtful(_) | Rehearsal::Failed(_) => bad_for,
         };
         let said = Said {
             asked,

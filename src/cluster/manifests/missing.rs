@@ -54,7 +54,7 @@ pub fn warnings<'documents>(documents: impl Iterator<Item = &'documents Document
             found.push(format!(
                 "warning: {} {verb} {kind} {class}, which is not given, so the pods are planned {without}; \
                  give the {kind} with --filename\n",
-                list(&users)
+                first_few(&users, MOST_NAMED)
             ));
         }
     }
@@ -82,11 +82,12 @@ fn title(object: &Value) -> String {
     )
 }
 
-fn list(users: &[String]) -> String {
-    let named = users.iter().take(MOST_NAMED).map(String::as_str);
+/// So many of some names at most, and how many more there are.
+pub fn first_few(names: &[String], most: usize) -> String {
+    let named = names.iter().take(most).map(String::as_str);
     let named: Vec<&str> = named.collect();
     let named = named.join(", ");
-    match users.len().saturating_sub(MOST_NAMED) {
+    match names.len().saturating_sub(most) {
         0 => named,
         more => format!("{named} and {more} more"),
     }

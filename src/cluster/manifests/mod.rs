@@ -15,6 +15,6 @@ mod world;
 
 pub use expand::MOST_PODS;
 pub use live::{LiveError, read_cluster};
-pub use missing::warnings;
+pub use missing::{first_few, warnings};
 pub use read::{Document, ManifestError, read_files, read_text};
 pub use world::{Manifests, Unknown};

@@ -34,8 +34,8 @@ pub const BEFORE_MAINTENANCE: SignedDuration = SignedDuration::from_mins(60);
 const EXPIRES_EARLIER: SignedDuration = SignedDuration::from_mins(5);
 
 /// How old a notice may be whose machine may be one that was launched a moment ago: a claim learns of its machine in
-/// seconds, or when EC2 shows the machine after an answer was lost, which takes two minutes at most.
-const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(3);
+/// seconds, or when EC2 shows the machine after an answer was lost, which takes three minutes at most.
+const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(4);
 
 /// What follows from a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]

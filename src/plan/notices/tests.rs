@@ -55,7 +55,7 @@ fn a_young_notice_is_not_decided_while_a_claim_waits_for_its_machine() {
     };
     assert_eq!(undecided(101, std::slice::from_ref(&waiting)), 1);
     assert_eq!(undecided(101, &[spot("b")]), 0, "nobody waits");
-    assert_eq!(undecided(300, &[waiting]), 0, "it would be known by now");
+    assert_eq!(undecided(360, &[waiting]), 0, "it would be known by now");
 }
 
 #[test]

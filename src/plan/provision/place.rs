@@ -104,9 +104,9 @@ pub(super) fn place(arranged: &mut topology::Arranged, world: &World<'_>) -> Pla
         for found in crowded {
             loosen(arranged, found, &placed, again);
         }
-        let kept_out = kept_out(&purchase);
         for (index, excess) in drop {
             if let Some(item) = arranged.items.get(index) {
+                let kept_out = kept_out_company(arranged, item, &purchase);
                 add_limited(&mut limited, item, &item.may_use().and(&kept_out));
             }
             let placed = placed.get(index).copied().unwrap_or(0);
@@ -131,11 +131,15 @@ fn repair(
     }
 }
 
-/// Everything that limits kept somebody from. Those that counted on them have no place for the same reason.
-fn kept_out(purchase: &Purchase) -> Bits {
-    let mut all = purchase.limited.iter();
-    let mut kept_out = all.next().cloned().unwrap_or_default();
-    for bits in all {
+/// What limits kept those from whom an item counts on: it has no place for the same reason.
+fn kept_out_company(arranged: &topology::Arranged, item: &Item, purchase: &Purchase) -> Bits {
+    let others = arranged.items.iter().zip(&purchase.limited);
+    let mut company = others
+        .filter(|(_other, bits)| !bits.is_empty())
+        .filter(|(other, _bits)| arranged.assignment.counts_on(item, other))
+        .map(|(_other, bits)| bits);
+    let mut kept_out = company.next().cloned().unwrap_or_default();
+    for bits in company {
         kept_out.add_all(bits);
     }
     kept_out

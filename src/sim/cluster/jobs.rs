@@ -120,11 +120,11 @@ impl Cluster {
         } else {
             wanted.parallel.min(wanted.completions - succeeded)
         };
-        self.make_pods_of_job(key, &job, target, rest);
+        let active = self.make_pods_of_job(key, &job, target, rest);
         let time = api_time(self.clock.now());
         let written = self.api.change(WHO, key, Some("status"), |job| {
             job["status"]["succeeded"] = json!(succeeded);
-            job["status"]["active"] = json!(target);
+            job["status"]["active"] = json!(active);
             if failed > 0 {
                 job["status"]["failed"] = json!(failed);
             }
@@ -144,7 +144,8 @@ impl Cluster {
     }
 
     /// Makes the pods that a Job lacks, once nothing has failed for long enough, or deletes those that it has too many.
-    fn make_pods_of_job(&mut self, key: &Key, job: &Value, target: usize, rest: Duration) {
+    /// Gives back how many there are then.
+    fn make_pods_of_job(&mut self, key: &Key, job: &Value, target: usize, rest: Duration) -> usize {
         let pods = self.pods_of(text(job, "/metadata/uid"));
         let active: Vec<&Key> = pods
             .iter()
@@ -153,7 +154,7 @@ impl Cluster {
             .collect();
         if active.len() < target && !rest.is_zero() {
             self.agenda.plan(Duty::Sync(key.clone()), rest);
-            return;
+            return active.len();
         }
         for _missing in active.len()..target {
             self.create_pod(WHO, job, &job["spec"]["template"]);
@@ -167,5 +168,6 @@ impl Cluster {
                 tracing::debug!(pod = %surplus, "gone already");
             }
         }
+        target
     }
 }

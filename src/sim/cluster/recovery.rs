@@ -40,6 +40,7 @@ impl Cluster {
         self.agenda.plan(Duty::CollectPods, COLLECTED);
         for (key, pod) in self.pods.clone() {
             self.attend(&key, &pod);
+            self.weigh(&key, &pod);
             if pod.phase == PodPhase::Running {
                 self.run_again(&key, &pod.uid);
             }

@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// Decides by the taints that a pod's Node has now: it goes at once, in a while, or stays.
-    fn weigh(&mut self, key: &Key, pod: &Pod) {
+    pub(super) fn weigh(&mut self, key: &Key, pod: &Pod) {
         let Some(name) = &pod.node_name else { return };
         let there = self.nodes.get(name).into_iter().flat_map(evicting);
         let Some(time) = tolerated_for(there, &pod.spec.tolerations) else {

@@ -6,6 +6,7 @@
 use jiff::SignedDuration;
 
 use super::InputError;
+use super::schedule::whole_milliseconds;
 use crate::simulate::workload::{Load, Run};
 
 /// The most pods at a time: each takes about 1.6 kB while it is there. Kubernetes is made for clusters of 150 000.
@@ -36,17 +37,12 @@ impl Total {
     }
 }
 
-/// When work arrives no more, in milliseconds from the beginning.
-pub(super) fn end(duration: SignedDuration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// Looks whether all that arrives within a time can be simulated.
 ///
 /// # Errors
 /// The first load in order of the list that makes too many pods in all, or in order of time at a time.
 pub fn check(loads: &[Load], duration: SignedDuration) -> Result<(), InputError> {
-    let end = end(duration);
+    let end = whole_milliseconds(duration);
     let arriving = || loads.iter().filter(move |load| load.at < end);
     let mut total = Total::default();
     for load in arriving() {

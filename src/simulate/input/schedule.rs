@@ -65,7 +65,8 @@ pub fn run(text: &str) -> Result<Run, String> {
     Ok(Run::Between(positive(least), positive(most)))
 }
 
-fn whole_milliseconds(time: SignedDuration) -> i64 {
+/// A time in milliseconds, or the most that there are.
+pub fn whole_milliseconds(time: SignedDuration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::InputError;
 use super::furniture::{self, text};
-use super::most::{self, Total};
-use super::schedule;
+use super::most::Total;
+use super::schedule::{self, whole_milliseconds};
 use crate::cluster::manifests::Document;
 use crate::model::pod::{Pod, PodSpec};
 use crate::model::workload::VolumeClaim;
@@ -91,10 +91,7 @@ fn add(
         place: format!("{}: {kind} {name}", document.path).into(),
         field: counted_by(&kind, &object),
     };
-    let end = most::end(frame.duration);
-    if times.at.is_empty() || times.at.iter().any(|at| *at >= end) {
-        work.late.push(format!("{kind} {name}"));
-    }
+    let end = whole_milliseconds(frame.duration);
     let mut scene = context.to_vec();
     scene.push(Document {
         path: document.path.clone(),
@@ -113,6 +110,10 @@ fn add(
         entry.1 += 1;
     }
     let whole = kinds.len() == 1;
+    let makes_pods = count != Some(0) && !kinds.is_empty();
+    if makes_pods && (times.at.is_empty() || times.at.iter().any(|at| *at >= end)) {
+        work.late.push(format!("{kind} {name}"));
+    }
     for at in &times.at {
         for (spec, (pod, pods)) in &kinds {
             let (count, parallel) = count

@@ -63,7 +63,7 @@ pub fn bundle(arranged: &mut Arranged, stage: &Stage<'_>, groups: &Groups, place
 }
 
 /// Groups in the order in which those that lead have a node themselves before others join them; where they wait for
-/// each other in a circle, as they come.
+/// each other in a circle, one of them.
 fn leaders_first(groups: &Groups, leading: &[usize]) -> Vec<usize> {
     let group = |index: usize| groups.groups.get(index);
     let mut led_by: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -75,20 +75,25 @@ fn leaders_first(groups: &Groups, leading: &[usize]) -> Vec<usize> {
             led_by.entry(*class).or_default().insert(*index);
         }
     }
-    let before = |index: usize, done: &BTreeSet<usize>| {
+    let waits_for = |index: usize, done: &BTreeSet<usize>| {
         let leads = group(index).into_iter().flat_map(|group| {
             let members = group.members.iter();
             members.filter(|class| !group.triggers.contains_key(class))
         });
         let mut needed = leads.filter_map(|class| led_by.get(class)).flatten();
-        needed.any(|other| *other != index && !done.contains(other))
+        needed
+            .find(|other| **other != index && !done.contains(*other))
+            .copied()
     };
     let mut open = leading.to_vec();
     let mut done = BTreeSet::new();
     let mut order = Vec::with_capacity(open.len());
-    while !open.is_empty() {
-        let ready = open.iter().position(|index| !before(*index, &done));
-        let next = open.remove(ready.unwrap_or(0));
+    while let Some(mut next) = open.first().copied() {
+        // So many steps lead to one that waits for none, or into the circle that all the others hang off.
+        for _step in 0..open.len() {
+            next = waits_for(next, &done).unwrap_or(next);
+        }
+        open.retain(|index| *index != next);
         done.insert(next);
         order.push(next);
     }

@@ -59,6 +59,20 @@ impl Assignment {
         broken
     }
 
+    /// True when a pod of an item needs pods of another for its place: by a spread or by affinity.
+    pub fn counts_on(&self, item: &Item, other: &Item) -> bool {
+        let needs = |group: &&Group| {
+            group.required && matches!(group.kind, Kind::Spread { .. } | Kind::Affinity)
+        };
+        let has = |item: &Item, holds: &dyn Fn(&usize) -> bool| {
+            item.content.iter().any(|(class, _each)| holds(class))
+        };
+        self.groups.groups.iter().filter(needs).any(|group| {
+            has(item, &|class| group.triggers.contains_key(class))
+                && has(other, &|class| group.members.contains(class))
+        })
+    }
+
     fn members(&self, item: &Item) -> Vec<Member> {
         item.content
             .iter()
