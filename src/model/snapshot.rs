@@ -92,35 +92,45 @@ impl Snapshot {
 
     /// The Nodes of claims, by the claim's name: the one that a claim calls its own, or, before it
     /// says so, the one with its provider id that no other claim calls its own. A Node may be open
-    /// for pods before its claim says that it has registered.
+    /// for pods before its claim says that it has registered. Of several nobody can tell which it is.
     pub fn nodes_of_claims(&self) -> BTreeMap<&str, &Arc<Node>> {
+        let possible = self.possible_nodes_of_claims().into_iter();
+        possible
+            .filter_map(|(name, nodes)| match nodes.as_slice() {
+                [only] => Some((name, *only)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// As [`Self::nodes_of_claims`], with all of several Nodes that carry the provider id of a claim that calls none its
+    /// own. Claims without any are left out.
+    pub fn possible_nodes_of_claims(&self) -> BTreeMap<&str, Vec<&Arc<Node>>> {
         let taken: BTreeSet<&str> = self
             .claims
             .values()
             .map(|claim| claim.node_name.as_str())
             .collect();
-        let mut carriers: BTreeMap<&str, Option<&Arc<Node>>> = BTreeMap::new();
+        let mut carriers: BTreeMap<&str, Vec<&Arc<Node>>> = BTreeMap::new();
         for node in self.nodes.values() {
-            carriers
-                .entry(&node.provider_id)
-                // Two Nodes with one id: nobody can tell which it is.
-                .and_modify(|known| *known = None)
-                .or_insert(Some(node));
+            carriers.entry(&node.provider_id).or_default().push(node);
         }
-        let node_of = |claim: &Claim| {
+        let nodes_of = |claim: &Claim| -> Vec<&Arc<Node>> {
             if !claim.node_name.is_empty() {
-                return self.nodes.get(&claim.node_name);
+                return self.nodes.get(&claim.node_name).into_iter().collect();
             }
-            let carrier = carriers
-                .get(claim.provider_id.as_str())
-                .copied()
-                .flatten()?;
-            let free = !claim.provider_id.is_empty() && !taken.contains(carrier.name.as_str());
-            free.then_some(carrier)
+            if claim.provider_id.is_empty() {
+                return Vec::new();
+            }
+            let found = carriers.get(claim.provider_id.as_str());
+            let found = found.into_iter().flatten().copied();
+            found
+                .filter(|node| !taken.contains(node.name.as_str()))
+                .collect()
         };
-        self.claims
-            .iter()
-            .filter_map(|(name, claim)| Some((name.as_str(), node_of(claim)?)))
+        let all = self.claims.iter();
+        all.map(|(name, claim)| (name.as_str(), nodes_of(claim)))
+            .filter(|(_name, nodes)| !nodes.is_empty())
             .collect()
     }
 

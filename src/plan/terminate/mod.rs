@@ -144,15 +144,16 @@ pub fn decide(
     launches: &LaunchMemory,
 ) -> Decision<TerminateStep> {
     let pods = pods_by_node(snapshot);
-    let nodes_of = snapshot.nodes_of_claims();
-    let owned: BTreeSet<&str> = nodes_of.values().map(|node| node.name.as_str()).collect();
+    // Of several Nodes that may be a machine's each is emptied: pods run on one of them.
+    let mut nodes_of = snapshot.possible_nodes_of_claims();
+    let owned: BTreeSet<&str> = nodes_of
+        .values()
+        .flatten()
+        .map(|node| node.name.as_str())
+        .collect();
     let mut decision = Decision::default();
     for claim in snapshot.claims.values() {
-        let nodes: Vec<&Arc<Node>> = nodes_of
-            .get(claim.name.as_str())
-            .copied()
-            .into_iter()
-            .collect();
+        let nodes = nodes_of.remove(claim.name.as_str()).unwrap_or_default();
         let going = claim.deleting_since.is_some();
         if !going {
             let lost = nodes

@@ -512,3 +512,31 @@ fn a_node_that_only_its_claim_knows_is_asked_for_pods_before_its_machine_goes() 
     let named = BTreeSet::from([going(100).node_name]);
     assert_eq!(asked, Some((named, 0)));
 }
+
+/// A Node is open for pods before its claim says which it is, and another may say that it is on the same machine.
+#[test]
+fn pods_on_one_of_two_nodes_that_may_be_the_machines_hold_it() {
+    let claim = Claim {
+        node_name: String::new(),
+        ..going(100)
+    };
+    let impostor = Node {
+        name: "impostor".to_owned(),
+        deleting_since: None,
+        ..silent()
+    };
+    let decided = |pods: &[Pod]| {
+        let snapshot = world(
+            150,
+            slice::from_ref(&claim),
+            &[fenced(), impostor.clone()],
+            pods,
+        );
+        let view = view(150, InstanceState::Running);
+        names(&decide(&snapshot, &view, &LaunchMemory::new(at(0))))
+    };
+    let held = decided(&[pod("web", "ip-a")]);
+    assert!(held.contains(&"evict web".to_owned()), "{held:?}");
+    assert!(!held.contains(&"terminate".to_owned()), "{held:?}");
+    assert!(decided(&[]).contains(&"terminate".to_owned()));
+}
