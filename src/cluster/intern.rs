@@ -14,7 +14,7 @@ const ONE_IN: usize = 8;
 
 /// The copies.
 #[derive(Debug)]
-pub(super) struct Interner<T: ?Sized> {
+pub(crate) struct Interner<T: ?Sized> {
     known: BTreeSet<Arc<T>>,
     /// Objects that came, changed or went since the last look: each may have left a copy of no use.
     changes: usize,
@@ -31,7 +31,7 @@ impl<T: ?Sized> Default for Interner<T> {
 
 impl<T: Ord + ?Sized> Interner<T> {
     /// Puts the one copy in the place of a value.
-    pub(super) fn intern(&mut self, value: &mut Arc<T>) {
+    pub(crate) fn intern(&mut self, value: &mut Arc<T>) {
         self.changed();
         if let Some(known) = self.known.get(&**value) {
             *value = Arc::clone(known);

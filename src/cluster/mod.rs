@@ -11,7 +11,7 @@ pub mod apply;
 mod changes;
 pub mod client;
 pub mod events;
-mod intern;
+pub(crate) mod intern;
 pub mod joining;
 mod kind;
 pub mod lease;

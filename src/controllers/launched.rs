@@ -6,11 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
-
 use super::context::Acting;
-use super::run::StepError;
+use super::run::{StepError, all_written};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::cloud::{CloudError, errors};
 use crate::cluster::apply::{ClaimMetadataChange, ClaimStatusChange};
@@ -20,10 +17,6 @@ use crate::model::claim::Claim;
 use crate::model::launch::{ErrorClass, LaunchOutcome};
 use crate::plan::condition::ConditionChange;
 use crate::plan::launch::{Batch, BatchInstance, assign, launched_status, relabelled};
-
-/// How many claims of one batch are written at the same time: what the default of 200 writes a second needs when
-/// the API server takes 0.3 s for each.
-const WRITES_AT_ONCE: usize = 64;
 
 /// Counts what could not be bought, and says the first of it on a claim that still waits.
 pub(super) fn tell_shortfalls(context: &Acting, batch: &Batch, outcome: &LaunchOutcome) {
@@ -84,11 +77,7 @@ pub(super) async fn write_instances(
         .into_iter()
         .map(|(claim, instance)| async move { write_instance(context, &claim, &instance).await })
         .collect();
-    let written = stream::iter(writes)
-        .buffer_unordered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    written.into_iter().collect()
+    all_written(writes).await
 }
 
 /// Says on every claim of the batch why EC2 refused, and lets the step be tried again later. What is only to be
@@ -116,11 +105,7 @@ pub(super) async fn refused(
     let writes: Vec<_> = waiting
         .map(|claim| tell_refusal(context, claim, change.clone()))
         .collect();
-    let told = stream::iter(writes)
-        .buffer_unordered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    told.into_iter().collect::<Result<(), StepError>>()?;
+    all_written(writes).await?;
     Err(error.into())
 }
 

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
-use futures::stream::{self, FuturesUnordered};
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::context::Acting;
-use super::run::{Controller, Round, Step, StepError};
+use super::run::{Controller, Round, Step, StepError, all_written};
 use crate::api::conditions::{ConditionReason, ConditionType};
 use crate::api::labels;
 use crate::cloud::notices::{Addressee, Delivery, NoticeSource, read};
@@ -39,8 +39,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// most, and a message takes three writes as a rule: of the default of 200 writes a second, that is what two or three
 /// seconds have room for.
 const MOST_AT_ONCE: usize = 16;
-/// How many claims that one message is about are written at the same time, as in launches.
-const WRITES_AT_ONCE: usize = 64;
 
 /// How long until messages that were not acted on are looked at again.
 const DECIDE_AGAIN: Duration = Duration::from_secs(2);
@@ -341,11 +339,7 @@ async fn act_on(
         .map(|step| carry_out(Arc::clone(context), step))
         .collect();
     // A claim that cannot be written keeps none of the others of its capacity block from leaving it.
-    let carried_out = stream::iter(steps)
-        .buffer_unordered(WRITES_AT_ONCE)
-        .collect::<Vec<_>>()
-        .await;
-    carried_out.into_iter().collect::<Result<(), StepError>>()?;
+    all_written(steps).await?;
     Ok(match heeded.undecided {
         0 => Acted::Done,
         _ => Acted::Undecided,

@@ -12,8 +12,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -31,6 +31,9 @@ use crate::model::launch::ErrorClass;
 /// The most steps of one loop that run at the same time. Each waits for the network most of its
 /// life; the token buckets bound the calls.
 const MOST_RUNNING: usize = 200;
+/// How many writes that belong together go on at the same time: what the default of 200 writes a second needs when the
+/// API server takes 0.3 s for each.
+const WRITES_AT_ONCE: usize = 64;
 /// The longest sleep of a loop that nobody wakes: a net under every missed wake-up.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// How long rounds and steps may take to end when the world stops: another controller waits for it,
@@ -128,6 +131,18 @@ impl fmt::Debug for Step {
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
+}
+
+/// Does all of some writes that belong together: one that fails keeps none of the others from being done.
+pub(super) async fn all_written<Write>(writes: Vec<Write>) -> Result<(), StepError>
+where
+    Write: Future<Output = Result<(), StepError>>,
+{
+    let written = stream::iter(writes)
+        .buffer_unordered(WRITES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    written.into_iter().collect()
 }
 
 /// What a controller wants done now, and when it wants to be asked again.

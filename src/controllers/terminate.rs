@@ -131,9 +131,8 @@ async fn carry_out(context: Arc<Acting>, step: TerminateStep) -> Result<(), Step
 /// A deadline as it is written down. Whoever leads next goes by the API server's time at once; where its clock was set
 /// forward the own time still follows it, and the deadline would have passed for them long before.
 fn for_whoever_leads(context: &Acting, deadline: Timestamp) -> Timestamp {
-    let behind = -context.world.ahead_of_server();
     deadline
-        .saturating_add(behind)
+        .saturating_sub(context.world.ahead_of_server())
         .unwrap_or(deadline)
         .max(deadline)
 }

@@ -14,6 +14,7 @@ use super::bound;
 use super::chance::Chance;
 use super::demand::Demand;
 use super::fleet::Machine;
+use super::input::schedule::whole_milliseconds;
 use super::outcome::{NeverPlaced, Outcome};
 use super::places::Place;
 use super::pods::{Pods, Stage};
@@ -86,14 +87,9 @@ pub(super) const fn condition(status: ConditionStatus, since: Timestamp) -> Clai
     }
 }
 
-/// How long work arrives, milliseconds.
-fn duration(scenario: &Scenario) -> i64 {
-    i64::try_from(scenario.duration.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl<'run> Engine<'run> {
     pub(super) fn new(scenario: &'run Scenario, variant: &'run Variant) -> Self {
-        let duration = duration(scenario);
+        let duration = whole_milliseconds(scenario.duration);
         let mut engine = Self {
             scenario,
             variant,
@@ -145,7 +141,7 @@ impl<'run> Engine<'run> {
 
     /// How long work arrives, milliseconds.
     pub(super) fn duration(&self) -> i64 {
-        duration(self.scenario)
+        whole_milliseconds(self.scenario.duration)
     }
 
     /// A moment from milliseconds.

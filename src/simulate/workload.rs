@@ -1,6 +1,5 @@
 //! What arrives: groups of equal pods, when, how many, and for how long each runs.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,21 +72,5 @@ impl Load {
         } else {
             self.parallel
         }
-    }
-}
-
-/// Specs that loads have in common: a long trace has few of them, and each is kept once.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Specs(BTreeSet<Arc<PodSpec>>);
-
-impl Specs {
-    /// The load with the spec that others like it have.
-    pub(super) fn shared(&mut self, load: Load) -> Load {
-        if let Some(known) = self.0.get(&load.spec) {
-            let spec = Arc::clone(known);
-            return Load { spec, ..load };
-        }
-        self.0.insert(Arc::clone(&load.spec));
-        load
     }
 }

@@ -13,6 +13,7 @@ use crate::aftermath::Aftermath;
 use crate::furniture::AGENT_PODS;
 use crate::leadership::PREFIX;
 use crate::phases::text;
+use crate::quiet::has_ended;
 use crate::reasons::Reasons;
 use crate::room::Room;
 
@@ -86,7 +87,7 @@ impl Acts {
         self.room.restored(world);
         world.api.each(Resource::Pod, |key, pod| {
             let name = format!("{}/{}", key.namespace, key.name);
-            if matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
+            if has_ended(pod) {
                 self.ended.insert(name.clone());
             }
             let node = text(pod, "/spec/nodeName");

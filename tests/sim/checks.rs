@@ -12,7 +12,7 @@ use tonnage::sim::api_server::Resource;
 use tonnage::sim::demo::Tally;
 use tonnage::sim::history::Line;
 
-use crate::acts::Acts;
+use crate::acts::{Acts, field};
 use crate::aftermath::Aftermath;
 use crate::duplicates::{Bought, without_a_claim};
 use crate::leadership::{Leadership, Renewals, sent};
@@ -336,19 +336,15 @@ impl Checks {
     /// Nothing runs on a machine that Tonnage terminates, unless EC2 is about to take it anyway.
     fn lost_work(&mut self, world: &Embedded) {
         let now = world.now();
-        let terminated = self.tally.latest.iter().filter(|line| {
-            line.event == "InstanceEnds"
-                && line
-                    .fields
-                    .get("cause")
-                    .is_some_and(|cause| cause == "terminated")
-        });
+        let terminated =
+            self.tally.latest.iter().filter(|line| {
+                line.event == "InstanceEnds" && field(line, "cause") == "terminated"
+            });
         // A restore may have put pods there while the termination was on its way, for however long that was.
         let terminated =
             terminated.filter(|line| sent(line).is_none_or(|sent| !self.aftermath.is_fresh(sent)));
         let fresh: Vec<(String, String)> = terminated
-            .filter_map(|line| line.fields.get("instance")?.as_str())
-            .filter_map(|id| world.ec2.machine(id)?.shown(now))
+            .filter_map(|line| world.ec2.machine(field(line, "instance"))?.shown(now))
             .map(|shown| (shown.id, shown.private_dns_name))
             .collect();
         for (id, node) in fresh {
@@ -380,10 +376,7 @@ impl Checks {
 fn changes_claims_or_machines(line: &Line) -> bool {
     match line.event {
         "InstanceLaunched" | "InstanceEnds" => true,
-        "Write" => {
-            let object = line.fields.get("object").and_then(|object| object.as_str());
-            object.is_some_and(|object| object.starts_with("nodeclaims/"))
-        }
+        "Write" => field(line, "object").starts_with("nodeclaims/"),
         _ => false,
     }
 }

@@ -135,7 +135,7 @@ impl Places {
         };
         world.start_with(options, |connections| {
             let connections = match self.mutation {
-                Some(mutation) => (mutation.change)(world, connections),
+                Some(mutation) => mutation.put_between(world, connections),
                 None => connections,
             };
             Connections {

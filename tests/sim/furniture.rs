@@ -9,6 +9,7 @@ use tonnage::sim::scene::{Pool, node_class};
 use tonnage::world::RandomStream;
 
 use crate::limits::{self, Limits};
+use crate::phases::holds;
 use crate::trial::{CLUSTER, LIMITED, Trial};
 
 /// The families that the region sells.
@@ -121,7 +122,7 @@ impl Trial {
     pub(crate) fn take_off_startup_taints(&mut self) {
         let mut starting = BTreeSet::new();
         self.world.api.each(Resource::Node, |key, node| {
-            if is_ready(node) && has_startup_taint(node) {
+            if has_startup_taint(node) && holds(node, "Ready") {
                 starting.insert(key.name.clone());
             }
         });
@@ -146,12 +147,6 @@ impl Trial {
         // It may be gone by now.
         self.world.api.change(AGENT, &key, None, change).ok();
     }
-}
-
-fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 fn has_startup_taint(node: &Value) -> bool {

@@ -9,6 +9,8 @@ use serde_json::{Map, json};
 use tonnage::settings::LeaseSettings;
 use tonnage::sim::history::Line;
 
+use crate::acts::field;
+
 /// Controllers have names that begin so, each its own.
 pub(crate) const PREFIX: &str = "tonnage-";
 
@@ -37,14 +39,9 @@ pub(crate) struct Leadership {
     terms: usize,
 }
 
-fn text<'line>(line: &'line Line, field: &str) -> &'line str {
-    let value = line.fields.get(field).and_then(|value| value.as_str());
-    value.unwrap_or_default()
-}
-
 /// When that was sent of which a line tells; what nobody sent happens at once.
 pub(crate) fn sent(line: &Line) -> Option<Timestamp> {
-    let sent = text(line, "sent");
+    let sent = field(line, "sent");
     let moment = if sent.is_empty() {
         line.at.as_str()
     } else {
@@ -76,15 +73,15 @@ impl Leadership {
 
     /// Takes in what happened; `violations` gets what was done by somebody who may not.
     pub(crate) fn take(&mut self, line: &Line, violations: &mut BTreeSet<String>) {
-        let who = text(line, "client");
+        let who = field(line, "client");
         if !who.starts_with(PREFIX) {
             return;
         }
         let (Ok(at), Some(sent)) = (line.at.parse::<Timestamp>(), sent(line)) else {
             return;
         };
-        if text(line, "object").starts_with("leases/") {
-            self.lease(who, text(line, "holder"), (at, sent), violations);
+        if field(line, "object").starts_with("leases/") {
+            self.lease(who, field(line, "holder"), (at, sent), violations);
             return;
         }
         let mut allowed = self.allowed.get(who).into_iter().flatten();

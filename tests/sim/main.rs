@@ -254,25 +254,25 @@ fn hang_is_noticed(out: &mut impl Write, seed: u64) -> io::Result<bool> {
 
 /// Whether the checks find every mutation within a few seeds, and shrinking what it must.
 fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
-    let mut all = shrink::finds_a_pair()?;
-    let word = if all { "found" } else { "NOT found" };
-    writeln!(
-        out,
-        "the two of 260 disturbances that fail together: {word}"
-    )?;
-    let apart = duplicates::tells_machines_apart();
-    let word = if apart { "found" } else { "NOT found" };
-    writeln!(
-        out,
-        "the machine too many of two launches that share a claim: {word}"
-    )?;
-    all &= apart;
-    let apart = leadership::tells_senders_apart();
-    let word = if apart { "found" } else { "NOT found" };
-    writeln!(
-        out,
-        "what is sent too late, among what is heard of late: {word}"
-    )?;
+    let mut all = true;
+    for (what, is_found) in [
+        (
+            "the two of 260 disturbances that fail together",
+            shrink::finds_a_pair()?,
+        ),
+        (
+            "the machine too many of two launches that share a claim",
+            duplicates::tells_machines_apart(),
+        ),
+        (
+            "what is sent too late, among what is heard of late",
+            leadership::tells_senders_apart(),
+        ),
+    ] {
+        let word = if is_found { "found" } else { "NOT found" };
+        writeln!(out, "{what}: {word}")?;
+        all &= is_found;
+    }
     let gaps = mutations::proofs::gaps();
     for gap in &gaps {
         writeln!(out, "the checks are not proven: {gap}")?;
@@ -280,7 +280,7 @@ fn mutations_are_found(out: &mut impl Write, args: &Args) -> io::Result<bool> {
     let held = flags::are_held_to();
     let word = if held { "refused" } else { "NOT refused" };
     writeln!(out, "flags that there are not: {word}")?;
-    all &= apart && held && gaps.is_empty() && hang_is_noticed(out, args.start)?;
+    all &= held && gaps.is_empty() && hang_is_noticed(out, args.start)?;
     let seeds = args.start..args.start.saturating_add(mutations::SEEDS);
     let search = |mutation: &'static Mutation| -> io::Result<Option<u64>> {
         for seed in seeds.clone() {

@@ -56,13 +56,7 @@ impl Phase {
 
     /// The phase of a NodeClaim as it is stored.
     pub(crate) fn of(claim: &Value) -> Self {
-        let holds = |kind: &str| {
-            let conditions = claim["status"]["conditions"].as_array();
-            conditions
-                .into_iter()
-                .flatten()
-                .any(|condition| condition["type"] == kind && condition["status"] == "True")
-        };
+        let holds = |kind: &str| holds(claim, kind);
         if claim["metadata"]["deletionTimestamp"].is_string() {
             return if holds("InstanceTerminating") {
                 Self::Ending
@@ -83,6 +77,13 @@ impl Phase {
             (true, true) => Self::Used,
         }
     }
+}
+
+/// True when a condition of an object is.
+pub(crate) fn holds(object: &Value, kind: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
 }
 
 /// Where the record of a launch is.

@@ -15,13 +15,17 @@ use crate::phases::text;
 pub(crate) fn waiting(world: &Embedded) -> Vec<String> {
     let mut waiting = Vec::new();
     world.api.each(Resource::Pod, |key, pod| {
-        let phase = text(pod, "/status/phase");
-        let is_there = matches!(phase, "Running" | "Succeeded" | "Failed");
+        let is_there = text(pod, "/status/phase") == "Running" || has_ended(pod);
         if !is_there && !is_daemon(pod) {
             waiting.push(key.to_string());
         }
     });
     waiting
+}
+
+/// True for a pod that has ended, well or not.
+pub(crate) fn has_ended(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
 /// True for a pod that a DaemonSet has put onto a Node.
@@ -75,8 +79,7 @@ impl Idle {
 fn idle(world: &Embedded) -> Vec<String> {
     let mut used = BTreeSet::new();
     world.api.each(Resource::Pod, |_key, pod| {
-        let has_ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-        if !has_ended && !is_daemon(pod) {
+        if !has_ended(pod) && !is_daemon(pod) {
             used.insert(text(pod, "/spec/nodeName").to_owned());
         }
     });

@@ -19,6 +19,7 @@ use crate::acts::field;
 use crate::aftermath::Aftermath;
 use crate::leadership::PREFIX;
 use crate::phases::text;
+use crate::quiet::has_ended;
 
 /// Who is on which Node so far.
 #[derive(Debug, Default)]
@@ -37,8 +38,7 @@ impl Room {
         self.tenants.clear();
         self.places.clear();
         world.api.each(Resource::Pod, |key, pod| {
-            let has_ended = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-            if !has_ended {
+            if !has_ended(pod) {
                 self.settle(&format!("{}/{}", key.namespace, key.name), pod);
             }
         });

@@ -8,7 +8,7 @@ use tonnage::world::{RandomStream, World};
 
 use crate::kinds::Fault;
 use crate::phases::Phase;
-use crate::shapes::{Shape, one_of};
+use crate::shapes::{Shape, one_of, weighted};
 use crate::trial::HOUR;
 use crate::wishes::Wish;
 
@@ -181,8 +181,7 @@ fn of_server(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
     }
     let mut second = 60 + dice.below(240);
     while second < length {
-        let index = usize::try_from(dice.below(OF_SERVER.len() as u64)).unwrap_or(0);
-        strikes.extend(OF_SERVER.get(index).map(|fault| Disturbance {
+        strikes.extend(one_of(&OF_SERVER, dice).map(|fault| Disturbance {
             second,
             deed: Deed::Strike(*fault, aim(dice, *fault)),
         }));
@@ -242,21 +241,13 @@ fn gusts(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
 }
 
 fn strikes(dice: &RandomStream, length: u64) -> Vec<Disturbance> {
-    let all: u64 = STRIKES.iter().map(|(_fault, weight)| weight).sum();
     let mut strikes = Vec::new();
     let mut second = dice.below(60);
     while second < length {
-        let mut draw = dice.below(all);
-        for (fault, weight) in STRIKES {
-            if draw < weight {
-                strikes.push(Disturbance {
-                    second,
-                    deed: Deed::Strike(fault, aim(dice, fault)),
-                });
-                break;
-            }
-            draw -= weight;
-        }
+        strikes.extend(weighted(&STRIKES, dice).map(|fault| Disturbance {
+            second,
+            deed: Deed::Strike(fault, aim(dice, fault)),
+        }));
         second += 1 + dice.below(60);
     }
     strikes

@@ -95,6 +95,18 @@ pub(crate) fn one_of<'all, T>(all: &'all [T], dice: &RandomStream) -> Option<&'a
     all.get(index)
 }
 
+/// One of them, each as often as its weight has it against the others'.
+pub(crate) fn weighted<T: Copy>(all: &[(T, u64)], dice: &RandomStream) -> Option<T> {
+    let mut draw = dice.below(all.iter().map(|(_one, weight)| weight).sum());
+    for (one, weight) in all {
+        if draw < *weight {
+            return Some(*one);
+        }
+        draw -= weight;
+    }
+    None
+}
+
 impl Shape {
     /// The shape of one workload.
     pub(crate) fn draw(limited: bool, dice: &RandomStream) -> Self {

@@ -17,6 +17,7 @@ use crate::kinds::Fault;
 use crate::lasting;
 use crate::phases::{Phase, Target};
 use crate::script::{Order, What};
+use crate::shapes::one_of;
 use crate::trial::{CLUSTER, LIMITED, Trial};
 use crate::wander;
 
@@ -168,8 +169,7 @@ impl Trial {
                     Some(Resource::Node),
                     Some(Resource::NodeClaim),
                 ];
-                let index = usize::try_from(dice.below(kinds.len() as u64)).unwrap_or(0);
-                let which = kinds.get(index).copied().flatten();
+                let which = one_of(&kinds, dice).copied().flatten();
                 for who in self.places.names() {
                     self.world.api.silence_watches(who, which);
                 }

@@ -11,7 +11,7 @@ use tonnage::world::RandomStream;
 
 use crate::acts::USER;
 use crate::phases::text;
-use crate::shapes::{FEW, is_coupled, one_of};
+use crate::shapes::{FEW, is_coupled, one_of, weighted};
 use crate::trial::{LIMITED, Trial};
 
 /// How long a NodePool is paused at least, seconds, and how much longer at most.
@@ -34,19 +34,13 @@ pub(crate) enum Wish {
     Raise,
 }
 
-/// All of them, each as often as it is drawn against the others.
-const WISHES: [Wish; 11] = [
-    Wish::ClaimGone,
-    Wish::ClaimGone,
-    Wish::ClaimGone,
-    Wish::NodeGone,
-    Wish::NodeGone,
-    Wish::Pause,
-    Wish::Pause,
-    Wish::Scale,
-    Wish::Scale,
-    Wish::Scale,
-    Wish::Raise,
+/// All of them, and how often one is drawn against the others.
+const WISHES: [(Wish, u64); 5] = [
+    (Wish::ClaimGone, 3),
+    (Wish::NodeGone, 2),
+    (Wish::Pause, 2),
+    (Wish::Scale, 3),
+    (Wish::Raise, 1),
 ];
 
 impl Wish {
@@ -55,7 +49,7 @@ impl Wish {
         let mut wishes = Vec::new();
         let mut second = 60 + dice.below(180);
         while second < length {
-            wishes.extend(one_of(&WISHES, dice).map(|wish| (second, *wish)));
+            wishes.extend(weighted(&WISHES, dice).map(|wish| (second, wish)));
             second += 40 + dice.below(360);
         }
         wishes

@@ -4,7 +4,7 @@
 //! launch template is made as for a launch, since CreateFleet is judged by the one it names; then CreateFleet and
 //! RunInstances are called with `DryRun`, the second because a fleet is only refused what it does in the caller's name
 //! when it does it. An answer serves while what is asked stays the same: for an hour when it is good, else for half a
-//! minute.
+//! minute, or for ten where machines can be bought in the way that was asked about first.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,8 @@ const RUN: &str = "RunInstances";
 const GOOD_FOR: SignedDuration = SignedDuration::from_hours(1);
 /// How long any other serves: somebody is probably mending it.
 const BAD_FOR: SignedDuration = SignedDuration::from_secs(30);
-/// How long one serves for a way of buying whose other way is let through: many accounts never use spot, and machines are
-/// bought meanwhile.
+/// How long one serves for the way of buying that is asked about second, where the first is let through: many accounts never
+/// use spot, and machines are bought meanwhile.
 const BAD_BESIDE_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// Classes remembered at most.
 const CAPACITY: usize = 5_000;
@@ -43,8 +43,6 @@ const CAPACITY: usize = 5_000;
 struct Said {
     /// What was asked.
     asked: Asked,
-    /// What it was asked about.
-    offering: OfferingKey,
     until: Timestamp,
     rehearsal: Rehearsal,
 }
@@ -152,7 +150,7 @@ impl Rehearsals {
         };
         match answer {
             Ok(rehearsal) => {
-                self.keep(name, (asked, offering), (&rehearsal, bad_for), now);
+                self.keep(name, asked, (&rehearsal, bad_for), now);
                 Ok(rehearsal)
             }
             Err(error) => {
@@ -183,13 +181,14 @@ impl Rehearsals {
         let all = self.locked();
         let mut known = all.get(class)?.values();
         let beside = known.find(|said| said.asked.capacity_type != way)?;
-        Some(beside.offering.clone())
+        let record = beside.asked.record();
+        record.offerings().next()
     }
 
     fn keep(
         &self,
         class: String,
-        (asked, offering): (Asked, &OfferingKey),
+        asked: Asked,
         (rehearsal, bad_for): (&Rehearsal, SignedDuration),
         now: Timestamp,
     ) {
@@ -197,9 +196,9 @@ impl Rehearsals {
             Rehearsal::Passed => GOOD_FOR,
             Rehearsal::Doubtful(_) | Rehearsal::Failed(_) => bad_for,
         };
+        let way = asked.capacity_type;
         let said = Said {
             asked,
-            offering: offering.clone(),
             until: now.saturating_add(serves_for).unwrap_or(now),
             rehearsal: rehearsal.clone(),
         };
@@ -208,7 +207,7 @@ impl Rehearsals {
             all.clear();
         }
         let of_class = all.entry(class).or_default();
-        of_class.insert(offering.capacity_type, said);
+        of_class.insert(way, said);
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<CapacityType, Said>>> {

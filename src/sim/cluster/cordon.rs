@@ -3,7 +3,7 @@
 //!
 //! Told are changes of Nodes; the taint follows the field. Nobody who runs is asked to leave.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Cluster;
 use crate::model::node::Node;
@@ -24,6 +24,20 @@ pub(super) fn lets_in(node: &Node, spec: &PodSpec) -> bool {
     !node.unschedulable || first_untolerated(&[cordon()], &spec.tolerations).is_none()
 }
 
+/// A Node carries the taint of a key with these effects from now on, and with no others.
+pub(super) fn set_taint(node: &mut Value, key: &str, effects: &[TaintEffect], time: &str) {
+    if !node["spec"]["taints"].is_array() {
+        node["spec"]["taints"] = json!([]);
+    }
+    if let Some(taints) = node["spec"]["taints"].as_array_mut() {
+        taints.retain(|taint| taint["key"] != key);
+        let effects = effects.iter().map(|effect| effect.as_str());
+        taints.extend(
+            effects.map(|effect| json!({ "key": key, "effect": effect, "timeAdded": time })),
+        );
+    }
+}
+
 impl Cluster {
     /// A Node is this from now on.
     pub(super) fn note_cordon(&self, key: &Key, node: &Node) {
@@ -36,17 +50,8 @@ impl Cluster {
         let changed = self.api.change(WHO, key, None, |object| {
             // It may have been opened again since.
             let is_closed = object["spec"]["unschedulable"] == true;
-            if !object["spec"]["taints"].is_array() {
-                object["spec"]["taints"] = json!([]);
-            }
-            if let Some(taints) = object["spec"]["taints"].as_array_mut() {
-                taints.retain(|taint| taint["key"] != UNSCHEDULABLE);
-                if is_closed {
-                    let effect = cordon.effect.as_str();
-                    taints
-                        .push(json!({ "key": UNSCHEDULABLE, "effect": effect, "timeAdded": time }));
-                }
-            }
+            let effects = is_closed.then_some(cordon.effect);
+            set_taint(object, UNSCHEDULABLE, effects.as_slice(), &time);
         });
         if changed.is_err() {
             tracing::debug!(node = %key, "gone already");

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::Cluster;
 use super::agenda::Duty;
+use super::cordon::set_taint;
+use crate::api::labels::UNREACHABLE_TAINT;
+use crate::model::taint::TaintEffect;
 use crate::sim::api_server::{Key, Resource, set_condition};
 use crate::sim::clock::api_time;
 
 const WHO: &str = "node-controller";
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// How long a kubelet may be silent before its Node is called unknown. Source: kube-controller-manager,
 /// `--node-monitor-grace-period`, 50 s since Kubernetes 1.32.
 pub(super) const GRACE: Duration = Duration::from_secs(50);
@@ -42,15 +42,8 @@ impl Cluster {
             return;
         }
         let tainted = self.api.change(WHO, &key, None, |node| {
-            if !node["spec"]["taints"].is_array() {
-                node["spec"]["taints"] = json!([]);
-            }
-            if let Some(taints) = node["spec"]["taints"].as_array_mut() {
-                taints.retain(|taint| taint["key"] != UNREACHABLE);
-                for effect in ["NoSchedule", "NoExecute"] {
-                    taints.push(json!({ "key": UNREACHABLE, "effect": effect, "timeAdded": time }));
-                }
-            }
+            let effects = [TaintEffect::NoSchedule, TaintEffect::NoExecute];
+            set_taint(node, UNREACHABLE_TAINT, &effects, &time);
         });
         if tainted.is_err() {
             tracing::debug!(node, "gone before it was tainted");

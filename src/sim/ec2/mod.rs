@@ -41,6 +41,7 @@ use bill::Amount;
 use machine::{EndCause, Machine};
 use market::Markets;
 use profiles::Profiles;
+use queue::INTERRUPTION;
 use refusal::Refusal;
 use template::LaunchTemplate;
 use throttle::Throttle;
@@ -374,8 +375,7 @@ impl Ec2 {
             return;
         };
         state.interruptions += 1;
-        let what = "EC2 Spot Instance Interruption Warning";
-        state.queue.send(what, id, now);
+        state.queue.send(INTERRUPTION, id, now);
         state.history.event(
             "InterruptionNotice",
             json!({ "instance": id, "endsAt": until.to_string() }),

@@ -24,6 +24,9 @@ pub(super) const WAIT: Duration = Duration::from_secs(20);
 /// The most messages of one answer, as SQS has it.
 pub(super) const MOST: usize = 10;
 
+/// What EventBridge calls the warning of a spot interruption.
+pub(super) const INTERRUPTION: &str = "EC2 Spot Instance Interruption Warning";
+
 /// Messages that wait.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -109,6 +112,13 @@ impl Ec2 {
     /// Puts any text into the queue of announcements, as whoever may send to it could.
     pub fn post(&self, body: impl Into<String>) {
         self.locked().queue.post(body.into());
+    }
+
+    /// Sends the warning that a spot machine is taken back, and does nothing to the machine.
+    pub fn warn(&self, id: &str) {
+        let mut state = self.locked();
+        let now = state.clock.now();
+        state.queue.send(INTERRUPTION, id, now);
     }
 
     /// Waits until there is a message to hand out, and no longer than so long: what one answer had no room for is there

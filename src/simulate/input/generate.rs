@@ -9,8 +9,10 @@ use jiff::SignedDuration;
 
 use super::most::{MOST_PODS, Total};
 use super::trace::{self, Line};
+use crate::cluster::intern::Interner;
+use crate::model::pod::PodSpec;
 use crate::simulate::chance::Chance;
-use crate::simulate::workload::{Load, Origin, Specs};
+use crate::simulate::workload::{Load, Origin};
 
 /// NodePools for generated work when none are given.
 pub const POOLS: &str = include_str!("pools.yaml");
@@ -52,7 +54,7 @@ pub fn loads(profile: Profile, seed: u64, scale: u32, duration: SignedDuration) 
         seconds: u64::try_from(duration.as_secs()).unwrap_or(0),
         scale: u64::from(scale),
         total: Total::default(),
-        specs: Specs::default(),
+        specs: Interner::default(),
         loads: Vec::new(),
     };
     match profile {
@@ -79,7 +81,7 @@ struct Generator {
     seconds: u64,
     scale: u64,
     total: Total,
-    specs: Specs,
+    specs: Interner<PodSpec>,
     loads: Vec<Load>,
 }
 
@@ -114,18 +116,16 @@ impl Generator {
     /// Adds the pods of a line.
     fn push(&mut self, line: &Line) {
         // The lines are made below, of amounts that a test reads.
-        let Ok(load) = trace::load(line, self.loads.len()) else {
+        let Ok(mut load) = trace::load(line, self.loads.len()) else {
             return;
         };
         if u64::from(line.at_seconds) < self.seconds {
             // Whoever asked for so much is told when all loads are counted.
             self.total.add(&load).ok();
         }
-        let load = Load {
-            origin: Origin::Generator,
-            ..load
-        };
-        self.loads.push(self.specs.shared(load));
+        load.origin = Origin::Generator;
+        self.specs.intern(&mut load.spec);
+        self.loads.push(load);
     }
 
     /// A number from `least` on, less than `spread` above it.

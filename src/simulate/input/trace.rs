@@ -15,9 +15,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 
 use crate::api::labels;
+use crate::cluster::intern::Interner;
 use crate::cluster::observe;
 use crate::model::pod::{DoNotDisrupt, Expression, NodeTerm, Owner};
-use crate::simulate::workload::{Load, Origin, Run, Specs};
+use crate::simulate::workload::{Load, Origin, Run};
 
 /// What the first line of a trace says it is.
 pub const FORMAT: &str = "tonnage-trace/1";
@@ -204,7 +205,8 @@ pub fn read(path: &Path) -> Result<Trace, TraceError> {
 pub fn parse(path: &str, text: &str) -> Result<Trace, TraceError> {
     let mut trace = Trace::default();
     let mut problems = Vec::new();
-    let mut specs = Specs::default();
+    // A long trace has few of them.
+    let mut specs = Interner::default();
     let lines = text.lines().enumerate();
     for (index, line) in lines.filter(|(_index, line)| !line.trim().is_empty()) {
         let read = if index == 0 && line.contains("\"format\"") {
@@ -213,7 +215,10 @@ pub fn parse(path: &str, text: &str) -> Result<Trace, TraceError> {
             serde_json::from_str::<Line>(line)
                 .map_err(|error| error.to_string())
                 .and_then(|line| load(&line, index + 1))
-                .map(|load| trace.loads.push(specs.shared(load)))
+                .map(|mut load| {
+                    specs.intern(&mut load.spec);
+                    trace.loads.push(load);
+                })
         };
         if let Err(problem) = read {
             problems.push(format!("  line {}: {problem}", index + 1));

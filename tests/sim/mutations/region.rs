@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
-use serde_json::json;
 use tonnage::api::EC2NodeClass;
 use tonnage::cloud::errors::NO_ANSWER;
 use tonnage::cloud::profile::OwnProfile;
@@ -20,8 +19,6 @@ use tonnage::model::offering::OfferingKey;
 use tonnage::sim::Embedded;
 use tonnage::sim::api_server::{ApiServer, Resource};
 use tonnage::sim::ec2::Ec2;
-use tonnage::sim::ec2::account::ACCOUNT;
-use tonnage::world::Clock;
 
 use crate::checks::{IMPOSTOR, instance_of};
 use crate::phases::text;
@@ -59,7 +56,6 @@ struct Region {
     inner: Arc<dyn Cloud>,
     api: ApiServer,
     ec2: Ec2,
-    clock: Arc<dyn Clock>,
     broken: Broken,
     calls: AtomicU32,
     /// What the last complete list lacked.
@@ -73,7 +69,6 @@ pub(super) fn broken(world: &Embedded, connections: Connections, broken: Broken)
             inner: connections.cloud,
             api: world.api.clone(),
             ec2: world.ec2.clone(),
-            clock: Arc::clone(&world.clock),
             broken,
             calls: AtomicU32::new(1_000),
             lacked: Mutex::default(),
@@ -145,12 +140,7 @@ impl Region {
         let mut running = found.iter();
         let running = running.find(|instance| instance.state == InstanceState::Running);
         if let Some(instance) = running {
-            let notice = json!({
-                "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
-                "account": ACCOUNT, "region": "us-east-1", "time": self.clock.now().to_string(),
-                "detail": { "instance-id": instance.id, "instance-action": "terminate" },
-            });
-            self.ec2.post(notice.to_string());
+            self.ec2.warn(&instance.id);
         }
     }
 

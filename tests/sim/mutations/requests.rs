@@ -136,10 +136,19 @@ pub(super) fn with_limit(
     })
 }
 
+/// A pod's selector as answers have it.
+fn selector(selector: &Value) -> String {
+    format!("\"nodeSelector\":{selector}")
+}
+
+/// That of pods for a NodePool.
+fn for_pool(pool: &str) -> String {
+    selector(&json!({ labels::NODE_POOL: pool }))
+}
+
 /// Pods for one NodePool are taken for pods for another, which there is not.
 pub(super) fn other_pool(asked: Asked) -> Way {
-    let selects = |pool: &str| format!("\"nodeSelector\":{{\"{}\":\"{pool}\"}}", labels::NODE_POOL);
-    asked.misread("/pods", selects(LIMITED), selects("unread"))
+    asked.misread("/pods", for_pool(LIMITED), for_pool("unread"))
 }
 
 /// Whoever holds the lease is thought to have promised a second of it.
@@ -228,9 +237,7 @@ pub(super) fn smaller_pods(asked: Asked) -> Way {
 
 /// That a pod is for one NodePool is not understood.
 pub(super) fn selectors_unread(asked: Asked) -> Way {
-    let selector = |selector: &Value| format!("\"nodeSelector\":{selector}");
-    let own = json!({ labels::NODE_POOL: LIMITED });
-    asked.misread("/pods", selector(&own), selector(&json!({})))
+    asked.misread("/pods", for_pool(LIMITED), selector(&json!({})))
 }
 
 /// Nodes are fenced with a taint that nobody heeds.

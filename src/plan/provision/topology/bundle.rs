@@ -89,9 +89,12 @@ fn leaders_first(groups: &Groups, leading: &[usize]) -> Vec<usize> {
     let mut done = BTreeSet::new();
     let mut order = Vec::with_capacity(open.len());
     while let Some(mut next) = open.first().copied() {
-        // So many steps lead to one that waits for none, or into the circle that all the others hang off.
+        // So many steps at most lead to one that waits for none, or into the circle that all the others hang off.
         for _step in 0..open.len() {
-            next = waits_for(next, &done).unwrap_or(next);
+            let Some(other) = waits_for(next, &done) else {
+                break;
+            };
+            next = other;
         }
         open.retain(|index| *index != next);
         done.insert(next);
