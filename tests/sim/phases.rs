@@ -7,6 +7,7 @@ use tonnage::api::labels;
 use tonnage::cloud::tags;
 use tonnage::cluster::observe;
 use tonnage::model::offering::OfferingKey;
+pub(crate) use tonnage::sim::api_server::text;
 use tonnage::sim::api_server::{ApiServer, Key, Resource};
 use tonnage::sim::ec2::Ec2;
 use tonnage::sim::ec2::machine::Machine;
@@ -241,10 +242,4 @@ pub(crate) fn batch_of(claim: &Value) -> &str {
     let after = text(claim, LAUNCH).split_once("\"batch\":\"");
     let batch = after.and_then(|(_before, after)| after.split('"').next());
     batch.unwrap_or_default()
-}
-
-/// A text in an object, empty when it is not there.
-pub(crate) fn text<'object>(object: &'object Value, pointer: &str) -> &'object str {
-    let found = object.pointer(pointer).and_then(Value::as_str);
-    found.unwrap_or_default()
 }

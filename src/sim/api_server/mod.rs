@@ -40,8 +40,7 @@ pub use delete::{DeleteOptions, Propagation};
 pub(in crate::sim) use delete::{FOREGROUND, ORPHAN};
 pub(in crate::sim) use evict::BudgetState;
 pub use refusal::Refusal;
-pub(in crate::sim) use resource::text;
-pub use resource::{Definition, Key, Resource};
+pub use resource::{Definition, Key, Resource, text};
 pub use transport::{Broken, Transport};
 pub(in crate::sim) use write::set_condition;
 

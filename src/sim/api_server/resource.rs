@@ -219,10 +219,16 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// A text at a path of an object, empty when there is none.
-pub(in crate::sim) fn text<'object>(object: &'object Value, pointer: &str) -> &'object str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+/// A text at a path of an object, empty when there is none. Each second of a world asks for thousands, so names that
+/// escape nothing are not copied as [`Value::pointer`] copies each.
+pub fn text<'object>(object: &'object Value, pointer: &str) -> &'object str {
+    let mut names = pointer.split('/').skip(1);
+    let found = names.try_fold(object, |value, name| {
+        if value.is_array() || name.contains('~') {
+            value.pointer(&format!("/{name}"))
+        } else {
+            value.get(name)
+        }
+    });
+    found.and_then(Value::as_str).unwrap_or_default()
 }
