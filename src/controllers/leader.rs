@@ -19,6 +19,7 @@ const CATCH_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Takes part in the election until the world stops.
 pub(super) async fn lead_by_turns(parts: Arc<Parts>, mut election: Election, world: World) {
     let stop = world.stop().clone();
+    let mut last = None;
     parts.metrics.stands_by();
     for number in 1_u64.. {
         let term = tokio::select! {
@@ -37,8 +38,9 @@ pub(super) async fn lead_by_turns(parts: Arc<Parts>, mut election: Election, wor
         part.shut_down().await;
         term.end();
         parts.metrics.stands_by();
+        last = Some(term);
     }
-    election.release().await;
+    election.release(last.as_ref()).await;
 }
 
 /// Starts the loops of a term once what the last leader wrote is known.

@@ -131,5 +131,6 @@ const PREAMBLE: &str = "
 
 Of several controllers only the one that holds a Lease acts; the others stand by with a warm view of the cluster. These
 are flags of `tonnage controller`, each with its environment variable; the chart sets them from `leaderElection`.
-With the defaults another controller acts within 12 s of a crash and within 3 s of a clean stop.
+With the defaults another controller acts within 12 s of a crash and within 3 s of a clean stop; where the API server owes the
+one that stops an answer to a write, 3 s later, as the write may still arrive.
 ";

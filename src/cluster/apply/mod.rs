@@ -201,7 +201,11 @@ impl Kubernetes {
             .build();
         loop {
             self.shared.limit.acquire(operation.lane()).await;
+            let on_its_way = (!operation.is_read()).then(|| self.shared.term.sends());
             let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, Box::pin(attempt())).await;
+            if let (Ok(_), Some(on_its_way)) = (&answer, on_its_way) {
+                on_its_way.answered();
+            }
             let (error, retry_after) = match answer {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => WriteError::classify(operation, object, &error),

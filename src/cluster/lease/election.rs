@@ -156,10 +156,16 @@ impl Election {
     }
 
     /// Lets the lease go if this process holds it, so that the others need not wait. To be called
-    /// when nothing acts any more.
-    pub async fn release(&mut self) {
+    /// when nothing acts any more. A write that was given up in the term while it was on its way has as long to arrive
+    /// as when a term runs out: it must not meet another leader who has listed what there is.
+    pub async fn release(&mut self, term: Option<&Term>) {
         if !self.candidate.may_hold() {
             return;
+        }
+        if let Some(given_up) = term.and_then(Term::last_given_up) {
+            let timing = self.options.timing;
+            let arrives_within = timing.duration.saturating_sub(timing.renew_deadline);
+            tokio::time::sleep_until(given_up + arrives_within).await;
         }
         let released = tokio::time::timeout(RELEASE_WITHIN, self.let_go()).await;
         let problem = match released {

@@ -6,7 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use tokio::time::Instant;
@@ -23,6 +23,31 @@ pub struct Term {
     /// Up to when the lease is certain; `None` needs no lease.
     until: Option<Arc<Mutex<Instant>>>,
     ended: CancellationToken,
+    /// When a write was last given up while it was on its way.
+    given_up: Arc<Mutex<Option<Instant>>>,
+}
+
+/// A write on its way: dropped without an answer it was given up, and may arrive all the same.
+#[derive(Debug)]
+pub struct OnItsWay<'term> {
+    term: &'term Term,
+    is_answered: bool,
+}
+
+impl OnItsWay<'_> {
+    /// Its answer is in, whatever it says.
+    pub fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let mut given_up = self.term.given_up();
+            *given_up = Some(Instant::now());
+        }
+    }
 }
 
 impl Term {
@@ -31,6 +56,7 @@ impl Term {
         Self {
             until: None,
             ended: CancellationToken::new(),
+            given_up: Arc::default(),
         }
     }
 
@@ -39,6 +65,7 @@ impl Term {
         Self {
             until: Some(Arc::new(Mutex::new(until))),
             ended: CancellationToken::new(),
+            given_up: Arc::default(),
         }
     }
 
@@ -97,6 +124,23 @@ impl Term {
         .await
     }
 
+    /// To be held from when a write is sent until its answer is in.
+    pub const fn sends(&self) -> OnItsWay<'_> {
+        OnItsWay {
+            term: self,
+            is_answered: false,
+        }
+    }
+
+    /// When a write was last given up while it was on its way: `None` when every one was answered.
+    pub fn last_given_up(&self) -> Option<Instant> {
+        *self.given_up()
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn until(&self) -> Option<Instant> {
         let until = self.until.as_ref()?;
         Some(*until.lock().unwrap_or_else(PoisonError::into_inner))
@@ -153,6 +197,20 @@ mod tests {
         let begin = Instant::now();
         term.over().await;
         assert_eq!(begin.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_cut_off_may_still_arrive_and_one_that_is_answered_has() {
+        let term = Term::up_to(Instant::now() + SECOND);
+        let write = async |takes| {
+            let on_its_way = term.sends();
+            tokio::time::sleep(takes).await;
+            on_its_way.answered();
+        };
+        assert_eq!(term.within(write(SECOND / 2)).await, Ok(()));
+        assert_eq!(term.last_given_up(), None);
+        assert_eq!(term.within(write(SECOND)).await, Err(NotLeading));
+        assert_eq!(term.last_given_up(), Some(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
