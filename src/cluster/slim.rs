@@ -122,7 +122,7 @@ impl Slim for Node {
     }
 
     fn keep(state: &mut State, mut value: Self::Value) -> Arc<Self::Value> {
-        state.date_node(&mut value);
+        state.keep_node(&mut value);
         Arc::new(value)
     }
 

@@ -69,6 +69,7 @@ pub(super) struct State {
     nodes_by_provider_id: Arc<BTreeMap<String, Arc<BTreeSet<String>>>>,
     specs: Interner<PodSpec>,
     labels: Interner<BTreeMap<String, String>>,
+    amounts: Interner<BTreeMap<String, i64>>,
     offerings: Interner<[OfferingKey]>,
     launches: Interner<LaunchRecord>,
     subscriptions: Vec<Subscription>,
@@ -243,6 +244,10 @@ impl State {
             let index = Arc::make_mut(&mut self.nodes_by_provider_id);
             move_in_index(index, old.as_ref(), new.as_ref(), &difference.key);
         }
+        if difference.new.is_none() {
+            self.labels.changed();
+            self.amounts.changed();
+        }
         changes.provider_ids.extend(old);
         changes.provider_ids.extend(new);
         changes.nodes.insert(difference.key.clone());
@@ -271,14 +276,19 @@ impl State {
         {
             self.ledger.gone(&old.name, &old.uid);
             self.labels.changed();
+            self.amounts.changed();
             self.offerings.changed();
             self.launches.changed();
         }
         changes.claims.insert(difference.key.clone());
     }
 
-    /// Takes the stamps of a Node over into own time.
-    pub(super) fn date_node(&self, node: &mut Node) {
+    /// Takes the stamps of a Node over into own time, and shares what those of its type and NodePool say alike.
+    pub(super) fn keep_node(&mut self, node: &mut Node) {
+        self.labels.intern(node.labels.shared());
+        for amounts in [&mut node.capacity, &mut node.allocatable] {
+            self.amounts.intern(amounts.shared());
+        }
         let known = self.nodes.objects().get(&node.name);
         let known = known.filter(|known| known.uid == node.uid);
         self.stamps.node(node, known.map(|known| &**known));
@@ -288,6 +298,13 @@ impl State {
     pub(super) fn keep_claim(&mut self, claim: &mut Claim) {
         self.date_claim(claim);
         self.labels.intern(&mut claim.labels);
+        for amounts in [
+            &mut claim.requests,
+            &mut claim.capacity,
+            &mut claim.allocatable,
+        ] {
+            self.amounts.intern(amounts.shared());
+        }
         self.offerings.intern(&mut claim.offerings);
         if let Some(record) = &mut claim.launch {
             self.launches.intern(record);

@@ -9,6 +9,7 @@ use super::launch::LaunchRecord;
 use super::offering::OfferingKey;
 use super::resources::Resources;
 use super::taint::Taint;
+use crate::api::conditions::{ConditionReason, ConditionType};
 
 /// The state of one condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +94,16 @@ impl Claim {
         self.conditions
             .get(condition)
             .is_some_and(|found| found.status == ConditionStatus::True)
+    }
+
+    /// True when it was fenced because nothing was on it: see `DisruptionReason`.
+    pub fn goes_as_empty(&self) -> bool {
+        let reason = self
+            .conditions
+            .get(ConditionType::DisruptionReason.as_str());
+        reason.is_some_and(|found| {
+            found.status == ConditionStatus::True && found.reason == ConditionReason::Empty.as_str()
+        })
     }
 
     /// The EC2 instance id within the provider id, if launched.

@@ -12,6 +12,7 @@
 pub mod claim;
 pub mod instance;
 pub mod kubernetes_version;
+pub mod labels;
 pub mod launch;
 pub mod money;
 pub mod node;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::labels::LabelSet;
 use super::resources::Resources;
 use super::taint::Taint;
 use crate::api::labels;
@@ -22,7 +23,7 @@ pub struct Node {
     /// `spec.providerID`, empty until known.
     pub provider_id: String,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     /// Annotations under `karpenter.sh/` and `tonnage.dev/`.
     pub annotations: BTreeMap<String, String>,
     /// Finalizers.

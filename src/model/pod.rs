@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::labels::LabelSource;
 use super::requirement::Requirement;
 use super::resources::Resources;
 use super::taint::Toleration;
@@ -146,6 +147,18 @@ impl Pod {
             .is_some_and(|owner| owner.kind == "DaemonSet")
     }
 
+    /// True when its owner has it started again whenever it ends, so that waiting for its end is waiting for ever.
+    pub fn lasts(&self) -> bool {
+        const KINDS: [&str; 4] = [
+            "DaemonSet",
+            "ReplicaSet",
+            "ReplicationController",
+            "StatefulSet",
+        ];
+        let kind = self.owner.as_ref().map(|owner| owner.kind.as_str());
+        kind.is_some_and(|kind| KINDS.contains(&kind))
+    }
+
     /// True for work: neither a DaemonSet's pod nor the mirror of a static one, which come and go
     /// with their node.
     pub fn is_work(&self) -> bool {
@@ -190,11 +203,11 @@ pub struct PodSpec {
 impl PodSpec {
     /// True when node selector and required node affinity select a node of that name with these
     /// labels.
-    pub fn selects(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn selects(&self, name: &str, labels: &impl LabelSource) -> bool {
         let selected = self
             .node_selector
             .iter()
-            .all(|(key, value)| labels.get(key) == Some(value));
+            .all(|(key, value)| labels.value(key) == Some(value));
         let terms = self
             .constraints
             .as_ref()

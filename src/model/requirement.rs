@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::labels::LabelSource;
+
 use super::pod::{Expression, NodeTerm};
 
 /// The values that one label key may take, the label's absence included.
@@ -357,15 +359,16 @@ impl Requirements {
 impl NodeTerm {
     /// True when a node with this name and these labels matches; an empty term, as well as an
     /// expression that cannot be read, matches nothing.
-    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, name: &str, labels: &impl LabelSource) -> bool {
         let holds = |expression: &Expression, value: Option<&str>| {
             Requirement::parse(&expression.operator, &expression.values)
                 .is_ok_and(|requirement| requirement.accepts(value))
         };
         !(self.expressions.is_empty() && self.fields.is_empty())
-            && self.expressions.iter().all(|expression| {
-                holds(expression, labels.get(&expression.key).map(String::as_str))
-            })
+            && self
+                .expressions
+                .iter()
+                .all(|expression| holds(expression, labels.value(&expression.key)))
             && self
                 .fields
                 .iter()

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::labels;
 use crate::model::claim::{Claim, ClaimCondition, ConditionStatus};
 use crate::model::instance::{Instance, InstanceState, tags};
+use crate::model::labels::LabelSet;
 use crate::model::money::UsdPerHour;
 use crate::model::node::Node;
 use crate::model::node_class::{NodeClass, Subnet};
@@ -107,7 +108,7 @@ pub(crate) fn booted(name: &str) -> Node {
         created: at(40),
         deleting_since: None,
         provider_id: format!("aws:///us-east-1a/i-{name}"),
-        labels: BTreeMap::new(),
+        labels: LabelSet::default(),
         annotations: BTreeMap::new(),
         finalizers: Vec::new(),
         taints: vec![Taint::new(

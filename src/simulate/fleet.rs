@@ -310,7 +310,7 @@ fn node_of(claim: &Claim, name: &str, now: Timestamp) -> Node {
         created: now,
         deleting_since: None,
         provider_id: claim.provider_id.clone(),
-        labels: known,
+        labels: known.into(),
         annotations: BTreeMap::new(),
         finalizers: Vec::new(),
         taints: claim.taints.clone(),

@@ -27,7 +27,7 @@ pub fn node(object: &core::Node) -> Node {
         provider_id: spec
             .and_then(|spec| spec.provider_id.clone())
             .unwrap_or_default(),
-        labels: constraints::by_current_names(metadata.labels.as_ref()),
+        labels: constraints::by_current_names(metadata.labels.as_ref()).into(),
         annotations: metadata
             .annotations
             .iter()

@@ -221,7 +221,7 @@ fn others(snapshot: &Snapshot, but: &str) -> Vec<FutureNode> {
 }
 
 fn with_hostname(node: &Node) -> BTreeMap<String, String> {
-    let mut labels = node.labels.clone();
+    let mut labels = node.labels.to_map();
     labels
         .entry("kubernetes.io/hostname".to_owned())
         .or_insert_with(|| node.name.clone());

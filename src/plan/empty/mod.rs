@@ -21,7 +21,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::budget;
 use crate::plan::condition::ConditionChange;
 use crate::plan::decision::Decision;
-use crate::plan::provision::demand::{leaving_nodes, will_move};
+use crate::plan::provision::demand::{Leaving, will_move};
 
 /// How long at least a claim without a usable node stays after pods were last planned onto it: its
 /// pods may be between two planning rounds.
@@ -57,13 +57,11 @@ pub struct Planned {
 impl EmptyMemory {
     /// Takes in who has work now. `planned` is the last planning round, if there was any yet.
     pub fn observe(&mut self, snapshot: &Snapshot, planned: Option<&Planned>) {
-        let leaving = leaving_nodes(snapshot);
+        let leaving = Leaving::of(snapshot);
         // A pod that is still on a node that goes counts too: a budget may hold its eviction up for long,
         // and the machine that was bought for it must be there when it comes.
-        let waits = snapshot.pods.values().any(|pod| {
-            let moves = |node: &str| leaving.contains(node) && will_move(pod);
-            waits(pod) || pod.node_name.as_deref().is_some_and(moves)
-        });
+        let mut pods = snapshot.pods.values();
+        let waits = pods.any(|pod| waits(pod) || leaving.sends_away(pod) && will_move(pod));
         let now = snapshot.now;
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         // A nomination is an old plan: it counts only where there is no fresh one.
@@ -224,11 +222,7 @@ fn decide_pool(
         if claim.deleting_since.is_some() {
             continue;
         }
-        let fenced = claim
-            .conditions
-            .get(ConditionType::DisruptionReason.as_str())
-            .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
-            && claim.is(ConditionType::DisruptionReason.as_str());
+        let fenced = claim.goes_as_empty();
         let node = nodes_of.get(claim.name.as_str()).copied();
         let idle = memory.idle(claim);
         let after = pool.consolidate_after.filter(|_after| !pool.paused);

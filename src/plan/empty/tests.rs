@@ -4,6 +4,7 @@ use std::slice;
 
 use super::*;
 use crate::model::claim::ConditionStatus;
+use crate::model::labels::LabelSet;
 use crate::model::node_pool::{BudgetNodes, PoolBudget};
 use crate::model::pod::PodPhase;
 use crate::model::taint::{Taint, TaintEffect};
@@ -136,7 +137,7 @@ fn planned(second: i64, onto: &[&str]) -> Planned {
 #[test]
 fn a_node_that_its_claim_does_not_name_yet_stays_while_pods_are_planned_onto_it() {
     let mut coming = node("a");
-    coming.labels.clear();
+    coming.labels = LabelSet::default();
     let mut memory = EmptyMemory::default();
     let mut steps_at = |second: i64, onto: &[&str]| {
         let snapshot = world(

@@ -20,35 +20,74 @@ pub struct PodClass {
     pub pods: Vec<PodKey>,
 }
 
-/// True while a node is on its way out: its pods need another place and it takes no new ones.
-pub fn is_leaving(snapshot: &Snapshot, node: &Node) -> bool {
-    node.is_closing()
-        || snapshot.claims.values().any(|claim| {
-            claim.deleting_since.is_some()
-                && (claim.node_name == node.name
-                    || (!claim.provider_id.is_empty() && claim.provider_id == node.provider_id))
-        })
+/// The nodes that take no new pods because they are on their way out, and whose pods need another place.
+#[derive(Debug, Default)]
+pub struct Leaving<'world> {
+    nodes: BTreeMap<&'world str, Movers>,
 }
 
-/// The names of nodes that are on their way out.
-pub fn leaving_nodes(snapshot: &Snapshot) -> BTreeSet<&str> {
-    let going: BTreeSet<&str> = snapshot
-        .claims
-        .values()
-        .filter(|claim| claim.deleting_since.is_some())
-        .flat_map(|claim| [claim.node_name.as_str(), claim.provider_id.as_str()])
-        .filter(|name| !name.is_empty())
-        .collect();
-    snapshot
-        .nodes
-        .values()
-        .filter(|node| {
-            node.is_closing()
-                || going.contains(node.name.as_str())
-                || going.contains(node.provider_id.as_str())
-        })
-        .map(|node| node.name.as_str())
-        .collect()
+/// Which pods a node that goes sends away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Movers {
+    /// Every one.
+    All,
+    /// Those that never end by themselves: the node goes as empty, and what slipped in may run to its end.
+    WhatLasts,
+    /// None: it is only fenced, and opens again for whoever is on it.
+    Nobody,
+}
+
+impl<'world> Leaving<'world> {
+    /// In a snapshot.
+    pub fn of(snapshot: &'world Snapshot) -> Self {
+        let mut claims: BTreeMap<&str, Movers> = BTreeMap::new();
+        for claim in snapshot.claims.values() {
+            let movers = match claim.deleting_since {
+                None => Movers::Nobody,
+                Some(_since) if claim.goes_as_empty() => Movers::WhatLasts,
+                Some(_since) => Movers::All,
+            };
+            for name in [claim.node_name.as_str(), claim.provider_id.as_str()] {
+                claims.insert(name, movers);
+            }
+        }
+        claims.remove("");
+        let of_claim = |node: &Node| {
+            let by_name = claims.get(node.name.as_str());
+            by_name
+                .or_else(|| claims.get(node.provider_id.as_str()))
+                .copied()
+        };
+        let nodes = snapshot.nodes.values().filter_map(|node| {
+            let movers = match of_claim(node) {
+                Some(Movers::Nobody) if node.deleting_since.is_none() => {
+                    node.is_fenced().then_some(Movers::Nobody)
+                }
+                Some(Movers::Nobody) => Some(Movers::All),
+                None => node.is_closing().then_some(Movers::All),
+                going => going,
+            };
+            Some((node.name.as_str(), movers?))
+        });
+        Self {
+            nodes: nodes.collect(),
+        }
+    }
+
+    /// True for a node that takes no new pods.
+    pub fn contains(&self, node: &str) -> bool {
+        self.nodes.contains_key(node)
+    }
+
+    /// True for a pod that must go elsewhere, or is going.
+    pub fn sends_away(&self, pod: &Pod) -> bool {
+        let node = pod.node_name.as_deref();
+        match node.and_then(|node| self.nodes.get(node)) {
+            Some(Movers::All) => true,
+            Some(Movers::WhatLasts) => pod.lasts(),
+            Some(Movers::Nobody) | None => false,
+        }
+    }
 }
 
 /// Tells which pods wait for a node.
@@ -111,7 +150,7 @@ pub fn will_move(pod: &Pod) -> bool {
 
 /// The pods that need a place, in classes ordered by their specs.
 pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
-    let leaving = leaving_nodes(snapshot);
+    let leaving = Leaving::of(snapshot);
     let waiting = Waiting::of(snapshot);
     // Caches share one copy of equal specs, so most pods are told apart by address alone; the order
     // of classes is that of the specs.
@@ -119,7 +158,7 @@ pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
     for pod in snapshot.pods.values() {
         let wanted = match pod.node_name.as_deref() {
             None => waiting.includes(pod),
-            Some(node) => leaving.contains(node) && will_move(pod),
+            Some(_node) => leaving.sends_away(pod) && will_move(pod),
         };
         if wanted {
             by_address
@@ -149,4 +188,74 @@ pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
             class
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::labels::DISRUPTED_TAINT;
+    use crate::model::claim::{Claim, ConditionStatus};
+    use crate::model::taint::{Taint, TaintEffect};
+    use crate::plan::examples::{at, initialized, node, pod, set, world};
+
+    fn fenced() -> Node {
+        let mut node = node("a");
+        node.taints
+            .push(Taint::new(DISRUPTED_TAINT, "", TaintEffect::NoSchedule));
+        node
+    }
+
+    fn as_empty(mut claim: Claim) -> Claim {
+        set(
+            &mut claim,
+            "DisruptionReason",
+            ConditionStatus::True,
+            at(90),
+        );
+        if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
+            found.reason = "Empty".to_owned();
+        }
+        claim
+    }
+
+    /// The pods that need another place, of one that is always started again and one that ends.
+    fn moving(claim: &Claim, node: &Node) -> Vec<String> {
+        let mut job = pod("job", "ip-a");
+        if let Some(owner) = &mut job.owner {
+            owner.kind = "Job".to_owned();
+        }
+        let claims = std::slice::from_ref(claim);
+        let snapshot = world(
+            100,
+            claims,
+            std::slice::from_ref(node),
+            &[pod("app", "ip-a"), job],
+        );
+        assert!(Leaving::of(&snapshot).contains("ip-a"));
+        let pods = classes(&snapshot).into_iter().flat_map(|class| class.pods);
+        pods.map(|pod| pod.name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_node_that_goes_sends_its_pods_away() {
+        let mut going = initialized("a");
+        going.deleting_since = Some(at(95));
+        assert_eq!(moving(&going, &node("a")), ["app", "job"]);
+        let mut deleted = node("a");
+        deleted.deleting_since = Some(at(95));
+        assert_eq!(moving(&initialized("a"), &deleted), ["app", "job"]);
+    }
+
+    #[test]
+    fn a_node_that_goes_as_empty_sends_away_only_what_never_ends() {
+        let mut going = as_empty(initialized("a"));
+        going.deleting_since = Some(at(95));
+        assert_eq!(moving(&going, &fenced()), ["app"]);
+    }
+
+    #[test]
+    fn nothing_is_bought_for_pods_on_a_node_that_is_only_fenced() {
+        assert!(moving(&as_empty(initialized("a")), &fenced()).is_empty());
+        assert!(moving(&initialized("a"), &fenced()).is_empty());
+    }
 }

@@ -4,8 +4,9 @@
 //! affinity terms hold there. Concrete labels need no algebra: every candidate is one type in one
 //! zone under one capacity type.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::model::labels::LabelSet;
 use crate::model::pod::{NodeTerm, PodSpec};
 use crate::model::requirement::{Requirement, RequirementError, Requirements};
 
@@ -164,7 +165,7 @@ pub struct NodeLabels<'world> {
     /// The node's name.
     pub name: &'world str,
     /// Its labels.
-    pub labels: &'world BTreeMap<String, String>,
+    pub labels: &'world LabelSet,
 }
 
 impl Labelled for NodeLabels<'_> {

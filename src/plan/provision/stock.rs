@@ -82,13 +82,13 @@ impl Bin {
     /// The names of its labels; one may come twice.
     pub fn label_names(&self) -> impl Iterator<Item = &str> {
         let own = self.labels.node.iter().flat_map(|node| node.labels.keys());
-        own.chain(self.labels.coming.keys()).map(String::as_str)
+        own.chain(self.labels.coming.keys().map(String::as_str))
     }
 }
 
 /// The bins of a snapshot: initialized nodes, then starting ones, then claims, each in name order.
 pub fn bins(snapshot: &Snapshot, daemons: &Daemons) -> Vec<Bin> {
-    let leaving = demand::leaving_nodes(snapshot);
+    let leaving = demand::Leaving::of(snapshot);
     let mut pods_by_node: BTreeMap<&str, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in snapshot.pods.values() {
         if let Some(node) = pod.node_name.as_deref()

@@ -419,15 +419,9 @@ impl Ending<'_> {
         }
     }
 
-    /// True when the node goes because it was empty: whatever is on it came too late to be evicted.
+    /// True when the node goes because it was empty: whatever is on it came too late, and runs to its end if it has one.
     fn is_voluntary(&self) -> bool {
-        self.claim.is_some_and(|claim| {
-            claim
-                .conditions
-                .get(ConditionType::DisruptionReason.as_str())
-                .is_some_and(|found| found.reason == ConditionReason::Empty.as_str())
-                && claim.is(ConditionType::DisruptionReason.as_str())
-        })
+        self.claim.is_some_and(|claim| claim.goes_as_empty())
     }
 
     fn reason(&self) -> String {

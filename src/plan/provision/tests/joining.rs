@@ -1,11 +1,11 @@
 //! Nodes that have joined and are not in use yet: what they were bought for stays with them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{add_pods, claims_of, plan, pool, spec, world};
 use crate::api::labels;
 use crate::model::claim::Claim;
+use crate::model::labels::LabelSet;
 use crate::model::node::Node;
 use crate::model::node_class::NodeClass;
 use crate::model::pod::{Pod, PodConstraints, PodKey, PodPhase, PodSpec};
@@ -53,7 +53,7 @@ fn joined(count: usize, spec: &PodSpec, taints: &[Taint]) -> Snapshot {
     Arc::make_mut(&mut claim.labels).extend(status.labels);
     let mut node = Node {
         provider_id: claim.provider_id.clone(),
-        labels: BTreeMap::from([(labels::OS.to_owned(), "linux".to_owned())]),
+        labels: LabelSet::from_iter([(labels::OS.to_owned(), "linux".to_owned())]),
         allocatable: claim.allocatable.clone(),
         ..booted("a")
     };

@@ -54,7 +54,7 @@ fn node_of(snapshot: &mut Snapshot, claim: &str) -> String {
     let found = Node {
         name: name.clone(),
         provider_id: launched.provider_id.clone(),
-        labels: (*launched.labels).clone(),
+        labels: (*launched.labels).clone().into(),
         allocatable: instance_type.allocatable(),
         ..node(&name)
     };

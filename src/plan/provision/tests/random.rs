@@ -10,6 +10,7 @@ use proptest::test_runner::RngSeed;
 
 use super::reserved::reservation;
 use super::{add_pods, claims_of, plan, pool, spec, world};
+use crate::model::labels::LabelSet;
 use crate::model::node::Node;
 use crate::model::pod::{
     Expression, HostPort, LabelSelector, NodeTerm, Pod, PodConstraints, PodKey, PodPhase, PodSpec,
@@ -234,7 +235,7 @@ fn add_node(snapshot: &mut Snapshot, name: &str, zone: &str, cpu: i64, pods: &[(
         created: Timestamp::UNIX_EPOCH,
         deleting_since: None,
         provider_id: String::new(),
-        labels: BTreeMap::from([(ZONE.to_owned(), zone.to_owned())]),
+        labels: LabelSet::from_iter([(ZONE.to_owned(), zone.to_owned())]),
         annotations: BTreeMap::new(),
         finalizers: Vec::new(),
         taints: Vec::new(),

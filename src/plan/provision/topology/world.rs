@@ -62,7 +62,7 @@ pub struct Counted {
 impl Placed {
     /// Counts what runs.
     pub fn of(snapshot: &Snapshot, groups: &Groups) -> Self {
-        let leaving = demand::leaving_nodes(snapshot);
+        let leaving = demand::Leaving::of(snapshot);
         let index = Index::of(&groups.groups);
         let mut placed = Self::default();
         let mut known: BTreeMap<(*const PodSpec, bool), usize> = BTreeMap::new();
@@ -71,7 +71,8 @@ impl Placed {
                 continue;
             };
             let ends = pod.deleting_until.is_some();
-            let leaves = leaving.contains(node) && (ends || demand::will_move(pod));
+            let leaves =
+                leaving.contains(node) && ends || leaving.sends_away(pod) && demand::will_move(pod);
             if !pod.is_active_on_node() || leaves {
                 continue;
             }
