@@ -155,8 +155,7 @@ fn planned(
     let (fleet, compared) = wishes::best(&ground, classes, &wishes);
     let told = wishes::told(&wishes, &supply, (&fleet, compared.as_ref()));
     let (classes, arranged, placement) = (fleet.classes, fleet.arranged, fleet.placement);
-    let (states, mut rooms, purchase) = (placement.states, placement.rooms, placement.purchase);
-    let limited = placement.limited;
+    let (mut rooms, purchase) = (placement.rooms, placement.purchase);
     let items = arranged.items;
 
     let parts = Parts {
@@ -172,8 +171,10 @@ fn planned(
         wishes: told,
         ..ProvisioningPlan::default()
     };
-    let mut pods = Pods::of(&classes, &pods::expected(snapshot, &bins));
-    record_bins(&mut plan, &bins, &states, &items, &mut pods);
+    let expected = pods::expected(snapshot, &bins);
+    let mut pods = Pods::of(&classes, &expected, arranged.sequences);
+    let filled = (bins.as_slice(), placement.states.as_slice());
+    record_bins(&mut plan, filled, (&items, &purchase), &mut pods);
     let mix = Mix::of(snapshot);
     record_nodes(&mut plan, &purchase, &parts, (mix, &mut rooms), &mut pods);
     for (index, names) in pods.rest() {
@@ -181,7 +182,7 @@ fn planned(
             supply: &supply,
             capacities: &capacities,
             rooms: &rooms,
-            limited: limited.get(&index),
+            limited: placement.limited.get(&index),
             topology: arranged.failed.get(index).and_then(Option::as_ref),
             contested: contested.get(index).copied().flatten(),
         };
@@ -262,9 +263,8 @@ fn contested<'world>(
 
 fn record_bins<'world>(
     plan: &mut ProvisioningPlan,
-    bins: &'world [Bin],
-    states: &[fill::BinState],
-    items: &[Item],
+    (bins, states): (&'world [Bin], &[fill::BinState]),
+    (items, purchase): (&[Item], &Purchase),
     pods: &mut Pods<'world>,
 ) {
     let taken: Vec<(&BinName, &[(usize, u32)])> = bins
@@ -273,7 +273,8 @@ fn record_bins<'world>(
         .filter(|(_bin, state)| !state.taken.is_empty())
         .map(|(bin, state)| (&bin.name, state.taken.as_slice()))
         .collect();
-    let named = pods.onto_bins(items, &taken);
+    let later = purchase.nodes.iter().flat_map(|node| &node.contents);
+    let named = pods.onto_bins(items, &taken, later);
     for ((bin, _taken), names) in taken.into_iter().zip(named) {
         if names.is_empty() {
             continue;

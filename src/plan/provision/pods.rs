@@ -1,7 +1,8 @@
 //! Which of the pods that are alike goes where.
 //!
 //! Given classes and where each pod was expected before; handed out are names, first each to where it was
-//! expected as far as its class still has a place there, the rest in name order. How many of which class go
+//! expected as far as its class still has a place there, the rest in name order: where places were given in turn,
+//! the first name has the place of the first turn. How many of which class go
 //! where is decided elsewhere: pods of one class take each other's place at no price, but a pod that was
 //! nominated to a Node must not be called off from it for one that is alike, or kube-scheduler finds room
 //! there that nobody has.
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use super::class::Class;
 use super::item::Item;
 use super::stock::{Bin, BinName};
+use super::topology::sequence::Sequence;
 use crate::model::pod::PodKey;
 use crate::model::snapshot::Snapshot;
 
@@ -63,15 +65,33 @@ pub fn expected<'world>(
     expected
 }
 
+/// Names that are dealt to nodes at one place, and how many of them are taken.
+#[derive(Debug, Default)]
+struct Hand<'world> {
+    names: Vec<&'world PodKey>,
+    taken: usize,
+}
+
+impl<'world> Hand<'world> {
+    fn take(&mut self, wanted: usize) -> impl Iterator<Item = &'world PodKey> {
+        let start = self.taken;
+        self.taken = start.saturating_add(wanted).min(self.names.len());
+        let taken = self.names.get(start..self.taken);
+        taken.unwrap_or_default().iter().copied()
+    }
+}
+
 /// Hands out the pods of each class.
 #[derive(Debug)]
 pub struct Pods<'world> {
-    /// By class, in name order.
+    /// By class, in name order, until they are dealt.
     free: Vec<Vec<&'world PodKey>>,
-    /// How many of `free` are taken, by class.
-    next: Vec<usize>,
     /// Those that are expected at a bin, by class: whom kube-scheduler was told of first.
     kept: BTreeMap<(usize, &'world BinName), Vec<&'world PodKey>>,
+    /// In which order places were given, by class.
+    sequences: BTreeMap<usize, Sequence>,
+    /// By class and the place in its sequence.
+    hands: BTreeMap<(usize, usize), Hand<'world>>,
 }
 
 impl<'world> Pods<'world> {
@@ -79,6 +99,7 @@ impl<'world> Pods<'world> {
     pub fn of(
         classes: &'world [Class],
         expected: &BTreeMap<&'world PodKey, Expected<'world>>,
+        sequences: BTreeMap<usize, Sequence>,
     ) -> Self {
         let mut kept: BTreeMap<_, Vec<&PodKey>> = BTreeMap::new();
         let mut free = Vec::with_capacity(classes.len());
@@ -98,41 +119,43 @@ impl<'world> Pods<'world> {
             free.push(others);
         }
         Self {
-            next: vec![0; free.len()],
             free,
             kept,
+            sequences,
+            hands: BTreeMap::new(),
         }
     }
 
-    /// The names of what each bin takes, given how many of which item.
-    pub fn onto_bins(
+    /// The names of what each bin takes, given how many of which item; and `later` is what new nodes take of each,
+    /// which [`Self::take`] gives. Comes first, and once.
+    pub fn onto_bins<'items>(
         &mut self,
         items: &[Item],
         bins: &[(&'world BinName, &[(usize, u32)])],
+        later: impl Iterator<Item = &'items (usize, u32)>,
     ) -> Vec<Vec<PodKey>> {
-        let wanted: Vec<BTreeMap<usize, usize>> = bins
-            .iter()
-            .map(|(_bin, taken)| of_classes(items, taken))
-            .collect();
         let mut named: Vec<Vec<PodKey>> = Vec::with_capacity(bins.len());
         let mut missing = Vec::new();
-        for (place, ((bin, _taken), wanted)) in bins.iter().zip(wanted).enumerate() {
+        for (place, (bin, taken)) in bins.iter().enumerate() {
             let mut names = Vec::new();
-            for (class, count) in wanted {
+            for ((class, hand), count) in self.wanted(items, taken.iter()) {
                 let kept = self.kept.get_mut(&(class, *bin));
                 let stay = kept.map_or_else(Vec::new, |kept| {
                     kept.drain(..count.min(kept.len())).collect()
                 });
-                missing.push((place, class, count - stay.len()));
+                missing.push((place, (class, hand), count - stay.len()));
                 names.extend(stay.into_iter().cloned());
             }
             named.push(names);
         }
-        self.release();
-        for (place, class, count) in missing {
-            let more = self.take_of(class, count);
-            if let Some(names) = named.get_mut(place) {
-                names.extend(more);
+        let mut wanted = self.wanted(items, later);
+        for (_place, hand, count) in &missing {
+            *wanted.entry(*hand).or_default() += count;
+        }
+        self.deal(wanted);
+        for (place, hand, count) in missing {
+            if let (Some(names), Some(hand)) = (named.get_mut(place), self.hands.get_mut(&hand)) {
+                names.extend(hand.take(count).cloned());
             }
         }
         for names in &mut named {
@@ -141,14 +164,28 @@ impl<'world> Pods<'world> {
         named
     }
 
-    /// Whom their bins have no place for any more goes anywhere.
-    fn release(&mut self) {
+    /// Deals out whoever does not stay at a bin, by how many of a class are wanted at which of its places.
+    fn deal(&mut self, wanted: BTreeMap<(usize, usize), usize>) {
+        let mut by_class: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
+        for ((class, place), count) in wanted {
+            by_class.entry(class).or_default().insert(place, count);
+        }
         for ((class, _bin), pods) in std::mem::take(&mut self.kept) {
             if let Some(free) = self.free.get_mut(class)
                 && !pods.is_empty()
             {
                 free.extend(pods);
                 free.sort_unstable();
+            }
+        }
+        for (class, names) in std::mem::take(&mut self.free).into_iter().enumerate() {
+            let wanted = by_class.remove(&class).unwrap_or_default();
+            let dealt = match self.sequences.get(&class) {
+                Some(sequence) => sequence.deal(&names, wanted),
+                None => BTreeMap::from([(0, names)]),
+            };
+            for (place, names) in dealt {
+                self.hands.insert((class, place), Hand { names, taken: 0 });
             }
         }
     }
@@ -158,42 +195,54 @@ impl<'world> Pods<'world> {
         let mut pods = Vec::new();
         for (class, each) in &item.content {
             let wanted = usize::try_from(each.saturating_mul(count)).unwrap_or(usize::MAX);
-            pods.extend(self.take_of(*class, wanted));
+            let place = self.place(*class, item);
+            if let Some(hand) = self.hands.get_mut(&(*class, place)) {
+                pods.extend(hand.take(wanted).cloned());
+            }
         }
         pods
     }
 
-    fn take_of(&mut self, class: usize, wanted: usize) -> Vec<PodKey> {
-        let (Some(free), Some(next)) = (self.free.get(class), self.next.get_mut(class)) else {
-            return Vec::new();
-        };
-        let end = next.saturating_add(wanted).min(free.len());
-        let taken = free.get(*next..end).unwrap_or_default();
-        *next = end;
-        taken.iter().copied().cloned().collect()
-    }
-
     /// The pods that nobody took, by class.
     pub fn rest(self) -> impl Iterator<Item = (usize, Vec<&'world PodKey>)> {
-        self.free
-            .into_iter()
-            .zip(self.next)
-            .enumerate()
-            .filter_map(|(class, (mut free, next))| {
-                let rest = free.split_off(next.min(free.len()));
-                (!rest.is_empty()).then_some((class, rest))
-            })
-    }
-}
-
-fn of_classes(items: &[Item], taken: &[(usize, u32)]) -> BTreeMap<usize, usize> {
-    let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
-    for (index, count) in taken {
-        for (class, each) in items.get(*index).into_iter().flat_map(|item| &item.content) {
-            let number = usize::try_from(each.saturating_mul(*count)).unwrap_or(usize::MAX);
-            let known = wanted.entry(*class).or_default();
-            *known = known.saturating_add(number);
+        let mut rest: BTreeMap<usize, Vec<&PodKey>> = BTreeMap::new();
+        for ((class, _place), mut hand) in self.hands {
+            let left = hand.names.split_off(hand.taken);
+            if !left.is_empty() {
+                rest.entry(class).or_default().extend(left);
+            }
         }
+        rest.into_iter().map(|(class, mut names)| {
+            names.sort_unstable();
+            (class, names)
+        })
     }
-    wanted
+
+    /// The place of an item in the sequence of a class.
+    fn place(&self, class: usize, item: &Item) -> usize {
+        let sequence = self.sequences.get(&class);
+        sequence.map_or(0, |sequence| sequence.place(item))
+    }
+
+    /// How many pods of which class are wanted at which of its places for so many of each item.
+    fn wanted<'items>(
+        &self,
+        items: &[Item],
+        taken: impl Iterator<Item = &'items (usize, u32)>,
+    ) -> BTreeMap<(usize, usize), usize> {
+        let mut wanted: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for (index, count) in taken {
+            let Some(item) = items.get(*index) else {
+                continue;
+            };
+            for (class, each) in &item.content {
+                let number = usize::try_from(each.saturating_mul(*count)).unwrap_or(usize::MAX);
+                let known = wanted
+                    .entry((*class, self.place(*class, item)))
+                    .or_default();
+                *known = known.saturating_add(number);
+            }
+        }
+        wanted
+    }
 }

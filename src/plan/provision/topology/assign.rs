@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::choices;
 use super::failure::Failure;
 use super::group::{Group, Groups, Kind};
+use super::order::order;
+use super::sequence::Sequence;
 use super::state::{Choice, Fork, Key, State, Tie, Tilts, Values};
 use super::world::Placed;
 use super::{Arranged, Stage};
@@ -132,18 +134,32 @@ impl Division {
             if together {
                 only_promised(choices, &promised);
             }
-            let (counts, failure) = assignment.divide(class, ties, choices, promised, together);
+            let divided = assignment.divide(class, ties, choices, promised, together);
+            if divided.counts.len() > 1 {
+                let sequence = assignment.sequence(ties, choices, divided.turns);
+                arranged.sequences.insert(index, sequence);
+            }
             arranged
                 .items
-                .extend(assignment.items(index, class, ties, counts));
+                .extend(assignment.items(index, class, ties, divided.counts));
             if let Some(failed) = arranged.failed.get_mut(index) {
-                *failed = failure;
+                *failed = divided.failure;
             }
         }
         assignment.ties = ties;
         arranged.assignment = assignment;
         arranged
     }
+}
+
+/// Where the pods of a class go.
+#[derive(Debug, Default)]
+struct Divided {
+    counts: BTreeMap<Values, u32>,
+    /// The choice of each pod that no promise was kept to, in turn.
+    turns: Vec<usize>,
+    /// Why some are left over.
+    failure: Option<Failure>,
 }
 
 /// Pods that must share a node cannot be divided by what they only prefer: once one has its place,
@@ -165,83 +181,6 @@ fn only_promised(choices: &mut [Choice], promised: &BTreeMap<Values, u32>) {
     if let Some(known) = known {
         close_others(choices, known);
     }
-}
-
-/// How far chains of pods that follow other pods are followed.
-const CHAIN: usize = 4;
-
-/// Classes that only wait for their own kind first, those that follow other classes after them;
-/// within that by priority, then the ones with the least choice.
-fn order(
-    classes: &[Class],
-    groups: &Groups,
-    ties: &[Vec<Tie>],
-    choices: &[Vec<Choice>],
-) -> Vec<usize> {
-    let rank = ranks(groups, ties);
-    let mut order: Vec<usize> = (0..classes.len())
-        .filter(|index| {
-            classes
-                .get(*index)
-                .is_some_and(|class| class.problem.is_none())
-        })
-        .collect();
-    order.sort_by_key(|index| {
-        let (priority, pods) = classes
-            .get(*index)
-            .map_or((0, 0), |class| (class.spec.priority, class.pods.len()));
-        (
-            rank.get(*index).copied().unwrap_or(0),
-            std::cmp::Reverse(priority),
-            choices.get(*index).map_or(0, Vec::len),
-            std::cmp::Reverse(pods),
-            *index,
-        )
-    });
-    order
-}
-
-/// How long the chain of classes is that each class follows.
-fn ranks(groups: &Groups, ties: &[Vec<Tie>]) -> Vec<usize> {
-    let mut rank = vec![0; ties.len()];
-    for _link in 0..CHAIN {
-        let most = |classes: &mut dyn Iterator<Item = &usize>| {
-            classes.filter_map(|class| rank.get(*class).copied()).max()
-        };
-        // Of each group those that classes outside follow, and those that classes inside do: pods with
-        // affinity that select each other follow only those that do not.
-        let ahead: Vec<[Option<usize>; 2]> = groups
-            .groups
-            .iter()
-            .map(|group| {
-                let leads = |class: &&usize| {
-                    group.kind == Kind::Affinity && !group.triggers.contains_key(class)
-                };
-                [
-                    most(&mut group.members.iter()),
-                    most(&mut group.members.iter().filter(leads)),
-                ]
-            })
-            .collect();
-        for (own, ties) in rank.iter_mut().zip(ties) {
-            let followed = ties
-                .iter()
-                .filter(|tie| tie.trigger)
-                .filter(|tie| {
-                    let group = groups.groups.get(tie.group);
-                    group.is_some_and(|group| group.required)
-                })
-                .filter_map(|tie| {
-                    let [outside, inside] = *ahead.get(tie.group)?;
-                    if tie.member { inside } else { outside }
-                })
-                .max();
-            if let Some(followed) = followed {
-                *own = (followed + 1).min(CHAIN);
-            }
-        }
-    }
-    rank
 }
 
 impl Assignment {
@@ -343,15 +282,15 @@ impl Assignment {
         counts
     }
 
-    /// Gives each pod of a class its values; what is left over comes with the reason.
+    /// Gives each pod of a class its values, one after the other.
     fn divide(
         &mut self,
         class: &Class,
         ties: &[Tie],
         choices: &mut [Choice],
-        mut counts: BTreeMap<Values, u32>,
+        promised: BTreeMap<Values, u32>,
         together: bool,
-    ) -> (BTreeMap<Values, u32>, Option<Failure>) {
+    ) -> Divided {
         let position = self.positions(ties);
         let prefers = ties.iter().any(|tie| {
             tie.trigger
@@ -361,15 +300,19 @@ impl Assignment {
                     .get(tie.group)
                     .is_some_and(|group| !group.required)
         });
-        let kept: u32 = counts.values().sum();
+        let kept: u32 = promised.values().sum();
+        let mut divided = Divided {
+            counts: promised,
+            ..Divided::default()
+        };
         for _pod in class
             .pods
             .iter()
             .skip(usize::try_from(kept).unwrap_or(usize::MAX))
         {
             let Some(best) = self.best(ties, &position, choices, prefers) else {
-                let failure = self.failure(ties, &position, choices);
-                return (counts, Some(failure));
+                divided.failure = Some(self.failure(ties, &position, choices));
+                break;
             };
             if together {
                 close_others(choices, best);
@@ -378,7 +321,8 @@ impl Assignment {
                 break;
             };
             choice.room = choice.room.saturating_sub(1);
-            *counts.entry(choice.values.clone()).or_default() += 1;
+            divided.turns.push(best);
+            *divided.counts.entry(choice.values.clone()).or_default() += 1;
             for (tie, position) in ties.iter().zip(&position) {
                 if let (Some(state), Some(value)) = (
                     self.states.get_mut(&tie.group),
@@ -388,7 +332,15 @@ impl Assignment {
                 }
             }
         }
-        (counts, None)
+        divided
+    }
+
+    /// The choices by turn, as places that items can be found at.
+    fn sequence(&self, ties: &[Tie], choices: &[Choice], turns: Vec<usize>) -> Sequence {
+        let keys = self.keys_of(ties);
+        let domain = |(key, value): (&usize, &Option<usize>)| self.keys.get(*key)?.domain(*value);
+        let place = |choice: &Choice| keys.iter().zip(&choice.values).filter_map(domain).collect();
+        Sequence::of(choices.iter().map(place).collect(), turns)
     }
 
     fn items(

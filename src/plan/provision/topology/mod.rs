@@ -12,8 +12,10 @@ pub mod failure;
 pub mod group;
 pub mod index;
 mod judge;
+mod order;
 pub mod outcome;
 pub(super) mod price;
+pub mod sequence;
 mod state;
 pub mod world;
 
@@ -30,6 +32,7 @@ use crate::plan::pack::problem::{Loads, Relation};
 use assign::Division;
 use failure::Failure;
 use group::{Group, Groups, Kind};
+use sequence::Sequence;
 pub use state::{Fork, Lean, Tilts};
 use world::Placed;
 
@@ -42,6 +45,8 @@ pub struct Arranged {
     pub bin_loads: Vec<Loads>,
     /// For each class what kept some of its pods from becoming items.
     pub failed: Vec<Option<Failure>>,
+    /// In which order the pods of classes that are divided were given their places, by class.
+    pub sequences: BTreeMap<usize, Sequence>,
     /// Judges what was placed in the end.
     pub assignment: assign::Assignment,
 }
@@ -187,7 +192,7 @@ fn carried<'round>(stage: &Stage<'round>) -> BTreeSet<&'round str> {
     names.insert(HOSTNAME);
     names.extend(stage.bins.iter().flat_map(Bin::label_names));
     let nodes = stage.snapshot.nodes.values();
-    names.extend(nodes.flat_map(|node| node.labels.keys().map(String::as_str)));
+    names.extend(nodes.flat_map(|node| node.labels.keys()));
     names
 }
 
