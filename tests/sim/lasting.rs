@@ -78,14 +78,18 @@ impl Lasting {
         (world, machines): (&Embedded, &[Machine]),
     ) -> bool {
         let now = world.now();
-        let mut own = machines.iter().filter(|machine| is_of(claim, machine));
+        // Few machines are as the fault makes them, and whose one is takes long to tell.
+        let has_one = |is_met: &dyn Fn(&Machine) -> bool| {
+            let mut met = machines.iter().filter(|machine| is_met(machine));
+            met.any(|machine| is_of(claim, machine))
+        };
         let offerings = || wanted(claim).into_iter();
         match fault {
             Fault::MachineNeverJoins => {
-                own.any(|machine| machine.never_joins && machine.is_alive(now))
+                has_one(&|machine| machine.never_joins && machine.is_alive(now))
             }
             Fault::MachinesShownLate => {
-                own.any(|machine| age(machine, now).is_some_and(|age| age < self.late))
+                has_one(&|machine| age(machine, now).is_some_and(|age| age < self.late))
             }
             Fault::PoolDry if self.dry.is_empty() => false,
             Fault::PoolDry => {

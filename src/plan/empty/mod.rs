@@ -37,6 +37,10 @@ const TOUCH_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EmptyMemory {
     claims: BTreeMap<String, Work>,
+    /// When work was first looked at.
+    since: Option<Timestamp>,
+    /// Until when the first plan for pods that wait is awaited: nobody knows yet which nodes they go onto.
+    awaits_plan: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,10 @@ impl EmptyMemory {
         let mut pods = snapshot.pods.values();
         let waits = pods.any(|pod| waits(pod) || leaving.sends_away(pod) && will_move(pod));
         let now = snapshot.now;
+        // Whoever comes to lead looks for empty nodes and begins to plan at the same time.
+        let since = *self.since.get_or_insert(now);
+        let until = since.saturating_add(HELD).unwrap_or(now);
+        self.awaits_plan = (planned.is_none() && waits && now < until).then_some(until);
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         // A nomination is an old plan: it counts only where there is no fresh one.
         let busy = busy_nodes(snapshot, fresh.is_none());
@@ -239,6 +247,10 @@ fn decide_pool(
             }
             continue;
         };
+        if let Some(until) = memory.awaits_plan {
+            decision.wake_at(until);
+            continue;
+        }
         let used = claim.is(ConditionType::Initialized.as_str());
         let after = if used { after } else { after.max(SPARE_UNUSED) };
         let due = idle.saturating_add(after).unwrap_or(Timestamp::MAX);

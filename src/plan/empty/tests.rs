@@ -174,6 +174,29 @@ fn a_node_that_waiting_pods_are_planned_onto_stays() {
 }
 
 #[test]
+fn no_node_goes_before_the_first_plan_for_pods_that_wait() {
+    let mut memory = EmptyMemory::default();
+    let mut steps = |second: i64, pods: &[Pod], planned: Option<&Planned>| {
+        let snapshot = world(second, &[initialized("a")], &[node("a")], pods);
+        memory.observe(&snapshot, planned);
+        decide(&snapshot, &memory).steps.len()
+    };
+    let waiting = [waiting_pod()];
+    assert_eq!(steps(500, &waiting, None), 0, "they may go onto it");
+    assert_eq!(steps(510, &waiting, Some(&planned(509, &["ip-a"]))), 0);
+    assert_eq!(steps(511, &waiting, Some(&planned(510, &["ip-b"]))), 1);
+    let mut memory = EmptyMemory::default();
+    let mut steps = |second: i64, pods: &[Pod]| {
+        let snapshot = world(second, &[initialized("a")], &[node("a")], pods);
+        memory.observe(&snapshot, None);
+        decide(&snapshot, &memory).steps.len()
+    };
+    assert_eq!(steps(500, &waiting), 0);
+    assert_eq!(steps(519, &waiting), 0);
+    assert_eq!(steps(520, &waiting), 1, "whoever plans is held up");
+}
+
+#[test]
 fn a_machine_for_pods_whose_eviction_is_held_up_stays() {
     let mut leaving = initialized("old");
     leaving.deleting_since = Some(at(400));
