@@ -25,7 +25,7 @@ use crate::api::labels;
 use crate::model::claim::Claim;
 use crate::model::instance::instance_id_of;
 use crate::model::node::Node;
-use crate::model::pod::Pod;
+use crate::model::pod::{DoNotDisrupt, Pod};
 use crate::model::snapshot::Snapshot;
 
 /// How often EC2 is asked whether an instance is gone: all that are going in one call.
@@ -226,6 +226,22 @@ fn keep_pace(instances: &InstanceView, now: Timestamp, decision: &mut Decision<T
     }
 }
 
+/// What a drain waits for, in words. For whom it must not disrupt it waits for ever where nothing sets a deadline.
+fn still_there(pods: &[&Arc<Pod>], deadline: Option<Timestamp>) -> String {
+    let protected = pods
+        .iter()
+        .find(|pod| deadline.is_none() && pod.do_not_disrupt == DoNotDisrupt::Always);
+    let Some(pod) = protected else {
+        return "pods are still on the node".to_owned();
+    };
+    format!(
+        "pods are still on the node; {} must not be disrupted and runs to its end: remove its annotation {}, or \
+         give it a duration, or set terminationGracePeriod in the NodePool for machines to come",
+        pod.key,
+        labels::DO_NOT_DISRUPT,
+    )
+}
+
 fn is_abandoned(node: &Node) -> bool {
     node.deleting_since.is_some()
         && node.labels.contains_key(labels::NODE_CLASS)
@@ -384,7 +400,7 @@ impl Ending<'_> {
                 ConditionChange::unknown(
                     ConditionType::Drained,
                     ConditionReason::Draining,
-                    "pods are still on the node",
+                    still_there(pods, deadline),
                 ),
                 decision,
             );

@@ -175,6 +175,16 @@ fn a_pod_that_must_not_be_disrupted_is_waited_for_until_the_deadline() {
         Some(at(670)),
         "30 s of its own grace before the deadline"
     );
+    let told = |claim: &Claim| {
+        let decision = decide_at(110, claim, &fenced(), &[job.clone()], running);
+        let messages = decision.steps.into_iter().filter_map(|step| match step {
+            TerminateStep::Report { change, .. } => Some(change.message),
+            _ => None,
+        });
+        messages.collect::<String>()
+    };
+    assert_eq!(told(&claim), "pods are still on the node");
+    assert!(told(&going(100)).contains("default/job must not be disrupted and runs to its end"));
     let late = decide_at(680, &claim, &fenced(), &[job.clone()], running);
     assert_eq!(
         names(&late),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Stage;
+use crate::sim::api_server::Resource::Pod;
 
 impl Stage {
     /// A pod that keeps away from its like, so that each needs a machine whatever its size.
@@ -18,6 +19,24 @@ impl Stage {
                 "containers": [{"name": "main", "resources": {"requests": {"cpu": "500m", "memory": "64Mi"}}}],
             }),
         );
+    }
+
+    /// A pod of this priority for machines of one zone.
+    fn ranked(&self, name: &str, priority: i32, zone: &str, cpu: &str) {
+        self.pod_with(
+            name,
+            &json!({
+                "priority": priority,
+                "nodeSelector": {"topology.kubernetes.io/zone": zone},
+                "containers": [{"name": "main", "resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}}],
+            }),
+        );
+    }
+
+    /// How many of these pods run.
+    fn running_of(&self, pods: &[&str]) -> usize {
+        let phases = pods.iter().map(|pod| self.phase(pod));
+        phases.filter(|phase| phase == "Running").count()
     }
 
     /// Processors of the machines that run.
@@ -104,4 +123,41 @@ async fn claims_that_walk_on_to_larger_machines_stay_under_the_limit_together() 
     }
     assert_eq!(stage.machines().len(), 1);
     assert_eq!(stage.running_pods(), 1);
+}
+
+/// Elsewhere large pods are planned before small ones, whatever their priorities, and take what a limit leaves; here
+/// those of high priority have it, then as many others as there is room for, and the rest once there is more.
+#[tokio::test(start_paused = true)]
+async fn what_a_limit_leaves_goes_to_the_pods_of_high_priority() {
+    let stage = Stage::new();
+    stage.allow(2, &["us-east-1a", "us-east-1b"]);
+    stage.limit(&json!({ "cpu": "8" }));
+    let _process = stage.run();
+    let (low, high) = (["low-1", "low-2", "low-3"], ["high-1", "high-2"]);
+    for pod in low {
+        stage.ranked(pod, 0, "us-east-1a", "3");
+    }
+    for pod in high {
+        stage.ranked(pod, 1_000, "us-east-1b", "1");
+    }
+    stage
+        .until(120, "as many run as may", |stage| stage.running_pods() == 3)
+        .await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!((stage.running_of(&high), stage.running_of(&low)), (2, 1));
+    assert_eq!(stage.machines().len(), 2);
+    let told = stage.told("FailedScheduling");
+    assert!(
+        told.iter().any(|message| message.contains("limit")),
+        "{told:?}"
+    );
+    for pod in high {
+        stage.delete(Pod, pod);
+    }
+    stage
+        .until(180, "another runs where there is room now", |stage| {
+            stage.running_of(&low) == 2
+        })
+        .await;
+    assert_eq!(stage.processors(), 8);
 }

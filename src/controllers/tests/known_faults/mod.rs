@@ -10,18 +10,29 @@
 //! | a claim that was written by half says what another machine is | `halves` |
 //! | a limit on nodes is passed within one burst | `limits` |
 //! | a limit is charged with the largest machine that might be bought | `limits` |
+//! | pods of low priority take what a limit leaves from those of high priority | `limits` |
 //! | a pod that kube-scheduler keeps off the node which was meant for it waits for ever | `scheduler` |
 //! | DaemonSets are left out of some machines, which are too small then | `scheduler` |
 //! | pods that wait for ever keep machines or have new ones bought | `waiting` |
 //! | a number without a value that satisfies it ends the controller | `waiting` |
 //! | a spread whose emptiest zone has nothing to sell leaves its pods waiting | `waiting` |
+//! | of two workloads that differ in minDomains alone one is planned by the other's | `waiting` |
+//! | a value that is excluded beside a bound is bought all the same | `requirements` |
+//! | values that nothing can be bought of count for minValues | `requirements` |
+//! | a pod whose volume cannot be found is left out without a word | `attachments` |
+//! | ports of sidecars, and how many volumes a new node can attach, are not counted | `attachments` |
 //! | a replacement that does not come up holds up what it replaces | `machines` |
 //! | a node that never becomes usable is kept and paid for | `machines` |
 //! | a machine whose reservation has ended counts as reserved for ever | `machines` |
+//! | machines are ended under pods that tolerate everything | `drains` |
+//! | a node that goes is paid for as long as a protected pod is on it | `drains` |
 
+mod attachments;
+mod drains;
 mod halves;
 mod limits;
 mod machines;
+mod requirements;
 mod scheduler;
 mod stalls;
 mod waiting;

@@ -11,11 +11,16 @@ use crate::sim::api_server::Resource::Pod;
 impl Stage {
     /// A pod of three cores that is spread over zones, of which one may have so many more than another.
     fn spread(&self, name: &str, skew: u32) {
+        self.spread_over(name, skew, 1);
+    }
+
+    /// The same where there must be so many zones, or the emptiest counts as if it had no pod.
+    fn spread_over(&self, name: &str, skew: u32, zones: u32) {
         self.pod_with(
             name,
             &json!({
                 "topologySpreadConstraints": [{
-                    "topologyKey": "topology.kubernetes.io/zone", "maxSkew": skew,
+                    "topologyKey": "topology.kubernetes.io/zone", "maxSkew": skew, "minDomains": zones,
                     "whenUnsatisfiable": "DoNotSchedule",
                     "labelSelector": { "matchExpressions": [{ "key": "no-such-label", "operator": "DoesNotExist" }] },
                 }],
@@ -126,6 +131,40 @@ async fn a_spread_whose_emptiest_zone_is_sold_out_goes_on_within_its_skew() {
     let zones = [("b".to_owned(), 2), ("c".to_owned(), 2)];
     assert_eq!(stage.by_zone(), zones.into());
     assert_eq!(stage.machines().len(), 4);
+}
+
+/// Elsewhere of two workloads that differ in nothing but minDomains one is planned by the other's; here pods that would
+/// need a third zone wait, are told so and have nothing bought for them, and the others run.
+#[tokio::test(start_paused = true)]
+async fn workloads_that_differ_in_min_domains_alone_go_each_by_its_own() {
+    let stage = Stage::new();
+    stage.allow(2, &["us-east-1a", "us-east-1b"]);
+    let _process = stage.run();
+    stage.spread_over("strict-1", 1, 3);
+    stage.spread_over("strict-2", 1, 3);
+    stage
+        .until(120, "one runs in each zone", |stage| {
+            stage.running_pods() == 2
+        })
+        .await;
+    stage.spread_over("strict-3", 1, 3);
+    stage.spread("loose-1", 1);
+    stage.spread("loose-2", 1);
+    stage
+        .until(120, "those that may do run", |stage| {
+            ["loose-1", "loose-2"].map(|pod| stage.phase(pod)) == ["Running", "Running"]
+        })
+        .await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(stage.phase("strict-3"), "Pending");
+    let zones = [("a".to_owned(), 2), ("b".to_owned(), 2)];
+    assert_eq!(stage.by_zone(), zones.into());
+    assert_eq!(stage.machines().len(), 4, "none was bought in vain");
+    let told = stage.told("FailedScheduling");
+    assert!(
+        told.iter().any(|why| why.contains("minDomains is 3")),
+        "{told:?}"
+    );
 }
 
 /// Pods that want to be together fix a zone as well: sold out, it is left for another while none of them runs.
