@@ -19,7 +19,6 @@ const CATCH_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Takes part in the election until the world stops.
 pub(super) async fn lead_by_turns(parts: Arc<Parts>, mut election: Election, world: World) {
     let stop = world.stop().clone();
-    let mut last = None;
     parts.metrics.stands_by();
     for number in 1_u64.. {
         let term = tokio::select! {
@@ -38,9 +37,8 @@ pub(super) async fn lead_by_turns(parts: Arc<Parts>, mut election: Election, wor
         part.shut_down().await;
         term.end();
         parts.metrics.stands_by();
-        last = Some(term);
     }
-    election.release(last.as_ref()).await;
+    election.release().await;
 }
 
 /// Starts the loops of a term once what the last leader wrote is known.

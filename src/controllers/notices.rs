@@ -387,7 +387,9 @@ async fn end(
         let deadline = Some(deadline);
         current = annotate(context, claim, labels::TERMINATION_TIMESTAMP, deadline).await?;
     }
-    if claim.deleting_since.is_some() {
+    // What slipped onto a node that goes as empty would run on there as if nothing were.
+    let goes = claim.deleting_since.is_some();
+    if goes && !claim.goes_as_empty() {
         return Ok(());
     }
     let change = ConditionChange::holds_because(
@@ -403,6 +405,9 @@ async fn end(
         .kubernetes
         .patch_claim_status(&current, &change)
         .await?;
+    if goes {
+        return Ok(());
+    }
     context
         .remove_claim(claim, RemovalReason::Interrupted)
         .await?;

@@ -147,18 +147,6 @@ impl Pod {
             .is_some_and(|owner| owner.kind == "DaemonSet")
     }
 
-    /// True when its owner has it started again whenever it ends, so that waiting for its end is waiting for ever.
-    pub fn lasts(&self) -> bool {
-        const KINDS: [&str; 4] = [
-            "DaemonSet",
-            "ReplicaSet",
-            "ReplicationController",
-            "StatefulSet",
-        ];
-        let kind = self.owner.as_ref().map(|owner| owner.kind.as_str());
-        kind.is_some_and(|kind| KINDS.contains(&kind))
-    }
-
     /// True for work: neither a DaemonSet's pod nor the mirror of a static one, which come and go
     /// with their node.
     pub fn is_work(&self) -> bool {

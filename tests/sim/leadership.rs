@@ -66,7 +66,8 @@ impl Leadership {
     }
 
     /// The API server has gone back to a backup, in which the last renewals are missing: who waited for the lease may take
-    /// it as much earlier. Whoever had it must act no more then, as ever.
+    /// it as much earlier. Whoever had it must act no more then, as ever, but for one whose taking it the backup does not
+    /// know: see [`Self::undone`].
     pub(crate) fn restored(&mut self, at: Timestamp, renewals: Renewals) {
         self.restored = Some((at, renewals));
     }
@@ -128,12 +129,29 @@ impl Leadership {
         });
         self.renewed.insert(who.to_owned(), at);
         // From now on the others may not act, whatever they know.
-        self.end(|other| other != who, at);
+        let undone = self.undone();
+        self.end(|other| other != who && !undone.contains(other), at);
         self.begin(
             who,
             at,
             sent + signed(LeaseSettings::default().renew_deadline),
         );
+    }
+
+    /// Those who had just taken the lease when the API server went back to a backup from before. Who had waited for the same
+    /// end of a term takes it as they did, and nothing tells the one of the other before they renew.
+    fn undone(&self) -> BTreeSet<String> {
+        let Some((restored, before)) = &self.restored else {
+            return BTreeSet::new();
+        };
+        let mut undone = BTreeSet::new();
+        for (who, spans) in &self.allowed {
+            let has_taken = spans.last().is_some_and(|span| span.begin <= *restored);
+            if has_taken && !before.contains_key(who) {
+                undone.insert(who.clone());
+            }
+        }
+        undone
     }
 
     /// A controller may act from now on, or still, before a moment: it counts from when it sent what it was granted.

@@ -35,7 +35,7 @@ pub use operation::Operation;
 pub use pod::Eviction;
 pub use status::FinalizedKind;
 
-use super::lease::Term;
+use super::lease::{OnItsWay, Term};
 use super::mirror::Mirror;
 use super::rate::RateLimit;
 use crate::metrics::Metrics;
@@ -201,13 +201,13 @@ impl Kubernetes {
             .build();
         loop {
             self.shared.limit.acquire(operation.lane()).await;
-            let on_its_way = (!operation.is_read()).then(|| self.shared.term.sends());
+            let on_its_way = operation.decides().then(|| self.shared.term.sends());
             let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, Box::pin(attempt())).await;
-            if let (Ok(_), Some(on_its_way)) = (&answer, on_its_way) {
-                on_its_way.answered();
-            }
             let (error, retry_after) = match answer {
-                Ok(Ok(value)) => return Ok(value),
+                Ok(Ok(value)) => {
+                    OnItsWay::arrived(on_its_way);
+                    return Ok(value);
+                }
                 Ok(Err(error)) => WriteError::classify(operation, object, &error),
                 Err(_elapsed) => (
                     WriteError::new(
@@ -219,6 +219,9 @@ impl Kubernetes {
                     None,
                 ),
             };
+            if error.class != WriteErrorClass::Transient {
+                OnItsWay::arrived(on_its_way);
+            }
             if !error.class.is_retryable() {
                 return Err(error);
             }

@@ -143,6 +143,11 @@ impl Operation {
         }
     }
 
+    /// True for writes that whoever leads next counts on: not for events, which only tell.
+    pub const fn decides(self) -> bool {
+        !self.is_read() && !matches!(self, Self::CreateEvent | Self::PatchEvent)
+    }
+
     /// True when it changes nothing.
     pub const fn is_read(self) -> bool {
         matches!(

@@ -14,13 +14,15 @@ use tokio::time::Instant;
 
 use super::candidate::{Candidate, Record, Verdict};
 use super::standing::Standing;
-use super::term::Term;
+use super::term::{GivenUp, Term};
 use crate::cluster::apply::{Operation, WriteError, WriteErrorClass};
 use crate::metrics::Metrics;
 use crate::world::{RandomStream, World};
 
 /// How long letting go may take: whoever waits for it starts over after the lease anyway.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+/// How long letting go waits at most for what may still arrive: the process ends within 8 s.
+const WAIT_AT_MOST: Duration = Duration::from_secs(4);
 
 /// How long things take around a lease. See the flags of the controller for what to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Election {
     /// The Lease as this process last wrote it, while it leads.
     held: Option<Lease>,
     standing: Standing,
+    /// Of all terms of this process.
+    given_up: GivenUp,
     jitter: RandomStream,
     world: World,
     metrics: Arc<Metrics>,
@@ -96,6 +100,7 @@ impl Election {
             candidate: Candidate::new(options.identity.clone(), options.timing.duration),
             held: None,
             standing: Standing::default(),
+            given_up: GivenUp::default(),
             jitter: world.random("lease/pauses"),
             world: world.clone(),
             metrics,
@@ -110,6 +115,8 @@ impl Election {
 
     /// Waits until this process holds the lease.
     pub async fn acquire(&mut self) -> Term {
+        // An own term may follow an own one at once, and lists what there is, too.
+        tokio::time::sleep_until(self.all_arrived()).await;
         loop {
             let pause = Instant::now() + self.pause();
             let next = match self.attempt().await {
@@ -156,17 +163,20 @@ impl Election {
     }
 
     /// Lets the lease go if this process holds it, so that the others need not wait. To be called
-    /// when nothing acts any more. A write that was given up in the term while it was on its way has as long to arrive
-    /// as when a term runs out: it must not meet another leader who has listed what there is.
-    pub async fn release(&mut self, term: Option<&Term>) {
+    /// when nothing acts any more. A write that was given up while it was on its way must not meet another leader who has
+    /// listed what there is.
+    pub async fn release(&mut self) {
         if !self.candidate.may_hold() {
             return;
         }
-        if let Some(given_up) = term.and_then(Term::last_given_up) {
-            let timing = self.options.timing;
-            let arrives_within = timing.duration.saturating_sub(timing.renew_deadline);
-            tokio::time::sleep_until(given_up + arrives_within).await;
+        let arrived = self.all_arrived();
+        if arrived.saturating_duration_since(Instant::now()) > WAIT_AT_MOST {
+            tracing::warn!(
+                "a write may still arrive: the lease is not released, it runs out by itself"
+            );
+            return;
         }
+        tokio::time::sleep_until(arrived).await;
         let released = tokio::time::timeout(RELEASE_WITHIN, self.let_go()).await;
         let problem = match released {
             Ok(Ok(())) => None,
@@ -190,9 +200,10 @@ impl Election {
         let sent = Instant::now();
         let taken = self.candidate.take(&record, self.world.now(), sent);
         match self.write(taken, Some(&found)).await {
-            Ok(()) => Ok(Attempt::Taken(Term::up_to(
-                sent + self.options.timing.renew_deadline,
-            ))),
+            Ok(()) => {
+                let term = Term::up_to(sent + self.options.timing.renew_deadline);
+                Ok(Attempt::Taken(term.tells(self.given_up.clone())))
+            }
             // Another was quicker.
             Err(error) if is_overtaken(&error) => Ok(Attempt::Wait(sent + self.pause())),
             Err(error) => Err(error),
@@ -252,6 +263,14 @@ impl Election {
             };
         }
         Renewal::Unanswered
+    }
+
+    /// When the last write that was given up has arrived if it ever does: it has as long as when a term runs out.
+    fn all_arrived(&self) -> Instant {
+        let timing = self.options.timing;
+        let arrives_within = timing.duration.saturating_sub(timing.renew_deadline);
+        let given_up = self.given_up.last();
+        given_up.map_or_else(Instant::now, |given_up| given_up + arrives_within)
     }
 
     async fn let_go(&mut self) -> Result<(), WriteError> {

@@ -12,4 +12,4 @@ mod term;
 
 pub use election::{Election, LeaseOptions, LeaseTiming};
 pub use standing::Standing;
-pub use term::{NotLeading, Term};
+pub use term::{NotLeading, OnItsWay, Term};

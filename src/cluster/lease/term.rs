@@ -23,29 +23,44 @@ pub struct Term {
     /// Up to when the lease is certain; `None` needs no lease.
     until: Option<Arc<Mutex<Instant>>>,
     ended: CancellationToken,
-    /// When a write was last given up while it was on its way.
-    given_up: Arc<Mutex<Option<Instant>>>,
+    given_up: GivenUp,
+}
+
+/// When a write was last given up while it was on its way; clones share it, and so do all terms of a process.
+#[derive(Debug, Clone, Default)]
+pub(in crate::cluster) struct GivenUp(Arc<Mutex<Option<Instant>>>);
+
+impl GivenUp {
+    /// `None` when every write was answered.
+    pub(super) fn last(&self) -> Option<Instant> {
+        *self.locked()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A write on its way: dropped without an answer it was given up, and may arrive all the same.
 #[derive(Debug)]
 pub struct OnItsWay<'term> {
     term: &'term Term,
-    is_answered: bool,
+    has_arrived: bool,
 }
 
 impl OnItsWay<'_> {
-    /// Its answer is in, whatever it says.
-    pub fn answered(mut self) {
-        self.is_answered = true;
+    /// It has arrived, or was refused: nothing more comes of it.
+    pub fn arrived(write: Option<Self>) {
+        if let Some(mut write) = write {
+            write.has_arrived = true;
+        }
     }
 }
 
 impl Drop for OnItsWay<'_> {
     fn drop(&mut self) {
-        if !self.is_answered {
-            let mut given_up = self.term.given_up();
-            *given_up = Some(Instant::now());
+        if !self.has_arrived {
+            *self.term.given_up.locked() = Some(Instant::now());
         }
     }
 }
@@ -56,7 +71,7 @@ impl Term {
         Self {
             until: None,
             ended: CancellationToken::new(),
-            given_up: Arc::default(),
+            given_up: GivenUp::default(),
         }
     }
 
@@ -65,8 +80,13 @@ impl Term {
         Self {
             until: Some(Arc::new(Mutex::new(until))),
             ended: CancellationToken::new(),
-            given_up: Arc::default(),
+            given_up: GivenUp::default(),
         }
+    }
+
+    /// The same, which says there when it gives a write up.
+    pub(super) fn tells(self, given_up: GivenUp) -> Self {
+        Self { given_up, ..self }
     }
 
     /// Moves the end; without effect once the term is over.
@@ -128,17 +148,8 @@ impl Term {
     pub const fn sends(&self) -> OnItsWay<'_> {
         OnItsWay {
             term: self,
-            is_answered: false,
+            has_arrived: false,
         }
-    }
-
-    /// When a write was last given up while it was on its way: `None` when every one was answered.
-    pub fn last_given_up(&self) -> Option<Instant> {
-        *self.given_up()
-    }
-
-    fn given_up(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn until(&self) -> Option<Instant> {
@@ -201,16 +212,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_is_cut_off_may_still_arrive_and_one_that_is_answered_has() {
-        let term = Term::up_to(Instant::now() + SECOND);
+        let given_up = GivenUp::default();
+        let term = Term::up_to(Instant::now() + SECOND).tells(given_up.clone());
         let write = async |takes| {
             let on_its_way = term.sends();
             tokio::time::sleep(takes).await;
-            on_its_way.answered();
+            OnItsWay::arrived(Some(on_its_way));
         };
         assert_eq!(term.within(write(SECOND / 2)).await, Ok(()));
-        assert_eq!(term.last_given_up(), None);
+        assert_eq!(given_up.last(), None);
         assert_eq!(term.within(write(SECOND)).await, Err(NotLeading));
-        assert_eq!(term.last_given_up(), Some(Instant::now()));
+        assert_eq!(given_up.last(), Some(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

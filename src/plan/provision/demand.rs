@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disagreement;
+use crate::model::claim::Claim;
 use crate::model::node::Node;
 use crate::model::pod::{DoNotDisrupt, Pod, PodKey, PodSpec};
 use crate::model::snapshot::Snapshot;
@@ -20,54 +21,54 @@ pub struct PodClass {
     pub pods: Vec<PodKey>,
 }
 
-/// The nodes that take no new pods because they are on their way out, and whose pods need another place.
+/// The nodes that take no new pods because they are on their way out, or about to be.
 #[derive(Debug, Default)]
 pub struct Leaving<'world> {
-    nodes: BTreeMap<&'world str, Movers>,
+    nodes: BTreeMap<&'world str, Leave>,
 }
 
-/// Which pods a node that goes sends away.
+/// How a node leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Movers {
-    /// Every one.
-    All,
-    /// Those that never end by themselves: the node goes as empty, and what slipped in may run to its end.
-    WhatLasts,
-    /// None: it is only fenced, and opens again for whoever is on it.
-    Nobody,
+enum Leave {
+    /// Its pods need another place.
+    Drained,
+    /// It goes as empty: what slipped in may run to its end there.
+    AsEmpty,
+    /// It is only fenced, and opens again for whoever is on it.
+    Fenced,
+}
+
+impl Leave {
+    /// Of a node with the state of its claim.
+    fn of(node: &Node, claim: Option<&Claim>) -> Option<Self> {
+        let Some(claim) = claim else {
+            return node.is_closing().then_some(Self::Drained);
+        };
+        if claim.deleting_since.is_none() && node.deleting_since.is_none() {
+            return node.is_fenced().then_some(Self::Fenced);
+        }
+        Some(if claim.goes_as_empty() {
+            Self::AsEmpty
+        } else {
+            Self::Drained
+        })
+    }
 }
 
 impl<'world> Leaving<'world> {
     /// In a snapshot.
     pub fn of(snapshot: &'world Snapshot) -> Self {
-        let mut claims: BTreeMap<&str, Movers> = BTreeMap::new();
+        let mut claims: BTreeMap<&str, &Claim> = BTreeMap::new();
         for claim in snapshot.claims.values() {
-            let movers = match claim.deleting_since {
-                None => Movers::Nobody,
-                Some(_since) if claim.goes_as_empty() => Movers::WhatLasts,
-                Some(_since) => Movers::All,
-            };
-            for name in [claim.node_name.as_str(), claim.provider_id.as_str()] {
-                claims.insert(name, movers);
-            }
+            claims.insert(&claim.node_name, claim);
+            claims.insert(&claim.provider_id, claim);
         }
         claims.remove("");
-        let of_claim = |node: &Node| {
-            let by_name = claims.get(node.name.as_str());
-            by_name
-                .or_else(|| claims.get(node.provider_id.as_str()))
-                .copied()
-        };
         let nodes = snapshot.nodes.values().filter_map(|node| {
-            let movers = match of_claim(node) {
-                Some(Movers::Nobody) if node.deleting_since.is_none() => {
-                    node.is_fenced().then_some(Movers::Nobody)
-                }
-                Some(Movers::Nobody) => Some(Movers::All),
-                None => node.is_closing().then_some(Movers::All),
-                going => going,
-            };
-            Some((node.name.as_str(), movers?))
+            let by_name = claims.get(node.name.as_str());
+            let claim = by_name.or_else(|| claims.get(node.provider_id.as_str()));
+            let leave = Leave::of(node, claim.copied())?;
+            Some((node.name.as_str(), leave))
         });
         Self {
             nodes: nodes.collect(),
@@ -79,14 +80,17 @@ impl<'world> Leaving<'world> {
         self.nodes.contains_key(node)
     }
 
+    /// True for a node that will be gone.
+    pub fn goes(&self, node: &str) -> bool {
+        self.nodes
+            .get(node)
+            .is_some_and(|leave| *leave != Leave::Fenced)
+    }
+
     /// True for a pod that must go elsewhere, or is going.
     pub fn sends_away(&self, pod: &Pod) -> bool {
         let node = pod.node_name.as_deref();
-        match node.and_then(|node| self.nodes.get(node)) {
-            Some(Movers::All) => true,
-            Some(Movers::WhatLasts) => pod.lasts(),
-            Some(Movers::Nobody) | None => false,
-        }
+        node.and_then(|node| self.nodes.get(node)) == Some(&Leave::Drained)
     }
 }
 
@@ -194,7 +198,7 @@ pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
 mod tests {
     use super::*;
     use crate::api::labels::DISRUPTED_TAINT;
-    use crate::model::claim::{Claim, ConditionStatus};
+    use crate::model::claim::ConditionStatus;
     use crate::model::taint::{Taint, TaintEffect};
     use crate::plan::examples::{at, initialized, node, pod, set, world};
 
@@ -218,18 +222,14 @@ mod tests {
         claim
     }
 
-    /// The pods that need another place, of one that is always started again and one that ends.
+    /// The pods that need another place.
     fn moving(claim: &Claim, node: &Node) -> Vec<String> {
-        let mut job = pod("job", "ip-a");
-        if let Some(owner) = &mut job.owner {
-            owner.kind = "Job".to_owned();
-        }
         let claims = std::slice::from_ref(claim);
         let snapshot = world(
             100,
             claims,
             std::slice::from_ref(node),
-            &[pod("app", "ip-a"), job],
+            &[pod("app", "ip-a")],
         );
         assert!(Leaving::of(&snapshot).contains("ip-a"));
         let pods = classes(&snapshot).into_iter().flat_map(|class| class.pods);
@@ -240,17 +240,20 @@ mod tests {
     fn a_node_that_goes_sends_its_pods_away() {
         let mut going = initialized("a");
         going.deleting_since = Some(at(95));
-        assert_eq!(moving(&going, &node("a")), ["app", "job"]);
+        assert_eq!(moving(&going, &node("a")), ["app"]);
         let mut deleted = node("a");
         deleted.deleting_since = Some(at(95));
-        assert_eq!(moving(&initialized("a"), &deleted), ["app", "job"]);
+        assert_eq!(moving(&initialized("a"), &deleted), ["app"]);
     }
 
     #[test]
-    fn a_node_that_goes_as_empty_sends_away_only_what_never_ends() {
+    fn nothing_is_bought_for_what_slipped_onto_a_node_that_goes_as_empty() {
         let mut going = as_empty(initialized("a"));
         going.deleting_since = Some(at(95));
-        assert_eq!(moving(&going, &fenced()), ["app"]);
+        assert!(moving(&going, &fenced()).is_empty());
+        let mut deleted = fenced();
+        deleted.deleting_since = Some(at(95));
+        assert!(moving(&as_empty(initialized("a")), &deleted).is_empty());
     }
 
     #[test]

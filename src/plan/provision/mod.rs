@@ -172,7 +172,7 @@ fn planned(
         ..ProvisioningPlan::default()
     };
     let expected = pods::expected(snapshot, &bins);
-    let mut pods = Pods::of(&classes, &expected, arranged.sequences);
+    let mut pods = Pods::of(snapshot, &classes, &expected, arranged.sequences);
     let filled = (bins.as_slice(), placement.states.as_slice());
     record_bins(&mut plan, filled, (&items, &purchase), &mut pods);
     let mix = Mix::of(snapshot);

@@ -2,7 +2,7 @@
 //!
 //! Given classes and where each pod was expected before; handed out are names, first each to where it was
 //! expected as far as its class still has a place there, the rest in name order: where places were given in turn,
-//! the first name has the place of the first turn. How many of which class go
+//! the oldest pod has the first turn that nobody has had. How many of which class go
 //! where is decided elsewhere: pods of one class take each other's place at no price, but a pod that was
 //! nominated to a Node must not be called off from it for one that is alike, or kube-scheduler finds room
 //! there that nobody has.
@@ -65,38 +65,24 @@ pub fn expected<'world>(
     expected
 }
 
-/// Names that are dealt to nodes at one place, and how many of them are taken.
-#[derive(Debug, Default)]
-struct Hand<'world> {
-    names: Vec<&'world PodKey>,
-    taken: usize,
-}
-
-impl<'world> Hand<'world> {
-    fn take(&mut self, wanted: usize) -> impl Iterator<Item = &'world PodKey> {
-        let start = self.taken;
-        self.taken = start.saturating_add(wanted).min(self.names.len());
-        let taken = self.names.get(start..self.taken);
-        taken.unwrap_or_default().iter().copied()
-    }
-}
-
 /// Hands out the pods of each class.
 #[derive(Debug)]
 pub struct Pods<'world> {
-    /// By class, in name order, until they are dealt.
+    snapshot: &'world Snapshot,
+    /// By class, until they are dealt.
     free: Vec<Vec<&'world PodKey>>,
     /// Those that are expected at a bin, by class: whom kube-scheduler was told of first.
     kept: BTreeMap<(usize, &'world BinName), Vec<&'world PodKey>>,
     /// In which order places were given, by class.
     sequences: BTreeMap<usize, Sequence>,
     /// By class and the place in its sequence.
-    hands: BTreeMap<(usize, usize), Hand<'world>>,
+    hands: BTreeMap<(usize, usize), std::vec::IntoIter<&'world PodKey>>,
 }
 
 impl<'world> Pods<'world> {
     /// All pods of the classes.
     pub fn of(
+        snapshot: &'world Snapshot,
         classes: &'world [Class],
         expected: &BTreeMap<&'world PodKey, Expected<'world>>,
         sequences: BTreeMap<usize, Sequence>,
@@ -119,6 +105,7 @@ impl<'world> Pods<'world> {
             free.push(others);
         }
         Self {
+            snapshot,
             free,
             kept,
             sequences,
@@ -136,6 +123,7 @@ impl<'world> Pods<'world> {
     ) -> Vec<Vec<PodKey>> {
         let mut named: Vec<Vec<PodKey>> = Vec::with_capacity(bins.len());
         let mut missing = Vec::new();
+        let mut stayed: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for (place, (bin, taken)) in bins.iter().enumerate() {
             let mut names = Vec::new();
             for ((class, hand), count) in self.wanted(items, taken.iter()) {
@@ -144,6 +132,7 @@ impl<'world> Pods<'world> {
                     kept.drain(..count.min(kept.len())).collect()
                 });
                 missing.push((place, (class, hand), count - stay.len()));
+                *stayed.entry((class, hand)).or_default() += stay.len();
                 names.extend(stay.into_iter().cloned());
             }
             named.push(names);
@@ -152,10 +141,10 @@ impl<'world> Pods<'world> {
         for (_place, hand, count) in &missing {
             *wanted.entry(*hand).or_default() += count;
         }
-        self.deal(wanted);
+        self.deal(wanted, stayed);
         for (place, hand, count) in missing {
             if let (Some(names), Some(hand)) = (named.get_mut(place), self.hands.get_mut(&hand)) {
-                names.extend(hand.take(count).cloned());
+                names.extend(hand.by_ref().take(count).cloned());
             }
         }
         for names in &mut named {
@@ -164,12 +153,14 @@ impl<'world> Pods<'world> {
         named
     }
 
-    /// Deals out whoever does not stay at a bin, by how many of a class are wanted at which of its places.
-    fn deal(&mut self, wanted: BTreeMap<(usize, usize), usize>) {
-        let mut by_class: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
-        for ((class, place), count) in wanted {
-            by_class.entry(class).or_default().insert(place, count);
-        }
+    /// Deals out whoever does not stay at a bin, by how many of a class are wanted at which of its places, and how many
+    /// have stayed there.
+    fn deal(
+        &mut self,
+        wanted: BTreeMap<(usize, usize), usize>,
+        stayed: BTreeMap<(usize, usize), usize>,
+    ) {
+        let (mut wanted, mut stayed) = (by_class(wanted), by_class(stayed));
         for ((class, _bin), pods) in std::mem::take(&mut self.kept) {
             if let Some(free) = self.free.get_mut(class)
                 && !pods.is_empty()
@@ -178,14 +169,22 @@ impl<'world> Pods<'world> {
                 free.sort_unstable();
             }
         }
-        for (class, names) in std::mem::take(&mut self.free).into_iter().enumerate() {
-            let wanted = by_class.remove(&class).unwrap_or_default();
+        for (class, mut names) in std::mem::take(&mut self.free).into_iter().enumerate() {
+            let wanted = wanted.remove(&class).unwrap_or_default();
+            let stayed = stayed.remove(&class).unwrap_or_default();
             let dealt = match self.sequences.get(&class) {
-                Some(sequence) => sequence.deal(&names, wanted),
+                Some(sequence) => {
+                    // As kube-scheduler takes them: the oldest first.
+                    names.sort_by_cached_key(|name| {
+                        let pod = self.snapshot.pods.get(*name);
+                        pod.map(|pod| pod.created)
+                    });
+                    sequence.deal(&names, wanted, stayed)
+                }
                 None => BTreeMap::from([(0, names)]),
             };
             for (place, names) in dealt {
-                self.hands.insert((class, place), Hand { names, taken: 0 });
+                self.hands.insert((class, place), names.into_iter());
             }
         }
     }
@@ -197,7 +196,7 @@ impl<'world> Pods<'world> {
             let wanted = usize::try_from(each.saturating_mul(count)).unwrap_or(usize::MAX);
             let place = self.place(*class, item);
             if let Some(hand) = self.hands.get_mut(&(*class, place)) {
-                pods.extend(hand.take(wanted).cloned());
+                pods.extend(hand.by_ref().take(wanted).cloned());
             }
         }
         pods
@@ -206,11 +205,8 @@ impl<'world> Pods<'world> {
     /// The pods that nobody took, by class.
     pub fn rest(self) -> impl Iterator<Item = (usize, Vec<&'world PodKey>)> {
         let mut rest: BTreeMap<usize, Vec<&PodKey>> = BTreeMap::new();
-        for ((class, _place), mut hand) in self.hands {
-            let left = hand.names.split_off(hand.taken);
-            if !left.is_empty() {
-                rest.entry(class).or_default().extend(left);
-            }
+        for ((class, _place), hand) in self.hands.into_iter().filter(|(_at, hand)| hand.len() > 0) {
+            rest.entry(class).or_default().extend(hand);
         }
         rest.into_iter().map(|(class, mut names)| {
             names.sort_unstable();
@@ -245,4 +241,12 @@ impl<'world> Pods<'world> {
         }
         wanted
     }
+}
+
+fn by_class(counts: BTreeMap<(usize, usize), usize>) -> BTreeMap<usize, BTreeMap<usize, usize>> {
+    let mut by_class: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
+    for ((class, place), count) in counts {
+        by_class.entry(class).or_default().insert(place, count);
+    }
+    by_class
 }

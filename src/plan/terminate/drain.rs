@@ -28,7 +28,7 @@ pub struct Drain<'world> {
     pub now: Timestamp,
     /// When pods go whatever protects them.
     pub deadline: Option<Timestamp>,
-    /// Let pods that end by themselves run to their end rather than evict them.
+    /// Let pods run to their end rather than evict them.
     pub patient: bool,
     /// Why the node goes, for the pods' events.
     pub reason: String,
@@ -61,7 +61,7 @@ pub fn drain(
     };
     for pod in &waiting {
         let leaving = pod.deleting_until.is_some() || forced.contains(&&pod.key);
-        let kept = drain.patient && !pod.lasts() || drain.is_protected(pod, decision);
+        let kept = drain.patient && !pod.is_daemon() || drain.is_protected(pod, decision);
         if super::drain::group(pod) == group && !leaving && !kept {
             decision.push(TerminateStep::Evict {
                 pod: Arc::clone(pod),

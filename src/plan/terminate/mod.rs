@@ -435,7 +435,7 @@ impl Ending<'_> {
         }
     }
 
-    /// True when the node goes because it was empty: whatever is on it came too late, and runs to its end if it has one.
+    /// True when the node goes because it was empty: whatever is on it came too late to be evicted.
     fn is_voluntary(&self) -> bool {
         self.claim.is_some_and(|claim| claim.goes_as_empty())
     }

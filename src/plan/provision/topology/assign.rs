@@ -156,10 +156,29 @@ impl Division {
 #[derive(Debug, Default)]
 struct Divided {
     counts: BTreeMap<Values, u32>,
-    /// The choice of each pod that no promise was kept to, in turn.
+    /// The choice of each pod in turn.
     turns: Vec<usize>,
     /// Why some are left over.
     failure: Option<Failure>,
+}
+
+/// The choices of pods to which promises are kept, one of each in turn: in which order they were made is not known.
+fn in_turn(promised: &BTreeMap<Values, u32>, choices: &[Choice]) -> Vec<usize> {
+    let mut left = promised.clone();
+    let mut turns = Vec::new();
+    while left.values().any(|left| *left > 0) {
+        let before = turns.len();
+        for (index, choice) in choices.iter().enumerate() {
+            if let Some(left) = left.get_mut(&choice.values).filter(|left| **left > 0) {
+                *left -= 1;
+                turns.push(index);
+            }
+        }
+        if turns.len() == before {
+            break;
+        }
+    }
+    turns
 }
 
 /// Pods that must share a node cannot be divided by what they only prefer: once one has its place,
@@ -302,8 +321,9 @@ impl Assignment {
         });
         let kept: u32 = promised.values().sum();
         let mut divided = Divided {
+            turns: in_turn(&promised, choices),
             counts: promised,
-            ..Divided::default()
+            failure: None,
         };
         for _pod in class
             .pods
@@ -339,8 +359,13 @@ impl Assignment {
     fn sequence(&self, ties: &[Tie], choices: &[Choice], turns: Vec<usize>) -> Sequence {
         let keys = self.keys_of(ties);
         let domain = |(key, value): (&usize, &Option<usize>)| self.keys.get(*key)?.domain(*value);
-        let place = |choice: &Choice| keys.iter().zip(&choice.values).filter_map(domain).collect();
-        Sequence::of(choices.iter().map(place).collect(), turns)
+        let place = |index: &usize| {
+            let values = &choices.get(*index)?.values;
+            let place = keys.iter().zip(values).filter_map(domain).collect();
+            Some((*index, place))
+        };
+        let used: BTreeSet<usize> = turns.iter().copied().collect();
+        Sequence::of(used.iter().filter_map(place).collect(), turns)
     }
 
     fn items(

@@ -72,7 +72,7 @@ impl Placed {
             };
             let ends = pod.deleting_until.is_some();
             let leaves =
-                leaving.contains(node) && ends || leaving.sends_away(pod) && demand::will_move(pod);
+                leaving.goes(node) && ends || leaving.sends_away(pod) && demand::will_move(pod);
             if !pod.is_active_on_node() || leaves {
                 continue;
             }
