@@ -387,9 +387,9 @@ async fn end(
         let deadline = Some(deadline);
         current = annotate(context, claim, labels::TERMINATION_TIMESTAMP, deadline).await?;
     }
-    // What slipped onto a node that goes as empty would run on there as if nothing were.
+    // What slipped onto a node that goes as empty would run on there as if nothing were, until it is killed.
     let goes = claim.deleting_since.is_some();
-    if goes && !claim.goes_as_empty() {
+    if goes && (deadline.is_none() || !claim.goes_as_empty()) {
         return Ok(());
     }
     let change = ConditionChange::holds_because(

@@ -40,7 +40,7 @@ pub struct EmptyMemory {
     /// When work was first looked at.
     since: Option<Timestamp>,
     /// Until when the first plan for pods that wait is awaited: nobody knows yet which nodes they go onto.
-    awaits_plan: Option<Timestamp>,
+    plan_due: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl EmptyMemory {
         // Whoever comes to lead looks for empty nodes and begins to plan at the same time.
         let since = *self.since.get_or_insert(now);
         let until = since.saturating_add(HELD).unwrap_or(now);
-        self.awaits_plan = (planned.is_none() && waits && now < until).then_some(until);
+        self.plan_due = (planned.is_none() && waits && now < until).then_some(until);
         let fresh = planned.filter(|planned| waits && now.duration_since(planned.at) <= HELD);
         // A nomination is an old plan: it counts only where there is no fresh one.
         let busy = busy_nodes(snapshot, fresh.is_none());
@@ -247,7 +247,7 @@ fn decide_pool(
             }
             continue;
         };
-        if let Some(until) = memory.awaits_plan {
+        if let Some(until) = memory.plan_due {
             decision.wake_at(until);
             continue;
         }
