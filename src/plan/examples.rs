@@ -167,6 +167,31 @@ pub(crate) fn pod(name: &str, node: &str) -> Pod {
     }
 }
 
+/// The Node `ip-NAME` in use, closed to new pods.
+pub(crate) fn fenced(name: &str) -> Node {
+    let mut node = node(name);
+    node.taints.push(Taint::new(
+        labels::DISRUPTED_TAINT,
+        "",
+        TaintEffect::NoSchedule,
+    ));
+    node
+}
+
+/// The claim, written down as empty at second 99.
+pub(crate) fn as_empty(mut claim: Claim) -> Claim {
+    set(
+        &mut claim,
+        "DisruptionReason",
+        ConditionStatus::True,
+        at(99),
+    );
+    if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
+        found.reason = "Empty".to_owned();
+    }
+    claim
+}
+
 /// A running pod of a DaemonSet on a node.
 pub(crate) fn daemon(name: &str, node: &str) -> Pod {
     let mut pod = pod(name, node);

@@ -213,5 +213,20 @@ pub(crate) fn tells_senders_apart() -> bool {
         leadership.take(line, &mut violations);
         violations.len()
     });
-    found.eq([0, 0, 0, 1, 1, 1, 0, 1])
+    found.eq([0, 0, 0, 1, 1, 1, 0, 1]) && tells_what_was_undone()
+}
+
+/// Whether only who took the lease after a backup to which the API server went back may act on: the other's renewals are
+/// in the backup, and it must have stopped.
+fn tells_what_was_undone() -> bool {
+    let at = |seconds: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds);
+    let mut leadership = Leadership::default();
+    for who in ["known", "undone"] {
+        leadership.begin(who, at(0), at(10));
+    }
+    let backup = Renewals::from([("known".to_owned(), at(0))]);
+    leadership.restored(at(1), backup);
+    leadership.lease("other", "other", (at(2), at(2)), &mut BTreeSet::new());
+    let until = |who: &str| leadership.allowed.get(who)?.last().map(|span| span.end);
+    until("known") == Some(at(2)) && until("undone") == Some(at(10))
 }

@@ -3,13 +3,11 @@
 use std::slice;
 
 use super::*;
-use crate::model::claim::ConditionStatus;
 use crate::model::labels::LabelSet;
 use crate::model::node_pool::{BudgetNodes, PoolBudget};
 use crate::model::pod::PodPhase;
-use crate::model::taint::{Taint, TaintEffect};
 use crate::plan::examples::{
-    at, claim, daemon, initialized, launched, node, node_pool, pod, set, world,
+    as_empty, at, claim, daemon, fenced, initialized, launched, node, node_pool, pod, world,
 };
 
 /// Plays seconds of a world in which pods come and go; gives back the last decision.
@@ -25,14 +23,9 @@ fn play(story: &[(i64, &[Pod])], claims: &[Claim], nodes: &[Node]) -> Decision<E
 }
 
 fn fence(node: &mut Node, claim: &mut Claim) {
-    node.taints.push(Taint::new(
-        labels::DISRUPTED_TAINT,
-        "",
-        TaintEffect::NoSchedule,
-    ));
-    set(claim, "DisruptionReason", ConditionStatus::True, at(100));
+    *node = fenced("a");
+    *claim = as_empty(claim.clone());
     if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
-        found.reason = "Empty".to_owned();
         found.message = "no pods were left on the node".to_owned();
     }
 }

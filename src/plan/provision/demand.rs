@@ -58,10 +58,18 @@ impl Leave {
 impl<'world> Leaving<'world> {
     /// In a snapshot.
     pub fn of(snapshot: &'world Snapshot) -> Self {
+        let closing = snapshot.nodes.values().filter(|node| node.is_closing());
+        let closing: BTreeSet<&str> = closing
+            .flat_map(|node| [node.name.as_str(), node.provider_id.as_str()])
+            .collect();
+        // Of most claims neither is going nor their Node.
         let mut claims: BTreeMap<&str, &Claim> = BTreeMap::new();
         for claim in snapshot.claims.values() {
-            claims.insert(&claim.node_name, claim);
-            claims.insert(&claim.provider_id, claim);
+            for name in [claim.node_name.as_str(), claim.provider_id.as_str()] {
+                if claim.deleting_since.is_some() || closing.contains(name) {
+                    claims.insert(name, claim);
+                }
+            }
         }
         claims.remove("");
         let nodes = snapshot.nodes.values().filter_map(|node| {
@@ -197,30 +205,7 @@ pub fn classes(snapshot: &Snapshot) -> Vec<PodClass> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::labels::DISRUPTED_TAINT;
-    use crate::model::claim::ConditionStatus;
-    use crate::model::taint::{Taint, TaintEffect};
-    use crate::plan::examples::{at, initialized, node, pod, set, world};
-
-    fn fenced() -> Node {
-        let mut node = node("a");
-        node.taints
-            .push(Taint::new(DISRUPTED_TAINT, "", TaintEffect::NoSchedule));
-        node
-    }
-
-    fn as_empty(mut claim: Claim) -> Claim {
-        set(
-            &mut claim,
-            "DisruptionReason",
-            ConditionStatus::True,
-            at(90),
-        );
-        if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
-            found.reason = "Empty".to_owned();
-        }
-        claim
-    }
+    use crate::plan::examples::{as_empty, at, fenced, initialized, node, pod, world};
 
     /// The pods that need another place.
     fn moving(claim: &Claim, node: &Node) -> Vec<String> {
@@ -250,15 +235,15 @@ mod tests {
     fn nothing_is_bought_for_what_slipped_onto_a_node_that_goes_as_empty() {
         let mut going = as_empty(initialized("a"));
         going.deleting_since = Some(at(95));
-        assert!(moving(&going, &fenced()).is_empty());
-        let mut deleted = fenced();
+        assert!(moving(&going, &fenced("a")).is_empty());
+        let mut deleted = fenced("a");
         deleted.deleting_since = Some(at(95));
         assert!(moving(&as_empty(initialized("a")), &deleted).is_empty());
     }
 
     #[test]
     fn nothing_is_bought_for_pods_on_a_node_that_is_only_fenced() {
-        assert!(moving(&as_empty(initialized("a")), &fenced()).is_empty());
-        assert!(moving(&initialized("a"), &fenced()).is_empty());
+        assert!(moving(&as_empty(initialized("a")), &fenced("a")).is_empty());
+        assert!(moving(&initialized("a"), &fenced("a")).is_empty());
     }
 }

@@ -46,15 +46,16 @@ pub use settings::{ContestedPods, Premium, ProvisionSettings};
 use std::collections::BTreeMap;
 
 use assemble::Parts;
-use buy::{Proof, Purchase};
+use buy::{Bought, Proof, Purchase};
 use class::Class;
 use daemons::Daemons;
 use demand::PodClass;
 use item::Item;
 use limits::Rooms;
 use mix::Mix;
-use pods::Pods;
+use pods::{Pods, Takers};
 use stock::{Bin, BinName};
+use topology::sequence::Sequence;
 use turns::Turns;
 use wishes::{Ground, Wishes};
 
@@ -171,10 +172,10 @@ fn planned(
         wishes: told,
         ..ProvisioningPlan::default()
     };
-    let expected = pods::expected(snapshot, &bins);
-    let mut pods = Pods::of(snapshot, &classes, &expected, arranged.sequences);
+    let world = (snapshot, classes.as_slice());
     let filled = (bins.as_slice(), placement.states.as_slice());
-    record_bins(&mut plan, filled, (&items, &purchase), &mut pods);
+    let bought = (items.as_slice(), purchase.nodes.as_slice());
+    let mut pods = record_bins(&mut plan, world, filled, bought, arranged.sequences);
     let mix = Mix::of(snapshot);
     record_nodes(&mut plan, &purchase, &parts, (mix, &mut rooms), &mut pods);
     for (index, names) in pods.rest() {
@@ -261,21 +262,28 @@ fn contested<'world>(
         .collect()
 }
 
+/// Deals the pods out, and records those that bins take; those of new nodes are left to be taken.
 fn record_bins<'world>(
     plan: &mut ProvisioningPlan,
+    (snapshot, classes): (&'world Snapshot, &'world [Class]),
     (bins, states): (&'world [Bin], &[fill::BinState]),
-    (items, purchase): (&[Item], &Purchase),
-    pods: &mut Pods<'world>,
-) {
+    (items, nodes): (&[Item], &[Bought]),
+    sequences: BTreeMap<usize, Sequence>,
+) -> Pods<'world> {
     let taken: Vec<(&BinName, &[(usize, u32)])> = bins
         .iter()
         .zip(states)
         .filter(|(_bin, state)| !state.taken.is_empty())
         .map(|(bin, state)| (&bin.name, state.taken.as_slice()))
         .collect();
-    let later = purchase.nodes.iter().flat_map(|node| &node.contents);
-    let named = pods.onto_bins(items, &taken, later);
-    for ((bin, _taken), names) in taken.into_iter().zip(named) {
+    let takers = Takers {
+        items,
+        bins: &taken,
+        nodes,
+    };
+    let expected = pods::expected(snapshot, bins);
+    let (pods, named) = Pods::dealt((snapshot, classes), &expected, sequences, takers);
+    for ((bin, _taken), names) in taken.iter().zip(named) {
         if names.is_empty() {
             continue;
         }
@@ -284,6 +292,7 @@ fn record_bins<'world>(
             BinName::Claim(name) => plan.in_flight.insert(name.clone(), names),
         };
     }
+    pods
 }
 
 #[cfg(test)]

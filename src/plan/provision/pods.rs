@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::buy::Bought;
 use super::class::Class;
 use super::item::Item;
 use super::stock::{Bin, BinName};
@@ -68,115 +69,96 @@ pub fn expected<'world>(
 /// Hands out the pods of each class.
 #[derive(Debug)]
 pub struct Pods<'world> {
-    snapshot: &'world Snapshot,
-    /// By class, until they are dealt.
-    free: Vec<Vec<&'world PodKey>>,
-    /// Those that are expected at a bin, by class: whom kube-scheduler was told of first.
-    kept: BTreeMap<(usize, &'world BinName), Vec<&'world PodKey>>,
     /// In which order places were given, by class.
     sequences: BTreeMap<usize, Sequence>,
     /// By class and the place in its sequence.
     hands: BTreeMap<(usize, usize), std::vec::IntoIter<&'world PodKey>>,
 }
 
+/// So many pods, by class and the place in its sequence.
+type Counts = BTreeMap<(usize, usize), usize>;
+
+/// What takes pods: how many of which items each bin does, and how many of each the new nodes do.
+#[derive(Debug, Clone, Copy)]
+pub struct Takers<'world, 'items> {
+    /// The items.
+    pub items: &'items [Item],
+    /// The bins that take some.
+    pub bins: &'items [(&'world BinName, &'items [(usize, u32)])],
+    /// What is bought.
+    pub nodes: &'items [Bought],
+}
+
 impl<'world> Pods<'world> {
-    /// All pods of the classes.
-    pub fn of(
-        snapshot: &'world Snapshot,
-        classes: &'world [Class],
+    /// Deals all pods of the classes out. Given back with it are the names of what each bin takes; what nodes take is left
+    /// for [`Self::take`].
+    pub fn dealt(
+        (snapshot, classes): (&'world Snapshot, &'world [Class]),
         expected: &BTreeMap<&'world PodKey, Expected<'world>>,
         sequences: BTreeMap<usize, Sequence>,
-    ) -> Self {
-        let mut kept: BTreeMap<_, Vec<&PodKey>> = BTreeMap::new();
-        let mut free = Vec::with_capacity(classes.len());
-        for (index, class) in classes.iter().enumerate() {
-            let mut there = Vec::new();
-            let mut others = Vec::new();
-            for pod in &*class.pods {
-                match expected.get(pod) {
-                    Some(place) => there.push((*place, pod)),
-                    None => others.push(pod),
-                }
-            }
-            there.sort_unstable();
-            for (place, pod) in there {
-                kept.entry((index, place.bin())).or_default().push(pod);
-            }
-            free.push(others);
-        }
-        Self {
-            snapshot,
-            free,
-            kept,
+        takers: Takers<'world, '_>,
+    ) -> (Self, Vec<Vec<PodKey>>) {
+        let mut pods = Self {
             sequences,
             hands: BTreeMap::new(),
-        }
-    }
-
-    /// The names of what each bin takes, given how many of which item; and `later` is what new nodes take of each,
-    /// which [`Self::take`] gives. Comes first, and once.
-    pub fn onto_bins<'items>(
-        &mut self,
-        items: &[Item],
-        bins: &[(&'world BinName, &[(usize, u32)])],
-        later: impl Iterator<Item = &'items (usize, u32)>,
-    ) -> Vec<Vec<PodKey>> {
-        let mut named: Vec<Vec<PodKey>> = Vec::with_capacity(bins.len());
+        };
+        let (mut free, mut kept) = told_apart(classes, expected);
+        let mut named: Vec<Vec<PodKey>> = Vec::with_capacity(takers.bins.len());
         let mut missing = Vec::new();
-        let mut stayed: BTreeMap<(usize, usize), usize> = BTreeMap::new();
-        for (place, (bin, taken)) in bins.iter().enumerate() {
+        let mut stayed = Counts::new();
+        for (index, (bin, taken)) in takers.bins.iter().enumerate() {
             let mut names = Vec::new();
-            for ((class, hand), count) in self.wanted(items, taken.iter()) {
-                let kept = self.kept.get_mut(&(class, *bin));
+            for ((class, place), count) in pods.wanted(takers.items, taken.iter()) {
+                let kept = kept.get_mut(&(class, *bin));
                 let stay = kept.map_or_else(Vec::new, |kept| {
                     kept.drain(..count.min(kept.len())).collect()
                 });
-                missing.push((place, (class, hand), count - stay.len()));
-                *stayed.entry((class, hand)).or_default() += stay.len();
+                missing.push((index, (class, place), count - stay.len()));
+                *stayed.entry((class, place)).or_default() += stay.len();
                 names.extend(stay.into_iter().cloned());
             }
             named.push(names);
         }
-        let mut wanted = self.wanted(items, later);
-        for (_place, hand, count) in &missing {
+        let later = takers.nodes.iter().flat_map(|node| &node.contents);
+        let mut wanted = pods.wanted(takers.items, later);
+        for (_index, hand, count) in &missing {
             *wanted.entry(*hand).or_default() += count;
         }
-        self.deal(wanted, stayed);
-        for (place, hand, count) in missing {
-            if let (Some(names), Some(hand)) = (named.get_mut(place), self.hands.get_mut(&hand)) {
+        // Whom their bins have no place for any more goes anywhere.
+        for ((class, _bin), left) in kept {
+            if let Some(free) = free.get_mut(class) {
+                free.extend(left);
+            }
+        }
+        pods.deal(snapshot, free, (wanted, stayed));
+        for (index, hand, count) in missing {
+            if let (Some(names), Some(hand)) = (named.get_mut(index), pods.hands.get_mut(&hand)) {
                 names.extend(hand.by_ref().take(count).cloned());
             }
         }
         for names in &mut named {
             names.sort_unstable();
         }
-        named
+        (pods, named)
     }
 
-    /// Deals out whoever does not stay at a bin, by how many of a class are wanted at which of its places, and how many
-    /// have stayed there.
+    /// Deals out those who do not stay at a bin, by class, where so many are wanted and so many have stayed.
     fn deal(
         &mut self,
-        wanted: BTreeMap<(usize, usize), usize>,
-        stayed: BTreeMap<(usize, usize), usize>,
+        snapshot: &Snapshot,
+        free: Vec<Vec<&'world PodKey>>,
+        (wanted, stayed): (Counts, Counts),
     ) {
         let (mut wanted, mut stayed) = (by_class(wanted), by_class(stayed));
-        for ((class, _bin), pods) in std::mem::take(&mut self.kept) {
-            if let Some(free) = self.free.get_mut(class)
-                && !pods.is_empty()
-            {
-                free.extend(pods);
-                free.sort_unstable();
-            }
-        }
-        for (class, mut names) in std::mem::take(&mut self.free).into_iter().enumerate() {
+        for (class, mut names) in free.into_iter().enumerate() {
+            names.sort_unstable();
             let wanted = wanted.remove(&class).unwrap_or_default();
             let stayed = stayed.remove(&class).unwrap_or_default();
             let dealt = match self.sequences.get(&class) {
                 Some(sequence) => {
                     // As kube-scheduler takes them: the oldest first.
                     names.sort_by_cached_key(|name| {
-                        let pod = self.snapshot.pods.get(*name);
+                        let pod = snapshot.pods.get(*name);
                         pod.map(|pod| pod.created)
                     });
                     sequence.deal(&names, wanted, stayed)
@@ -225,8 +207,8 @@ impl<'world> Pods<'world> {
         &self,
         items: &[Item],
         taken: impl Iterator<Item = &'items (usize, u32)>,
-    ) -> BTreeMap<(usize, usize), usize> {
-        let mut wanted: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    ) -> Counts {
+        let mut wanted = Counts::new();
         for (index, count) in taken {
             let Some(item) = items.get(*index) else {
                 continue;
@@ -243,7 +225,38 @@ impl<'world> Pods<'world> {
     }
 }
 
-fn by_class(counts: BTreeMap<(usize, usize), usize>) -> BTreeMap<usize, BTreeMap<usize, usize>> {
+/// Pods by class, and by class and bin.
+type Apart<'world> = (
+    Vec<Vec<&'world PodKey>>,
+    BTreeMap<(usize, &'world BinName), Vec<&'world PodKey>>,
+);
+
+/// Those that are expected nowhere, and those that are expected at a bin: whom kube-scheduler was told of first.
+fn told_apart<'world>(
+    classes: &'world [Class],
+    expected: &BTreeMap<&'world PodKey, Expected<'world>>,
+) -> Apart<'world> {
+    let mut kept: BTreeMap<_, Vec<&PodKey>> = BTreeMap::new();
+    let mut free = Vec::with_capacity(classes.len());
+    for (index, class) in classes.iter().enumerate() {
+        let mut there = Vec::new();
+        let mut others = Vec::new();
+        for pod in &*class.pods {
+            match expected.get(pod) {
+                Some(place) => there.push((*place, pod)),
+                None => others.push(pod),
+            }
+        }
+        there.sort_unstable();
+        for (place, pod) in there {
+            kept.entry((index, place.bin())).or_default().push(pod);
+        }
+        free.push(others);
+    }
+    (free, kept)
+}
+
+fn by_class(counts: Counts) -> BTreeMap<usize, BTreeMap<usize, usize>> {
     let mut by_class: BTreeMap<usize, BTreeMap<usize, usize>> = BTreeMap::new();
     for ((class, place), count) in counts {
         by_class.entry(class).or_default().insert(place, count);

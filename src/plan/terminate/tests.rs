@@ -8,8 +8,10 @@ use super::*;
 use crate::model::claim::ConditionStatus;
 use crate::model::instance::{Instance, InstanceState};
 use crate::model::pod::{DoNotDisrupt, PodSpec};
-use crate::model::taint::{Taint, TaintEffect, Toleration, TolerationOperator};
-use crate::plan::examples::{at, claim, daemon, initialized, instance, node, pod, set, world};
+use crate::model::taint::{Toleration, TolerationOperator};
+use crate::plan::examples::{
+    self, as_empty, at, claim, daemon, initialized, instance, node, pod, set, world,
+};
 
 fn view(second: i64, state: InstanceState) -> InstanceView {
     let mut view = InstanceView::default();
@@ -27,12 +29,7 @@ fn going(second: i64) -> Claim {
 }
 
 fn fenced() -> Node {
-    let mut node = node("a");
-    node.taints.push(Taint::new(
-        labels::DISRUPTED_TAINT,
-        "",
-        TaintEffect::NoSchedule,
-    ));
+    let mut node = examples::fenced("a");
     node.deleting_since = Some(at(100));
     node
 }
@@ -202,16 +199,7 @@ fn a_pod_that_must_not_be_disrupted_is_waited_for_until_the_deadline() {
 
 #[test]
 fn what_slipped_onto_an_empty_node_runs_to_its_end() {
-    let mut claim = going(100);
-    set(
-        &mut claim,
-        "DisruptionReason",
-        ConditionStatus::True,
-        at(99),
-    );
-    if let Some(found) = claim.conditions.get_mut("DisruptionReason") {
-        found.reason = "Empty".to_owned();
-    }
+    let claim = as_empty(going(100));
     let late = [pod("late", "ip-a")];
     let decision = decide_at(110, &claim, &fenced(), &late, InstanceState::Running);
     assert_eq!(names(&decision), ["report Draining"]);

@@ -16,7 +16,7 @@ use self::requests::{Asked, Way};
 use crate::controllers::Controllers;
 
 /// Seeds within which a mutation must be found.
-pub(crate) const SEEDS: u64 = 24;
+pub(crate) const SEEDS: u64 = 12;
 
 /// One way of being broken.
 #[derive(Debug)]

@@ -181,7 +181,8 @@ pub(super) fn empty_lists_filled(asked: Asked) -> Way {
     asked.misread("/nodeclaims", items(""), items(&nobody.to_string()))
 }
 
-/// The API server is not asked which pods are on a Node.
+/// The API server is not asked which pods are on a Node, and the watch is as slow as one can be: that pods were bound
+/// shows with the next list.
 pub(super) fn stale_pods(asked: Asked) -> Way {
     let query = asked.parts.uri.query().unwrap_or_default();
     if asked.is(&Method::GET, "/pods") && query.contains("spec.nodeName") {
@@ -189,6 +190,13 @@ pub(super) fn stale_pods(asked: Asked) -> Way {
             "apiVersion": "v1", "kind": "PodList",
             "metadata": { "resourceVersion": "1" }, "items": [],
         }));
+    }
+    if query.contains("watch=") {
+        return asked.misread(
+            "/pods",
+            "\"nodeName\":".to_owned(),
+            "\"unread\":".to_owned(),
+        );
     }
     Way::Sent(asked)
 }
